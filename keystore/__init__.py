@@ -1,0 +1,27 @@
+"""Signal Keystore: where WhatsApp bots keep their Signal-protocol state. Start with `open_store`."""
+
+from keystore.errors import (
+    CorruptValue,
+    InvalidInput,
+    KeystoreError,
+    LeaseLost,
+    SchemaMismatch,
+    StoreClosed,
+    StoreUnavailable,
+)
+from keystore.opening import open_store
+from keystore.store import AuthState, KeyStore, Store
+
+__all__ = [
+    "AuthState",
+    "CorruptValue",
+    "InvalidInput",
+    "KeyStore",
+    "KeystoreError",
+    "LeaseLost",
+    "SchemaMismatch",
+    "Store",
+    "StoreClosed",
+    "StoreUnavailable",
+    "open_store",
+]

@@ -1,0 +1,105 @@
+"""The one place that checks ids and values.
+
+A company has one canonical id, the bare form: `company_962302` and `962302` are the same account. (An operator
+had both in one table: two sets of keys for one account, 22 duplicates removed by hand.)
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from keystore.errors import InvalidInput
+
+COMPANY_PREFIX = "company_"
+MAX_NAME_CHARS = 255
+MAX_VALUE_BYTES = 16 * 1024 * 1024
+
+_COMPANY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def canonical_company(company_id: str) -> str:
+    """The canonical form of a company id: without any `company_` prefix.
+
+    Raises InvalidInput unless what remains is 1-64 characters of `A-Z a-z 0-9 _ -`.
+    """
+    if not isinstance(company_id, str):
+        raise InvalidInput(f"company_id: expected a string, got {type(company_id).__name__}")
+    bare = company_id
+    while bare.startswith(COMPANY_PREFIX):
+        bare = bare[len(COMPANY_PREFIX) :]
+    if not _COMPANY.fullmatch(bare):
+        raise InvalidInput(
+            f"company_id: {_shown(company_id)} is not 1-64 characters of A-Z a-z 0-9 _ - "
+            f"(a {COMPANY_PREFIX!r} prefix is dropped)"
+        )
+    return bare
+
+
+def checked_type(key_type: str) -> str:
+    """`key_type` itself. Raises InvalidInput unless it is 1-255 printable characters."""
+    return _checked_name("key_type", key_type)
+
+
+def checked_ids(key_ids: Iterable[str]) -> list[str]:
+    """The ids, each once, in order. Raises InvalidInput unless each is 1-255 printable characters."""
+    if isinstance(key_ids, str):
+        raise InvalidInput("key_ids: expected several ids, got one string; wrap it in a list")
+    try:
+        unique = dict.fromkeys(key_ids)
+    except TypeError as error:
+        raise InvalidInput(f"key_ids: expected strings ({error})") from None
+    return [_checked_name("key_id", key_id) for key_id in unique]
+
+
+def checked_value(field: str, value: bytes) -> bytes:
+    """The value as bytes. Raises InvalidInput unless it is bytes-like, 1 byte to 16 MiB; never shows it."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidInput(f"{field}: expected bytes, got {type(value).__name__}")
+    size = value.nbytes if isinstance(value, memoryview) else len(value)
+    if not 1 <= size <= MAX_VALUE_BYTES:
+        raise InvalidInput(f"{field}: {size} bytes; a value has 1 byte to 16 MiB")
+    return bytes(value)
+
+
+def checked_writes(
+    keys: Mapping[str, Mapping[str, bytes | None]],
+) -> tuple[list[tuple[str, str, bytes]], list[tuple[str, str]]]:
+    """What a `set` writes and what it deletes, each sorted by type and id so that writers lock in one order.
+
+    Returns `([(key_type, key_id, value)], [(key_type, key_id)])`; raises InvalidInput naming the field.
+    """
+    if not isinstance(keys, Mapping):
+        raise InvalidInput(f"keys: expected {{type: {{id: value}}}}, got {type(keys).__name__}")
+    written: list[tuple[str, str, bytes]] = []
+    deleted: list[tuple[str, str]] = []
+    for key_type, by_id in keys.items():
+        checked_type(key_type)
+        if not isinstance(by_id, Mapping):
+            raise InvalidInput(
+                f"keys[{_shown(key_type)}]: expected {{id: value}}, got {type(by_id).__name__}"
+            )
+        for key_id, value in by_id.items():
+            _checked_name("key_id", key_id)
+            if value is None:
+                deleted.append((key_type, key_id))
+            else:
+                field = f"value of {_shown(key_type)} {_shown(key_id)}"
+                written.append((key_type, key_id, checked_value(field, value)))
+    written.sort(key=lambda row: row[:2])
+    deleted.sort()
+    return written, deleted
+
+
+def _checked_name(field: str, name: str) -> str:
+    if not isinstance(name, str):
+        raise InvalidInput(f"{field}: expected a string, got {type(name).__name__}")
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise InvalidInput(f"{field}: {len(name)} characters; it has 1 to {MAX_NAME_CHARS}")
+    if not name.isprintable():
+        raise InvalidInput(f"{field}: {_shown(name)} has a character that isn't printable")
+    return name
+
+
+def _shown(name: str) -> str:
+    """A name for an error message: escaped, and short."""
+    text = ascii(name)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,322 @@
+-- The statements of keystore/postgres.py. %(now)s is the store's own clock, or null for the database's.
+
+-- Reads keys and renews those with less than half of their life left (a type that never expires: any that carry an
+-- expiry from another policy). `raced` is a key that was due and that somebody else renewed or deleted at this very
+-- moment: the caller asks again.
+-- name: get
+WITH clock AS (
+    SELECT extract(epoch FROM coalesce(%(now)s::timestamptz, statement_timestamp()))::float8 AS epoch_s
+), policy AS (
+    SELECT to_timestamp(epoch_s + %(ttl_s)s::float8 / 2) AS due_before,
+           to_timestamp(ceil((epoch_s + %(ttl_s)s::float8) / %(step_s)s) * %(step_s)s) AS expires_at
+    FROM clock
+), found AS (
+    SELECT k.key_id, k.value, k.expires_at < policy.due_before AS due
+    FROM whatsapp_keys k, policy
+    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)s)
+), renewed AS (
+    UPDATE whatsapp_keys k SET expires_at = policy.expires_at FROM policy
+    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)s)
+      AND k.expires_at < policy.due_before
+    RETURNING k.key_id
+)
+SELECT found.key_id, found.value, coalesce(found.due, false) AND renewed.key_id IS NULL AS raced
+FROM found LEFT JOIN renewed USING (key_id)
+
+-- name: touch
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), policy AS (
+    SELECT p.key_type,
+           to_timestamp(extract(epoch FROM clock.now)::float8 + p.ttl_s / 2) AS due_before,
+           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
+    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+)
+UPDATE whatsapp_keys k SET expires_at = policy.expires_at
+FROM policy, unnest(%(key_types)s::text[], %(key_ids)s::text[]) AS used (key_type, key_id)
+WHERE policy.key_type = used.key_type
+  AND k.company_id = %(company_id)s AND k.key_type = used.key_type AND k.key_id = used.key_id
+  AND k.expires_at < policy.due_before
+
+-- Everything a set does, in one statement and so all or nothing. Answers with the unused pre-keys that got another value.
+-- name: set
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), policy AS (
+    SELECT p.key_type, clock.now,
+           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
+    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+), incoming AS (
+    SELECT i.key_type, i.key_id, i.value
+    FROM unnest(%(key_types)s::text[], %(key_ids)s::text[], %(values)s::bytea[]) AS i (key_type, key_id, value)
+), removed AS (
+    DELETE FROM whatsapp_keys k
+    USING unnest(%(gone_types)s::text[], %(gone_ids)s::text[]) AS gone (key_type, key_id)
+    WHERE k.company_id = %(company_id)s AND k.key_type = gone.key_type AND k.key_id = gone.key_id
+), paired AS (
+    INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+    SELECT %(company_id)s, %(creds)s::bytea, clock.now, clock.now FROM clock WHERE %(creds)s::bytea IS NOT NULL
+    ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+), rewritten AS (
+    SELECT k.key_id
+    FROM whatsapp_keys k JOIN incoming USING (key_type, key_id)
+    WHERE k.company_id = %(company_id)s AND k.key_type = 'pre-key' AND k.value <> incoming.value
+), counted AS (
+    INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
+    SELECT %(company_id)s, date_trunc('hour', clock.now, 'UTC'), 'pre-key', 'rewritten', count(*)
+    FROM rewritten, clock GROUP BY clock.now
+    ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n
+), written AS (
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+    SELECT %(company_id)s, incoming.key_type, incoming.key_id, incoming.value, policy.now, policy.now, policy.expires_at
+    FROM incoming JOIN policy USING (key_type)
+    ORDER BY incoming.key_type, incoming.key_id
+    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+)
+SELECT key_id FROM rewritten
+
+-- A set that only writes, and no pre-keys: what nearly every message does.
+-- name: put
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), policy AS (
+    SELECT p.key_type, clock.now,
+           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
+    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+)
+INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT %(company_id)s, i.key_type, i.key_id, i.value, policy.now, policy.now, policy.expires_at
+FROM unnest(%(key_types)s::text[], %(key_ids)s::text[], %(values)s::bytea[]) AS i (key_type, key_id, value)
+JOIN policy USING (key_type)
+ORDER BY i.key_type, i.key_id
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+
+-- Creds come as the row without a type.
+-- name: load
+SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = %(company_id)s
+UNION ALL
+SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = %(company_id)s
+
+-- name: get_creds
+SELECT creds FROM whatsapp_auth WHERE company_id = %(company_id)s
+
+-- name: set_creds
+INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+SELECT %(company_id)s, %(creds)s, clock.now, clock.now
+FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
+ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+
+-- name: clear
+WITH keys AS (
+    DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s
+)
+DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s
+
+-- name: now
+SELECT statement_timestamp()
+
+-- name: schema
+SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS NOT NULL,
+       to_regclass('_yoyo_migration') IS NOT NULL,
+       coalesce((SELECT format_type(atttypid, NULL) FROM pg_attribute
+                 WHERE attrelid = to_regclass('whatsapp_keys') AND attname = 'value'), ''),
+       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid)
+
+-- name: applied_migrations
+SELECT migration_id FROM _yoyo_migration
+
+-- name: migration_lock
+SELECT pg_advisory_xact_lock(8317047285)
+
+-- A key past its expiry is `guarded` where a guard holds it: see sweep_companies, which decides the same way.
+-- name: census
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), newest_pre_key AS (
+    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
+    FROM whatsapp_keys WHERE key_type = 'pre-key' AND %(guard)s GROUP BY company_id
+), held_group AS (
+    SELECT company_id, CASE key_type WHEN 'sender-key' THEN split_part(key_id, '::', 1) ELSE key_id END AS group_id
+    FROM whatsapp_keys, clock
+    WHERE key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
+    GROUP BY 1, 2
+    HAVING bool_or(key_type = 'sender-key-memory') AND bool_or(expires_at IS NULL OR expires_at > max(clock.now))
+), keys AS (
+    SELECT k.key_type, k.created_at, k.updated_at, k.expires_at, clock.now,
+           k.expires_at <= clock.now AS past,
+           %(guard)s AND (
+               k.key_type = 'app-state-sync-key'
+               OR (k.key_type = 'pre-key' AND k.updated_at >= n.generation_from)
+               OR h.group_id IS NOT NULL
+           ) AS guarded
+    FROM clock, whatsapp_keys k
+    LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
+    LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
+        AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END
+)
+SELECT key_type, count(*), count(expires_at),
+       count(*) FILTER (WHERE past AND NOT guarded), count(*) FILTER (WHERE past AND guarded),
+       count(*) FILTER (WHERE created_at > now - interval '1 day'),
+       count(*) FILTER (WHERE created_at > now - interval '7 days'),
+       max(updated_at), min(created_at)
+FROM keys GROUP BY key_type ORDER BY key_type
+
+-- name: census_totals
+SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
+       (SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth) AS c),
+       (SELECT max(updated_at) FROM whatsapp_auth),
+       (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
+        WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '7 days'),
+       pg_total_relation_size('whatsapp_keys') + pg_total_relation_size('whatsapp_auth')
+
+-- name: companies
+SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
+
+-- name: acquire_lease
+INSERT INTO keystore_leases AS l (name, holder, epoch, expires_at)
+SELECT %(name)s, %(holder)s, 1, clock.now + %(ttl_s)s * interval '1 second'
+FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at
+WHERE l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
+RETURNING epoch, expires_at
+
+-- name: renew_lease
+UPDATE keystore_leases
+SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp()) + %(ttl_s)s * interval '1 second'
+WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
+RETURNING expires_at
+
+-- name: release_lease
+UPDATE keystore_leases SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp())
+WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
+
+-- name: start_sweep
+INSERT INTO keystore_sweeps (sweeper, started_at)
+VALUES (%(sweeper)s, coalesce(%(now)s::timestamptz, statement_timestamp()))
+RETURNING run_id, started_at
+
+-- name: due_companies
+SELECT company_id, count(*) FROM whatsapp_keys
+WHERE expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
+GROUP BY company_id ORDER BY company_id
+
+-- The guards: app-state-sync-key never goes; nor does the newest generation of pre-keys (written within an hour of the
+-- newest); and a group whose sender-key-memory is there goes as a whole or not at all. A row that is locked or was
+-- renewed since is left alone (SKIP LOCKED looks again at a row's expiry once it has its lock), and holds its group.
+-- name: sweep_companies
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), newest_pre_key AS (
+    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
+    FROM whatsapp_keys
+    WHERE company_id = ANY (%(company_ids)s) AND key_type = 'pre-key' AND %(guard)s
+    GROUP BY company_id
+), due AS MATERIALIZED (
+    SELECT k.company_id, k.key_type, k.key_id,
+           CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
+    FROM whatsapp_keys k
+    LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
+    WHERE k.company_id = ANY (%(company_ids)s) AND k.expires_at <= (SELECT now FROM clock)
+      AND NOT (%(guard)s AND (
+          k.key_type = 'app-state-sync-key'
+          OR (k.key_type = 'pre-key' AND k.updated_at >= coalesce(n.generation_from, 'infinity'))
+      ))
+    FOR UPDATE OF k SKIP LOCKED
+), held_group AS (
+    SELECT k.company_id, CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
+    FROM whatsapp_keys k LEFT JOIN due USING (company_id, key_type, key_id)
+    WHERE k.company_id = ANY (%(company_ids)s) AND k.key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
+    GROUP BY 1, 2
+    HAVING bool_or(k.key_type = 'sender-key-memory') AND bool_or(due.key_id IS NULL)
+), gone AS (
+    DELETE FROM whatsapp_keys k USING due
+    WHERE k.company_id = due.company_id AND k.key_type = due.key_type AND k.key_id = due.key_id
+      AND NOT (due.key_type IN ('sender-key', 'sender-key-memory') AND EXISTS (
+          SELECT 1 FROM held_group h WHERE h.company_id = due.company_id AND h.group_id = due.group_id
+      ))
+    RETURNING k.key_type
+)
+SELECT key_type, count(*) FROM gone GROUP BY key_type
+
+-- name: record_sweep
+UPDATE keystore_sweeps SET deleted = %(deleted)s, by_type = %(by_type)s WHERE run_id = %(run_id)s
+
+-- name: finish_sweep
+UPDATE keystore_sweeps
+SET finished_at = coalesce(%(now)s::timestamptz, statement_timestamp()), took_ms = %(took_ms)s, error = %(error)s
+WHERE run_id = %(run_id)s
+RETURNING finished_at
+
+-- name: forget_sweeps
+DELETE FROM keystore_sweeps
+WHERE started_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '90 days'
+
+-- name: forget_counters
+DELETE FROM keystore_counters
+WHERE hour < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '90 days'
+
+-- name: sweep_runs
+SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error
+FROM keystore_sweeps ORDER BY run_id DESC LIMIT %(limit)s
+
+-- name: types_without_expiry
+SELECT DISTINCT key_type FROM whatsapp_keys WHERE expires_at IS NULL
+
+-- name: backfill
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), policy AS (
+    SELECT p.key_type,
+           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
+    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+), lacking AS (
+    SELECT company_id, key_type, key_id FROM whatsapp_keys
+    WHERE expires_at IS NULL AND key_type = ANY (%(types)s)
+    ORDER BY company_id, key_type, key_id LIMIT %(limit)s FOR UPDATE
+), filled AS (
+    UPDATE whatsapp_keys k SET expires_at = policy.expires_at
+    FROM lacking JOIN policy USING (key_type)
+    WHERE k.company_id = lacking.company_id AND k.key_type = lacking.key_type AND k.key_id = lacking.key_id
+    RETURNING k.key_type
+)
+SELECT key_type, count(*) FROM filled GROUP BY key_type
+
+-- name: expiry_enforced
+SELECT EXISTS (SELECT 1 FROM pg_constraint WHERE conname = 'whatsapp_keys_expiry_required' AND convalidated)
+
+-- name: enforce_expiry
+ALTER TABLE whatsapp_keys ADD CONSTRAINT whatsapp_keys_expiry_required CHECK (expires_at IS NOT NULL)
+
+-- name: key_names
+SELECT company_id, key_type, key_id, updated_at FROM whatsapp_keys
+WHERE key_type = ANY (%(types)s) ORDER BY company_id, key_type, key_id
+
+-- name: drop_older
+DELETE FROM whatsapp_keys
+WHERE company_id = %(company_id)s AND key_type = %(to_type)s AND key_id = %(to_id)s AND updated_at < %(updated_at)s
+
+-- name: move_key
+UPDATE whatsapp_keys k SET key_type = %(to_type)s, key_id = %(to_id)s
+WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s
+  AND NOT EXISTS (SELECT 1 FROM whatsapp_keys o
+                  WHERE o.company_id = %(company_id)s AND o.key_type = %(to_type)s AND o.key_id = %(to_id)s)
+RETURNING 1
+
+-- name: export_rows
+SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, 'infinity'),
+       coalesce(expires_at = 'infinity', false)
+FROM whatsapp_keys WHERE company_id = %(company_id)s ORDER BY key_type COLLATE "C", key_id COLLATE "C"
+
+-- name: restore_rows
+INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT %(company_id)s, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
+       CASE WHEN r.never_expires THEN 'infinity' ELSE r.expires_at END
+FROM unnest(%(key_types)s::text[], %(key_ids)s::text[], %(values)s::bytea[], %(created_at)s::timestamptz[],
+            %(updated_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(never_expires)s::boolean[])
+     AS r (key_type, key_id, value, created_at, updated_at, expires_at, never_expires)
+ORDER BY r.key_type, r.key_id
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
+    expires_at = excluded.expires_at

@@ -1,0 +1,226 @@
+"""The one module that talks to psycopg: a pool, one way to run a statement, and errors in our words.
+
+What it holds to:
+* a statement is one round trip: autocommit, no preparing (a transaction-pooling proxy has no session to keep a
+  prepared statement in), no checking query before a pooled connection is used. A broken connection is found by
+  failing, and the call is repeated on another, since every operation is idempotent;
+* nobody waits for ever: connecting, waiting for a connection and waiting for an answer are each bounded. psycopg
+  bounds the last only inside its own code (`Connection.wait(timeout=…)`, 3.3.9), so a subclass passes the bound in;
+* psycopg's errors become ours, with their cause; except where Postgres's message may quote a row's values.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
+
+Row = tuple[Any, ...]
+Params = Mapping[str, Any]
+Run = Callable[[str, Params], list[Row]]
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 5
+"""For opening one connection, and for waiting for one from the pool."""
+
+ANSWER_TIMEOUT_S = 15.0
+"""For a bot's statement to be answered."""
+
+UPKEEP_TIMEOUT_S = 300.0
+"""For a statement that may read or change the whole table."""
+
+NOT_AN_ADDRESS = (
+    "not a Postgres address; expected postgresql://user:password@host:5432/database, "
+    "with @ / : # ? in user or password percent-encoded"
+)
+
+_REPEATABLE = (
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+)
+
+
+class _BoundedConnection(psycopg.Connection[Row]):
+    """A connection on which every wait for the server ends."""
+
+    answer_timeout_s = ANSWER_TIMEOUT_S
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        return super().wait(gen, interval, self.answer_timeout_s if timeout is None else timeout)
+
+
+class PostgresLink:
+    """A pool of connections to one Postgres database; thread-safe."""
+
+    def __init__(self, url: str, max_connections: int) -> None:
+        """Connects once, to find out at once what is wrong with the address; raises StoreUnavailable or InvalidInput."""
+        self.name = database_name(url)
+        self.answer_timeout_s = ANSWER_TIMEOUT_S
+        self._options: dict[str, Any] = {
+            "autocommit": True,
+            "prepare_threshold": None,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "keepalives_idle": 30,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "application_name": "signal-keystore",
+        }
+        self._max_connections = max_connections
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            raise InvalidInput(NOT_AN_ADDRESS) from None
+        kwargs = {key: value for key, value in self._options.items() if key not in given}
+        try:
+            _BoundedConnection.connect(url, **kwargs).close()
+        except psycopg.Error as error:
+            self._raise(error)
+        self._pool: ConnectionPool[_BoundedConnection] = ConnectionPool(
+            url,
+            connection_class=_BoundedConnection,
+            kwargs=kwargs,
+            min_size=0,
+            max_size=max_connections,
+            timeout=CONNECT_TIMEOUT_S,
+            reconnect_timeout=CONNECT_TIMEOUT_S,
+            max_idle=600,
+            num_workers=1,
+            open=True,
+            name="keystore",
+        )
+
+    def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
+        """Runs one statement on its own, in one round trip, and returns its rows."""
+        return self._repeated(lambda conn: _run(conn, statement, params), timeout_s)
+
+    def work(self, unit: Callable[[Run], T], timeout_s: float = UPKEEP_TIMEOUT_S, *, snapshot: bool = False) -> T:
+        """Runs `unit(run)` in one transaction, from its start again if the connection breaks.
+
+        With `snapshot`, read-only and all of it as of one moment.
+        """
+
+        def in_transaction(conn: _BoundedConnection) -> T:
+            with conn.transaction():
+                if snapshot:
+                    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                return unit(lambda statement, params: _run(conn, statement, params))
+
+        return self._repeated(in_transaction, timeout_s)
+
+    @contextmanager
+    def held(self, statement: str, params: Params) -> Iterator[None]:
+        """Runs a statement that takes a transaction's lock, and keeps that transaction open for the block."""
+        with self._connection(UPKEEP_TIMEOUT_S) as conn, conn.transaction():
+            try:
+                _run(conn, statement, params)
+            except psycopg.Error as error:
+                self._raise(error)
+            yield
+
+    def close(self) -> None:
+        """Closes every connection and stops the pool's threads."""
+        self._pool.close(timeout=CONNECT_TIMEOUT_S)
+
+    def _repeated(self, operation: Callable[[_BoundedConnection], T], timeout_s: float | None) -> T:
+        """Repeats an operation that met a broken connection or lost a deadlock, on another connection each time.
+
+        After a restart each pooled connection is broken in turn, so there are as many repeats as connections.
+        """
+        answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
+        give_up_at = monotonic() + max(answer_timeout_s, CONNECT_TIMEOUT_S)
+        repeats = self._max_connections + 1
+        while True:
+            with self._connection(answer_timeout_s) as conn:
+                try:
+                    return operation(conn)
+                except psycopg.Error as error:
+                    timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+                    if timed_out:
+                        _abandon(conn)
+                    repeatable = conn.closed or isinstance(error, _REPEATABLE)
+                    if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
+                        self._raise(error)
+                    repeats -= 1
+
+    @contextmanager
+    def _connection(self, answer_timeout_s: float) -> Iterator[_BoundedConnection]:
+        try:
+            conn = self._pool.getconn()
+        except PoolClosed:
+            raise StoreClosed("the store is closed; open a new one") from None
+        except PoolTimeout as error:
+            stats = self._pool.get_stats()
+            if stats.get("pool_available", 0) == 0 and stats.get("pool_size", 0) >= self._max_connections:
+                detail = f"all {self._max_connections} connections were busy for {CONNECT_TIMEOUT_S} s"
+            else:
+                detail = f"no connection within {CONNECT_TIMEOUT_S} s"
+            raise StoreUnavailable(f"{self.name}: {detail}; is the database up?") from error
+        conn.answer_timeout_s = answer_timeout_s
+        try:
+            yield conn
+        finally:
+            self._pool.putconn(conn)
+
+    def _raise(self, error: psycopg.Error) -> NoReturn:
+        """Our error for psycopg's. Only its first line is quoted: what follows may show values."""
+        text = (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
+        told: KeystoreError
+        match error:
+            case errors.CheckViolation() | errors.NotNullViolation():
+                raise InvalidInput(f"{self.name}: the database refused a row: {text}") from None
+            case psycopg.IntegrityError() | psycopg.DataError():
+                raise KeystoreError(f"{self.name}: the database refused the data: {text}") from None
+            case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
+                told = SchemaMismatch(f"{self.name}: {text}; run `python run.py migrate`")
+            case errors.InsufficientPrivilege():
+                told = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
+            case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():
+                told = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
+            case errors.FeatureNotSupported() | errors.SyntaxError():
+                told = KeystoreError(f"{self.name}: {text}")
+            case _ if "authentication failed" in text or "no password supplied" in text:
+                told = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
+            case _:
+                told = StoreUnavailable(f"{self.name}: {text}")
+        raise told from error
+
+
+def database_name(url: str) -> str:
+    """Host, port and database of a Postgres address, nothing secret: `postgresql://db.example:5432/bots`.
+
+    Raises InvalidInput for an address in which the password can't be told from the rest: it isn't shown then.
+    """
+    try:
+        parts = urlsplit(url)
+        port_is_readable = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_readable = False
+    if not port_is_readable or ("@" not in parts.netloc and "@" in parts.path + parts.query + parts.fragment):
+        raise InvalidInput(NOT_AN_ADDRESS)
+    host = parts.netloc.rpartition("@")[2] or "local socket"
+    return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
+
+
+def _run(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+    with conn.cursor(binary=True) as cursor:
+        cursor.execute(statement, params)
+        return cursor.fetchall() if cursor.description is not None else []
+
+
+def _abandon(conn: _BoundedConnection) -> None:
+    """Lets go of a connection whose server didn't answer in time; asks the server to stop, without waiting long."""
+    with suppress(psycopg.Error):
+        conn.cancel_safe(timeout=1.0)
+    conn.close()

@@ -1,0 +1,289 @@
+"""What the two SQL backends share: the watch's half of the contract, as named statements with the same parameters.
+
+A backend adds its link, its `.sql` file and the bot's half, where the two databases differ most.
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from keystore import ids, ttl
+from keystore.errors import InvalidInput, LeaseLost
+from keystore.store import Census, DueCompany, KeyName, KeyRow, Lease, Store, SweepRun, TypeCount
+from keystore.ttl import Policy
+
+Row = tuple[Any, ...]
+Run = Callable[[str, Mapping[str, Any]], list[Row]]
+Clock = Callable[[], datetime]
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Link(Protocol):
+    """How a backend talks to its driver."""
+
+    name: str
+
+    def rows(self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None) -> list[Row]:
+        """Runs one statement on its own and returns its rows."""
+
+    def work(self, unit: Callable[[Run], T], timeout_s: float = ..., *, snapshot: bool = False) -> T:
+        """Runs `unit(run)` in one transaction; with `snapshot` read-only, all of it as of one moment."""
+
+    def close(self) -> None:
+        """Gives back every connection and thread."""
+
+
+class SqlStore(Store):
+    """A store on a SQL database: everything but the bot's operations, and rows with values."""
+
+    UPKEEP_TIMEOUT_S = 300.0
+    """For a statement that may read or change the whole table."""
+
+    def __init__(
+        self, link: Link, statements: Mapping[str, str], clock: Clock | None, policy: Policy, *, guard: bool
+    ) -> None:
+        self.link = link
+        self._sql = statements
+        self._clock = clock
+        self._policy = policy
+        self._guard = guard
+
+    @property
+    def database(self) -> str:
+        return self.link.name
+
+    def close(self) -> None:
+        self.link.close()
+
+    # What differs between the dialects' values.
+
+    @abstractmethod
+    def _now(self) -> Any:
+        """The clock's time as a parameter."""
+
+    @abstractmethod
+    def _time(self, stored: Any) -> datetime:
+        """A time from the database."""
+
+    @abstractmethod
+    def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
+        """What the policy says of these types, as parameters."""
+
+    @abstractmethod
+    def _list(self, values: Iterable[str]) -> Any:
+        """Several strings as one parameter."""
+
+    def _optional_time(self, stored: Any) -> datetime | None:
+        return None if stored is None else self._time(stored)
+
+    def _clock_time(self) -> datetime | None:
+        """The time of the store's own clock, None when the database's decides."""
+        if self._clock is None:
+            return None
+        now = self._clock()
+        if now.tzinfo is None:
+            raise InvalidInput("clock: it returned a time without a time zone; return an aware UTC datetime")
+        return now.astimezone(UTC)
+
+    def _rows(self, name: str, **params: Any) -> list[Row]:
+        return self.link.rows(self._sql[name], {"now": self._now(), **params}, self.UPKEEP_TIMEOUT_S)
+
+    # Counting.
+
+    def census(self) -> Census:
+        params = {"now": self._now(), "guard": self._guard}
+
+        def count(run: Run) -> tuple[list[Row], Row]:
+            return run(self._sql["census"], params), run(self._sql["census_totals"], params)[0]
+
+        by_type, (now, companies, paired_at, rewritten, size_bytes) = self.link.work(count, snapshot=True)
+        types = tuple(
+            TypeCount(
+                key_type=key_type,
+                total=total,
+                with_expiry=with_expiry,
+                without_expiry=total - with_expiry,
+                expired=expired,
+                guarded=guarded,
+                created_24h=created_24h,
+                created_7d=created_7d,
+            )
+            for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in by_type
+        )
+        activity = [self._time(row[7]) for row in by_type] + ([] if paired_at is None else [self._time(paired_at)])
+        total = sum(count.total for count in types)
+        expired = sum(count.expired for count in types)
+        guarded = sum(count.guarded for count in types)
+        return Census(
+            taken_at=self._time(now),
+            total=total,
+            active=total - expired - guarded,
+            expired=expired,
+            guarded=guarded,
+            without_expiry=sum(count.without_expiry for count in types),
+            companies=companies,
+            last_activity_at=max(activity, default=None),
+            oldest_created_at=min((self._time(row[8]) for row in by_type), default=None),
+            created_24h=sum(count.created_24h for count in types),
+            created_7d=sum(count.created_7d for count in types),
+            pre_keys_rewritten_7d=rewritten,
+            size_bytes=size_bytes,
+            by_type=types,
+        )
+
+    def companies(self) -> list[str]:
+        return sorted(row[0] for row in self._rows("companies"))
+
+    def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
+        for company_id, key_type, key_id, updated_at in self._rows("key_names", types=self._list(key_types)):
+            yield KeyName(company_id, key_type, key_id, self._time(updated_at))
+
+    # Leases.
+
+    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
+        rows = self._rows("acquire_lease", name=name, holder=holder, ttl_s=ttl_s)
+        return Lease(name, holder, rows[0][0], self._time(rows[0][1])) if rows else None
+
+    def release_lease(self, lease: Lease) -> None:
+        self._rows("release_lease", name=lease.name, holder=lease.holder, epoch=lease.epoch)
+
+    def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
+        """Renews the lease inside a transaction, so that nobody takes it over before that ends. Raises LeaseLost."""
+        params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s, "now": self._now()}
+        if not run(self._sql["renew_lease"], params):
+            raise LeaseLost(f"{self.database}: the lease {lease.name!r} of {lease.holder} has passed to another holder")
+
+    # Sweeping.
+
+    def start_sweep(self, sweeper: str) -> SweepRun:
+        ((run_id, started_at),) = self._rows("start_sweep", sweeper=sweeper)
+        return SweepRun(run_id, sweeper, self._time(started_at), None, 0.0, 0, {}, None)
+
+    def due_companies(self) -> list[DueCompany]:
+        return sorted(
+            (DueCompany(company_id, keys) for company_id, keys in self._rows("due_companies")),
+            key=lambda due: due.company_id,
+        )
+
+    def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
+        def sweep(execute: Run) -> SweepRun:
+            self._renew_lease(execute, lease, ttl_s)
+            params = {"company_ids": self._list(company_ids), "guard": self._guard, "now": self._now()}
+            by_type = dict(run.by_type)
+            for key_type, deleted in execute(self._sql["sweep_companies"], params):
+                by_type[key_type] = by_type.get(key_type, 0) + deleted
+            total = sum(by_type.values())
+            execute(
+                self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)}
+            )
+            return SweepRun(run.run_id, run.sweeper, run.started_at, None, run.took_ms, total, by_type, None)
+
+        return self.link.work(sweep)
+
+    def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
+        rows = self._rows("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)
+        self._rows("forget_sweeps")
+        self._rows("forget_counters")
+        finished_at = self._time(rows[0][0]) if rows else None
+        return SweepRun(
+            run.run_id, run.sweeper, run.started_at, finished_at, took_ms, run.deleted, run.by_type, error
+        )
+
+    def sweep_runs(self, limit: int) -> list[SweepRun]:
+        return [
+            SweepRun(
+                run_id,
+                sweeper,
+                self._time(started),
+                self._optional_time(finished),
+                took_ms,
+                deleted,
+                json.loads(by_type),
+                error,
+            )
+            for run_id, sweeper, started, finished, took_ms, deleted, by_type, error in self._rows(
+                "sweep_runs", limit=limit
+            )
+        ]
+
+    # Expiry.
+
+    def backfill(self, limit: int) -> dict[str, int]:
+        types = [row[0] for row in self._rows("types_without_expiry")]
+        if not types:
+            return {}
+        return dict(self._rows("backfill", limit=limit, **self._policy_params(types)))
+
+    @property
+    def expiry_enforced(self) -> bool:
+        return bool(self._rows("expiry_enforced")[0][0])
+
+    def enforce_expiry(self) -> None:
+        if self.expiry_enforced:
+            return
+        if self._rows("types_without_expiry"):
+            raise InvalidInput(
+                f"{self.database}: there are keys without expiry; run `python run.py backfill` before enforcing it"
+            )
+        self._enforce_expiry()
+
+    @abstractmethod
+    def _enforce_expiry(self) -> None:
+        """Adds the rule; there are no keys without expiry."""
+
+    # Moving.
+
+    def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
+        params = {
+            "company_id": key.company_id,
+            "key_type": key.key_type,
+            "key_id": key.key_id,
+            "to_type": key_type,
+            "to_id": key_id,
+            "updated_at": self._stored_time(key.updated_at),
+        }
+
+        def move(run: Run) -> bool:
+            run(self._sql["drop_older"], params)
+            return bool(run(self._sql["move_key"], params))
+
+        return self.link.work(move)
+
+    @abstractmethod
+    def _stored_time(self, time: datetime) -> Any:
+        """A time as a parameter."""
+
+    def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
+        """Says that unused pre-keys got another value: whoever was handed the old one can't be read."""
+        if pre_key_ids:
+            log.warning(
+                "pre_key_rewritten", company_id=company_id, count=len(pre_key_ids), key_ids=sorted(pre_key_ids)[:10]
+            )
+
+
+def ttl_and_step(policy: Policy, key_type: str) -> tuple[float, float]:
+    """The lifetime and the rounding step of a type, both in seconds."""
+    ttl_s = policy.ttl_s(key_type)
+    return ttl_s, float(ttl.step_s(ttl_s))
+
+
+def restorable(rows: Iterable[KeyRow]) -> list[KeyRow]:
+    """The rows, checked as a `set` would check them, each name once (the last one given), in locking order.
+
+    Raises InvalidInput naming the field.
+    """
+    by_name: dict[tuple[str, str], KeyRow] = {}
+    for row in rows:
+        ids.checked_writes({row.key_type: {row.key_id: row.value}})
+        for field in ("created_at", "updated_at", "expires_at"):
+            time = getattr(row, field)
+            if time is not None and time.tzinfo is None:
+                raise InvalidInput(f"{field} of {row.key_type!r} {row.key_id!r}: a time without a time zone")
+        by_name[row.key_type, row.key_id] = row
+    return [by_name[name] for name in sorted(by_name)]

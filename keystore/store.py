@@ -1,0 +1,281 @@
+"""The contract: what a key store promises, whatever database is behind it.
+
+Two interfaces, read top to bottom. `KeyStore` is what a bot needs; `Upkeep` is what the watch needs. A backend is
+a `Store`: both. The conformance suite (`tests/conformance/`) is written against this file alone.
+
+For every method: ids are checked as `keystore.ids` says and `company_X` means `X`; times are timezone-aware UTC;
+any method raises `InvalidInput` (bad argument), `StoreUnavailable` (database away: repeating is safe),
+`SchemaMismatch` (tables not ours, or not converted yet) or `StoreClosed`. A read that fails raises; it never
+looks like an absent key. The database's clock decides what time it is, unless the store was opened with its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeAlias
+
+Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
+"""`{key_type: {key_id: value}}`; None in a write deletes."""
+
+
+@dataclass(frozen=True)
+class AuthState:
+    """Everything a bot needs to reconnect: `creds` (None before pairing) and `{key_type: {key_id: value}}`."""
+
+    creds: bytes | None = field(repr=False)
+    keys: dict[str, dict[str, bytes]] = field(repr=False)
+
+    @property
+    def total(self) -> int:
+        """How many keys there are."""
+        return sum(len(by_id) for by_id in self.keys.values())
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """One key with its times, as `export_rows` gives and `restore_rows` takes it; `expires_at` None: no expiry set.
+
+    A key that never expires has `never_expires`, and then no `expires_at`.
+    """
+
+    key_type: str
+    key_id: str
+    value: bytes = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    never_expires: bool = False
+
+
+@dataclass(frozen=True)
+class KeyName:
+    """Where a key stands: its company, type and id as they are in the table, and when it was last written."""
+
+    company_id: str
+    key_type: str
+    key_id: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class TypeCount:
+    """How many keys of one type there are. `expired` go with the next sweep, `guarded` are past their expiry and kept."""
+
+    key_type: str
+    total: int
+    with_expiry: int
+    without_expiry: int
+    expired: int
+    guarded: int
+    created_24h: int
+    created_7d: int
+
+
+@dataclass(frozen=True)
+class Census:
+    """A count of the whole table at one moment.
+
+    `total = active + expired + guarded`: `active` are not past their expiry (those without one included), `expired`
+    go with the next sweep, `guarded` are past their expiry but kept by a guard. `pre_keys_rewritten_7d` counts unused
+    pre-keys that were overwritten with another value: each may cost a stranger's first message.
+    """
+
+    taken_at: datetime
+    total: int
+    active: int
+    expired: int
+    guarded: int
+    without_expiry: int
+    companies: int
+    last_activity_at: datetime | None
+    oldest_created_at: datetime | None
+    created_24h: int
+    created_7d: int
+    pre_keys_rewritten_7d: int
+    size_bytes: int
+    by_type: tuple[TypeCount, ...]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to do one kind of work until `expires_at`. `epoch` rises with each holder, so a stale one is found out."""
+
+    name: str
+    holder: str
+    epoch: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One sweep: when, how long, what it deleted, what went wrong. `finished_at` None: at work, or it died."""
+
+    run_id: int
+    sweeper: str
+    started_at: datetime
+    finished_at: datetime | None
+    took_ms: float
+    deleted: int
+    by_type: dict[str, int]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class DueCompany:
+    """A company and how many of its keys are past their expiry, guarded ones included."""
+
+    company_id: str
+    keys: int
+
+
+class KeyStore(ABC):
+    """What a bot needs. Every operation is idempotent, and one round trip to the database whatever its size."""
+
+    @abstractmethod
+    def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
+        """The values of these keys; an id that isn't stored isn't in the answer.
+
+        A read is a use: a key with less than half of its life left has its expiry renewed, in the same round trip.
+        """
+
+    @abstractmethod
+    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
+        """Writes `{key_type: {key_id: value}}`, a value of None deleting the key, and `creds` unless None.
+
+        Atomic and durable once it returns: all of it is there or, after an error, maybe all of it (repeat it). Each
+        key written starts a new life under the policy. Values are 1 byte to 16 MiB.
+        """
+
+    @abstractmethod
+    def load(self, company_id: str) -> AuthState:
+        """Creds and all keys, as of one moment. Not a use: renews nothing. Unknown company: no creds, no keys."""
+
+    @abstractmethod
+    def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
+        """Marks `{key_type: [key_id]}` as used, as a `get` does; ids that aren't stored are passed over."""
+
+    @abstractmethod
+    def get_creds(self, company_id: str) -> bytes | None:
+        """The credentials document, None when there is none."""
+
+    @abstractmethod
+    def set_creds(self, company_id: str, creds: bytes) -> None:
+        """Writes the credentials document; it never expires. Durable once it returns."""
+
+    @abstractmethod
+    def clear(self, company_id: str) -> None:
+        """Deletes the company's creds and all its keys, atomically."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back every connection and thread. A call after it raises StoreClosed; a second close does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Upkeep(ABC):
+    """What the watch needs: counts, the sweep's steps, leases, backfill, rows with their times.
+
+    Works on a diary-shaped database with only our own tables attached, except where values are read or written.
+    """
+
+    @property
+    @abstractmethod
+    def database(self) -> str:
+        """Which database this is: backend, host and name, never a secret. Every report says it."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """What time it is for this store."""
+
+    @abstractmethod
+    def census(self) -> Census:
+        """Counts the whole table; one consistent moment."""
+
+    @abstractmethod
+    def companies(self) -> list[str]:
+        """Every company with creds or keys, sorted."""
+
+    @abstractmethod
+    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
+        """The lease for `ttl_s` seconds, or None while another holder's lives."""
+
+    @abstractmethod
+    def release_lease(self, lease: Lease) -> None:
+        """Ends the lease; one that has passed on is left alone."""
+
+    @abstractmethod
+    def start_sweep(self, sweeper: str) -> SweepRun:
+        """Records that a sweep starts."""
+
+    @abstractmethod
+    def due_companies(self) -> list[DueCompany]:
+        """The companies that have keys past their expiry, sorted by id."""
+
+    @abstractmethod
+    def sweep_companies(
+        self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float
+    ) -> SweepRun:
+        """Deletes these companies' expired keys, guarded and locked ones apart, in one transaction that also renews
+        the lease by `ttl_s` and records the deletions; returns the run with them added.
+
+        A key renewed meanwhile survives. A `sender-key` and its group's `sender-key-memory` go together or stay.
+        Raises LeaseLost, having deleted nothing, when the lease has passed to another holder.
+        """
+
+    @abstractmethod
+    def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
+        """Records the sweep's end; forgets runs older than 90 days."""
+
+    @abstractmethod
+    def sweep_runs(self, limit: int) -> list[SweepRun]:
+        """The latest sweeps, newest first."""
+
+    @abstractmethod
+    def backfill(self, limit: int) -> dict[str, int]:
+        """Gives up to `limit` keys without expiry one, counted from now; returns how many by type, {} when none is left."""
+
+    @abstractmethod
+    def enforce_expiry(self) -> None:
+        """Makes the database refuse a key without expiry. Raises InvalidInput while there are such keys."""
+
+    @property
+    @abstractmethod
+    def expiry_enforced(self) -> bool:
+        """Whether the database refuses a key without expiry."""
+
+    @abstractmethod
+    def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
+        """Every company's keys of these types, as they stand in the table, sorted."""
+
+    @abstractmethod
+    def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
+        """Moves a key to another type and id with its value and times, replacing what stands there if that is older.
+
+        Returns whether it moved; False when something newer stands there or the key is gone.
+        """
+
+    @abstractmethod
+    def export_rows(self, company_id: str) -> list[KeyRow]:
+        """All of a company's keys with their times, sorted by type and id."""
+
+    @abstractmethod
+    def restore_rows(
+        self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None
+    ) -> None:
+        """Writes keys with the times they carry, overwriting; and `creds` unless None. Atomic and durable."""
+
+
+class Store(KeyStore, Upkeep, ABC):
+    """A whole backend."""

@@ -1,0 +1,1 @@
+"""The tests, one package so that fixtures and workers can be imported by name."""

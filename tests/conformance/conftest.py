@@ -1,0 +1,124 @@
+"""The backends that the conformance suite is stamped onto, and the check that no test leaves anything behind."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import pytest
+
+from keystore import Store, open_store
+from keystore.ttl import DIARY, Policy
+from tests.fix_clock import Clock, eventually
+
+BACKENDS = ("sqlite", "postgres", "pgbouncer")
+LEAK_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One database under test: its address, and what is still open in it once every store is closed."""
+
+    name: str
+    url: str = field(repr=False)
+    left_open: Callable[[], list[str]] = field(repr=False)
+
+
+class MakeStore(Protocol):
+    """Opens stores as `open_store` does, on the test's own database, and closes them after the test."""
+
+    def __call__(
+        self,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        policy: Policy = DIARY,
+        guard: bool = True,
+        max_connections: int = 8,
+    ) -> Store: ...
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    open_store(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Backend:
+    """A migrated database without any keys, on each backend in turn."""
+    name: str = request.param
+    if name == "sqlite":
+        path = tmp_path / "keystore.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        return Backend(name, f"sqlite:///{path}", lambda: _open_files(path))
+    rows: Callable[[str, str], list[tuple[Any, ...]]] = request.getfixturevalue("database_rows")
+    direct: str = request.getfixturevalue("migrated_postgres_url")
+    database = direct.rpartition("/")[2]
+    others = (
+        "SELECT state || ': ' || query FROM pg_stat_activity "
+        "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    if name == "postgres":
+        return Backend(name, direct, lambda: [row[0] for row in rows(direct, others)])
+    pooler = request.getfixturevalue("pooler")
+
+    def left_open() -> list[str]:
+        # The pooler keeps its own connections, idle; one that is not idle is a transaction left open.
+        busy = [row[0] for row in rows(direct, f"{others} AND state <> 'idle'")]
+        return busy + [f"client {n}" for n in range(pooler.clients(database))]
+
+    return Backend(name, pooler.url(database), left_open)
+
+
+@pytest.fixture
+def store_url(backend: Backend) -> str:
+    """The address of the test's own database."""
+    return backend.url
+
+
+@pytest.fixture
+def make_store(backend: Backend) -> Iterator[MakeStore]:
+    """Opens stores on the test's database; afterwards nothing of them may be left: no thread, no connection."""
+    before = set(threading.enumerate())
+    stores: list[Store] = []
+
+    def make(
+        *,
+        clock: Callable[[], datetime] | None = None,
+        policy: Policy = DIARY,
+        guard: bool = True,
+        max_connections: int = 8,
+    ) -> Store:
+        store = open_store(backend.url, clock=clock, policy=policy, guard=guard, max_connections=max_connections)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+    def threads_left() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread not in before and thread.name != "relay"]
+
+    eventually(lambda: not threads_left(), "the store's threads end with it", LEAK_TIMEOUT_S)
+    eventually(lambda: not backend.left_open(), "the store's connections close with it", LEAK_TIMEOUT_S)
+
+
+@pytest.fixture
+def store(make_store: MakeStore, clock: Clock) -> Store:
+    """A store that lives at the test's clock, under the diary's rule, guards on."""
+    return make_store(clock=clock)
+
+
+def _open_files(path: Path) -> list[str]:
+    """The open descriptors on a database and its journals."""
+    return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(path))]

@@ -1,0 +1,143 @@
+"""Opening, sharing and closing stores; and what they never show."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from keystore import InvalidInput, Store, StoreClosed, open_store
+from keystore.store import KeyName, KeyRow, Lease, SweepRun
+from tests.conformance.conftest import Backend, MakeStore
+from tests.fix_clock import START, Clock, eventually
+from tests.fix_postgres import PASSWORD
+
+NAME = KeyName("1", "session", "a", START)
+LEASE = Lease("sweep", "me", 1, START)
+RUN = SweepRun(1, "me", START, None, 0.0, 0, {}, None)
+
+CALLS: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get("1", "session", ["a"]),
+    "set": lambda store: store.set("1", {"session": {"a": b"A"}}),
+    "load": lambda store: store.load("1"),
+    "touch": lambda store: store.touch("1", {"session": ["a"]}),
+    "get_creds": lambda store: store.get_creds("1"),
+    "set_creds": lambda store: store.set_creds("1", b"C"),
+    "clear": lambda store: store.clear("1"),
+    "now": lambda store: store.now(),
+    "census": lambda store: store.census(),
+    "companies": lambda store: store.companies(),
+    "acquire_lease": lambda store: store.acquire_lease("sweep", "me", 60),
+    "release_lease": lambda store: store.release_lease(LEASE),
+    "start_sweep": lambda store: store.start_sweep("me"),
+    "due_companies": lambda store: store.due_companies(),
+    "sweep_companies": lambda store: store.sweep_companies(LEASE, RUN, ["1"], 60),
+    "finish_sweep": lambda store: store.finish_sweep(RUN, 1.0, None),
+    "sweep_runs": lambda store: store.sweep_runs(1),
+    "backfill": lambda store: store.backfill(1),
+    "enforce_expiry": lambda store: store.enforce_expiry(),
+    "expiry_enforced": lambda store: store.expiry_enforced,
+    "key_names": lambda store: list(store.key_names(["session"])),
+    "move_key": lambda store: store.move_key(NAME, "lid-mapping", "a"),
+    "export_rows": lambda store: store.export_rows("1"),
+    "restore_rows": lambda store: store.restore_rows("1", []),
+}
+
+
+def test_every_call_on_a_closed_store_raises_store_closed(make_store: MakeStore) -> None:
+    store = make_store()
+    store.set("1", {"session": {"a": b"A"}})
+    store.close()
+    did_not = []
+    for name, call in CALLS.items():
+        try:
+            call(store)
+        except StoreClosed:
+            continue
+        did_not.append(name)
+    assert did_not == []
+    assert make_store().load("1").keys == {"session": {"a": b"A"}}
+
+
+def test_the_list_of_calls_is_the_whole_contract() -> None:
+    exempt = {"close", "database", "__enter__", "__exit__"}
+    abstract = {name for name in dir(Store) if getattr(getattr(Store, name), "__isabstractmethod__", False)}
+    assert CALLS.keys() == abstract - exempt
+
+
+def test_a_second_close_does_nothing(make_store: MakeStore) -> None:
+    store = make_store()
+    store.load("1")
+    store.close()
+    store.close()
+
+
+def test_a_store_that_was_never_used_closes(make_store: MakeStore) -> None:
+    make_store().close()
+
+
+def test_the_block_s_end_closes_the_store(store_url: str) -> None:
+    with open_store(store_url) as store:
+        store.set("1", {"session": {"a": b"A"}})
+    with pytest.raises(StoreClosed):
+        store.load("1")
+
+
+def test_a_store_used_in_many_threads_leaves_nothing_open(make_store: MakeStore, backend: Backend) -> None:
+    store = make_store()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: store.set(f"{n}", {"session": {"a": b"A"}}), range(40)))
+        list(pool.map(lambda n: store.load(f"{n}"), range(40)))
+    assert len(store.companies()) == 40
+    store.close()
+    eventually(lambda: not backend.left_open(), "its connections close with it")
+
+
+def test_a_failed_call_leaves_no_connection_checked_out(make_store: MakeStore, clock: Clock) -> None:
+    store = make_store(clock=clock, max_connections=1)
+    for _ in range(3):
+        with pytest.raises(InvalidInput):
+            store.set("1", {"session": {"a": b""}})
+        store.enforce_expiry()
+        with pytest.raises(InvalidInput):
+            store.restore_rows("1", [KeyRow("session", "b", b"B", START, START, None)])
+    store.set("1", {"session": {"a": b"A"}})
+    assert store.load("1").total == 1
+
+
+def test_two_stores_on_one_database_see_each_other_s_writes(make_store: MakeStore) -> None:
+    first, second = make_store(), make_store()
+    first.set("1", {"session": {"a": b"A"}}, creds=b"C")
+    assert second.load("1").keys == {"session": {"a": b"A"}}
+    second.set("1", {"session": {"a": None, "b": b"B"}})
+    assert first.get("1", "session", ["a", "b"]) == {"b": b"B"}
+    second.clear("1")
+    assert first.load("1").creds is None
+
+
+def test_the_database_is_named_without_a_secret(store: Store, backend: Backend) -> None:
+    assert backend.name in store.database or "postgresql" in store.database
+    assert backend.url.rpartition("/")[2] in store.database
+    for secret in (PASSWORD, "ss%2Fw", "ss/w"):
+        assert secret not in store.database
+        assert secret not in repr(store)
+
+
+def test_no_repr_shows_a_value(store: Store) -> None:
+    store.set("1", {"session": {"a": b"S3CRET value"}}, creds=b"S3CRET creds")
+    for shown in (store.load("1"), store.export_rows("1"), store, store.census()):
+        assert "S3CRET" not in repr(shown)
+        assert "S3CRET" not in str(shown)
+
+
+def test_a_clock_without_a_time_zone_is_refused(make_store: MakeStore) -> None:
+    store = make_store(clock=lambda: START.replace(tzinfo=None))
+    with pytest.raises(InvalidInput, match="time zone"):
+        store.set("1", {"session": {"a": b"A"}})
+    assert make_store().load("1").keys == {}
+
+
+def test_stores_with_other_clocks_share_a_database(make_store: MakeStore) -> None:
+    early, late = make_store(clock=Clock(START)), make_store(clock=Clock(START + timedelta(days=30)))
+    early.set("1", {"session": {"a": b"A"}})
+    assert (early.census().expired, late.census().expired) == (0, 1)

@@ -1,0 +1,195 @@
+"""What only a network shows: how often a caller waits for it, and what a caller is told when it fails."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from time import monotonic
+
+import pytest
+
+from keystore import Store, StoreUnavailable, open_store
+from keystore.postgres import PostgresStore
+from keystore.store import Keys
+from tests.conformance.real_state import real_creds, real_keys
+from tests.fix_clock import Clock, eventually
+from tests.fix_postgres import PASSWORD, OwnServer
+from tests.fix_proxy import Relay
+
+DAY = timedelta(days=1)
+ANSWER_TIMEOUT_S = 1.0
+GIVES_UP_WITHIN_S = 12.0
+"""Two bounded waits (for a connection, for an answer) and room for a busy machine."""
+
+
+@pytest.fixture
+def relayed(relay: Relay, migrated_postgres_url: str, clock: Clock) -> Iterator[Store]:
+    """A store whose every byte goes through the relay; its first connection is made."""
+    with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
+        store.set("bot", real_keys(), creds=real_creds())
+        yield store
+
+
+@pytest.fixture
+def impatient(relayed: Store) -> Store:
+    """The same store, with little patience for an answer."""
+    assert isinstance(relayed, PostgresStore)
+    relayed.link.answer_timeout_s = ANSWER_TIMEOUT_S
+    return relayed
+
+
+def mixed_set() -> Keys:
+    """250 pre-keys and deletions over three types."""
+    pre_keys: dict[str, bytes | None] = {f"{n}": b"pre-key %d" % n for n in range(5_000, 5_250)}
+    real = real_keys()
+    return {
+        "pre-key": pre_keys | dict.fromkeys(list(real["pre-key"])[:20]),
+        "session": dict.fromkeys(list(real["session"])[:20]),
+        "sender-key": dict.fromkeys(list(real["sender-key"])[:5]),
+    }
+
+
+ONE_ROUND_TRIP: dict[str, Callable[[Store], object]] = {
+    "load of 721 keys": lambda store: store.load("bot"),
+    "load of an unknown company": lambda store: store.load("nobody"),
+    "get of 1 id": lambda store: store.get("bot", "session", [next(iter(real_keys()["session"]))]),
+    "get of 500 ids": lambda store: store.get("bot", "pre-key", [f"{n}" for n in range(1, 501)]),
+    "get of absent ids": lambda store: store.get("bot", "pre-key", ["nothing"]),
+    "touch of 3 types": lambda store: store.touch(
+        "bot", {key_type: real_keys()[key_type] for key_type in ("session", "pre-key", "device-list")}
+    ),
+    "set of 250 pre-keys with deletions over three types and creds": lambda store: store.set(
+        "bot", mixed_set(), creds=b"C"
+    ),
+    "set of 250 pre-keys": lambda store: store.set("bot", {"pre-key": mixed_set()["pre-key"]}),
+    "set of one session": lambda store: store.set("bot", {"session": {"a": b"A"}}),
+    "set of deletions alone": lambda store: store.set("bot", {"session": {"a": None}, "pre-key": {"1": None}}),
+    "set of creds alone": lambda store: store.set("bot", {}, creds=b"C"),
+    "set of one 16 MiB value": lambda store: store.set("bot", {"x": {"a": bytes(16 * 1024 * 1024)}}),
+    "get_creds": lambda store: store.get_creds("bot"),
+    "set_creds": lambda store: store.set_creds("bot", b"C"),
+    "clear": lambda store: store.clear("bot"),
+}
+
+
+@pytest.mark.parametrize("renewal_due", [False, True])
+@pytest.mark.parametrize("operation", ONE_ROUND_TRIP)
+def test_an_operation_is_one_round_trip_whatever_its_size(
+    relayed: Store, relay: Relay, clock: Clock, operation: str, renewal_due: bool
+) -> None:
+    if renewal_due:
+        clock.advance(6 * DAY)
+    before, connections = relay.round_trips, relay.connections
+    ONE_ROUND_TRIP[operation](relayed)
+    assert relay.round_trips - before == 1
+    assert relay.connections == connections
+
+
+def test_the_relay_sees_a_second_round_trip(relayed: Store, relay: Relay) -> None:
+    before = relay.round_trips
+    relayed.load("bot")
+    relayed.load("bot")
+    assert relay.round_trips - before == 2
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_connections_cut_between_calls_are_not_noticed(relayed: Store, relay: Relay, times: int) -> None:
+    for _ in range(times):
+        assert relay.cut() >= 1
+        assert relayed.load("bot").total == 721
+        assert relay.cut() >= 1
+        relayed.set("bot", {"session": {"a": b"A"}})
+        assert relay.cut() >= 1
+        assert relayed.get("bot", "session", ["a"]) == {"a": b"A"}
+
+
+def test_every_pooled_connection_cut_at_once_is_not_noticed(relayed: Store, relay: Relay) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: relayed.load("bot"), range(40)))
+        assert relay.cut() > 1
+        assert {state.total for state in pool.map(lambda _: relayed.load("bot"), range(40))} == {721}
+
+
+READS: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get("bot", "session", list(real_keys()["session"])),
+    "load": lambda store: store.load("bot"),
+    "get_creds": lambda store: store.get_creds("bot"),
+}
+WRITES: dict[str, Callable[[Store], object]] = {
+    "set": lambda store: store.set("bot", mixed_set(), creds=b"C"),
+    "touch": lambda store: store.touch("bot", {"session": ["a"]}),
+    "clear": lambda store: store.clear("bot"),
+}
+
+
+def raises_unavailable(call: Callable[[Store], object], store: Store) -> float:
+    """Checks that the call says the database is away, naming it and no secret; returns how long it took."""
+    begun = monotonic()
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1") as told:
+        call(store)
+    assert PASSWORD not in str(told.value)
+    assert told.value.__cause__ is not None
+    return monotonic() - begun
+
+
+@pytest.mark.parametrize("operation", ["get", "load", "set"])
+def test_a_call_raises_unavailable_when_the_server_refuses_and_recovers_by_itself(
+    relayed: Store, relay: Relay, operation: str
+) -> None:
+    with relay.refusing():
+        assert raises_unavailable((READS | WRITES)[operation], relayed) < GIVES_UP_WITHIN_S
+    recovers(relayed)
+
+
+@pytest.mark.parametrize("operation", [*READS, *WRITES])
+def test_a_server_that_never_answers_is_given_up_in_bounded_time(
+    impatient: Store, relay: Relay, operation: str
+) -> None:
+    with relay.swallowing():
+        assert raises_unavailable((READS | WRITES)[operation], impatient) < GIVES_UP_WITHIN_S
+    recovers(impatient)
+
+
+def test_a_new_store_gives_up_on_a_server_that_never_answers(relay: Relay, migrated_postgres_url: str) -> None:
+    begun = monotonic()
+    with relay.swallowing(), pytest.raises(StoreUnavailable):
+        open_store(relay.url(migrated_postgres_url))
+    assert monotonic() - begun < GIVES_UP_WITHIN_S
+
+
+def recovers(store: Store) -> None:
+    """Waits for the store to work again without anybody's help."""
+
+    def works() -> bool:
+        try:
+            return store.load("bot").total == 721
+        except StoreUnavailable:
+            return False
+
+    eventually(works, "the store works again by itself", 30.0)
+
+
+def test_an_outage_is_told_and_survived(own_server: OwnServer) -> None:
+    with open_store(own_server.url) as store:
+        store.set("bot", real_keys(), creds=real_creds())
+        for end in (own_server.server.stop, own_server.server.crash):
+            end()
+            for call in READS.values():
+                assert raises_unavailable(call, store) < GIVES_UP_WITHIN_S
+            own_server.server.start()
+            recovers(store)
+        assert store.load("bot").keys == real_keys(), "what was acknowledged is durable"
+
+
+def test_a_restart_between_calls_is_not_noticed(own_server: OwnServer) -> None:
+    with open_store(own_server.url) as store:
+        store.set("bot", real_keys(), creds=real_creds())
+        own_server.server.stop()
+        own_server.server.start()
+        assert store.get("bot", "session", list(real_keys()["session"])) == real_keys()["session"]
+
+
+def test_a_wrong_password_is_told_without_showing_any(own_server: OwnServer) -> None:
+    with pytest.raises(StoreUnavailable, match="login") as told:
+        open_store(own_server.site.url("bots", password="Wr0ng/pass word"))
+    for secret in (PASSWORD, "Wr0ng"):
+        assert secret not in str(told.value)

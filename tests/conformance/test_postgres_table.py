@@ -1,0 +1,64 @@
+"""What only Postgres shows: pages and indexes under rewrites, and rows that somebody else has locked."""
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from itertools import cycle, islice
+from typing import Any
+
+import psycopg
+import pytest
+
+from keystore import open_store
+from tests.conformance.real_state import real_keys
+from tests.conformance.sweeping import sweep
+from tests.fix_clock import Clock
+
+DAY = timedelta(days=1)
+REWRITES = 10_000
+
+
+@pytest.fixture
+def quick_url(migrated_postgres_url: str) -> str:
+    """The test's database without waiting for the disk: 10,000 commits measure pages here, not the disk."""
+    return f"{migrated_postgres_url}?options=-c%20synchronous_commit%3Doff"
+
+
+def test_session_rewrites_are_heap_only(
+    quick_url: str, migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
+) -> None:
+    sessions = real_keys()["session"]
+    with open_store(quick_url, clock=clock) as store:
+        store.set("bot", real_keys())
+        for session_id in islice(cycle(sessions), REWRITES):
+            clock.advance(timedelta(seconds=1))
+            store.set("bot", {"session": {session_id: sessions[session_id][::-1]}})
+        store.set("bot", {"session": {"last": b"flush"}})
+    database_rows(migrated_postgres_url, "SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+    ((updated, heap_only),) = database_rows(
+        migrated_postgres_url,
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'whatsapp_keys'",
+    )
+    assert updated >= REWRITES
+    assert heap_only / updated >= 0.99
+
+
+def test_a_sweep_passes_over_a_locked_row_and_what_hangs_on_it_without_waiting(
+    migrated_postgres_url: str, clock: Clock
+) -> None:
+    group = "g@g.us"
+    with open_store(migrated_postgres_url, clock=clock) as store:
+        store.set("1", {"session": {"a": b"A", "b": b"B"}})
+        store.set("1", {"sender-key": {f"{group}::me::0": b"S"}, "sender-key-memory": {group: b"{}"}})
+        clock.advance(30 * DAY)
+        with locked(migrated_postgres_url, "key_id IN ('a', 'g@g.us')"):
+            assert sweep(store).by_type == {"session": 1}
+        assert store.load("1").keys.keys() == {"session", "sender-key", "sender-key-memory"}
+        assert sweep(store).by_type == {"session": 1, "sender-key": 1, "sender-key-memory": 1}
+
+
+def locked(url: str, which: str) -> closing[psycopg.Connection[Any]]:
+    """Holds the rows locked for a block, as a writer in another process does before it commits."""
+    connection = psycopg.connect(url)
+    connection.execute(f"SELECT 1 FROM whatsapp_keys WHERE {which} FOR UPDATE".encode())
+    return closing(connection)

@@ -1,0 +1,67 @@
+"""Several processes on one database: no error reaches a caller, nothing written or renewed is lost."""
+
+from datetime import timedelta
+
+from keystore import Store
+from tests.conformance.conftest import Backend, MakeStore
+from tests.conformance.worker import (
+    Worker,
+    rewrite,
+    sweep_until_nothing_is_due,
+    workers,
+    write_one_by_one,
+)
+from tests.fix_clock import START, Clock
+
+DAY = timedelta(days=1)
+
+
+def test_every_set_of_concurrent_processes_arrives(store: Store, backend: Backend) -> None:
+    processes, sets = (8, 500) if backend.name == "sqlite" else (4, 200)
+    writers = [
+        Worker(write_one_by_one, backend.url, START, company="bot", prefix=f"writer {n}", count=sets)
+        for n in range(processes)
+    ]
+    with workers(*writers):
+        for writer in writers:
+            writer.go()
+        assert [writer.result() for writer in writers] == [sets] * processes
+    expected = {f"writer {writer} {n}" for writer in range(processes) for n in range(sets)}
+    assert set(store.load("bot").keys["session"]) == expected
+
+
+def test_nothing_renewed_is_lost_while_two_processes_sweep_and_the_count_is_right(
+    make_store: MakeStore, store_url: str
+) -> None:
+    companies, keys = 40, 50
+    now = START + 30 * DAY
+    clock = Clock()
+    store = make_store(clock=clock)
+    for company in range(companies):
+        store.set(f"c{company}", {"session": {f"{n}": b"expired" for n in range(keys)}})
+    clock.set(now)
+    assert store.census().expired == companies * keys
+    # The renewer works through every other key, the last company first, while the sweepers begin with the first.
+    renewed = [(f"c{company}", f"{n}") for company in reversed(range(companies)) for n in range(0, keys, 2)]
+    sweepers = [Worker(sweep_until_nothing_is_due, store_url, now, lease=f"sweeper {n}") for n in range(2)]
+    renewer = Worker(rewrite, store_url, now, names=renewed)
+    with workers(*sweepers, renewer):
+        for worker in (renewer, *sweepers):
+            worker.go()
+        deleted = sum(sweeper.result() for sweeper in sweepers)
+        assert renewer.result() == len(renewed)
+    there = {
+        (row_company, row.key_id): row for row_company in store.companies() for row in store.export_rows(row_company)
+    }
+    assert there.keys() == set(renewed)
+    assert {row.value for row in there.values()} == {b"rewritten"}
+    # A key that a sweeper met first was deleted and then made anew; every other one was renewed in time.
+    made_anew = sum(row.created_at == now for row in there.values())
+    assert deleted == companies * keys - len(renewed) + made_anew
+    assert sum(run.deleted for run in store.sweep_runs(10)) == deleted
+
+
+def test_one_of_several_processes_gets_the_lease(make_store: MakeStore, clock: Clock) -> None:
+    stores = [make_store(clock=clock) for _ in range(4)]
+    leases = [store.acquire_lease("sweep", f"holder {n}", 60) for n, store in enumerate(stores)]
+    assert [lease is not None for lease in leases] == [True, False, False, False]

@@ -1,0 +1,157 @@
+"""Any order of operations on two companies leaves a store and a plain dict with the same keys, times and counts."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from keystore import Store
+from keystore.ids import canonical_company
+from keystore.ttl import DIARY, NEVER, Policy
+from tests.conformance.conftest import MakeStore
+from tests.conformance.model import Model
+from tests.conformance.sweeping import sweep
+from tests.fix_clock import Clock
+
+EXAMPLES = 40
+STEPS = 30
+
+POLICY = Policy({**DIARY.by_type, "identity-key": NEVER}, DIARY.containing, DIARY.default_s)
+
+COMPANIES = st.sampled_from(["1", "company_1", "2"])
+IDS = {
+    "pre-key": ["1", "2", "3"],
+    "session": ["a", "b"],
+    "sender-key": ["g1::me::0", "g1::you::0", "g2::me::0"],
+    "sender-key-memory": ["g1", "g2"],
+    "app-state-sync-key": ["a"],
+    "lid-mapping": ["1"],
+    "identity-key": ["a"],
+}
+NAMES = st.sampled_from([(key_type, key_id) for key_type, ids in IDS.items() for key_id in ids])
+VALUES = st.none() | st.sampled_from([b"A", b"B", b"\x00"])
+WRITES = st.dictionaries(NAMES, VALUES, max_size=6)
+CREDS = st.none() | st.sampled_from([b"C", b"D"])
+STEPS_ON = st.sampled_from(
+    [timedelta(minutes=1), timedelta(minutes=59), timedelta(hours=5), *(timedelta(days=days) for days in (1, 4, 8, 15))]
+)
+
+
+def by_type(names: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    """`{(type, id): x}` as `{type: {id: x}}`."""
+    keys: dict[str, dict[str, Any]] = {}
+    for (key_type, key_id), value in names.items():
+        keys.setdefault(key_type, {})[key_id] = value
+    return keys
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Does the same to a store and a model, and compares every answer and, after each step, every row."""
+
+    store: Store
+    clock: Clock
+    guard: bool
+
+    @initialize()
+    def start_empty(self) -> None:
+        for company in self.store.companies():
+            self.store.clear(company)
+        self.model = Model(self.clock, POLICY, guard=self.guard)
+
+    @rule(company=COMPANIES, writes=WRITES, creds=CREDS)
+    def set(self, company: str, writes: dict[tuple[str, str], bytes | None], creds: bytes | None) -> None:
+        self.store.set(company, by_type(writes), creds)
+        self.model.set(company, by_type(writes), creds)
+
+    @rule(company=COMPANIES, key_type=st.sampled_from(list(IDS)), data=st.data())
+    def get(self, company: str, key_type: str, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.sampled_from(IDS[key_type])))
+        assert self.store.get(company, key_type, ids) == self.model.get(company, key_type, ids)
+
+    @rule(company=COMPANIES, names=st.lists(NAMES, max_size=6, unique=True))
+    def touch(self, company: str, names: list[tuple[str, str]]) -> None:
+        used = by_type(dict.fromkeys(names))
+        self.store.touch(company, used)
+        for key_type, ids in used.items():
+            self.model.touch(company, key_type, list(ids))
+
+    @rule(company=COMPANIES)
+    def load(self, company: str) -> None:
+        state = self.store.load(company)
+        assert (state.creds, state.keys) == self.model.load(company)
+
+    @rule(company=COMPANIES, creds=st.sampled_from([b"C", b"D"]))
+    def set_creds(self, company: str, creds: bytes) -> None:
+        self.store.set_creds(company, creds)
+        self.model.creds[canonical_company(company)] = creds
+
+    @rule(company=COMPANIES)
+    def get_creds(self, company: str) -> None:
+        assert self.store.get_creds(company) == self.model.load(company)[0]
+
+    @rule(company=COMPANIES)
+    def clear(self, company: str) -> None:
+        self.store.clear(company)
+        self.model.clear(company)
+
+    @rule(by=STEPS_ON)
+    def time_passes(self, by: timedelta) -> None:
+        self.clock.advance(by)
+
+    @rule()
+    def sweep(self) -> None:
+        expired = len(self.model.expired())
+        assert self.store.census().expired == expired
+        run = sweep(self.store)
+        assert (run.deleted, run.by_type) == (expired, self.model.sweep())
+
+    @rule()
+    def census(self) -> None:
+        census, past = self.store.census(), self.model.past()
+        assert census.total == len(self.model.keys)
+        assert (census.expired, census.guarded) == (len(self.model.expired()), len(past - self.model.expired()))
+        assert census.companies == len({name[0] for name in self.model.keys} | self.model.creds.keys())
+
+    @invariant()
+    def every_row_is_the_model_s(self) -> None:
+        for company in ("1", "2"):
+            rows = {
+                (company, row.key_type, row.key_id): (
+                    row.value,
+                    row.created_at,
+                    row.updated_at,
+                    row.expires_at,
+                    row.never_expires,
+                )
+                for row in self.store.export_rows(company)
+            }
+            assert rows == {
+                name: (key.value, key.created_at, key.updated_at, key.expires_at, key.never_expires)
+                for name, key in self.model.keys.items()
+                if name[0] == company
+            }
+
+
+def machine_on(store: Store, clock: Clock, guard: bool) -> Callable[[], StoreMachine]:
+    """A machine that works on this store."""
+    return type("Machine", (StoreMachine,), {"store": store, "clock": clock, "guard": guard})
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_any_order_of_operations_equals_a_dict(make_store: MakeStore, clock: Clock, guard: bool) -> None:
+    store = make_store(clock=clock, policy=POLICY, guard=guard)
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine_on(store, clock, guard),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,194 @@
+"""Leases: one holder at a time. Sweeps under a lease: what they delete, record, and leave alone when it is lost."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from keystore import LeaseLost, Store
+from keystore.store import Lease
+from tests.conformance.conftest import MakeStore
+from tests.conformance.sweeping import sweep
+from tests.fix_clock import START, Clock
+
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+
+
+def taken(lease: Lease | None) -> Lease:
+    assert lease is not None
+    return lease
+
+
+def fill_with_expired(store: Store, clock: Clock, companies: int = 3, keys: int = 4) -> list[str]:
+    """Gives companies a few sessions each and moves the clock past their expiry."""
+    names = [f"c{n}" for n in range(companies)]
+    for name in names:
+        store.set(name, {"session": {f"{n}": b"A" for n in range(keys)}, "device-list": {"d": b"D"}}, creds=b"C")
+    clock.advance(8 * DAY)
+    return names
+
+
+def test_a_lease_has_one_holder_until_it_expires(store: Store, make_store: MakeStore, clock: Clock) -> None:
+    other = make_store(clock=clock)
+    first = taken(store.acquire_lease("sweep", "a", 60))
+    assert (first.name, first.holder, first.expires_at) == ("sweep", "a", START + 60 * SECOND)
+    assert other.acquire_lease("sweep", "b", 60) is None
+    clock.advance(59 * SECOND)
+    assert other.acquire_lease("sweep", "b", 60) is None
+    clock.advance(SECOND)
+    second = taken(other.acquire_lease("sweep", "b", 60))
+    assert second.epoch > first.epoch
+    assert store.acquire_lease("sweep", "a", 60) is None
+
+
+def test_leases_of_other_names_are_free(store: Store) -> None:
+    taken(store.acquire_lease("sweep", "a", 60))
+    taken(store.acquire_lease("alert", "b", 60))
+
+
+def test_a_released_lease_is_free_at_once(store: Store) -> None:
+    first = taken(store.acquire_lease("sweep", "a", 60))
+    store.release_lease(first)
+    second = taken(store.acquire_lease("sweep", "b", 60))
+    assert second.epoch > first.epoch
+    store.release_lease(second)
+    store.release_lease(second)
+
+
+def test_a_stale_holder_s_release_leaves_the_new_holder_s_lease_alone(store: Store, clock: Clock) -> None:
+    stale = taken(store.acquire_lease("sweep", "a", 60))
+    clock.advance(61 * SECOND)
+    taken(store.acquire_lease("sweep", "b", 60))
+    store.release_lease(stale)
+    assert store.acquire_lease("sweep", "c", 60) is None
+
+
+def test_a_stale_lease_of_the_same_holder_is_told_from_its_new_one(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    stale = taken(store.acquire_lease("sweep", "a", 60))
+    clock.advance(61 * SECOND)
+    taken(store.acquire_lease("sweep", "a", 60))
+    with pytest.raises(LeaseLost):
+        store.sweep_companies(stale, store.start_sweep("a"), names, 60)
+
+
+def test_a_sweep_deletes_what_is_expired_and_records_it(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    assert [(due.company_id, due.keys) for due in store.due_companies()] == [(name, 4) for name in names]
+    lease = taken(store.acquire_lease("sweep", "me", 60))
+    run = store.start_sweep("me")
+    assert (run.sweeper, run.started_at, run.finished_at, run.deleted) == ("me", clock(), None, 0)
+    (unfinished,) = store.sweep_runs(10)
+    assert unfinished.finished_at is None
+    run = store.sweep_companies(lease, run, names[:2], 60)
+    assert (run.deleted, run.by_type) == (8, {"session": 8})
+    assert store.sweep_runs(1)[0].deleted == 8, "what is deleted is recorded in the same transaction"
+    run = store.sweep_companies(lease, run, names[2:], 60)
+    assert (run.deleted, run.by_type) == (12, {"session": 12})
+    clock.advance(SECOND)
+    run = store.finish_sweep(run, 12.5, None)
+    assert (run.finished_at, run.took_ms, run.error) == (clock(), 12.5, None)
+    assert store.sweep_runs(10) == [run]
+    assert store.due_companies() == []
+    assert [store.load(name).total for name in names] == [1, 1, 1]
+
+
+def test_a_sweep_touches_only_the_companies_it_is_given(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "me", 60))
+    store.sweep_companies(lease, store.start_sweep("me"), [names[1], "unknown"], 60)
+    assert [store.load(name).total for name in names] == [5, 1, 5]
+
+
+def test_a_sweep_of_many_types_counts_each(store: Store, clock: Clock) -> None:
+    store.set(
+        "1", {"session": {"a": b"A", "b": b"B"}, "device-list": {"a": b"A"}, "x": {"a": b"A", "b": b"B", "c": b"C"}}
+    )
+    clock.advance(20 * DAY)
+    run = sweep(store)
+    assert (run.deleted, run.by_type) == (6, {"session": 2, "device-list": 1, "x": 3})
+    assert store.sweep_runs(1) == [run]
+
+
+def test_a_sweep_whose_lease_has_passed_on_deletes_nothing(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "a", 60))
+    run = store.start_sweep("a")
+    clock.advance(61 * SECOND)
+    taken(store.acquire_lease("sweep", "b", 60))
+    with pytest.raises(LeaseLost):
+        store.sweep_companies(lease, run, names, 60)
+    assert [store.load(name).total for name in names] == [5, 5, 5]
+    assert store.sweep_runs(1) == [run]
+    assert store.acquire_lease("sweep", "c", 60) is None, "b's lease is as it was"
+
+
+def test_a_forged_lease_is_no_lease(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "a", 60))
+    run = store.start_sweep("a")
+    for forged in (replace(lease, epoch=lease.epoch + 1), replace(lease, holder="b"), replace(lease, name="other")):
+        with pytest.raises(LeaseLost):
+            store.sweep_companies(forged, run, names, 60)
+    assert store.census().total == 15
+
+
+def test_each_batch_of_a_sweep_renews_its_lease(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "a", 60))
+    run = store.start_sweep("a")
+    for name in names:
+        clock.advance(50 * SECOND)
+        run = store.sweep_companies(lease, run, [name], 60)
+    clock.advance(50 * SECOND)
+    assert store.acquire_lease("sweep", "b", 60) is None
+    assert run.deleted == 12
+
+
+def test_a_lease_that_ran_out_but_passed_to_nobody_still_sweeps(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "a", 60))
+    clock.advance(120 * SECOND)
+    run = store.sweep_companies(lease, store.start_sweep("a"), names, 60)
+    assert run.deleted == 12
+    assert store.acquire_lease("sweep", "b", 60) is None
+
+
+def test_a_key_renewed_between_count_and_sweep_survives(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "me", 60))
+    run = store.start_sweep("me")
+    assert [due.company_id for due in store.due_companies()] == names
+    store.set("c0", {"session": {"0": b"rewritten"}})
+    store.get("c0", "session", ["1"])
+    store.touch("c0", {"session": ["2"]})
+    run = store.sweep_companies(lease, run, names, 60)
+    assert run.deleted == 9
+    assert store.load("c0").keys["session"] == {"0": b"rewritten", "1": b"A", "2": b"A"}
+
+
+def test_a_failed_sweep_is_recorded_with_its_error(store: Store) -> None:
+    run = store.finish_sweep(store.start_sweep("me"), 3.0, "the database went away")
+    assert run.error == "the database went away"
+    assert store.sweep_runs(10) == [run]
+
+
+def test_sweep_runs_come_newest_first_and_no_more_than_asked(store: Store, clock: Clock) -> None:
+    runs = []
+    for n in range(5):
+        clock.advance(SECOND)
+        runs.append(store.finish_sweep(store.start_sweep(f"sweeper {n}"), float(n), None))
+    assert store.sweep_runs(3) == runs[:1:-1]
+    assert store.sweep_runs(100) == runs[::-1]
+    assert len({run.run_id for run in runs}) == 5
+
+
+def test_runs_older_than_90_days_are_forgotten(store: Store, clock: Clock) -> None:
+    sweep(store)
+    clock.advance(89 * DAY)
+    second = sweep(store)
+    assert len(store.sweep_runs(10)) == 2
+    clock.advance(2 * DAY)
+    third = sweep(store)
+    assert store.sweep_runs(10) == [third, second]

@@ -1,0 +1,171 @@
+"""A process of its own that works on a store: `python -m tests.conformance.worker`, and how a test drives one.
+
+The process reads one JSON line that says its job, opens the store, says `ready`, and begins when it reads `go`.
+What it then prints, a JSON value a line, is what it got done so far: a test may kill it at any moment and still
+knows what had been acknowledged.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from keystore import Store, open_store
+
+ROOT = Path(__file__).parent.parent.parent
+END_TIMEOUT_S = 120.0
+
+Job = dict[str, Any]
+
+
+def write_one_by_one(store: Store, job: Job) -> Iterator[object]:
+    """Writes `count` sessions, each in a set of its own."""
+    for n in range(job["count"]):
+        store.set(job["company"], {"session": {f"{job['prefix']} {n}": b"x" * 300}})
+    yield job["count"]
+
+
+def write_generations(store: Store, job: Job) -> Iterator[object]:
+    """Writes one generation after another until it is killed, each one set over keys of three types and creds."""
+    generation = job["first"]
+    while True:
+        store.set("bot", generation_keys(generation, job["keys"]), creds=b"%d" % generation)
+        yield generation
+        generation += 1
+
+
+def sweep_until_nothing_is_due(store: Store, job: Job) -> Iterator[object]:
+    """Sweeps company by company under a lease of its own, as if it were the only sweeper; the number deleted."""
+    lease = store.acquire_lease(job["lease"], job["lease"], 600)
+    assert lease is not None
+    run = store.start_sweep(job["lease"])
+    while due := store.due_companies():
+        for company in due:
+            run = store.sweep_companies(lease, run, [company.company_id], 600)
+    yield store.finish_sweep(run, 0.0, None).deleted
+
+
+def rewrite(store: Store, job: Job) -> Iterator[object]:
+    """Rewrites keys, each in a set of its own; the number written."""
+    for company, key_id in job["names"]:
+        store.set(company, {"session": {key_id: b"rewritten"}})
+    yield len(job["names"])
+
+
+def backfill(store: Store, job: Job) -> Iterator[object]:
+    """Backfills in batches; the number filled after each."""
+    filled = 0
+    while batch := store.backfill(job["limit"]):
+        filled += sum(batch.values())
+        yield filled
+    yield "done"
+
+
+JOBS: dict[str, Callable[[Store, Job], Iterator[object]]] = {
+    job.__name__: job for job in (write_one_by_one, write_generations, sweep_until_nothing_is_due, rewrite, backfill)
+}
+
+
+def generation_keys(generation: int, keys: int) -> dict[str, dict[str, bytes | None]]:
+    """What one generation's set holds; ids of the other parity are deleted by it."""
+    here, gone = ("even", "odd") if generation % 2 == 0 else ("odd", "even")
+    value = b"%d " % generation + b"x" * 2_000
+    return {
+        key_type: {f"{here} {n}": value for n in range(keys)} | {f"{gone} {n}": None for n in range(keys)}
+        for key_type in ("pre-key", "session", "sender-key")
+    }
+
+
+class Worker:
+    """A worker process, seen from the test."""
+
+    def __init__(
+        self, job: Callable[[Store, Job], Iterator[object]], url: str, now: datetime | None, **job_args: Any
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        self._say(json.dumps({"job": job.__name__, "url": url, "now": now and now.isoformat(), **job_args}))
+
+    def wait_until_ready(self) -> None:
+        """Waits until its store is open."""
+        assert self.line() == "ready"
+
+    def go(self) -> None:
+        """Lets it begin."""
+        self._say("go")
+
+    def line(self) -> Any:
+        """The next thing it got done; waits for it."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the worker ended early (exit code {self._process.wait(END_TIMEOUT_S)})"
+        return json.loads(line)
+
+    def result(self) -> Any:
+        """Waits for it to end well; the last thing it got done."""
+        lines = self._rest()
+        assert self._process.returncode == 0, "the worker failed; its traceback is on standard error"
+        return lines[-1]
+
+    def kill(self) -> list[Any]:
+        """SIGKILL; whatever it got done and the test had not read yet."""
+        self._process.kill()
+        return self._rest()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _rest(self) -> list[Any]:
+        out, _ = self._process.communicate(timeout=END_TIMEOUT_S)
+        # A killed process may leave a torn last line; what it says was not told to anybody.
+        return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n")]
+
+    def close(self) -> None:
+        """Ends it if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+        with suppress(ValueError):
+            self._process.communicate(timeout=END_TIMEOUT_S)
+
+
+@contextmanager
+def workers(*started: Worker) -> Iterator[None]:
+    """Waits until all workers have opened their stores; none of them outlives the block."""
+    try:
+        for worker in started:
+            worker.wait_until_ready()
+        yield
+    finally:
+        for worker in started:
+            worker.close()
+
+
+def main() -> None:
+    """The worker process."""
+    job: Job = json.loads(sys.stdin.readline())
+    now = job["now"] and datetime.fromisoformat(job["now"])
+    with open_store(job["url"], clock=(lambda: now) if now else None) as store:
+        _tell("ready")
+        assert sys.stdin.readline() == "go\n"
+        for done in JOBS[job["job"]](store, job):
+            _tell(done)
+
+
+def _tell(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

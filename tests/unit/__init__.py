@@ -1,0 +1,1 @@
+"""Pure parts and house rules: no database, no network."""

@@ -1,0 +1,99 @@
+"""The public surface is what `keystore` exports, and its errors are one tree."""
+
+import inspect
+import re
+
+import pytest
+
+import keystore
+from keystore import AuthState, KeystoreError, Store, errors, open_store
+from keystore.store import KeyRow, KeyStore, Upkeep
+from tests.fix_clock import START
+
+SURFACE = [
+    "AuthState",
+    "CorruptValue",
+    "InvalidInput",
+    "KeyStore",
+    "KeystoreError",
+    "LeaseLost",
+    "SchemaMismatch",
+    "Store",
+    "StoreClosed",
+    "StoreUnavailable",
+    "open_store",
+]
+KEY_STORE = {
+    "get": ["company_id", "key_type", "key_ids"],
+    "set": ["company_id", "keys", "creds"],
+    "load": ["company_id"],
+    "touch": ["company_id", "keys"],
+    "get_creds": ["company_id"],
+    "set_creds": ["company_id", "creds"],
+    "clear": ["company_id"],
+    "close": [],
+}
+ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+
+
+def test_keystore_exports_exactly_its_surface() -> None:
+    assert keystore.__all__ == SURFACE == sorted(SURFACE)
+    for name in SURFACE:
+        assert getattr(keystore, name).__doc__
+
+
+def test_open_store_takes_a_url_and_keywords() -> None:
+    parameters = inspect.signature(open_store).parameters
+    assert next(iter(parameters)) == "url"
+    assert {"clock", "policy", "guard"} <= parameters.keys()
+    assert all(
+        parameter.kind is inspect.Parameter.KEYWORD_ONLY for name, parameter in parameters.items() if name != "url"
+    )
+    assert parameters["clock"].default is None
+    assert parameters["guard"].default is True
+
+
+@pytest.mark.parametrize("method", KEY_STORE)
+def test_a_bot_s_operations_take_what_the_design_fixes(method: str) -> None:
+    taken = list(inspect.signature(getattr(KeyStore, method)).parameters)[1:]
+    assert taken == KEY_STORE[method]
+
+
+def test_every_method_of_the_contract_is_abstract_and_says_what_it_does() -> None:
+    for interface in (KeyStore, Upkeep):
+        for name, member in vars(interface).items():
+            if not name.startswith("_"):
+                assert name in Store.__abstractmethods__, f"{name} could be left out by a backend"
+                assert inspect.getdoc(member), name
+
+
+def test_every_error_is_a_keystore_error_that_says_what_it_means() -> None:
+    assert len(ERRORS) == 7
+    for kind in ERRORS:
+        assert issubclass(kind, KeystoreError)
+        assert kind.__doc__
+
+
+def test_the_tree_drawn_in_the_docstring_is_the_tree() -> None:
+    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+    assert sorted(drawn) == sorted(kind.__name__ for kind in ERRORS if kind is not KeystoreError)
+    assert all(kind.__bases__[0] is KeystoreError for kind in ERRORS if kind is not KeystoreError)
+
+
+def test_invalid_input_is_a_value_error_and_unavailable_is_not() -> None:
+    assert issubclass(keystore.InvalidInput, ValueError)
+    assert not issubclass(keystore.StoreUnavailable, ValueError)
+    assert not issubclass(keystore.StoreUnavailable, keystore.InvalidInput)
+
+
+def test_no_repr_shows_a_value() -> None:
+    state = AuthState(b"S3CRET", {"session": {"S3CRET id": b"S3CRET"}})
+    row = KeyRow("session", "a", b"S3CRET", START, START, None)
+    assert "S3CRET" not in repr(state)
+    assert "S3CRET" not in repr(row)
+    assert "session" in repr(row)
+
+
+def test_a_state_counts_its_keys() -> None:
+    assert AuthState(None, {}).total == 0
+    assert AuthState(b"C", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"1": b"P"}}).total == 3

@@ -1,0 +1,109 @@
+"""Who may import what: run.py → api → monitor → keystore, and each library in its one module.
+
+The syntax trees are read, nothing is imported: an import inside a function counts as well.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+MAY_NOT_IMPORT = {
+    "keystore": {"monitor", "api", "bench", "run", "settings", "tests"},
+    "monitor": {"api", "bench", "run", "settings", "tests"},
+    "api": {"bench", "run", "settings", "tests"},
+    "bench": {"api", "run", "settings", "tests"},
+    "settings.py": {"keystore.opening", "monitor", "api", "bench", "run", "tests"},
+    "run.py": {"tests"},
+}
+"""Each part of the house, and the parts above or beside it."""
+
+ONE_MODULE = {
+    "psycopg": "keystore/postgres_link.py",
+    "psycopg_pool": "keystore/postgres_link.py",
+    "sqlite3": "keystore/sqlite_link.py",
+    "sqlite_utils": "keystore/sqlite_link.py",
+    "yoyo": "keystore/migrate.py",
+    "schedule": "monitor/loop.py",
+    "pydantic_settings": "settings.py",
+}
+"""Each library, and the one module that talks to it; `bench` measures bare drivers and may import those as well."""
+
+BARE_DRIVERS = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils"}
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
+
+
+def modules(part: str) -> list[Path]:
+    """The Python files of one part; none where the part isn't built yet."""
+    path = ROOT / part
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The dotted names that a file imports; `from a import b` counts as `a` and `a.b`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imports_any(path: Path, unwanted: set[str]) -> list[str]:
+    """Which of these modules, or of what is in them, a file imports."""
+    return sorted(name for name in imports(path) if any(name == bad or name.startswith(f"{bad}.") for bad in unwanted))
+
+
+def product() -> Iterator[Path]:
+    """Every file of the product, `bench` included."""
+    for part in MAY_NOT_IMPORT:
+        yield from modules(part)
+
+
+@pytest.mark.parametrize("part", MAY_NOT_IMPORT)
+def test_imports_point_one_way(part: str) -> None:
+    against = {str(path.relative_to(ROOT)): imports_any(path, MAY_NOT_IMPORT[part]) for path in modules(part)}
+    assert not {path: names for path, names in against.items() if names}
+
+
+@pytest.mark.parametrize("library", ONE_MODULE)
+def test_a_library_is_talked_to_in_one_module(library: str) -> None:
+    talking = {str(path.relative_to(ROOT)) for path in product() if imports_any(path, {library})}
+    if library in BARE_DRIVERS:
+        talking = {path for path in talking if not path.startswith("bench/")}
+    assert talking == {ONE_MODULE[library]}
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = set()
+    for path in product():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            reads = (isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT) or (
+                isinstance(node, ast.ImportFrom)
+                and node.module == "os"
+                and any(alias.name in ENVIRONMENT for alias in node.names)
+            )
+            if reads:
+                readers.add(str(path.relative_to(ROOT)))
+    assert readers <= {"settings.py"}
+
+
+def test_every_file_of_the_product_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in product()
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert silent == []
+
+
+def test_the_walk_finds_imports_wherever_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "m.py"
+    file.write_text("import a.b\nfrom c import d\ndef f() -> None:\n    import e\n", encoding="utf-8")
+    assert imports(file) == {"a.b", "c", "c.d", "e"}
+    assert imports_any(file, {"a", "e", "d"}) == ["a.b", "e"]
