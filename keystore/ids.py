@@ -74,9 +74,7 @@ def checked_writes(
     for key_type, by_id in keys.items():
         checked_type(key_type)
         if not isinstance(by_id, Mapping):
-            raise InvalidInput(
-                f"keys[{_shown(key_type)}]: expected {{id: value}}, got {type(by_id).__name__}"
-            )
+            raise InvalidInput(f"keys[{_shown(key_type)}]: expected {{id: value}}, got {type(by_id).__name__}")
         for key_id, value in by_id.items():
             _checked_name("key_id", key_id)
             if value is None:

@@ -142,7 +142,7 @@ WITH clock AS (
     FROM whatsapp_keys, clock
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
     GROUP BY 1, 2
-    HAVING bool_or(key_type = 'sender-key-memory') AND bool_or(expires_at IS NULL OR expires_at > max(clock.now))
+    HAVING bool_or(key_type = 'sender-key-memory') AND bool_or(expires_at IS NULL OR expires_at > clock.now)
 ), keys AS (
     SELECT k.key_type, k.created_at, k.updated_at, k.expires_at, clock.now,
            k.expires_at <= clock.now AS past,
@@ -173,6 +173,9 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
 
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
+
+-- name: largest_company
+SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 
 -- name: acquire_lease
 INSERT INTO keystore_leases AS l (name, holder, epoch, expires_at)
@@ -292,6 +295,10 @@ ALTER TABLE whatsapp_keys ADD CONSTRAINT whatsapp_keys_expiry_required CHECK (ex
 -- name: key_names
 SELECT company_id, key_type, key_id, updated_at FROM whatsapp_keys
 WHERE key_type = ANY (%(types)s) ORDER BY company_id, key_type, key_id
+
+-- name: hold_key
+SELECT 1 FROM whatsapp_keys
+WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s FOR UPDATE
 
 -- name: drop_older
 DELETE FROM whatsapp_keys

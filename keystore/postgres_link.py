@@ -64,8 +64,9 @@ class PostgresLink:
     """A pool of connections to one Postgres database; thread-safe."""
 
     def __init__(self, url: str, max_connections: int) -> None:
-        """Connects once, to find out at once what is wrong with the address; raises StoreUnavailable or InvalidInput."""
+        """Connects once, to find out what is wrong with the address; raises StoreUnavailable or InvalidInput."""
         self.name = database_name(url)
+        self.url = url
         self.answer_timeout_s = ANSWER_TIMEOUT_S
         self._options: dict[str, Any] = {
             "autocommit": True,

@@ -1,6 +1,7 @@
-"""What the two SQL backends share: the watch's half of the contract, as named statements with the same parameters.
+"""What the two SQL backends share: most of the contract, as named statements with the same parameters.
 
-A backend adds its link, its `.sql` file and the bot's half, where the two databases differ most.
+A backend adds its link, its `.sql` file, how its values look (times, lists, the policy), and the operations in which
+the two databases differ most.
 """
 
 import json
@@ -11,13 +12,13 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from keystore import ids, ttl
+from keystore import codec, ids, ttl
 from keystore.errors import InvalidInput, LeaseLost
-from keystore.store import Census, DueCompany, KeyName, KeyRow, Lease, Store, SweepRun, TypeCount
+from keystore.store import AuthState, Census, DueCompany, KeyName, KeyRow, Lease, Store, SweepRun, TypeCount
 from keystore.ttl import Policy
 
 Row = tuple[Any, ...]
-Run = Callable[[str, Mapping[str, Any]], list[Row]]
+Run = Callable[[str, Any], list[Row]]
 Clock = Callable[[], datetime]
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Link(Protocol):
 
 
 class SqlStore(Store):
-    """A store on a SQL database: everything but the bot's operations, and rows with values."""
+    """A store on a SQL database."""
 
     UPKEEP_TIMEOUT_S = 300.0
     """For a statement that may read or change the whole table."""
@@ -76,8 +77,15 @@ class SqlStore(Store):
         """What the policy says of these types, as parameters."""
 
     @abstractmethod
+    def _stored_time(self, time: datetime) -> Any:
+        """A time as a parameter."""
+
+    @abstractmethod
     def _list(self, values: Iterable[str]) -> Any:
         """Several strings as one parameter."""
+
+    def _require_converted(self) -> None:
+        """Raises SchemaMismatch where values can't be read or written yet."""
 
     def _optional_time(self, stored: Any) -> datetime | None:
         return None if stored is None else self._time(stored)
@@ -91,8 +99,64 @@ class SqlStore(Store):
             raise InvalidInput("clock: it returned a time without a time zone; return an aware UTC datetime")
         return now.astimezone(UTC)
 
-    def _rows(self, name: str, **params: Any) -> list[Row]:
+    def _rows(self, name: str, /, **params: Any) -> list[Row]:
         return self.link.rows(self._sql[name], {"now": self._now(), **params}, self.UPKEEP_TIMEOUT_S)
+
+    def _bot_rows(self, name: str, /, **params: Any) -> list[Row]:
+        self._require_converted()
+        return self.link.rows(self._sql[name], {"now": self._now(), **params})
+
+    # A bot's operations.
+
+    def load(self, company_id: str) -> AuthState:
+        company = ids.canonical_company(company_id)
+        creds: bytes | None = None
+        keys: dict[str, dict[str, bytes]] = {}
+        for key_type, key_id, stored in self._bot_rows("load", company_id=company):
+            if key_type is None:
+                creds = codec.decode(stored, f"{company} creds")
+                continue
+            if stored[:1] != codec.PLAIN:
+                codec.decode(stored, f"{company} {key_type} {key_id}")
+            by_id = keys.get(key_type)
+            if by_id is None:
+                by_id = keys[key_type] = {}
+            by_id[key_id] = stored[1:]
+        return AuthState(creds, keys)
+
+    def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
+        company = ids.canonical_company(company_id)
+        used = sorted(
+            (ids.checked_type(key_type), key_id) for key_type in keys for key_id in ids.checked_ids(keys[key_type])
+        )
+        if used:
+            self._bot_rows(
+                "touch",
+                company_id=company,
+                key_types=self._list(key_type for key_type, _ in used),
+                key_ids=self._list(key_id for _, key_id in used),
+                **self._policy_params({key_type for key_type, _ in used}),
+            )
+
+    def get_creds(self, company_id: str) -> bytes | None:
+        company = ids.canonical_company(company_id)
+        rows = self._bot_rows("get_creds", company_id=company)
+        return codec.decode(rows[0][0], f"{company} creds") if rows else None
+
+    def set_creds(self, company_id: str, creds: bytes) -> None:
+        company, value = ids.canonical_company(company_id), codec.encode(ids.checked_value("creds", creds))
+        self._bot_rows("set_creds", company_id=company, creds=value)
+
+    def _found(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
+        """What a get answers, from rows that begin with id and stored value."""
+        return {row[0]: codec.decode(row[1], f"{company} {key_type} {row[0]}") for row in rows}
+
+    def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
+        """Says that unused pre-keys got another value: whoever was handed the old one can't be read."""
+        if pre_key_ids:
+            log.warning(
+                "pre_key_rewritten", company_id=company_id, count=len(pre_key_ids), key_ids=sorted(pre_key_ids)[:10]
+            )
 
     # Counting.
 
@@ -116,7 +180,7 @@ class SqlStore(Store):
             )
             for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in by_type
         )
-        activity = [self._time(row[7]) for row in by_type] + ([] if paired_at is None else [self._time(paired_at)])
+        activity = [self._time(at) for at in (paired_at, *(row[7] for row in by_type)) if at is not None]
         total = sum(count.total for count in types)
         expired = sum(count.expired for count in types)
         guarded = sum(count.guarded for count in types)
@@ -129,7 +193,7 @@ class SqlStore(Store):
             without_expiry=sum(count.without_expiry for count in types),
             companies=companies,
             last_activity_at=max(activity, default=None),
-            oldest_created_at=min((self._time(row[8]) for row in by_type), default=None),
+            oldest_created_at=min((self._time(row[8]) for row in by_type if row[8] is not None), default=None),
             created_24h=sum(count.created_24h for count in types),
             created_7d=sum(count.created_7d for count in types),
             pre_keys_rewritten_7d=rewritten,
@@ -139,6 +203,10 @@ class SqlStore(Store):
 
     def companies(self) -> list[str]:
         return sorted(row[0] for row in self._rows("companies"))
+
+    def largest_company(self) -> str | None:
+        rows = self._rows("largest_company")
+        return rows[0][0] if rows else None
 
     def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
         for company_id, key_type, key_id, updated_at in self._rows("key_names", types=self._list(key_types)):
@@ -176,24 +244,24 @@ class SqlStore(Store):
             self._renew_lease(execute, lease, ttl_s)
             params = {"company_ids": self._list(company_ids), "guard": self._guard, "now": self._now()}
             by_type = dict(run.by_type)
-            for key_type, deleted in execute(self._sql["sweep_companies"], params):
+            for key_type, deleted in self._swept(execute, params):
                 by_type[key_type] = by_type.get(key_type, 0) + deleted
             total = sum(by_type.values())
-            execute(
-                self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)}
-            )
+            execute(self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)})
             return SweepRun(run.run_id, run.sweeper, run.started_at, None, run.took_ms, total, by_type, None)
 
         return self.link.work(sweep)
+
+    def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        """Deletes what a sweep deletes; how many of each type."""
+        return [(key_type, deleted) for key_type, deleted in run(self._sql["sweep_companies"], params)]
 
     def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
         rows = self._rows("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)
         self._rows("forget_sweeps")
         self._rows("forget_counters")
         finished_at = self._time(rows[0][0]) if rows else None
-        return SweepRun(
-            run.run_id, run.sweeper, run.started_at, finished_at, took_ms, run.deleted, run.by_type, error
-        )
+        return SweepRun(run.run_id, run.sweeper, run.started_at, finished_at, took_ms, run.deleted, run.by_type, error)
 
     def sweep_runs(self, limit: int) -> list[SweepRun]:
         return [
@@ -218,7 +286,11 @@ class SqlStore(Store):
         types = [row[0] for row in self._rows("types_without_expiry")]
         if not types:
             return {}
-        return dict(self._rows("backfill", limit=limit, **self._policy_params(types)))
+        return self._backfilled(self._rows("backfill", limit=limit, **self._policy_params(types)))
+
+    def _backfilled(self, rows: list[Row]) -> dict[str, int]:
+        """How many of each type, from the rows of a backfill."""
+        return dict(rows)
 
     @property
     def expiry_enforced(self) -> bool:
@@ -237,7 +309,7 @@ class SqlStore(Store):
     def _enforce_expiry(self) -> None:
         """Adds the rule; there are no keys without expiry."""
 
-    # Moving.
+    # Rows with their times.
 
     def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
         params = {
@@ -250,21 +322,46 @@ class SqlStore(Store):
         }
 
         def move(run: Run) -> bool:
+            if not run(self._sql["hold_key"], params):
+                return False
             run(self._sql["drop_older"], params)
             return bool(run(self._sql["move_key"], params))
 
         return self.link.work(move)
 
-    @abstractmethod
-    def _stored_time(self, time: datetime) -> Any:
-        """A time as a parameter."""
-
-    def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
-        """Says that unused pre-keys got another value: whoever was handed the old one can't be read."""
-        if pre_key_ids:
-            log.warning(
-                "pre_key_rewritten", company_id=company_id, count=len(pre_key_ids), key_ids=sorted(pre_key_ids)[:10]
+    def export_rows(self, company_id: str) -> list[KeyRow]:
+        self._require_converted()
+        company = ids.canonical_company(company_id)
+        return [
+            KeyRow(
+                key_type,
+                key_id,
+                codec.decode(value, f"{company} {key_type} {key_id}"),
+                self._time(created),
+                self._time(updated),
+                self._optional_time(expires),
+                bool(never),
             )
+            for key_type, key_id, value, created, updated, expires, never in self._rows(
+                "export_rows", company_id=company
+            )
+        ]
+
+    def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
+        self._require_converted()
+        company, kept = ids.canonical_company(company_id), restorable(rows)
+        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
+
+        def restore(run: Run) -> None:
+            self._restore(run, company, kept)
+            if stored_creds is not None:
+                run(self._sql["set_creds"], {"company_id": company, "creds": stored_creds, "now": self._now()})
+
+        self.link.work(restore)
+
+    @abstractmethod
+    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
+        """Writes rows with the times they carry."""
 
 
 def ttl_and_step(policy: Policy, key_type: str) -> tuple[float, float]:

@@ -61,7 +61,7 @@ class KeyName:
 
 @dataclass(frozen=True)
 class TypeCount:
-    """How many keys of one type there are. `expired` go with the next sweep, `guarded` are past their expiry and kept."""
+    """Keys of one type, counted. `expired` go with the next sweep, `guarded` are past their expiry and kept."""
 
     key_type: str
     total: int
@@ -100,7 +100,7 @@ class Census:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to do one kind of work until `expires_at`. `epoch` rises with each holder, so a stale one is found out."""
+    """The right to do one kind of work until `expires_at`; `epoch` rises with each holder, to find out a stale one."""
 
     name: str
     holder: str
@@ -208,6 +208,10 @@ class Upkeep(ABC):
         """Every company with creds or keys, sorted."""
 
     @abstractmethod
+    def largest_company(self) -> str | None:
+        """The company with the most keys, None where there are no keys."""
+
+    @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
         """The lease for `ttl_s` seconds, or None while another holder's lives."""
 
@@ -224,9 +228,7 @@ class Upkeep(ABC):
         """The companies that have keys past their expiry, sorted by id."""
 
     @abstractmethod
-    def sweep_companies(
-        self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float
-    ) -> SweepRun:
+    def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
         """Deletes these companies' expired keys, guarded and locked ones apart, in one transaction that also renews
         the lease by `ttl_s` and records the deletions; returns the run with them added.
 
@@ -244,7 +246,7 @@ class Upkeep(ABC):
 
     @abstractmethod
     def backfill(self, limit: int) -> dict[str, int]:
-        """Gives up to `limit` keys without expiry one, counted from now; returns how many by type, {} when none is left."""
+        """Gives up to `limit` keys without expiry one, counted from now; how many by type, {} when none is left."""
 
     @abstractmethod
     def enforce_expiry(self) -> None:
@@ -271,9 +273,7 @@ class Upkeep(ABC):
         """All of a company's keys with their times, sorted by type and id."""
 
     @abstractmethod
-    def restore_rows(
-        self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None
-    ) -> None:
+    def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
         """Writes keys with the times they carry, overwriting; and `creds` unless None. Atomic and durable."""
 
 

@@ -27,6 +27,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "now": lambda store: store.now(),
     "census": lambda store: store.census(),
     "companies": lambda store: store.companies(),
+    "largest_company": lambda store: store.largest_company(),
     "acquire_lease": lambda store: store.acquire_lease("sweep", "me", 60),
     "release_lease": lambda store: store.release_lease(LEASE),
     "start_sweep": lambda store: store.start_sweep("me"),

@@ -93,9 +93,9 @@ def test_the_relay_sees_a_second_round_trip(relayed: Store, relay: Relay) -> Non
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_connections_cut_between_calls_are_not_noticed(relayed: Store, relay: Relay, times: int) -> None:
-    for _ in range(times):
+    for turn in range(times):
         assert relay.cut() >= 1
-        assert relayed.load("bot").total == 721
+        assert relayed.load("bot").total == 721 + bool(turn)
         assert relay.cut() >= 1
         relayed.set("bot", {"session": {"a": b"A"}})
         assert relay.cut() >= 1

@@ -106,7 +106,7 @@ def test_export_gives_every_key_with_its_times_sorted(store: Store, clock: Clock
 
 
 def test_the_real_state_goes_out_and_in_with_its_times(make_store: MakeStore, clock: Clock) -> None:
-    store = make_store(clock=clock, policy=Policy(DIARY.by_type | {"identity-key": NEVER}))
+    store = make_store(clock=clock, policy=Policy({**DIARY.by_type, "identity-key": NEVER}))
     for key_type, by_id in real_keys().items():
         clock.advance(timedelta(minutes=7, microseconds=13))
         store.set("bot", {key_type: by_id}, creds=real_creds())

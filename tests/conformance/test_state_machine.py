@@ -1,6 +1,5 @@
 """Any order of operations on two companies leaves a store and a plain dict with the same keys, times and counts."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -136,7 +135,7 @@ class StoreMachine(RuleBasedStateMachine):
             }
 
 
-def machine_on(store: Store, clock: Clock, guard: bool) -> Callable[[], StoreMachine]:
+def machine_on(store: Store, clock: Clock, guard: bool) -> type[StoreMachine]:
     """A machine that works on this store."""
     return type("Machine", (StoreMachine,), {"store": store, "clock": clock, "guard": guard})
 
@@ -144,7 +143,7 @@ def machine_on(store: Store, clock: Clock, guard: bool) -> Callable[[], StoreMac
 @pytest.mark.parametrize("guard", [True, False])
 def test_any_order_of_operations_equals_a_dict(make_store: MakeStore, clock: Clock, guard: bool) -> None:
     store = make_store(clock=clock, policy=POLICY, guard=guard)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine_on(store, clock, guard),
         settings=settings(
             max_examples=EXAMPLES,

@@ -48,7 +48,7 @@ def test_values_are_opaque_bytes(store: Store) -> None:
 
 
 def test_bytes_like_values_are_taken(store: Store) -> None:
-    store.set("1", {"session": {"a": bytearray(b"A"), "b": memoryview(b"xBx")[1:2]}})
+    store.set("1", {"session": {"a": as_any(bytearray(b"A")), "b": as_any(memoryview(b"xBx")[1:2])}})
     assert store.load("1").keys == {"session": {"a": b"A", "b": b"B"}}
 
 
@@ -109,10 +109,12 @@ def test_a_bad_value_is_refused_and_nothing_of_its_set_is_written(store: Store, 
     with pytest.raises(InvalidInput, match=r"value of 'session' 'b'") as refusal:
         store.set("1", {"pre-key": {"1": b"P"}, "session": {"a": None, "b": bad}}, creds=b"C2")
     assert SECRET not in str(refusal.value)
-    for call in (lambda: store.set_creds("1", bad), lambda: store.set("1", {"session": {"a": b"B"}}, creds=bad)):
-        with pytest.raises(InvalidInput, match="creds") as refusal:
-            call()
-        assert SECRET not in str(refusal.value)
+    with pytest.raises(InvalidInput, match="creds") as refusal:
+        store.set_creds("1", bad)
+    assert SECRET not in str(refusal.value)
+    with pytest.raises(InvalidInput, match="creds") as refusal:
+        store.set("1", {"session": {"a": b"B"}}, creds=bad)
+    assert SECRET not in str(refusal.value)
     state = store.load("1")
     assert (state.creds, state.keys) == (b"C", {"session": {"a": b"A"}})
 

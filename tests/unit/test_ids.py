@@ -33,7 +33,7 @@ def test_the_canonical_form_is_stable_and_allowed_or_refused(text: str) -> None:
     if re.fullmatch("[A-Za-z0-9_-]{1,64}", bare):
         assert canonical_company(text) == canonical_company(bare) == bare
     else:
-        with pytest.raises(InvalidInput, match="^company_id: ") as refusal:
+        with pytest.raises(InvalidInput, match=r"^company_id: ") as refusal:
             canonical_company(text)
         assert str(refusal.value).isprintable()
 

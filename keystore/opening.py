@@ -1,0 +1,84 @@
+"""`open_store`: from an address to a store that works, or one clear reason why not."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.migrate import Shape, migrate, schema_of
+from keystore.postgres import PostgresStore
+from keystore.postgres_link import PostgresLink
+from keystore.sqlite import SqliteStore
+from keystore.sqlite_link import SqliteLink
+from keystore.store import Store
+from keystore.ttl import DIARY, Policy
+
+MAX_CONNECTIONS = 8
+"""Enough for the threads of one process: a call holds a connection only while its statement runs."""
+
+_ADDRESSES = "expected sqlite:///file.db (relative), sqlite:////srv/file.db (absolute) or postgresql://user:password@host:5432/database"
+
+
+def open_store(
+    url: str,
+    *,
+    clock: Callable[[], datetime] | None = None,
+    policy: Policy = DIARY,
+    guard: bool = True,
+    max_connections: int = MAX_CONNECTIONS,
+) -> Store:
+    """A store on the database at `url`: pooled, thread-safe, and migrated where it is embedded or empty.
+
+    `clock` (returns an aware UTC datetime) replaces the database's own clock everywhere; `policy` says how long keys
+    live, `guard` whether keys that can't be had again are kept from the sweep; up to `max_connections` are open.
+
+    Raises InvalidInput for an address it can't read, StoreUnavailable when the database does not answer, and
+    SchemaMismatch when the tables of a server need `run.py migrate` first.
+    """
+    link = open_link(url, max_connections)
+    try:
+        schema = schema_of(link)
+        if schema.pending and (isinstance(link, SqliteLink) or schema.shape is Shape.EMPTY):
+            migrate(link)
+            schema = schema_of(link)
+        if schema.shape is Shape.DIARY:
+            raise SchemaMismatch(
+                f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run `python run.py "
+                "migrate` to convert them, or run `python run.py migrate --attach` to watch beside the running bot"
+            )
+        if schema.shape is not Shape.ATTACHED and schema.pending:
+            raise SchemaMismatch(
+                f"{link.name}: schema outdated, {len(schema.pending)} to apply ({schema.pending[0]} first); "
+                "run `python run.py migrate`"
+            )
+        if isinstance(link, SqliteLink):
+            return SqliteStore(link, clock, policy, guard=guard)
+        return PostgresStore(link, clock, policy, guard=guard, attached=schema.shape is Shape.ATTACHED)
+    except BaseException:
+        link.close()
+        raise
+
+
+def open_link(url: str, max_connections: int = MAX_CONNECTIONS) -> PostgresLink | SqliteLink:
+    """A connection pool to the database at `url`, whatever tables it has. Raises InvalidInput, StoreUnavailable."""
+    scheme = url.partition("://")[0].lower()
+    if max_connections < 1:
+        raise InvalidInput(f"max_connections: {max_connections}; at least 1 is needed")
+    if scheme == "sqlite":
+        return SqliteLink(_sqlite_path(url), max_connections)
+    if scheme in ("postgresql", "postgres"):
+        return PostgresLink(url, max_connections)
+    raise InvalidInput(f"database address: can't tell what kind it is; {_ADDRESSES}")
+
+
+def _sqlite_path(url: str) -> Path:
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.netloc or not path or parts.query or parts.fragment:
+        raise InvalidInput(f"database address: it names no SQLite file; {_ADDRESSES}")
+    if path == ":memory:":
+        raise InvalidInput("database address: a database in memory is gone with the process; name a file")
+    if Path(path).is_dir():
+        raise InvalidInput(f"database address: {path} is a folder; name a file in it")
+    return Path(path)
