@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
-from keystore.errors import SchemaMismatch
+from keystore.errors import InvalidInput
 from keystore.postgres_link import PostgresLink
 from keystore.sql_store import Clock, Run, SqlStore, ttl_and_step
 from keystore.statements import read_statements
@@ -17,6 +17,9 @@ from keystore.store import KeyRow, Keys
 from keystore.ttl import Policy
 
 STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
+
+
+ENFORCE_BATCH_KEYS = 1_000
 
 
 class PostgresStore(SqlStore):
@@ -27,6 +30,10 @@ class PostgresStore(SqlStore):
     def __init__(self, link: PostgresLink, clock: Clock | None, policy: Policy, *, guard: bool, attached: bool) -> None:
         super().__init__(link, STATEMENTS, clock, policy, guard=guard)
         self._attached = attached
+
+    @property
+    def converted(self) -> bool:
+        return not self._attached
 
     # A bot's operations.
 
@@ -72,13 +79,6 @@ class PostgresStore(SqlStore):
     def clear(self, company_id: str) -> None:
         self._bot_rows("clear", company_id=ids.canonical_company(company_id))
 
-    def _require_converted(self) -> None:
-        if self._attached:
-            raise SchemaMismatch(
-                f"{self.database}: the values are not converted yet: only the watch is attached here. Stop the bot, "
-                "run `python run.py migrate`, then let it use this store"
-            )
-
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
         columns = {
             "key_types": [row.key_type for row in rows],
@@ -114,4 +114,17 @@ class PostgresStore(SqlStore):
         return {"types": types, "ttls_s": [ttl_s for ttl_s, _ in lives], "steps_s": [step_s for _, step_s in lives]}
 
     def _enforce_expiry(self) -> None:
-        self._rows("enforce_expiry")
+        """Adds the rule first, for rows to come, and then has the rows that are there looked through.
+
+        So a key that a writer slips in between can't be missed: it is backfilled, and no other follows it.
+        """
+        if not self.converted:
+            raise InvalidInput(
+                f"{self.database}: not while a bot writes here without us: every key that it writes without an expiry "
+                "would be lost. Run `python run.py migrate` with the bot stopped, and enforce it then"
+            )
+        if not self._rows("expiry_required")[0][0]:
+            self._rows("require_expiry")
+        while self.backfill(ENFORCE_BATCH_KEYS):
+            pass
+        self._rows("validate_expiry")

@@ -287,10 +287,19 @@ WITH clock AS (
 SELECT key_type, count(*) FROM filled GROUP BY key_type
 
 -- name: expiry_enforced
-SELECT EXISTS (SELECT 1 FROM pg_constraint WHERE conname = 'whatsapp_keys_expiry_required' AND convalidated)
+SELECT EXISTS (SELECT 1 FROM pg_constraint
+               WHERE conname = 'whatsapp_keys_expiry_required' AND conrelid = 'whatsapp_keys'::regclass AND convalidated)
 
--- name: enforce_expiry
-ALTER TABLE whatsapp_keys ADD CONSTRAINT whatsapp_keys_expiry_required CHECK (expires_at IS NOT NULL)
+-- name: expiry_required
+SELECT EXISTS (SELECT 1 FROM pg_constraint
+               WHERE conname = 'whatsapp_keys_expiry_required' AND conrelid = 'whatsapp_keys'::regclass)
+
+-- NOT VALID holds the table for a moment only; validating it later lets everybody read and write.
+-- name: require_expiry
+ALTER TABLE whatsapp_keys ADD CONSTRAINT whatsapp_keys_expiry_required CHECK (expires_at IS NOT NULL) NOT VALID
+
+-- name: validate_expiry
+ALTER TABLE whatsapp_keys VALIDATE CONSTRAINT whatsapp_keys_expiry_required
 
 -- name: key_names
 SELECT company_id, key_type, key_id, updated_at FROM whatsapp_keys

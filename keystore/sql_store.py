@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from keystore import codec, ids, ttl
-from keystore.errors import InvalidInput, LeaseLost
+from keystore.errors import InvalidInput, LeaseLost, SchemaMismatch
 from keystore.store import AuthState, Census, DueCompany, KeyName, KeyRow, Lease, Store, SweepRun, TypeCount
 from keystore.ttl import Policy
 
@@ -59,6 +59,10 @@ class SqlStore(Store):
     def database(self) -> str:
         return self.link.name
 
+    @property
+    def converted(self) -> bool:
+        return True
+
     def close(self) -> None:
         self.link.close()
 
@@ -86,6 +90,11 @@ class SqlStore(Store):
 
     def _require_converted(self) -> None:
         """Raises SchemaMismatch where values can't be read or written yet."""
+        if not self.converted:
+            raise SchemaMismatch(
+                f"{self.database}: the values are not converted yet: only the watch is attached here. Stop the bot, "
+                "run `python run.py migrate`, then let it use this store"
+            )
 
     def _optional_time(self, stored: Any) -> datetime | None:
         return None if stored is None else self._time(stored)

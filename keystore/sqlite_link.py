@@ -35,6 +35,8 @@ BUSY_TIMEOUT_S = 60.0
 TURN_TIMEOUT_S = 60.0
 """For a connection, or for a turn to write, while other threads of this process have them."""
 
+OLDEST_SQLITE = (3, 35)
+
 _READS = ("SELECT", "WITH")
 
 _WHAT_TO_DO = {
@@ -51,6 +53,10 @@ class SqliteLink:
 
     def __init__(self, path: Path, max_connections: int) -> None:
         """Opens the file, making it for its owner alone where there is none; raises KeystoreError."""
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise KeystoreError(
+                f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or newer is needed (RETURNING)"
+            )
         self.path = path.absolute()
         self.name = f"sqlite:///{self.path}"
         self._slots = threading.BoundedSemaphore(max_connections)

@@ -195,6 +195,11 @@ class Upkeep(ABC):
     def database(self) -> str:
         """Which database this is: backend, host and name, never a secret. Every report says it."""
 
+    @property
+    @abstractmethod
+    def converted(self) -> bool:
+        """Whether a bot can use it; False where only the watch is attached and the values are still `jsonb`."""
+
     @abstractmethod
     def now(self) -> datetime:
         """What time it is for this store."""

@@ -147,4 +147,4 @@ def renewal_due(policy: Policy, key_type: str, expires: datetime, now: datetime)
 
 def shortest_s(policy: Policy) -> float:
     """The shortest lifetime that the policy gives to any type, in seconds."""
-    return min(policy.default_s, *policy.by_type.values(), *(ttl for _, ttl in policy.containing))
+    return min((policy.default_s, *policy.by_type.values(), *(ttl for _, ttl in policy.containing)))

@@ -1,0 +1,117 @@
+"""The `doctor` report: what stands in the way of a sound installation, and what to do about it."""
+
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from keystore.errors import KeystoreError
+from keystore.store import Store
+from keystore.ttl import UNDELIVERED_DAYS, Policy
+
+Status = Literal["ok", "warning", "failed"]
+
+CLOCK_SKEW_S = 5.0
+_TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
+_BAILEYS_TYPES = ("pre-key", "session", "sender-key", "sender-key-memory", "lid-mapping", "device-list", "tctoken")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: how it stands, and what to do where it isn't well."""
+
+    name: str
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Everything looked at. `healthy`: nothing failed."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing failed; warnings may remain."""
+        return all(check.status != "failed" for check in self.checks)
+
+
+def examine(
+    opened: Callable[[], Store], policy: Policy, *, guard: bool, token: str | None, chats: tuple[int, ...]
+) -> DoctorReport:
+    """Looks at everything, whatever fails on the way. `token` is only looked at, never shown."""
+    checks = [_policy(policy), _guard(guard), _telegram(token, chats)]
+    try:
+        with opened() as store:
+            checks += _database(store)
+    except KeystoreError as error:
+        checks.append(Check("database", "failed", str(error)))
+    return DoctorReport(tuple(checks))
+
+
+def _database(store: Store) -> list[Check]:
+    began = datetime.now(UTC)
+    now = store.now()
+    census = store.census()
+    skew_s = abs((now - began).total_seconds())
+    checks = [
+        Check("database", "ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
+        Check("clock", "ok", f"this machine and the database agree within {skew_s:.1f} s")
+        if skew_s <= CLOCK_SKEW_S
+        else Check("clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"),
+    ]
+    if not store.converted:
+        detail = "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values"
+        checks.append(Check("schema", "warning", detail))
+    else:
+        checks.append(Check("schema", "ok", "all migrations are applied"))
+    if store.expiry_enforced:
+        checks.append(Check("expiry", "ok", "the database refuses keys without expiry"))
+    elif census.without_expiry:
+        detail = f"{census.without_expiry} keys have none; run `python run.py backfill --enforce`"
+        checks.append(Check("expiry", "warning", detail))
+    else:
+        detail = "every key has one; `python run.py backfill --enforce` makes the database keep it so"
+        checks.append(Check("expiry", "ok", detail))
+    return checks + _file(store.database)
+
+
+def _file(database: str) -> list[Check]:
+    if not database.startswith("sqlite:///"):
+        return []
+    path = Path(database.removeprefix("sqlite:///"))
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return [Check("file", "warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")]
+    return [Check("file", "ok", f"{path} is its owner's alone")]
+
+
+def _policy(policy: Policy) -> Check:
+    short = [name for name in _BAILEYS_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
+    if not short:
+        return Check("ttl", "ok", f"no key goes within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages")
+    return Check(
+        "ttl",
+        "warning",
+        f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and these keys may go before they "
+        f"arrive: {', '.join(short)}. KEYSTORE_TTL=careful keeps each longer",
+    )
+
+
+def _guard(guard: bool) -> Check:
+    if guard:
+        return Check("guard", "ok", "keys that can't be had again are kept from the sweep")
+    return Check("guard", "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire")
+
+
+def _telegram(token: str | None, chats: tuple[int, ...]) -> Check:
+    if token is None:
+        return Check("telegram", "ok", "not set up")
+    if not _TOKEN.fullmatch(token):
+        return Check("telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it from @BotFather anew")
+    if not chats:
+        return Check("telegram", "warning", "TELEGRAM_BOT_TOKEN is set without TELEGRAM_CHAT_ID: nobody is answered")
+    return Check("telegram", "ok", f"a token and {len(chats)} chats are set; Telegram was not asked")

@@ -1,0 +1,142 @@
+"""The `check` report: what stands in the table, whether the sweeper does its work, and what to do about it.
+
+The judgement is a pure function of what was counted. A report says which database it speaks of: an operator's sweeper
+once went on cleaning a database that the bots had left.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from keystore.store import Census, Store, SweepRun
+
+Verdict = Literal["ok", "warning", "critical"]
+
+SWEEPS_LOOKED_AT = 100
+BACKLOG_SHARE = 0.05
+"""Expired keys that wait for a sweep are worth a word when they are more than this share of the table."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing worth saying: how bad, and what to do."""
+
+    verdict: Verdict
+    advice: str
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """The latest finished sweep that did its work, and the latest one of all; None where there is none."""
+
+    last_success: SweepRun | None
+    latest: SweepRun | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` says. `last_sweep` is the latest sweep that ended without an error."""
+
+    database: str
+    total: int
+    active: int
+    expired: int
+    guarded: int
+    without_expiry: int
+    companies: int
+    last_activity_at: datetime | None
+    last_sweep: SweepRun | None
+    last_failed_sweep: SweepRun | None
+    expiry_enforced: bool
+    pre_keys_rewritten_7d: int
+    size_bytes: int
+    taken_at: datetime
+    verdict: Verdict
+    advice: tuple[str, ...]
+
+
+def check_report(store: Store, sweep_every_s: float) -> CheckReport:
+    """Counts the table and judges it."""
+    census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
+    findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced)
+    failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
+    return CheckReport(
+        database=store.database,
+        total=census.total,
+        active=census.active,
+        expired=census.expired,
+        guarded=census.guarded,
+        without_expiry=census.without_expiry,
+        companies=census.companies,
+        last_activity_at=census.last_activity_at,
+        last_sweep=sweeps.last_success,
+        last_failed_sweep=failed,
+        expiry_enforced=enforced,
+        pre_keys_rewritten_7d=census.pre_keys_rewritten_7d,
+        size_bytes=census.size_bytes,
+        taken_at=census.taken_at,
+        verdict=worst(findings),
+        advice=tuple(finding.advice for finding in findings),
+    )
+
+
+def sweep_state(runs: list[SweepRun]) -> SweepState:
+    """From the latest sweeps, newest first."""
+    finished = [run for run in runs if run.finished_at is not None]
+    succeeded = next((run for run in finished if run.error is None), None)
+    return SweepState(succeeded, finished[0] if finished else None)
+
+
+def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
+    """What there is to say, worst first."""
+    findings = []
+    if census.without_expiry:
+        share = census.without_expiry / census.total
+        findings.append(
+            Finding(
+                "critical" if share > 0.5 else "warning",
+                f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
+                "`python run.py backfill`, then `backfill --enforce`",
+            )
+        )
+    elif census.total and not expiry_enforced:
+        findings.append(
+            Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
+        )
+    findings += _sweep_findings(census, sweeps, sweep_every_s)
+    if census.pre_keys_rewritten_7d:
+        findings.append(
+            Finding(
+                "warning",
+                f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 "
+                "days: first messages of strangers may be unreadable; look for two processes on one account",
+            )
+        )
+    severity = {"critical": 0, "warning": 1, "ok": 2}
+    return tuple(sorted(findings, key=lambda finding: severity[finding.verdict]))
+
+
+def worst(findings: tuple[Finding, ...]) -> Verdict:
+    """The verdict over all findings, which come worst first."""
+    return findings[0].verdict if findings else "ok"
+
+
+def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> list[Finding]:
+    findings = []
+    last, latest = sweeps.last_success, sweeps.latest
+    late_after = timedelta(seconds=2 * sweep_every_s)
+    if last is None or last.finished_at is None:
+        if census.total:
+            findings.append(Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once"))
+    elif census.taken_at - last.finished_at > late_after:
+        hours = (census.taken_at - last.finished_at).total_seconds() / 3600
+        findings.append(
+            Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
+        )
+    elif census.expired > BACKLOG_SHARE * census.total:
+        findings.append(
+            Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
+        )
+    if latest is not None and latest.error is not None and latest is not last:
+        findings.append(Finding("warning", f"the latest sweep failed: {latest.error}"))
+    return findings

@@ -1,0 +1,86 @@
+"""Repeats jobs in a thread of its own: `schedule`, wrapped.
+
+`schedule` leaves a job that raises due for ever, and lets it starve the others; and it knows no retry. So each job is
+wrapped: a failure is logged, never ends the loop, and is tried again after a short while that doubles up to the
+job's own interval.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+import structlog
+from schedule import CancelJob, Scheduler
+
+FIRST_RETRY_S = 30.0
+_LONGEST_SLEEP_S = 60.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class _Job:
+    name: str
+    run: Callable[[], object]
+    every_s: float
+    retry_s: float
+
+
+class Loop:
+    """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped."""
+
+    def __init__(self, first_retry_s: float = FIRST_RETRY_S) -> None:
+        self._scheduler = Scheduler()
+        self._first_retry_s = first_retry_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set once the loop should end; a long job looks at it between its steps."""
+        return self._stopping
+
+    def every(self, seconds: float, name: str, job: Callable[[], object]) -> None:
+        """Adds a job; before `start`."""
+        kept = _Job(name, job, seconds, min(self._first_retry_s, seconds))
+        self._scheduler.every(max(1, round(seconds))).seconds.do(self._try, kept)
+
+    def start(self) -> None:
+        """Begins, each job's first run first."""
+        self._thread.start()
+
+    def stop(self, within_s: float) -> bool:
+        """Asks the loop to end and waits for it; returns whether it did."""
+        self._stopping.set()
+        give_up_at = monotonic() + within_s
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, give_up_at - monotonic()))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        self._scheduler.run_all()
+        while not self._stopping.is_set():
+            idle_s = self._scheduler.idle_seconds
+            self._stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
+            if not self._stopping.is_set():
+                self._scheduler.run_pending()
+
+    def _try(self, job: _Job) -> None:
+        """Runs a job; after a failure it is due again, once, in `retry_s` seconds."""
+        if self._stopping.is_set():
+            return
+        try:
+            job.run()
+        except Exception as error:  # noqa: BLE001  the edge of the thread: one job's failure ends nothing
+            log.error("job_failed", job=job.name, error=str(error), kind=type(error).__name__, retry_s=job.retry_s)
+            self._scheduler.clear(f"retry {job.name}")
+            self._scheduler.every(max(1, round(job.retry_s))).seconds.do(self._retry, job).tag(f"retry {job.name}")
+            job.retry_s = min(job.retry_s * 2, job.every_s)
+        else:
+            self._scheduler.clear(f"retry {job.name}")
+            job.retry_s = min(self._first_retry_s, job.every_s)
+
+    def _retry(self, job: _Job) -> type[CancelJob]:
+        self._try(job)
+        return CancelJob

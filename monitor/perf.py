@@ -1,0 +1,119 @@
+"""The `perf` report: times what a bot waits for, against the live store.
+
+What is loaded is a real company's state: a load renews nothing. What is written is a company of our own, cleared
+again before the report is made; whatever an interrupted run left of it goes with the next one.
+"""
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Literal
+
+from keystore.errors import InvalidInput, StoreUnavailable
+from keystore.ids import canonical_company
+from keystore.store import Store
+
+Rating = Literal["excellent", "good", "acceptable", "slow"]
+
+PROBE_COMPANY = "keystore-perf-probe"
+LEASE_S = 120.0
+BURST_KEYS = 250
+GET_IDS = 20
+ROUNDS = 5
+
+RATINGS_MS: tuple[tuple[float, Rating], ...] = ((200, "excellent"), (500, "good"), (1000, "acceptable"))
+"""The diary's scale for a load."""
+
+
+@dataclass(frozen=True)
+class PerfReport:
+    """Medians in milliseconds over `rounds`; `keys` and `loaded_bytes` are what one load brought.
+
+    `reconnect_ms` is what a bot waits for when it comes back: a load and a burst. `rating` is the load's;
+    `within_budget` is the reconnect's.
+    """
+
+    database: str
+    company: str | None
+    load_ms: float
+    get_ms: float
+    burst_ms: float
+    reconnect_ms: float
+    keys: int
+    loaded_bytes: int
+    size_bytes: int
+    rating: Rating
+    budget_ms: float
+    within_budget: bool
+    rounds: int
+
+
+def perf_report(
+    store: Store,
+    budget_ms: float,
+    company_id: str | None = None,
+    *,
+    rounds: int = ROUNDS,
+    progress: Callable[[int, int], None] | None = None,
+) -> PerfReport:
+    """Times load, get and burst. `company_id` defaults to the company with the most keys.
+
+    Raises InvalidInput for a company without state, StoreUnavailable while another `perf` is at work here.
+    """
+    company = store.largest_company() if company_id is None else canonical_company(company_id)
+    lease = store.acquire_lease("perf", secrets.token_hex(8), LEASE_S)
+    if lease is None:
+        raise StoreUnavailable(f"{store.database}: another `perf` is at work here; try again in two minutes")
+    loads, gets, bursts = [], [], []
+    try:
+        store.clear(PROBE_COMPANY)
+        state = store.load(company or PROBE_COMPANY)
+        if company_id is not None and state.creds is None and not state.keys:
+            raise InvalidInput(f"company_id: {company} has no keys and no creds in {store.database}")
+        try:
+            for turn in range(rounds):
+                burst = {f"{turn * BURST_KEYS + n}": _pre_key() for n in range(BURST_KEYS)}
+                loads.append(_ms(store.load, company or PROBE_COMPANY))
+                bursts.append(_ms(store.set, PROBE_COMPANY, {"pre-key": burst}))
+                gets.append(_ms(store.get, PROBE_COMPANY, "pre-key", list(burst)[:GET_IDS]))
+                if progress is not None:
+                    progress(turn + 1, rounds)
+        finally:
+            store.clear(PROBE_COMPANY)
+    finally:
+        store.release_lease(lease)
+    load_ms, burst_ms = median(loads), median(bursts)
+    return PerfReport(
+        database=store.database,
+        company=company,
+        load_ms=round(load_ms, 2),
+        get_ms=round(median(gets), 2),
+        burst_ms=round(burst_ms, 2),
+        reconnect_ms=round(load_ms + burst_ms, 2),
+        keys=state.total,
+        loaded_bytes=sum(len(value) for by_id in state.keys.values() for value in by_id.values()),
+        size_bytes=store.census().size_bytes,
+        rating=rating(load_ms),
+        budget_ms=budget_ms,
+        within_budget=load_ms + burst_ms <= budget_ms,
+        rounds=rounds,
+    )
+
+
+def rating(load_ms: float) -> Rating:
+    """The diary's word for a load that takes so long."""
+    return next((word for below_ms, word in RATINGS_MS if load_ms < below_ms), "slow")
+
+
+def _ms(call: Callable[..., object], *args: object) -> float:
+    began = perf_counter()
+    call(*args)
+    return (perf_counter() - began) * 1000
+
+
+def _pre_key() -> bytes:
+    """A value of a pre-key's size; nobody's key."""
+    return json.dumps({"private": secrets.token_hex(38), "public": secrets.token_hex(20)}).encode()

@@ -1,0 +1,139 @@
+"""Deletes expired keys: one run is a function, apart from the loop that repeats it.
+
+One sweeper at a time works on a database: it holds a lease, which every batch renews in the transaction that
+deletes, so a sweeper that was overtaken finds out before it deletes anything. Batches are a few companies each; a
+batch that times out is halved (the idea is river's `job_cleaner`). What a run did is recorded as it goes.
+"""
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import structlog
+
+from keystore.errors import KeystoreError, StoreUnavailable
+from keystore.store import Census, DueCompany, Lease, Store, SweepRun
+
+LEASE = "sweep"
+LEASE_S = 60.0
+BATCH_KEYS = 2_000
+"""Due keys in a batch, about; one company's are never split, since its guards look at all of them."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """One sweep. `skipped`: nothing was done, another sweeper is at work; `stopped`: it ended before its end."""
+
+    database: str
+    deleted: int
+    by_type: dict[str, int]
+    took_ms: float
+    skipped: bool = False
+    stopped: bool = False
+
+
+def sweep(
+    store: Store,
+    *,
+    batch_keys: int = BATCH_KEYS,
+    stopping: threading.Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SweepReport:
+    """Sweeps everything that is due, once.
+
+    Looks at `stopping` between batches, and tells `progress` how many of how many companies are done. Raises what
+    the store raises, with the failure recorded where the database still takes it.
+    """
+    began = perf_counter()
+    sweeper = _holder()
+    lease = store.acquire_lease(LEASE, sweeper, LEASE_S)
+    if lease is None:
+        return SweepReport(store.database, 0, {}, _ms_since(began), skipped=True)
+    run = store.start_sweep(sweeper)
+    stopped = False
+    try:
+        due = store.due_companies()
+        done = 0
+        for batch in _batches(due, batch_keys):
+            if stopping is not None and stopping.is_set():
+                stopped = True
+                break
+            run = _sweep_batch(store, lease, run, batch)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(due))
+    except KeystoreError as error:
+        _record_failure(store, lease, run, _ms_since(began), str(error))
+        raise
+    run = store.finish_sweep(run, _ms_since(began), "stopped before its end" if stopped else None)
+    store.release_lease(lease)
+    return SweepReport(store.database, run.deleted, run.by_type, run.took_ms, stopped=stopped)
+
+
+def sweep_and_log(store: Store, stopping: threading.Event) -> None:
+    """The loop's job: one sweep, and a line that says what it did."""
+    report = sweep(store, stopping=stopping)
+    if report.skipped:
+        log.info("sweep_skipped", database=report.database, reason="another sweeper is at work")
+    else:
+        log.info(
+            "sweep_finished",
+            database=report.database,
+            deleted=report.deleted,
+            by_type=report.by_type,
+            took_ms=report.took_ms,
+            stopped=report.stopped,
+        )
+
+
+def due_now(census: Census) -> dict[str, int]:
+    """What a sweep would delete at the moment of the census, by type."""
+    return {count.key_type: count.expired for count in census.by_type if count.expired}
+
+
+def _sweep_batch(store: Store, lease: Lease, run: SweepRun, company_ids: list[str]) -> SweepRun:
+    try:
+        return store.sweep_companies(lease, run, company_ids, LEASE_S)
+    except StoreUnavailable:
+        if len(company_ids) == 1:
+            raise
+        half = len(company_ids) // 2
+        log.warning("sweep_batch_halved", companies=len(company_ids))
+        run = _sweep_batch(store, lease, run, company_ids[:half])
+        return _sweep_batch(store, lease, run, company_ids[half:])
+
+
+def _record_failure(store: Store, lease: Lease, run: SweepRun, took_ms: float, told: str) -> None:
+    try:
+        store.finish_sweep(run, took_ms, told)
+        store.release_lease(lease)
+    except KeystoreError as error:
+        log.warning("sweep_failure_not_recorded", error=str(error))
+
+
+def _batches(due: list[DueCompany], batch_keys: int) -> Iterator[list[str]]:
+    """Companies, in order, until they have about `batch_keys` due keys together."""
+    batch: list[str] = []
+    keys = 0
+    for company in due:
+        if batch and keys + company.keys > batch_keys:
+            yield batch
+            batch, keys = [], 0
+        batch.append(company.company_id)
+        keys += company.keys
+    if batch:
+        yield batch
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+def _ms_since(began: float) -> float:
+    return round((perf_counter() - began) * 1000, 1)
