@@ -58,13 +58,20 @@ class Loop:
             self._thread.join(max(0.0, give_up_at - monotonic()))
         return not self._thread.is_alive()
 
-    def _run(self) -> None:
+    def run_all(self) -> None:
+        """Runs every job once."""
         self._scheduler.run_all()
+
+    def run_due(self) -> None:
+        """Runs the jobs that are due."""
+        self._scheduler.run_pending()
+
+    def _run(self) -> None:
+        self.run_all()
         while not self._stopping.is_set():
             idle_s = self._scheduler.idle_seconds
             self._stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
-            if not self._stopping.is_set():
-                self._scheduler.run_pending()
+            self.run_due()
 
     def _try(self, job: _Job) -> None:
         """Runs a job; after a failure it is due again, once, in `retry_s` seconds."""

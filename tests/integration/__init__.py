@@ -1,0 +1,1 @@
+"""Parts of the product together, on a real database."""

@@ -1,0 +1,87 @@
+"""Perf and backfill on real databases: what they tell, and that they leave nothing behind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keystore import InvalidInput, Store, StoreUnavailable, open_store
+from keystore.store import KeyRow
+from monitor import perf
+from monitor.backfill import backfill
+from monitor.perf import perf_report
+from tests.fix_clock import START, Clock
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """A store at the test's clock, on either database."""
+    url = (
+        f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
+    )
+    with open_store(url, clock=clock) as store:
+        yield store
+
+
+def lacking(count: int, key_type: str = "session") -> list[KeyRow]:
+    return [KeyRow(key_type, f"{n}", b"value", START, START, None) for n in range(count)]
+
+
+def test_perf_times_the_largest_company_and_leaves_no_trace(store: Store) -> None:
+    store.set("small", {"session": {"a": b"A"}})
+    store.set("large", {"session": {f"{n}": b"AB" for n in range(50)}}, creds=json.dumps({}).encode())
+    before = [store.export_rows(company) for company in store.companies()]
+    told: list[tuple[int, int]] = []
+    report = perf_report(store, 750, rounds=3, progress=lambda done, total: told.append((done, total)))
+    assert (report.company, report.keys, report.loaded_bytes) == ("large", 50, 100)
+    assert min(report.load_ms, report.get_ms, report.burst_ms) > 0
+    assert report.reconnect_ms == pytest.approx(report.load_ms + report.burst_ms, abs=0.02)
+    assert (report.rating, report.within_budget, report.budget_ms) == ("excellent", True, 750)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert store.companies() == ["large", "small"]
+    assert [store.export_rows(company) for company in store.companies()] == before
+    assert store.census().pre_keys_rewritten_7d == 0
+
+
+def test_perf_of_a_named_company(store: Store) -> None:
+    store.set("1", {"session": {"a": b"A"}})
+    store.set("2", {"session": {"a": b"A", "b": b"B"}})
+    assert perf_report(store, 750, "company_1", rounds=1).company == "1"
+    with pytest.raises(InvalidInput, match="nobody has no keys"):
+        perf_report(store, 750, "nobody")
+    assert store.companies() == ["1", "2"]
+
+
+def test_perf_on_an_empty_table(store: Store) -> None:
+    report = perf_report(store, 0.000_001, rounds=1)
+    assert (report.company, report.keys, report.within_budget) == (None, 0, False)
+    assert store.companies() == []
+
+
+def test_what_an_interrupted_perf_left_goes_with_the_next(store: Store) -> None:
+    store.set(perf.PROBE_COMPANY, {"pre-key": {"0": b"left over"}})
+    perf_report(store, 750, rounds=1)
+    assert store.companies() == []
+    assert store.census().pre_keys_rewritten_7d == 0
+
+
+def test_two_perfs_at_once_do_not_meet(store: Store) -> None:
+    assert store.acquire_lease("perf", "another", 60) is not None
+    with pytest.raises(StoreUnavailable, match="another"):
+        perf_report(store, 750)
+
+
+def test_backfill_goes_in_batches_tells_its_progress_and_enforces(store: Store) -> None:
+    store.restore_rows("1", lacking(25) + lacking(5, "pre-key"))
+    store.set("1", {"session": {"live": b"A"}})
+    would = backfill(store, dry_run=True)
+    assert (would.updated, would.by_type, would.enforced) == (30, {"session": 25, "pre-key": 5}, False)
+    assert store.census().without_expiry == 30
+    told: list[tuple[int, int]] = []
+    report = backfill(store, batch_keys=12, enforce=True, progress=lambda done, total: told.append((done, total)))
+    assert (report.updated, report.by_type, report.enforced) == (30, {"session": 25, "pre-key": 5}, True)
+    assert told == [(12, 30), (24, 30), (30, 30)]
+    assert backfill(store).updated == 0
+    with pytest.raises(InvalidInput):
+        store.restore_rows("1", lacking(1))

@@ -1,0 +1,159 @@
+"""The sweeper on real databases: one run, its lease, its record, and what it does when something fails."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from keystore import Store, StoreUnavailable, open_store
+from keystore.postgres import PostgresStore
+from keystore.store import Lease, SweepRun
+from monitor import sweeper
+from monitor.sweeper import sweep
+from tests.fix_clock import Clock, eventually
+from tests.fix_proxy import Relay
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """A store at the test's clock, on either database."""
+    url = (
+        f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
+    )
+    with open_store(url, clock=clock) as store:
+        yield store
+
+
+def fill_with_expired(store: Store, clock: Clock, companies: int, keys: int = 3) -> None:
+    for n in range(companies):
+        store.set(f"c{n:03}", {"session": {f"{key}": b"A" for key in range(keys)}, "device-list": {"d": b"D"}})
+    clock.advance(8 * DAY)
+
+
+def test_a_sweep_deletes_what_is_due_and_says_so(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=5)
+    told: list[tuple[int, int]] = []
+    report = sweep(store, batch_keys=6, progress=lambda done, total: told.append((done, total)))
+    assert (report.deleted, report.by_type, report.skipped, report.stopped) == (15, {"session": 15}, False, False)
+    assert report.database == store.database
+    assert report.took_ms > 0
+    assert told == [(2, 5), (4, 5), (5, 5)], "companies go in batches of about six keys"
+    (run,) = store.sweep_runs(10)
+    assert (run.deleted, run.by_type, run.error, run.took_ms) == (15, {"session": 15}, None, report.took_ms)
+    assert run.finished_at == clock()
+    assert store.census().total == 5
+
+
+def test_a_second_sweep_finds_nothing(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=2)
+    assert sweep(store).deleted == 6
+    assert sweep(store).deleted == 0
+    assert len(store.sweep_runs(10)) == 2
+
+
+def test_a_sweep_beside_another_is_skipped_and_leaves_no_record(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=2)
+    other = store.acquire_lease(sweeper.LEASE, "other", 60)
+    report = sweep(store)
+    assert (report.skipped, report.deleted) == (True, 0)
+    assert store.sweep_runs(10) == []
+    assert other is not None
+    store.release_lease(other)
+    assert sweep(store).deleted == 6
+
+
+def test_a_killed_sweeper_s_lease_ends_and_the_next_takes_over(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=2)
+    assert store.acquire_lease(sweeper.LEASE, "killed", sweeper.LEASE_S) is not None
+    clock.advance(timedelta(seconds=sweeper.LEASE_S))
+    assert sweep(store).deleted == 6
+
+
+def test_a_sweep_that_is_asked_to_stop_ends_between_batches_and_is_no_success(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=4)
+    stopping = threading.Event()
+    report = sweep(store, batch_keys=3, stopping=stopping, progress=lambda *_: stopping.set())
+    assert (report.deleted, report.stopped) == (3, True)
+    (run,) = store.sweep_runs(10)
+    assert run.error == "stopped before its end"
+    assert sweep(store).deleted == 9
+
+
+def test_a_batch_that_times_out_is_halved(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_with_expired(store, clock, companies=8)
+    really = store.sweep_companies
+    sizes: list[int] = []
+
+    def slow(lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
+        sizes.append(len(company_ids))
+        if len(company_ids) > 2:
+            raise StoreUnavailable("no answer in time")
+        return really(lease, run, company_ids, ttl_s)
+
+    monkeypatch.setattr(store, "sweep_companies", slow)
+    report = sweep(store)
+    assert report.deleted == 24
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_a_failure_is_recorded_raised_and_holds_nobody_up(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_with_expired(store, clock, companies=1)
+
+    def fail(*_: object) -> SweepRun:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "sweep_companies", fail)
+        with pytest.raises(StoreUnavailable, match="disk"):
+            sweep(store)
+    (run,) = store.sweep_runs(10)
+    assert run.error == "the disk is full"
+    assert sweep(store).deleted == 3, "its lease was given back"
+
+
+def test_an_outage_in_the_middle_is_raised_and_the_next_sweep_finishes(
+    relay: Relay, migrated_postgres_url: str, clock: Clock
+) -> None:
+    with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
+        assert isinstance(store, PostgresStore)
+        fill_with_expired(store, clock, companies=6)
+        outage = relay.refusing()
+        with capture_logs() as logs, pytest.raises(StoreUnavailable):
+            sweep(store, batch_keys=3, progress=lambda *_: outage.__enter__())
+        outage.__exit__(None, None, None)
+        assert "sweep_failure_not_recorded" in [entry["event"] for entry in logs]
+        clock.advance(timedelta(seconds=sweeper.LEASE_S))
+        deleted: list[int] = []
+
+        def swept() -> bool:
+            with suppress(StoreUnavailable):
+                deleted.append(sweep(store).deleted)
+            return bool(deleted)
+
+        eventually(swept, "the sweep works again by itself", 30)
+        assert deleted == [15]
+        assert store.sweep_runs(10)[-1].deleted == 3, "what the first run deleted stands in its record"
+
+
+def test_the_loop_s_job_says_what_it_did(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=1)
+    with capture_logs() as logs:
+        sweeper.sweep_and_log(store, threading.Event())
+        assert store.acquire_lease(sweeper.LEASE, "other", 60) is not None
+        sweeper.sweep_and_log(store, threading.Event())
+    assert [entry["event"] for entry in logs] == ["sweep_finished", "sweep_skipped"]
+    assert (logs[0]["deleted"], logs[0]["database"]) == (3, store.database)
+
+
+def test_what_a_sweep_would_delete_is_what_it_deletes(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=3)
+    would = sweeper.due_now(store.census())
+    assert sweep(store).by_type == would == {"session": 9}

@@ -1,0 +1,136 @@
+"""A report's renderings: JSON with the fixed names, and text that says the same."""
+
+import io
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from keystore.store import TypeCount
+from monitor import render
+from monitor.backfill import BackfillReport
+from monitor.doctor import Check, DoctorReport
+from monitor.growth import growth_of
+from monitor.health import CheckReport
+from monitor.perf import PerfReport, Rating, rating
+from monitor.sweeper import SweepReport
+from monitor.types import TypesReport
+from tests.fix_clock import START
+from tests.unit.censuses import census, run
+
+CHECK = CheckReport(
+    database="sqlite:///k.db",
+    total=1_234,
+    active=1_200,
+    expired=30,
+    guarded=4,
+    without_expiry=5,
+    companies=2,
+    last_activity_at=START - timedelta(minutes=5),
+    last_sweep=run(timedelta(hours=3), deleted=7),
+    last_failed_sweep=None,
+    expiry_enforced=False,
+    pre_keys_rewritten_7d=0,
+    size_bytes=1_500_000,
+    taken_at=START,
+    verdict="warning",
+    advice=("5 keys have [no] expiry",),
+)
+TYPES = TypesReport("db", 10, 4, 6, (TypeCount("[red]odd", 10, 4, 6, 0, 0, 1, 2),))
+PERF = PerfReport("db", "demo", 12.34, 1.0, 20.0, 32.34, 665, 240_000, 900_000, "excellent", 750, True, 5)
+
+
+def text(renderable: RenderableType) -> str:
+    out = io.StringIO()
+    Console(file=out, width=140, markup=False, highlight=False).print(renderable)
+    return out.getvalue()
+
+
+def plain(report: Any) -> Any:
+    return json.loads(render.as_json(report))
+
+
+def test_check_says_verdict_database_counts_and_advice() -> None:
+    told = text(render.check(CHECK))
+    for part in ("WARNING  sqlite:///k.db", "1,234", "5 min ago", "3 h ago", "7 deleted", "1.5 MB", "[no] expiry"):
+        assert part in told
+    assert told.index("WARNING") < told.index("1,234") < told.index("[no] expiry")
+
+
+def test_check_as_json_has_the_fixed_names() -> None:
+    document = plain(CHECK)
+    fixed = {"database", "total", "active", "expired", "guarded", "without_expiry", "companies"}
+    assert fixed | {"last_activity_at", "last_sweep", "verdict", "advice"} <= document.keys()
+    assert document["last_activity_at"] == "2025-10-08T09:36:27.123456+00:00"
+    assert document["last_sweep"]["deleted"] == 7
+    assert document["advice"] == ["5 keys have [no] expiry"]
+
+
+def test_what_never_happened_is_never_and_null() -> None:
+    report = replace(CHECK, last_activity_at=None, last_sweep=None)
+    assert text(render.check(report)).count("never") == 2
+    assert (plain(report)["last_activity_at"], plain(report)["last_sweep"]) == (None, None)
+
+
+def test_types_are_shown_as_they_are_named() -> None:
+    told = text(render.types(TYPES))
+    assert "[red]odd" in told
+    assert [row.split("│")[2].strip() for row in told.splitlines() if "all" in row] == ["10"]
+    assert plain(TYPES)["types"][0]["key_type"] == "[red]odd"
+    assert {"total", "with_expiry", "without_expiry"} <= plain(TYPES)["types"][0].keys()
+
+
+def test_growth_prints_the_diary_s_words() -> None:
+    report = growth_of(
+        census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17.1)), "db"
+    )
+    told = text(render.growth(report))
+    for part in ("665 keys", "17 days", "330", "425, 61/day", "427", "−36 %, 238 fewer", "854", "+28 %, 189 more"):
+        assert part in told
+    document = plain(report)
+    assert document["diary"] == {
+        "7": {"keys": 427, "change": -238, "percent": -36},
+        "14": {"keys": 854, "change": 189, "percent": 28},
+    }
+    assert document["forecast"] is None
+
+
+def test_perf_says_rating_times_and_budget() -> None:
+    told = text(render.perf(PERF))
+    for part in ("excellent  db", "12.3 ms (665 keys", "within the budget of 750 ms"):
+        assert part in told
+    assert "over the budget" in text(render.perf(replace(PERF, within_budget=False)))
+    assert {"load_ms", "get_ms", "burst_ms", "keys", "size_bytes", "rating", "budget_ms"} <= plain(PERF).keys()
+
+
+@pytest.mark.parametrize(
+    ("load_ms", "word"),
+    [(0, "excellent"), (199.9, "excellent"), (200, "good"), (499.9, "good"), (500, "acceptable"), (1_000, "slow")],
+)
+def test_a_load_is_rated_on_the_diary_s_scale(load_ms: float, word: Rating) -> None:
+    assert rating(load_ms) == word
+
+
+def test_backfill_tells_what_would_be_from_what_was() -> None:
+    done = BackfillReport("db", 609, {"session": 9, "pre-key": 600}, enforced=True, dry_run=False)
+    assert "609 keys got an expiry in db" in text(render.backfill(done))
+    assert "refuses keys without expiry" in text(render.backfill(done))
+    assert "609 keys would get" in text(render.backfill(replace(done, dry_run=True)))
+    assert plain(done)["by_type"] == {"session": 9, "pre-key": 600}
+
+
+def test_sweep_tells_a_skipped_one_from_an_empty_one() -> None:
+    report = SweepReport("db", 3, {"session": 3}, 12.5)
+    assert "3 expired keys deleted from db in 12 ms" in text(render.sweep(report))
+    assert "another sweeper" in text(render.sweep(replace(report, deleted=0, skipped=True)))
+    assert {"deleted", "by_type", "took_ms"} <= plain(report).keys()
+
+
+def test_doctor_says_status_and_what_to_do() -> None:
+    report = DoctorReport((Check("file", "failed", "run `chmod 600 k.db`"), Check("ttl", "ok", "well")))
+    assert "failed  file  run `chmod 600 k.db`" in text(render.doctor(report))
+    assert plain(report)["healthy"] is False
+    assert plain(DoctorReport(report.checks[1:]))["healthy"] is True

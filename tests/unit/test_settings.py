@@ -1,0 +1,151 @@
+"""Settings are read in one place: what is wrong is said by name, with what would do, and never with a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from keystore.ttl import CAREFUL, DIARY
+from settings import Settings, SettingsError, read_settings
+
+SECRET = "S3CRET"
+TOKEN = f"123456:{SECRET}-{'x' * 30}"
+
+
+def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
+    env_file = tmp_path / ".env"
+    env_file.write_text(file, encoding="utf-8")
+    return read_settings(environment, env_file)
+
+
+def test_nothing_set_is_the_design_s_defaults(tmp_path: Path) -> None:
+    settings = read_settings({}, tmp_path / "absent")
+    assert settings.url.get_secret_value() == "sqlite:///keystore.db"
+    assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, "127.0.0.1:8080")
+    assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
+    assert (settings.telegram_token, settings.telegram_chats) == (None, ())
+
+
+def test_everything_can_be_set(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        KEYSTORE_URL="postgresql://bot:x@db/bots",
+        KEYSTORE_GUARD="off",
+        KEYSTORE_TTL="careful",
+        KEYSTORE_HTTP="off",
+        KEYSTORE_SWEEP_EVERY="90m",
+        KEYSTORE_LOAD_BUDGET_MS="300.5",
+        KEYSTORE_CONNECTIONS="3",
+        KEYSTORE_LOG="json",
+        TELEGRAM_BOT_TOKEN=TOKEN,
+        TELEGRAM_CHAT_ID="123, -100456",
+        TELEGRAM_API_URL="http://127.0.0.1:1234",
+    )
+    assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
+    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, "off")
+    assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
+    assert settings.log == "json"
+    assert settings.telegram_token is not None
+    assert settings.telegram_token.get_secret_value() == TOKEN
+    assert settings.telegram_chats == (123, -100456)
+    assert settings.telegram_api_url == "http://127.0.0.1:1234"
+
+
+def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    file = 'KEYSTORE_GUARD=off  # a comment\nKEYSTORE_HTTP="off"\nOTHER=thing\n'
+    settings = read(tmp_path, file, KEYSTORE_GUARD="on")
+    assert (settings.guard, settings.http) == (True, "off")
+
+
+def test_a_password_in_the_file_is_taken_as_it_stands(tmp_path: Path) -> None:
+    url = "postgresql://bot:a$HOME%23b@db/bots"
+    assert read(tmp_path, f"KEYSTORE_URL={url}\n").url.get_secret_value() == url
+
+
+def test_database_url_is_taken_where_ours_is_not_set(tmp_path: Path) -> None:
+    assert read(tmp_path, DATABASE_URL="postgresql://a/b").url.get_secret_value() == "postgresql://a/b"
+    both = read(tmp_path, DATABASE_URL="postgresql://a/b", KEYSTORE_URL="sqlite:///x.db")
+    assert both.url.get_secret_value() == "sqlite:///x.db"
+    ours_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:///x.db", DATABASE_URL="postgresql://a/b")
+    assert ours_in_file.url.get_secret_value() == "sqlite:///x.db"
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    settings = read(tmp_path, KEYSTORE_URL="", KEYSTORE_TTL=" ", TELEGRAM_BOT_TOKEN="")
+    assert settings.url.get_secret_value() == "sqlite:///keystore.db"
+    assert settings.telegram_token is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KEYSTORE_TLL", "KEYSTORE_TTL"),
+        ("KEYSTORE_DATABASE_URL", "KEYSTORE_URL"),
+        ("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN"),
+        ("TELEGRAM_CHAT_IDS", "TELEGRAM_CHAT_ID"),
+        ("KEYSTORE_SWEEP_INTERVAL", "KEYSTORE_SWEEP_EVERY"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_refused_with_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+    for refused in (lambda: read(tmp_path, **{name: SECRET}), lambda: read(tmp_path, f"{name}={SECRET}\n")):
+        with pytest.raises(
+            SettingsError, match=rf"{name} is set, but nothing reads it; did you mean {meant}\?"
+        ) as told:
+            refused()
+        assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEYSTORE_GUARD", "maybe"),
+        ("KEYSTORE_TTL", "pre-key=soon"),
+        ("KEYSTORE_TTL", "pre-key"),
+        ("KEYSTORE_HTTP", "8080"),
+        ("KEYSTORE_HTTP", "0.0.0.0:99999"),
+        ("KEYSTORE_SWEEP_EVERY", "often"),
+        ("KEYSTORE_SWEEP_EVERY", "5s"),
+        ("KEYSTORE_LOAD_BUDGET_MS", "-1"),
+        ("KEYSTORE_LOAD_BUDGET_MS", "inf"),
+        ("KEYSTORE_LOAD_BUDGET_MS", "fast"),
+        ("KEYSTORE_CONNECTIONS", "0"),
+        ("KEYSTORE_LOG", "xml"),
+        ("KEYSTORE_SECRET_KEYS", "abc"),
+        ("TELEGRAM_CHAT_ID", "me"),
+        ("TELEGRAM_API_URL", "telegram"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: ") as told:
+        read(tmp_path, **{name: value})
+    assert "\n" not in str(told.value)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as told:
+        read(tmp_path, KEYSTORE_TLL="7d", KEYSTORE_GUARD="maybe", TELEGRAM_CHAT_ID="me")
+    assert all(name in str(told.value) for name in ("KEYSTORE_TLL", "KEYSTORE_GUARD", "TELEGRAM_CHAT_ID"))
+
+
+def test_no_secret_shows(tmp_path: Path) -> None:
+    settings = read(tmp_path, KEYSTORE_URL=f"postgresql://bot:{SECRET}@db/bots", TELEGRAM_BOT_TOKEN=TOKEN)
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+
+
+def test_the_tests_own_variable_is_left_alone(tmp_path: Path) -> None:
+    read(tmp_path, KEYSTORE_TEST_URL="postgresql://x")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"\.env"):
+        read_settings({}, tmp_path / ".env")
+
+
+def test_the_example_file_sets_nothing_but_names_everything() -> None:
+    example = Path(__file__).parent.parent.parent / ".env.example"
+    named = {
+        line.lstrip("# ").partition("=")[0] for line in example.read_text(encoding="utf-8").splitlines() if "=" in line
+    }
+    assert {str(field.alias) for field in Settings.model_fields.values()} <= named | {"KEYSTORE_SECRET_KEYS"}
+    assert read_settings({}, example) == read_settings({}, Path("absent"))
