@@ -14,8 +14,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 from sqlite_utils import Database
@@ -36,6 +37,11 @@ TURN_TIMEOUT_S = 60.0
 """For a connection, or for a turn to write, while other threads of this process have them."""
 
 OLDEST_SQLITE = (3, 35)
+
+_WAL_POLL_S = 0.01
+
+_making = threading.Lock()
+"""Held while a file is made, so that no other thread has locks on it yet when the descriptor is closed."""
 
 _READS = ("SELECT", "WITH")
 
@@ -65,7 +71,7 @@ class SqliteLink:
         self._idle: list[Database] = []
         self._closed = False
         try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            _make(self.path)
         except OSError as error:
             raise StoreUnavailable(f"{self.name}: can't open the file for writing: {error.strerror}") from error
         try:
@@ -118,7 +124,7 @@ class SqliteLink:
         conn = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         db = Database(conn, execute_plugins=False)
         try:
-            db.enable_wal()
+            _use_wal(db)
             conn.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error:
             db.close()
@@ -174,3 +180,27 @@ def _run(db: Database, statement: str, params: Params) -> list[Row]:
         return db.conn.execute(statement, params).fetchall()
     db.conn.executemany(statement, params)
     return []
+
+
+def _make(path: Path) -> None:
+    """Makes the file, for its owner alone, where there is none.
+
+    A file that is there isn't opened: closing any descriptor of it would end the locks that this process's other
+    connections have on it. Another process that closes would then take itself for the last, remove the log that we
+    still write to, and what was acknowledged would be gone.
+    """
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _use_wal(db: Database) -> None:
+    """Turns the log on. A new file is taken for that by one process alone, and no busy timeout waits for it."""
+    give_up_at = monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            db.enable_wal()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > give_up_at:
+                raise
+        threading.Event().wait(_WAL_POLL_S)
