@@ -1,5 +1,6 @@
 """`open_store`: from an address to a store that works, or one clear reason why not."""
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -75,10 +76,10 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS) -> PostgresLink 
 def _sqlite_path(url: str) -> Path:
     parts = urlsplit(url)
     path = unquote(parts.path)[1:]
-    if parts.netloc or not path or parts.query or parts.fragment:
+    if parts.netloc or not path or "\0" in path or parts.query or parts.fragment:
         raise InvalidInput(f"database address: it names no SQLite file; {_ADDRESSES}")
     if path == ":memory:":
         raise InvalidInput("database address: a database in memory is gone with the process; name a file")
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # unlike Path's, false where it may not look
         raise InvalidInput(f"database address: {path} is a folder; name a file in it")
     return Path(path)

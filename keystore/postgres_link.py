@@ -83,15 +83,12 @@ class PostgresLink:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             raise InvalidInput(NOT_AN_ADDRESS) from None
-        kwargs = {key: value for key, value in self._options.items() if key not in given}
-        try:
-            _BoundedConnection.connect(url, **kwargs).close()
-        except psycopg.Error as error:
-            self._raise(error)
+        self._options = {key: value for key, value in self._options.items() if key not in given}
+        self.connect(ANSWER_TIMEOUT_S).close()
         self._pool: ConnectionPool[_BoundedConnection] = ConnectionPool(
             url,
             connection_class=_BoundedConnection,
-            kwargs=kwargs,
+            kwargs=self._options,
             min_size=0,
             max_size=max_connections,
             timeout=CONNECT_TIMEOUT_S,
@@ -120,15 +117,14 @@ class PostgresLink:
 
         return self._repeated(in_transaction, timeout_s)
 
-    @contextmanager
-    def held(self, statement: str, params: Params) -> Iterator[None]:
-        """Runs a statement that takes a transaction's lock, and keeps that transaction open for the block."""
-        with self._connection(UPKEEP_TIMEOUT_S) as conn, conn.transaction():
-            try:
-                _run(conn, statement, params)
-            except psycopg.Error as error:
-                self._raise(error)
-            yield
+    def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
+        """A connection beside the pool, which the caller closes. Raises StoreUnavailable."""
+        try:
+            conn = _BoundedConnection.connect(self.url, **self._options)
+        except psycopg.Error as error:
+            self._raise(error)
+        conn.answer_timeout_s = answer_timeout_s
+        return conn
 
     def close(self) -> None:
         """Closes every connection and stops the pool's threads."""

@@ -40,12 +40,24 @@ CREATE TABLE IF NOT EXISTS keystore_displaced (
     displaced_at timestamptz NOT NULL DEFAULT now()
 );
 
-ALTER TABLE keystore_leases ENABLE ROW LEVEL SECURITY;
-
-ALTER TABLE keystore_sweeps ENABLE ROW LEVEL SECURITY;
-
-ALTER TABLE keystore_counters ENABLE ROW LEVEL SECURITY;
-
-ALTER TABLE keystore_displaced ENABLE ROW LEVEL SECURITY;
-
-REVOKE ALL ON keystore_leases, keystore_sweeps, keystore_counters, keystore_displaced FROM PUBLIC;
+-- Closed to everybody but their owner. So is yoyo's record: a stranger who may write it stops our next start. (anon and
+-- authenticated are the roles to which Supabase grants every new table, for whoever comes in over HTTP.)
+DO $$
+DECLARE
+    relation regclass;
+    stranger text;
+BEGIN
+    FOR relation IN
+        SELECT oid FROM pg_class
+        WHERE oid IN (to_regclass('yoyo_lock'), to_regclass('_yoyo_migration'), to_regclass('_yoyo_log'),
+                      to_regclass('_yoyo_version'), 'keystore_leases'::regclass, 'keystore_sweeps'::regclass,
+                      'keystore_counters'::regclass, 'keystore_displaced'::regclass)
+        ORDER BY oid
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation);
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', relation);
+        FOR stranger IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM %I', relation, stranger);
+        END LOOP;
+    END LOOP;
+END $$;

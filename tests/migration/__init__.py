@@ -1,0 +1,1 @@
+"""What must hold when tables are made, adopted, attached to and upgraded: on real databases, with real processes."""

@@ -1,0 +1,143 @@
+"""Databases as the diary's bots made them, and what their catalogs say."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from keystore.migrate import MIGRATIONS, Link
+from keystore.opening import open_link
+from tests.fix_postgres import PostgresSite
+
+DIARY_FILES = ("20251007_create_whatsapp_auth_tables", "20251008_optimize_whatsapp_keys")
+
+OUR_FILES = (
+    "20261124_01_keystore_tables",
+    "20261124_02_one_company_id",
+    "20261124_03_opaque_values",
+    "20261124_04_closed_tables",
+)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Diary:
+    """A database as the diary's bots made it, without our record of how, and the ways to look into it."""
+
+    url: str = field(repr=False)
+    site: PostgresSite
+
+    def connect(self) -> Connection:
+        """A connection as a bot has one: as the tables' owner. The caller closes it."""
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+
+    def execute(self, statement: str, params: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Runs a statement as the owner."""
+        with closing(self.connect()) as conn:
+            return fetched(conn, statement, params)
+
+    def upsert(self, company: str, key_type: str, key_id: str, document: object) -> None:
+        """What a bot does with a key."""
+        self.execute(UPSERT, (company, key_type, key_id, json.dumps(document)))
+
+    def admin(self) -> Connection:
+        """A superuser's connection to the same database. The caller closes it."""
+        return self.site.admin(self.url.rpartition("/")[2])
+
+
+UPSERT = (
+    "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, expires_at) "
+    "VALUES (%s, %s, %s, %s, now() + interval '7 days') "
+    "ON CONFLICT (company_id, key_type, key_id) DO UPDATE SET value = excluded.value, updated_at = now()"
+)
+
+
+def fetched(conn: Connection, statement: str, params: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    """A statement's rows, [] where it has none."""
+    cursor = conn.execute(statement.encode(), params or None)
+    return cursor.fetchall() if cursor.description else []
+
+
+def as_the_diary_did(url: str) -> None:
+    """Runs the diary's two files, each in a transaction, and records nothing."""
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        for name in DIARY_FILES:
+            text = (MIGRATIONS / "postgres" / f"{name}.sql").read_text(encoding="utf-8")
+            with conn.transaction():
+                fetched(conn, text)
+
+
+@pytest.fixture
+def diary(postgres_url: str, postgres_site: PostgresSite) -> Diary:
+    """An empty database with the diary's tables."""
+    as_the_diary_did(postgres_url)
+    return Diary(postgres_url, postgres_site)
+
+
+@contextmanager
+def linked(url: str) -> Iterator[Link]:
+    """A link to this database, closed after the block."""
+    link = open_link(url)
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+OUR_TABLES = (
+    "'keystore_leases', 'keystore_sweeps', 'keystore_counters', 'keystore_displaced', "
+    "'yoyo_lock', '_yoyo_migration', '_yoyo_log', '_yoyo_version'"
+)
+
+_CATALOG = {
+    "columns": "SELECT c.oid::regclass::text, attnum, attname, format_type(atttypid, atttypmod), attnotnull, "
+    "attidentity, pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+    "LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
+    "WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'",
+    "tables": "SELECT c.oid::regclass::text, c.reloptions::text, c.relrowsecurity, c.relforcerowsecurity, "
+    "c.relacl::text, pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.relkind = 'r'",
+    "indexes": "SELECT i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid), i.indisprimary, i.indisvalid "
+    "FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE true",
+    "constraints": "SELECT c.oid::regclass::text, k.conname, pg_get_constraintdef(k.oid), k.convalidated "
+    "FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE true",
+    "triggers": "SELECT c.oid::regclass::text, pg_get_triggerdef(t.oid), t.tgenabled "
+    "FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal",
+    "policies": "SELECT c.oid::regclass::text, p.polname, p.polcmd, p.polroles::text, "
+    "pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid) "
+    "FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE true",
+}
+
+
+def catalog(url: str, *, without_ours: bool = False) -> dict[str, list[tuple[Any, ...]]]:
+    """What the catalog says of the database's tables, and its functions; `without_ours` of the bot's alone."""
+    which = "c.relnamespace = 'public'::regnamespace"
+    if without_ours:
+        which += f" AND c.relname NOT IN ({OUR_TABLES})"
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        found = {what: sorted(fetched(conn, f"{sql} AND {which}"), key=repr) for what, sql in _CATALOG.items()}
+        functions = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
+        return {**found, "functions": fetched(conn, functions)}
+
+
+@pytest.fixture
+def recorded(
+    database_rows: Callable[[str, str], list[tuple[Any, ...]]],
+) -> Callable[[str], list[str]]:
+    """`recorded(url)`: the ids of the migrations recorded in that Postgres database, each as often as it is there."""
+    return lambda url: [
+        row[0] for row in database_rows(url, "SELECT migration_id FROM _yoyo_migration ORDER BY migration_id")
+    ]
+
+
+@pytest.fixture
+def new_file(tmp_path: Path) -> Path:
+    """The path of a SQLite file that isn't there yet, in a folder of its own."""
+    folder = tmp_path / "sqlite"
+    folder.mkdir()
+    return folder / "keystore.db"

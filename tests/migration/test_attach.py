@@ -1,0 +1,168 @@
+"""The watch beside a live bot: our own tables and nothing else; counts and sweeps work while it writes jsonb."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keystore import KeystoreError, SchemaMismatch, Store, open_store
+from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
+from tests.fix_clock import START, eventually
+from tests.fix_postgres import PostgresSite
+from tests.migration.conftest import UPSERT, Diary, catalog, linked
+
+STORE_CALLS: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get("1", "session", ["a"]),
+    "set": lambda store: store.set("1", {"session": {"a": b"A"}}),
+    "set, deleting": lambda store: store.set("1", {"session": {"a": None}}),
+    "set with creds": lambda store: store.set("1", {}, creds=b"C"),
+    "load": lambda store: store.load("1"),
+    "touch": lambda store: store.touch("1", {"session": ["a"]}),
+    "get_creds": lambda store: store.get_creds("1"),
+    "set_creds": lambda store: store.set_creds("1", b"C"),
+    "clear": lambda store: store.clear("1"),
+    "export_rows": lambda store: store.export_rows("1"),
+    "restore_rows": lambda store: store.restore_rows("1", []),
+}
+
+
+def run_attach(url: str) -> list[str]:
+    with linked(url) as link:
+        return attach(link)
+
+
+@contextmanager
+def bot_writing(diary: Diary) -> Iterator[Callable[[], int]]:
+    """A bot that upserts jsonb for the whole block; gives how many it has written so far."""
+    stop, written = threading.Event(), [0]
+    failed: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            with closing(diary.connect()) as conn:
+                while not stop.is_set():
+                    n = written[0] % 50
+                    conn.execute(UPSERT, ("1", "session", f"live {n}", '{"type": "Buffer", "data": [1, 2, 3]}'))
+                    written[0] += 1
+        except BaseException as error:  # noqa: BLE001  # the test's own thread raises it
+            failed.append(error)
+
+    thread = threading.Thread(target=write, name="bot")
+    thread.start()
+    try:
+        eventually(lambda: written[0] > 50 or bool(failed), "the bot writes")
+        yield lambda: written[0]
+    finally:
+        stop.set()
+        thread.join()
+    assert failed == []
+
+
+def test_attaching_leaves_everything_of_the_bots_as_it_was(diary: Diary) -> None:
+    diary.execute("CREATE INDEX covering ON whatsapp_keys (company_id) INCLUDE (value)")
+    diary.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    rows = diary.execute("SELECT * FROM whatsapp_keys")
+    before = catalog(diary.url)
+    assert run_attach(diary.url) == [WATCH_TABLES]
+    assert catalog(diary.url, without_ours=True) == before
+    assert diary.execute("SELECT * FROM whatsapp_keys") == rows
+    assert run_attach(diary.url) == []
+    with linked(diary.url) as link:
+        assert schema_of(link).shape is Shape.ATTACHED
+
+
+def test_counting_filling_and_sweeping_work_while_the_bot_writes(diary: Diary) -> None:
+    many = (
+        "INSERT INTO whatsapp_keys SELECT '1', %s, 'key ' || n, '{}', now(), now(), now() + %s::interval "
+        "FROM generate_series(1, %s) AS n"
+    )
+    diary.execute(many, ("session", "-1 day", 40))
+    diary.execute(many, ("lid-mapping", None, 60))
+    diary.execute(many, ("app-state-sync-key", "-1 day", 3))
+    with bot_writing(diary) as written:
+        run_attach(diary.url)
+        with open_store(diary.url) as store:
+            before = store.census()
+            assert (before.without_expiry, before.expired, before.guarded) == (60, 40, 3)
+            assert store.backfill(1_000) == {"lid-mapping": 60}
+            lease = store.acquire_lease("sweep", "me", 60)
+            assert lease is not None
+            run = store.start_sweep("me")
+            (due,) = store.due_companies()
+            assert (due.company_id, due.keys) == ("1", 43)
+            run = store.sweep_companies(lease, run, ["1"], 60)
+            assert store.finish_sweep(run, 1.0, None).by_type == {"session": 40}
+            after = store.census()
+            assert (after.without_expiry, after.expired, after.guarded) == (0, 0, 3)
+            assert [type(name.updated_at) for name in store.key_names(["lid-mapping"])] == [type(START)] * 60
+            store.release_lease(lease)
+        so_far = written()
+        eventually(lambda: written() > so_far + 50, "the bot goes on writing")
+    assert diary.execute("SELECT count(*) FROM whatsapp_keys WHERE jsonb_typeof(value) = 'object'") == [(113,)]
+
+
+@pytest.mark.parametrize("call", STORE_CALLS)
+def test_a_bots_call_says_that_the_values_are_not_converted(diary: Diary, call: str) -> None:
+    diary.upsert("1", "session", "a", {})
+    rows = diary.execute("SELECT * FROM whatsapp_keys")
+    run_attach(diary.url)
+    with open_store(diary.url) as store, pytest.raises(SchemaMismatch, match=r"not converted yet.*run.py migrate"):
+        STORE_CALLS[call](store)
+    assert diary.execute("SELECT * FROM whatsapp_keys") == rows
+    assert diary.execute("SELECT count(*) FROM whatsapp_auth") == [(0,)]
+
+
+def test_the_bot_can_be_moved_later(diary: Diary) -> None:
+    diary.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    run_attach(diary.url)
+    with open_store(diary.url) as store:
+        store.finish_sweep(store.start_sweep("before"), 1.0, None)
+    with linked(diary.url) as link:
+        applied = migrate(link)
+        assert WATCH_TABLES not in applied
+        assert len(applied) == 5
+        with pytest.raises(KeystoreError, match="this one is ours"):
+            attach(link)
+    with open_store(diary.url) as store:
+        assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
+        assert [run.sweeper for run in store.sweep_runs(5)] == ["before"]
+
+
+def test_there_is_nothing_to_attach_to_elsewhere(
+    postgres_url: str, postgres_site: PostgresSite, migrated_postgres_url: str, tmp_path: Path
+) -> None:
+    for url, shape in (
+        (postgres_url, "empty"),
+        (migrated_postgres_url, "ours"),
+        (f"sqlite:///{tmp_path / 'keystore.db'}", "empty"),
+    ):
+        with pytest.raises(
+            KeystoreError, match=rf"nothing to attach to.*this one is {shape}; run `python run.py migrate`"
+        ):
+            run_attach(url)
+    assert catalog(postgres_url)["tables"] == []
+
+
+def test_a_bots_database_is_not_opened_before_it_is_attached_or_migrated(diary: Diary) -> None:
+    before = catalog(diary.url)
+    with pytest.raises(SchemaMismatch, match=r"run `python run.py migrate` .*or run `python run.py migrate --attach`"):
+        open_store(diary.url)
+    assert catalog(diary.url) == before
+
+
+def test_attaching_waits_for_no_transaction_of_the_bots(diary: Diary) -> None:
+    with closing(diary.connect()) as conn, conn.transaction():
+        conn.execute(UPSERT, ("1", "session", "open", "{}"))
+        conn.execute("LOCK TABLE whatsapp_keys, whatsapp_auth IN ACCESS EXCLUSIVE MODE")
+        assert run_attach(diary.url) == [WATCH_TABLES]
+
+
+def test_a_dry_run_says_what_is_pending_and_changes_nothing(diary: Diary, database_rows: Any) -> None:
+    with linked(diary.url) as link:
+        assert len(schema_of(link).pending) == 6
+        attach(link)
+        assert len(schema_of(link).pending) == 5
+    assert database_rows(diary.url, "SELECT count(*) FROM _yoyo_migration") == [(1,)]
