@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from bench.dataset import seed as seed_dataset
-from keystore.errors import KeystoreError
+from keystore.errors import InvalidInput, KeystoreError
 from keystore.migrate import attach as attach_watch
 from keystore.migrate import migrate as apply_migrations
 from keystore.migrate import schema_of
@@ -22,10 +23,13 @@ from keystore.opening import open_link, open_store
 from keystore.store import Store
 from monitor import doctor as doctoring
 from monitor import health, logs, perf, render, sweeper
+from monitor.archive import export_archive, import_archive
 from monitor.backfill import backfill as backfill_keys
+from monitor.folder import export_folder, import_folder
 from monitor.growth import growth_report
 from monitor.loop import Loop
 from monitor.progress import progress_bar
+from monitor.repair import repair as repair_rows
 from monitor.types import types_report
 from settings import Settings, SettingsError, read_settings
 
@@ -166,6 +170,59 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     _show(render.sweep(report), report, as_json)
 
 
+@app.command("import")
+def import_command(
+    path: Annotated[Path, typer.Argument(help="A useMultiFileAuthState folder, or an archive that `export` wrote.")],
+    company: Annotated[
+        str | None, typer.Option(help="Whose state it is; an archive says so itself, for a folder it must be given.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let it change what the company has. Stop the bot first.")
+    ] = False,
+    delete_source: Annotated[
+        bool, typer.Option("--delete-source", help="Delete each file of a folder once it was read back and compared.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a company's state in, all of it or nothing, and read every key back. Unreadable files are listed."""
+    with _open(_settings()) as store, progress_bar("import") as told:
+        if path.is_dir():
+            if company is None:
+                raise InvalidInput(f"{path} doesn't say whose state it is; give --company")
+            report = import_folder(
+                store, company, path, replace=replace, dry_run=dry_run, delete_source=delete_source, progress=told
+            )
+        elif delete_source:
+            raise InvalidInput(f"{path}: --delete-source is for a folder; an archive is a copy to keep")
+        else:
+            report = import_archive(store, company, path, replace=replace, dry_run=dry_run, progress=told)
+    _show(render.transfer(report), report, as_json)
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="NAME.jsonl for an archive, any other name for a folder.")],
+    company: Annotated[str | None, typer.Option(help="Whose state; may be left out where there is only one.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export of that name.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a company's state: an archive keeps all values and times, a folder is for useMultiFileAuthState."""
+    write = export_archive if path.suffix == ".jsonl" else export_folder
+    with _open(_settings()) as store, progress_bar("export") as told:
+        report = write(store, company or _only_company(store), path, force=force, dry_run=dry_run, progress=told)
+    _show(render.transfer(report), report, as_json)
+
+
+@app.command()
+def repair(dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Move rows of a mis-split type (`lid` / `mapping-123`) to the type they belong to, where nothing newer stands."""
+    with _open(_settings()) as store, progress_bar("repair") as told:
+        report = repair_rows(store, dry_run=dry_run, progress=told)
+    _show(render.repair(report), report, as_json)
+
+
 @app.command()
 def seed(
     company: Annotated[str, typer.Option(help="The demo company; it must not have keys yet.")] = "demo",
@@ -210,6 +267,13 @@ def _open(settings: Settings) -> Store:
         guard=settings.guard,
         max_connections=settings.connections,
     )
+
+
+def _only_company(store: Store) -> str:
+    companies = store.companies()
+    if len(companies) != 1:
+        raise InvalidInput(f"{store.database} has {len(companies)} companies; say which with --company")
+    return companies[0]
 
 
 def _show(text: RenderableType, report: Any, as_json: bool) -> None:

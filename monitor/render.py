@@ -16,7 +16,9 @@ from monitor.doctor import DoctorReport
 from monitor.growth import GrowthReport
 from monitor.health import CheckReport
 from monitor.perf import PerfReport
+from monitor.repair import Move, RepairReport
 from monitor.sweeper import SweepReport
+from monitor.transfer import TransferReport
 from monitor.types import TypesReport
 
 BAR_WIDTH = 40
@@ -109,6 +111,37 @@ def sweep(report: SweepReport) -> RenderableType:
     return Group(told, *_by_type(report.by_type))
 
 
+def transfer(report: TransferReport) -> RenderableType:
+    """What went in or out, and what was left out and why."""
+    verb = "would be taken" if report.dry_run else "taken"
+    creds = "creds and " if report.creds else ""
+    lines = [
+        f"{creds}{report.keys:,} keys of company {report.company} {verb} from {report.source} to {report.target}",
+        *_by_type(report.by_type),
+    ]
+    if not report.dry_run:
+        lines.append(f"{report.verified:,} keys read back and compared")
+    if report.expired:
+        lines.append(f"{report.expired:,} of them are past their expiry, and go with the next sweep unless guarded")
+    if report.deleted_files:
+        lines.append(f"{report.deleted_files:,} source files deleted")
+    if report.skipped:
+        lines += [f"left out: {len(report.skipped):,}", *(f"  {name}: {reason}" for name, reason in report.skipped)]
+    return Group(*lines)
+
+
+def repair(report: RepairReport) -> RenderableType:
+    """What moved, by type; in a dry run each row, and always the rows that stay and why."""
+    verb = "would be moved" if report.dry_run else "moved"
+    lines = [f"{report.moved:,} rows {verb} to the type they belong to in {report.database}", *_by_type(report.by_type)]
+    if report.dry_run:
+        lines += [f"  {move.company_id}: {_move(move)}" for move in report.moves]
+    if report.kept:
+        lines.append(f"{len(report.kept):,} stay: something newer stands where they belong")
+        lines += [f"  {move.company_id}: {_move(move)}" for move in report.kept]
+    return Group(*lines)
+
+
 def doctor(report: DoctorReport) -> RenderableType:
     """Everything looked at, a line each."""
     table = Table.grid(padding=(0, 2))
@@ -140,6 +173,10 @@ def _by_type(by_type: Mapping[str, int]) -> list[str]:
     return [
         f"  {key_type}: {keys:,}" for key_type, keys in sorted(by_type.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def _move(move: Move) -> str:
+    return f"{move.key_type} {move.key_id} → {move.to_type} {move.to_id}"
 
 
 def _last_sweep(report: CheckReport) -> str:

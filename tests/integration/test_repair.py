@@ -1,0 +1,127 @@
+"""`repair` on real stores: mis-split rows go where they belong, nothing newer is lost, a second run finds nothing."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bench.dataset import seed
+from keystore import Store, open_store
+from monitor.repair import Move, repair
+from tests.fix_clock import Clock
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """An empty store on each database, at the diary's Day 0."""
+    url = (
+        f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
+    )
+    with open_store(url, clock=clock) as opened:
+        yield opened
+
+
+def test_every_kind_of_mis_split_row_goes_where_it_belongs(store: Store) -> None:
+    store.set(
+        "1",
+        {
+            "lid": {"mapping-123": b"A", "other": b"stays"},
+            "pre": {"key-12": b"B"},
+            "app": {"state-sync-key-AA__B": b"C", "state-sync-version-regular": b"D"},
+            "sender": {"key-49-16@g.us--7926--0": b"E", "key-memory-49-16@g.us": b"F"},
+            "device": {"list-7926": b"G"},
+            "identity": {"key-7926.0": b"H"},
+            "session": {"7926.0": b"I"},
+            "sender-key": {"12@g.us::7926::0": b"J"},
+        },
+    )
+    store.set("2", {"lid": {"mapping-123": b"K"}})
+    told: list[tuple[int, int]] = []
+    report = repair(store, progress=lambda done, total: told.append((done, total)))
+    assert store.load("1").keys == {
+        "lid": {"other": b"stays"},
+        "lid-mapping": {"123": b"A"},
+        "pre-key": {"12": b"B"},
+        "app-state-sync-key": {"AA/B": b"C"},
+        "app-state-sync-version": {"regular": b"D"},
+        "sender-key": {"49-16@g.us::7926::0": b"E", "12@g.us::7926::0": b"J"},
+        "sender-key-memory": {"49-16@g.us": b"F"},
+        "device-list": {"7926": b"G"},
+        "identity-key": {"7926.0": b"H"},
+        "session": {"7926.0": b"I"},
+    }
+    assert store.load("2").keys == {"lid-mapping": {"123": b"K"}}
+    assert report.database == store.database
+    assert (report.moved, report.kept, report.dry_run) == (9, (), False)
+    assert report.by_type["lid → lid-mapping"] == 2
+    assert report.by_type["sender → sender-key-memory"] == 1
+    assert told == [(done, 9) for done in range(1, 10)]
+
+
+def test_rows_keep_their_times(store: Store, clock: Clock) -> None:
+    store.set("1", {"lid": {"mapping-123": b"A"}})
+    (before,) = store.export_rows("1")
+    clock.advance(3 * DAY)
+    repair(store)
+    (after,) = store.export_rows("1")
+    assert (after.created_at, after.updated_at, after.expires_at) == (
+        before.created_at,
+        before.updated_at,
+        before.expires_at,
+    )
+
+
+def test_a_newer_row_stays_and_the_old_one_is_told(store: Store, clock: Clock) -> None:
+    store.set("1", {"lid": {"mapping-1": b"old", "mapping-2": b"new"}, "lid-mapping": {"3": b"as old"}})
+    store.set("1", {"lid": {"mapping-3": b"same moment"}})
+    clock.advance(DAY)
+    store.set("1", {"lid-mapping": {"1": b"newer"}})
+    before = store.export_rows("1")
+    kept = (
+        Move("1", "lid", "mapping-1", "lid-mapping", "1"),
+        Move("1", "lid", "mapping-3", "lid-mapping", "3"),
+    )
+    planned = repair(store, dry_run=True)
+    assert (planned.moved, planned.kept, store.export_rows("1") == before) == (1, kept, True)
+    report = repair(store)
+    assert (report.moved, report.kept) == (1, kept)
+    assert store.load("1").keys == {
+        "lid": {"mapping-1": b"old", "mapping-3": b"same moment"},
+        "lid-mapping": {"1": b"newer", "2": b"new", "3": b"as old"},
+    }
+
+
+def test_of_two_rows_for_one_place_the_newer_wins(store: Store, clock: Clock) -> None:
+    store.set("1", {"app-state": {"sync-key-X": b"older"}, "app": {"state-sync-key-Y": b"older"}})
+    clock.advance(DAY)
+    store.set("1", {"app": {"state-sync-key-X": b"newer"}, "app-state": {"sync-key-Y": b"newer"}})
+    planned = repair(store, dry_run=True)
+    report = repair(store)
+    assert store.load("1").keys == {
+        "app-state": {"sync-key-X": b"older"},
+        "app-state-sync-key": {"X": b"newer", "Y": b"newer"},
+    }
+    assert (report.moved, report.moves, report.kept) == (planned.moved, planned.moves, planned.kept)
+    assert report.kept == (Move("1", "app-state", "sync-key-X", "app-state-sync-key", "X"),)
+
+
+def test_a_dry_run_lists_the_diary_s_172_rows_and_changes_nothing(store: Store) -> None:
+    seed(store, "demo")
+    before = store.export_rows("demo")
+    report = repair(store, dry_run=True)
+    assert (report.moved, report.by_type, report.dry_run) == (172, {"lid → lid-mapping": 172}, True)
+    assert all(move.to_id == move.key_id.removeprefix("mapping-") for move in report.moves)
+    assert len(report.moves) == 172
+    assert store.export_rows("demo") == before
+
+
+def test_a_second_run_changes_nothing(store: Store) -> None:
+    seed(store, "demo")
+    assert repair(store).moved == 172
+    before = store.export_rows("demo")
+    again = repair(store)
+    assert (again.moved, again.by_type, again.moves, again.kept) == (0, {}, (), ())
+    assert store.export_rows("demo") == before
