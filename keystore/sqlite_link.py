@@ -74,6 +74,8 @@ class SqliteLink:
             _make(self.path)
         except OSError as error:
             raise StoreUnavailable(f"{self.name}: can't open the file for writing: {error.strerror}") from error
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            raise StoreUnavailable(f"{self.name}: {_WHAT_TO_DO[sqlite3.SQLITE_READONLY]}")
         try:
             self._idle.append(self._connect())
         except sqlite3.Error as error:

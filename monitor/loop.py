@@ -2,7 +2,7 @@
 
 `schedule` leaves a job that raises due for ever, and lets it starve the others; and it knows no retry. So each job is
 wrapped: a failure is logged, never ends the loop, and is tried again after a short while that doubles up to the
-job's own interval.
+job's own interval. A job that could not do its work for now says when to come again.
 """
 
 import threading
@@ -13,7 +13,7 @@ from time import monotonic
 import structlog
 from schedule import CancelJob, Scheduler
 
-FIRST_RETRY_S = 30.0
+FIRST_RETRY_S = 5.0
 _LONGEST_SLEEP_S = 60.0
 
 log = structlog.get_logger()
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 @dataclass
 class _Job:
     name: str
-    run: Callable[[], object]
+    run: Callable[[], float | None]
     every_s: float
     retry_s: float
 
@@ -41,8 +41,8 @@ class Loop:
         """Set once the loop should end; a long job looks at it between its steps."""
         return self._stopping
 
-    def every(self, seconds: float, name: str, job: Callable[[], object]) -> None:
-        """Adds a job; before `start`."""
+    def every(self, seconds: float, name: str, job: Callable[[], float | None]) -> None:
+        """Adds a job, before `start`. A number that it returns is after how many seconds to run it once more."""
         kept = _Job(name, job, seconds, min(self._first_retry_s, seconds))
         self._scheduler.every(max(1, round(seconds))).seconds.do(self._try, kept)
 
@@ -77,17 +77,18 @@ class Loop:
         """Runs a job; after a failure it is due again, once, in `retry_s` seconds."""
         if self._stopping.is_set():
             return
+        self._scheduler.clear(f"again {job.name}")
         try:
-            job.run()
+            again_s = job.run()
         except Exception as error:  # noqa: BLE001  the edge of the thread: one job's failure ends nothing
             log.error("job_failed", job=job.name, error=str(error), kind=type(error).__name__, retry_s=job.retry_s)
-            self._scheduler.clear(f"retry {job.name}")
-            self._scheduler.every(max(1, round(job.retry_s))).seconds.do(self._retry, job).tag(f"retry {job.name}")
+            again_s = job.retry_s
             job.retry_s = min(job.retry_s * 2, job.every_s)
         else:
-            self._scheduler.clear(f"retry {job.name}")
             job.retry_s = min(self._first_retry_s, job.every_s)
+        if again_s is not None:
+            self._scheduler.every(max(1, round(again_s))).seconds.do(self._again, job).tag(f"again {job.name}")
 
-    def _retry(self, job: _Job) -> type[CancelJob]:
+    def _again(self, job: _Job) -> type[CancelJob]:
         self._try(job)
         return CancelJob

@@ -19,7 +19,7 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.store import Census, DueCompany, Lease, Store, SweepRun
 
 LEASE = "sweep"
-LEASE_S = 60.0
+LEASE_S = 30.0
 BATCH_KEYS = 2_000
 """Due keys in a batch, about; one company's are never split, since its guards look at all of them."""
 
@@ -76,20 +76,24 @@ def sweep(
     return SweepReport(store.database, run.deleted, run.by_type, run.took_ms, stopped=stopped)
 
 
-def sweep_and_log(store: Store, stopping: threading.Event) -> None:
-    """The loop's job: one sweep, and a line that says what it did."""
+def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
+    """The loop's job: one sweep, and a line that says what it did.
+
+    Where another holds the lease, returns after how many seconds to look again: it may be at work, or have died.
+    """
     report = sweep(store, stopping=stopping)
     if report.skipped:
         log.info("sweep_skipped", database=report.database, reason="another sweeper is at work")
-    else:
-        log.info(
-            "sweep_finished",
-            database=report.database,
-            deleted=report.deleted,
-            by_type=report.by_type,
-            took_ms=report.took_ms,
-            stopped=report.stopped,
-        )
+        return LEASE_S
+    log.info(
+        "sweep_finished",
+        database=report.database,
+        deleted=report.deleted,
+        by_type=report.by_type,
+        took_ms=report.took_ms,
+        stopped=report.stopped,
+    )
+    return None
 
 
 def due_now(census: Census) -> dict[str, int]:

@@ -146,9 +146,9 @@ def test_an_outage_in_the_middle_is_raised_and_the_next_sweep_finishes(
 def test_the_loop_s_job_says_what_it_did(store: Store, clock: Clock) -> None:
     fill_with_expired(store, clock, companies=1)
     with capture_logs() as logs:
-        sweeper.sweep_and_log(store, threading.Event())
+        assert sweeper.sweep_and_log(store, threading.Event()) is None
         assert store.acquire_lease(sweeper.LEASE, "other", 60) is not None
-        sweeper.sweep_and_log(store, threading.Event())
+        assert sweeper.sweep_and_log(store, threading.Event()) == sweeper.LEASE_S, "it may have died: look again"
     assert [entry["event"] for entry in logs] == ["sweep_finished", "sweep_skipped"]
     assert (logs[0]["deleted"], logs[0]["database"]) == (3, store.database)
 

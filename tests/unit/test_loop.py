@@ -80,6 +80,26 @@ def test_a_job_that_recovers_goes_back_to_its_interval(traveller: time_machine.T
     assert job.runs == 3
 
 
+def test_a_job_that_asks_to_come_again_does_and_is_then_back_at_its_interval(
+    traveller: time_machine.Traveller,
+) -> None:
+    loop = Loop()
+    answers: list[float | None] = [30.0, 30.0, None, None]
+    left = answers.copy()
+    loop.every(6 * HOUR_S, "sweep", lambda: left.pop(0))
+    loop.run_all()
+    for expected in (2, 1):
+        traveller.shift(30)
+        loop.run_due()
+        assert len(left) == expected
+    traveller.shift(HOUR_S)
+    loop.run_due()
+    assert len(left) == 1
+    traveller.shift(6 * HOUR_S)
+    loop.run_due()
+    assert left == []
+
+
 def test_a_failing_job_starves_no_other(traveller: time_machine.Traveller) -> None:
     loop, broken, well = Loop(), Job(broken=True), Job()
     loop.every(HOUR_S, "broken", broken)
@@ -94,7 +114,7 @@ def test_a_failing_job_starves_no_other(traveller: time_machine.Traveller) -> No
 
 def test_the_first_run_comes_at_once_and_stop_ends_the_thread() -> None:
     loop, ran = Loop(), threading.Event()
-    loop.every(HOUR_S, "sweep", ran.set)
+    loop.every(HOUR_S, "sweep", lambda: ran.set())
     loop.start()
     assert ran.wait(10)
     assert loop.stop(10)

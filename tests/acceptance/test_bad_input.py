@@ -1,0 +1,191 @@
+"""Whatever is wrong is one clear line and an exit code, no traceback, no secret, and nothing lost."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from keystore import open_store
+from tests.acceptance.program import RUN, TIMEOUT_S, environment, run, told
+from tests.fix_postgres import PASSWORD, OwnServer, PostgresSite
+from tests.fix_proxy import free_port
+
+EVERY_COMMAND = [["serve"], ["check"], ["types"], ["growth"], ["perf"], ["backfill"], ["sweep"], ["migrate"], ["seed"]]
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path) -> Path:
+    """A file with a company in it."""
+    path = tmp_path / "k.db"
+    with open_store(f"sqlite:///{path}") as store:
+        store.set("1", {"session": {"a": b"A"}}, creds=b"C")
+    return path
+
+
+def still_there(path: Path) -> None:
+    with open_store(f"sqlite:///{path}") as store:
+        assert store.load("1").keys == {"session": {"a": b"A"}}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "mysql://a:S3CRET@b/c",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///x.db?mode=S3CRET",
+        "postgresql://bot:S3CRET/with#odd@host:port/db",
+        "postgresql://bot:S3CRET@127.0.0.1/db?nonsense=1",
+        "postgresql://bot:S3CRET@[::1/db",
+    ],
+)
+def test_an_address_that_cannot_be_read(url: str, tmp_path: Path) -> None:
+    line = told("check", url=url, cwd=tmp_path)
+    assert "address" in line
+    assert "S3CRET" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_an_unreachable_server(command: list[str]) -> None:
+    port = free_port()
+    line = told(*command, url=f"postgresql://bot:S3CRET@127.0.0.1:{port}/bots")
+    assert f"127.0.0.1:{port}/bots" in line
+    assert "S3CRET" not in line
+
+
+def test_a_server_that_has_no_such_database(postgres_site: PostgresSite) -> None:
+    assert "no_such_database" in told("check", url=postgres_site.url("no_such_database"))
+
+
+def test_a_wrong_password(own_server: OwnServer) -> None:
+    line = told("check", url=own_server.site.url("bots", password="Wr0ng/pass word"))
+    assert "login" in line
+    assert "Wr0ng" not in line
+    assert PASSWORD not in line
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    line = told("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
+    assert "can't open the file" in line
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_file_that_cannot_be_written(sqlite_file: Path) -> None:
+    before = sqlite_file.read_bytes()
+    sqlite_file.chmod(0o400)
+    # Root writes whatever it likes, unless it gives that up.
+    humbled = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    for command in ("seed", "check", "serve"):
+        done = subprocess.run(
+            [*humbled, sys.executable, RUN, command],
+            env=environment(f"sqlite:///{sqlite_file}", {}),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: "), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "can't be written" in done.stderr
+        assert str(sqlite_file) in done.stderr
+    sqlite_file.chmod(0o600)
+    assert sqlite_file.read_bytes() == before
+    still_there(sqlite_file)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "k.db"
+    path.write_text("Dear diary, " * 1_000, encoding="utf-8")
+    for command in EVERY_COMMAND:
+        assert "not a SQLite database" in told(*command, url=f"sqlite:///{path}")
+    assert path.read_text(encoding="utf-8").startswith("Dear diary")
+
+
+def test_a_damaged_database(sqlite_file: Path) -> None:
+    with open_store(f"sqlite:///{sqlite_file}") as store:
+        store.set("1", {"session": {f"{n}": b"A" * 500 for n in range(200)}})
+    whole = sqlite_file.read_bytes()
+    sqlite_file.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
+    line = told("types", url=f"sqlite:///{sqlite_file}")
+    assert "damaged" in line
+    assert "recover" in line
+
+
+def test_another_program_s_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "k.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("CREATE TABLE whatsapp_keys (something TEXT)")
+    line = told("types", url=f"sqlite:///{path}")
+    assert "whatsapp_keys" in line or "migrate" in line or "column" in line
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("SELECT count(*) FROM pragma_table_info('whatsapp_keys')").fetchone() == (1,)
+
+
+def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
+    with psycopg.connect(migrated_postgres_url, autocommit=True) as conn:
+        conn.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '%closed_tables'")
+    for command in (["check"], ["serve"]):
+        assert "python run.py migrate" in told(*command, url=migrated_postgres_url)
+    assert run("migrate", url=migrated_postgres_url).returncode == 0
+    assert run("check", url=migrated_postgres_url).returncode == 0
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_a_malformed_setting(command: list[str], sqlite_file: Path) -> None:
+    url = f"sqlite:///{sqlite_file}"
+    assert "KEYSTORE_TTL: " in told(*command, url=url, KEYSTORE_TTL="pre-key=soon")
+    assert "did you mean KEYSTORE_GUARD?" in told(*command, url=url, KEYSTORE_GARD="off")
+    still_there(sqlite_file)
+
+
+def test_what_cannot_be_imported(sqlite_file: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{sqlite_file}"
+    text, folder = tmp_path / "notes.txt", tmp_path / "empty"
+    text.write_text("Dear diary\n", encoding="utf-8")
+    folder.mkdir()
+    assert "neither an archive" in told("import", str(text), url=url)
+    assert "doesn't exist" in told("import", str(tmp_path / "nothing"), url=url)
+    assert "no file of Baileys" in told("import", str(folder), "--company", "2", url=url)
+    assert "--company" in told("import", str(folder), url=url)
+    assert "company_id" in told("import", str(folder), "--company", "a b", url=url)
+    still_there(sqlite_file)
+    assert text.exists()
+
+
+def test_a_torn_file_is_listed_and_stops_nothing(sqlite_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "auth"
+    folder.mkdir()
+    (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
+    (folder / "pre-key-1.json").write_text('{"private": "S3CR', encoding="utf-8")
+    (folder / "pre-key-2.json").write_text("{}", encoding="utf-8")
+    done = run("import", str(folder), "--company", "2", "--delete-source", url=f"sqlite:///{sqlite_file}")
+    assert done.returncode == 0
+    assert "pre-key-1.json: not JSON" in done.stdout
+    assert "S3CR" not in done.stdout + done.stderr
+    assert [path.name for path in folder.iterdir()] == ["pre-key-1.json"]
+
+
+def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "auth"
+    folder.mkdir()
+    (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
+    line = told("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
+    assert "--replace" in line
+    still_there(sqlite_file)
+
+
+@pytest.mark.parametrize(
+    "args", [["nonsense"], ["check", "--nonsense"], ["import"], ["perf", "--rounds", "many"]], ids=" ".join
+)
+def test_a_command_line_that_cannot_be_read(args: list[str], tmp_path: Path) -> None:
+    assert "--help" in told(*args, code=2, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []

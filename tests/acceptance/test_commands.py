@@ -1,0 +1,198 @@
+"""The commands on the diary's data set, as an operator types them, on both backends."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from keystore import open_store
+from tests.acceptance.program import report, run, told
+from tests.conformance.real_state import real_creds, real_keys
+from tests.fix_postgres import PostgresSite
+
+REPORTS = ("check", "types", "growth", "perf", "doctor")
+COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair")
+DIARY_TYPES = {"lid-mapping": (56, 56), "pre-key": (251, 0), "session": (120, 0), "lid": (172, 0)}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def seeded(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database with the diary's data set."""
+    url = f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    assert report("seed", url=url)["keys"] == 665
+    address: str = url
+    return address
+
+
+def test_growth_prints_the_diary_s_own_arithmetic(seeded: str) -> None:
+    document = report("growth", url=seeded)
+    assert (document["total"], document["created_24h"], document["created_7d"]) == (665, 330, 425)
+    assert (document["oldest_days"], document["per_day"]) == (17, 61)
+    assert document["diary"] == {
+        "7": {"keys": 427, "change": -238, "percent": -36},
+        "14": {"keys": 854, "change": 189, "percent": 28},
+    }
+    text = run("growth", url=seeded).stdout
+    for part in ("665", "330", "425", "61/day", "427", "−36 %", "238", "854", "+28 %", "189"):
+        assert part in text
+
+
+def test_types_prints_the_diary_s_table(seeded: str) -> None:
+    types = {row["key_type"]: row for row in report("types", url=seeded)["types"]}
+    for key_type, (total, with_expiry) in DIARY_TYPES.items():
+        row = types.pop(key_type)
+        assert (row["total"], row["with_expiry"]) == (total, with_expiry)
+        assert row["without_expiry"] == total - with_expiry
+    assert sum(row["total"] for row in types.values()) == 66
+    assert "609" in run("types", url=seeded).stdout
+
+
+def test_check_counts_and_advises(seeded: str) -> None:
+    document = report("check", url=seeded)
+    assert (document["total"], document["without_expiry"], document["companies"]) == (665, 609, 1)
+    assert (document["active"], document["expired"], document["guarded"]) == (665, 0, 0)
+    assert document["verdict"] == "critical"
+    assert any("backfill" in advice for advice in document["advice"])
+    assert seeded.rpartition("/")[2] in document["database"]
+
+
+def test_backfill_gives_609_keys_an_expiry_and_the_database_keeps_it_so(
+    seeded: str, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
+) -> None:
+    would = report("backfill", "--dry-run", url=seeded)
+    assert (would["updated"], report("check", url=seeded)["without_expiry"]) == (609, 609)
+    done = report("backfill", "--enforce", url=seeded)
+    assert (done["updated"], done["by_type"], done["enforced"]) == (609, would["by_type"], True)
+    assert sum(done["by_type"].values()) == 609
+    assert report("check", url=seeded)["without_expiry"] == 0
+    assert report("backfill", "--enforce", url=seeded)["updated"] == 0
+    if seeded.startswith("postgresql"):
+        with (
+            psycopg.connect(seeded) as conn,
+            pytest.raises(psycopg.errors.CheckViolation, match="whatsapp_keys_expiry_required"),
+        ):
+            conn.execute("UPDATE whatsapp_keys SET expires_at = NULL")
+
+
+def test_repair_gives_172_rows_their_type_back_once(seeded: str) -> None:
+    with open_store(seeded) as store:
+        lid = store.load("demo").keys["lid"]
+    listed = report("repair", "--dry-run", url=seeded)
+    assert (listed["moved"], len(listed["moves"])) == (172, 172)
+    assert report("repair", url=seeded)["by_type"] == {"lid → lid-mapping": 172}
+    with open_store(seeded) as store:
+        rows = store.export_rows("demo")
+        wanted = {key_id.removeprefix("mapping-"): value for key_id, value in lid.items()}
+        assert store.get("demo", "lid-mapping", wanted) == wanted
+    types = {row["key_type"]: row["total"] for row in report("types", url=seeded)["types"]}
+    assert types["lid-mapping"] == 56 + 172
+    assert "lid" not in types
+    assert report("repair", url=seeded)["moved"] == 0
+    with open_store(seeded) as store:
+        assert [row.value for row in store.export_rows("demo")] == [row.value for row in rows]
+
+
+def test_perf_times_the_demo_company_and_rates_it(seeded: str) -> None:
+    document = report("perf", url=seeded)
+    assert (document["company"], document["keys"], document["budget_ms"]) == ("demo", 665, 750)
+    assert document["rating"] == "excellent"
+    assert min(document["load_ms"], document["get_ms"], document["burst_ms"]) > 0
+    assert document["size_bytes"] > 100_000
+    assert report("types", url=seeded)["total"] == 665
+    assert report("perf", url=seeded, KEYSTORE_LOAD_BUDGET_MS="0.001")["within_budget"] is False
+
+
+def test_sweep_reports_what_it_deleted(seeded: str) -> None:
+    assert report("sweep", "--dry-run", url=seeded)["deleted"] == 0
+    document = report("sweep", url=seeded)
+    assert (document["deleted"], document["by_type"]) == (0, {})
+    assert document["took_ms"] > 0
+    assert report("check", url=seeded)["last_sweep"]["finished_at"]
+
+
+def test_a_baileys_folder_goes_in_and_out_and_the_archive_too(seeded: str, tmp_path: Path) -> None:
+    with open_store(seeded) as store:
+        store.set("bot", real_keys(), creds=real_creds())
+    folder, archive = str(tmp_path / "auth"), str(tmp_path / "bot.jsonl")
+    assert report("export", folder, "--company", "bot", url=seeded)["verified"] == 721
+    assert report("export", archive, "--company", "bot", url=seeded)["verified"] == 721
+    assert len(list(Path(folder).iterdir())) == 722
+    done = report("import", folder, "--company", "again", "--delete-source", url=seeded)
+    assert (done["verified"], done["creds"], done["deleted_files"], done["skipped"]) == (721, True, 722, [])
+    assert report("import", archive, "--company", "third", url=seeded)["verified"] == 721
+    with open_store(seeded) as store:
+        kept = store.load("bot")
+        assert kept.total == 721
+        assert store.load("third") == kept
+        as_json = {key_type: {i: json.loads(v) for i, v in ids.items()} for key_type, ids in kept.keys.items()}
+        again = store.load("again")
+        assert {t: {i: json.loads(v) for i, v in ids.items()} for t, ids in again.keys.items()} == as_json
+    assert list(Path(folder).iterdir()) == []
+
+
+def test_doctor_says_what_is_well_and_fails_where_something_is_not(seeded: str) -> None:
+    document = report("doctor", url=seeded)
+    checks = {check["name"]: check for check in document["checks"]}
+    assert checks["database"]["status"] == "ok"
+    assert (checks["ttl"]["status"], checks["expiry"]["status"]) == ("warning", "warning")
+    assert "KEYSTORE_TTL=careful" in checks["ttl"]["detail"]
+    careful = report("doctor", url=seeded, KEYSTORE_TTL="careful")
+    assert {check["name"]: check["status"] for check in careful["checks"]}["ttl"] == "ok"
+    for settings, name in (
+        ({"KEYSTORE_TLL": "7d"}, "settings"),
+        ({"TELEGRAM_BOT_TOKEN": "S3CRET"}, "telegram"),
+        ({"KEYSTORE_URL": "postgresql://bot:S3CRET@127.0.0.1:1/bots"}, "database"),
+    ):
+        done = run("doctor", "--json", url=seeded, settings=settings)
+        assert done.returncode == 1
+        failed = [check["name"] for check in json.loads(done.stdout)["checks"] if check["status"] == "failed"]
+        assert failed == [name]
+        assert "S3CRET" not in done.stdout + done.stderr
+
+
+def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
+    postgres_site: PostgresSite, postgres_url: str
+) -> None:
+    _make_diary_s(postgres_site, postgres_url)
+    assert "migrate --attach" in told("check", url=postgres_url)
+    pending = report("migrate", "--dry-run", url=postgres_url)["pending"]
+    assert len(pending) == 6
+    attached = report("migrate", "--attach", url=postgres_url)["applied"]
+    assert attached == ["20261124_01_keystore_tables"]
+    assert report("check", url=postgres_url)["without_expiry"] == 1
+    assert report("growth", url=postgres_url)["total"] == 1
+    assert "not converted yet" in told("perf", url=postgres_url)
+    assert "not while a bot writes" in told("backfill", "--enforce", url=postgres_url)
+    assert report("sweep", url=postgres_url)["deleted"] == 0
+    checks = {check["name"]: check for check in report("doctor", url=postgres_url)["checks"]}
+    assert "only the watch" in checks["schema"]["detail"]
+    applied = report("migrate", url=postgres_url)["applied"]
+    assert attached + applied != pending
+    assert sorted(attached + applied) == sorted(pending)
+    assert run("migrate", url=postgres_url).stdout == "nothing to apply\n"
+    with open_store(postgres_url) as store:
+        assert json.loads(store.get("1", "session", ["a"])["a"]) == {"a": 1}
+    assert report("backfill", "--enforce", url=postgres_url)["enforced"]
+
+
+def _make_diary_s(site: PostgresSite, url: str) -> None:
+    migrations = Path(__file__).parent.parent.parent / "migrations" / "postgres"
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        for name in ("20251007_create_whatsapp_auth_tables.sql", "20251008_optimize_whatsapp_keys.sql"):
+            conn.execute((migrations / name).read_bytes())
+        conn.execute(
+            "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value) VALUES ('1', 'session', 'a', '{\"a\": 1}')"
+        )
+
+
+def test_help_names_every_command_and_says_what_it_does() -> None:
+    text = run("--help").stdout
+    for command in COMMANDS:
+        assert f"  {command} " in text
+        done = run(command, "--help")
+        assert done.returncode == 0
+        assert "--help" in done.stdout

@@ -1,0 +1,160 @@
+"""Serving: it starts with nothing set, sweeps at start, survives an outage, and stops with nothing half-done."""
+
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from keystore import Store, open_store
+from keystore.store import KeyRow
+from tests.acceptance.program import report, run, serving
+from tests.fix_clock import eventually
+from tests.fix_postgres import PASSWORD, OwnServer
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new database, on either backend."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/k.db"
+    address: str = request.getfixturevalue("postgres_url")
+    return address
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the service logs."""
+    return tmp_path / "log"
+
+
+def write_expired(store: Store, companies: int, keys: int) -> None:
+    """Sessions that expired yesterday."""
+    long_ago = datetime.now(UTC) - timedelta(days=20)
+    for company in range(companies):
+        rows = [
+            KeyRow("session", f"{n}", b"A", long_ago, long_ago, datetime.now(UTC) - timedelta(days=1))
+            for n in range(keys)
+        ]
+        store.restore_rows(f"c{company}", rows)
+
+
+def test_with_nothing_set_it_serves_from_a_file_of_its_own(tmp_path: Path, log: Path) -> None:
+    with serving(log, cwd=tmp_path) as service:
+        service.logged("sweep_finished")
+        file = tmp_path / "keystore.db"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert service.end(signal.SIGTERM) == 0
+    assert [entry["event"] for entry in service.events] == ["serving", "sweep_finished", "stopping", "stopped"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keystore.db", "log"], "the log of SQLite is folded in"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_migrates_an_empty_database_sweeps_at_start_and_ends_when_asked(
+    url: str, log: Path, how: signal.Signals
+) -> None:
+    with open_store(url) as store:
+        write_expired(store, companies=3, keys=10)
+        store.set("live", {"session": {"a": b"A"}})
+    with serving(log, url) as service:
+        assert service.logged("sweep_finished")["deleted"] == 30
+        assert service.end(how) == 0
+    checked = report("check", url=url)
+    assert (checked["total"], checked["last_sweep"]["deleted"], checked["last_sweep"]["error"]) == (1, 30, None)
+
+
+def test_it_ends_in_the_middle_of_a_sweep_with_nothing_half_done(url: str, log: Path) -> None:
+    with open_store(url) as store:
+        write_expired(store, companies=300, keys=100)
+    with serving(log, url) as service:
+        assert service.end(signal.SIGTERM) == 0
+    with open_store(url) as store:
+        left = store.census().total
+        assert left % 100 == 0, "a batch is whole companies"
+        (latest,) = store.sweep_runs(10)
+        assert latest.deleted == 30_000 - left
+        assert latest.finished_at is not None
+    assert report("sweep", url=url)["deleted"] == left
+
+
+def test_two_services_share_a_database_and_one_of_them_sweeps(url: str, tmp_path: Path) -> None:
+    with open_store(url) as store:
+        write_expired(store, companies=200, keys=100)
+    with serving(tmp_path / "one", url) as one, serving(tmp_path / "two", url) as two:
+        done = [service.logged("sweep_finished") for service in (one, two) if _swept(service.events)]
+        eventually(lambda: _swept(one.events) and _swept(two.events), "both have had their turn", 30)
+        assert one.end(signal.SIGTERM) == two.end(signal.SIGTERM) == 0
+    done = [entry for entry in one.events + two.events if entry["event"] == "sweep_finished"]
+    assert sum(entry["deleted"] for entry in done) == 20_000
+    assert report("check", url=url)["total"] == 0
+
+
+def _swept(events: list[dict[str, object]]) -> bool:
+    return any(entry["event"] in ("sweep_finished", "sweep_skipped") for entry in events)
+
+
+def test_a_failing_sweep_is_reported_retried_and_ends_nothing(own_server: OwnServer, log: Path) -> None:
+    with open_store(own_server.url) as store:
+        write_expired(store, companies=2, keys=5)
+    with closing(psycopg.connect(own_server.url)) as blocker:
+        # A lock on the table keeps the first sweep waiting until the server goes away under it.
+        blocker.execute("LOCK TABLE whatsapp_keys")
+        with serving(log, own_server.url) as service:
+            eventually(lambda: _waiting(own_server), "the sweep waits for the table")
+            own_server.server.crash()
+            failed = service.logged("job_failed")
+            assert (failed["job"], failed["level"]) == ("sweep", "error")
+            assert failed["retry_s"] <= 30
+            assert PASSWORD not in log.read_text(encoding="utf-8")
+            own_server.server.start()
+            # The lease of the sweep that died under it has to run out first.
+            done = service.logged("sweep_finished", within_s=90)
+            assert done["deleted"] == 10
+            assert service.end(signal.SIGTERM) == 0
+
+
+def _waiting(own: OwnServer) -> bool:
+    with own.site.admin("bots") as conn:
+        (count,) = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone() or (
+            0,
+        )
+    return bool(count)
+
+
+def test_a_signal_during_a_blocked_batch_still_ends_within_5_seconds(own_server: OwnServer, log: Path) -> None:
+    with open_store(own_server.url) as store:
+        write_expired(store, companies=2, keys=5)
+    with psycopg.connect(own_server.url) as blocker:
+        blocker.execute("LOCK TABLE whatsapp_keys")
+        with serving(log, own_server.url) as service:
+            eventually(lambda: _waiting(own_server), "the sweep waits for the table")
+            assert service.end(signal.SIGTERM) == 0
+        assert service.events[-1]["event"] == "stopped_during_a_batch"
+    with open_store(own_server.url) as store:
+        assert store.census().expired == 10
+
+
+def test_telegram_settings_are_said_to_have_no_effect_yet(tmp_path: Path, log: Path) -> None:
+    token = "123456:" + "S3CRET" * 6
+    with serving(log, cwd=tmp_path, TELEGRAM_BOT_TOKEN=token, TELEGRAM_CHAT_ID="1") as service:
+        service.logged("telegram_not_served")
+        assert service.end(signal.SIGTERM) == 0
+    assert "S3CRET" not in log.read_text(encoding="utf-8")
+
+
+def test_logs_are_lines_of_text_by_default(tmp_path: Path) -> None:
+    done = run("serve", cwd=tmp_path, url="nonsense")
+    assert done.returncode == 1
+    with serving(tmp_path / "log", cwd=tmp_path, KEYSTORE_LOG="json") as service:
+        assert {"event", "level", "timestamp", "database"} <= service.logged("serving").keys()
+        service.end(signal.SIGTERM)
+
+
+@pytest.fixture(autouse=True)
+def _no_test_leaves_a_service(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not list(tmp_path.glob("*.db-wal")), "a service still has a database open"
