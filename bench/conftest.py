@@ -1,0 +1,14 @@
+"""The tests' Postgres and clock, for measurements; `python -m pytest bench`.
+
+Registered here, not by `pytest_plugins`, which pytest refuses in any conftest but the first.
+"""
+
+import pytest
+
+FIXTURES = ("tests.fix_clock", "tests.fix_proxy", "tests.fix_postgres")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the fixtures; those that the tests have registered already stay."""
+    for module in FIXTURES:
+        config.pluginmanager.import_plugin(module)
