@@ -80,8 +80,9 @@ def checked_writes(
             if value is None:
                 deleted.append((key_type, key_id))
             else:
-                field = f"value of {_shown(key_type)} {_shown(key_id)}"
-                written.append((key_type, key_id, checked_value(field, value)))
+                if type(value) is not bytes or not 1 <= len(value) <= MAX_VALUE_BYTES:
+                    value = checked_value(f"value of {_shown(key_type)} {_shown(key_id)}", value)  # noqa: PLW2901
+                written.append((key_type, key_id, value))
     written.sort(key=lambda row: row[:2])
     deleted.sort()
     return written, deleted

@@ -1,4 +1,5 @@
--- The statements of keystore/postgres.py. %(now)s is the store's own clock, or null for the database's.
+-- The statements of keystore/postgres.py. %(now)s is the store's own clock, or null for the database's. Lists are sent
+-- in binary form (%b): psycopg turns 250 values of bytea into text in 1.1 ms, and into binary in 0.04.
 
 -- Reads keys and renews those with less than half of their life left (a type that never expires: any that carry an
 -- expiry from another policy). `raced` is a key that was due and that somebody else renewed or deleted at this very
@@ -13,10 +14,10 @@ WITH clock AS (
 ), found AS (
     SELECT k.key_id, k.value, k.expires_at < policy.due_before AS due
     FROM whatsapp_keys k, policy
-    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)s)
+    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)b::text[])
 ), renewed AS (
     UPDATE whatsapp_keys k SET expires_at = policy.expires_at FROM policy
-    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)s)
+    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)b::text[])
       AND k.expires_at < policy.due_before
     RETURNING k.key_id
 )
@@ -30,10 +31,10 @@ WITH clock AS (
     SELECT p.key_type,
            to_timestamp(extract(epoch FROM clock.now)::float8 + p.ttl_s / 2) AS due_before,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
 )
 UPDATE whatsapp_keys k SET expires_at = policy.expires_at
-FROM policy, unnest(%(key_types)s::text[], %(key_ids)s::text[]) AS used (key_type, key_id)
+FROM policy, unnest(%(key_types)b::text[], %(key_ids)b::text[]) AS used (key_type, key_id)
 WHERE policy.key_type = used.key_type
   AND k.company_id = %(company_id)s AND k.key_type = used.key_type AND k.key_id = used.key_id
   AND k.expires_at < policy.due_before
@@ -45,22 +46,25 @@ WITH clock AS (
 ), policy AS (
     SELECT p.key_type, clock.now,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
 ), incoming AS (
     SELECT i.key_type, i.key_id, i.value
-    FROM unnest(%(key_types)s::text[], %(key_ids)s::text[], %(values)s::bytea[]) AS i (key_type, key_id, value)
+    FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
 ), removed AS (
     DELETE FROM whatsapp_keys k
-    USING unnest(%(gone_types)s::text[], %(gone_ids)s::text[]) AS gone (key_type, key_id)
+    USING unnest(%(gone_types)b::text[], %(gone_ids)b::text[]) AS gone (key_type, key_id)
     WHERE k.company_id = %(company_id)s AND k.key_type = gone.key_type AND k.key_id = gone.key_id
 ), paired AS (
     INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
     SELECT %(company_id)s, %(creds)s::bytea, clock.now, clock.now FROM clock WHERE %(creds)s::bytea IS NOT NULL
     ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 ), rewritten AS (
-    SELECT k.key_id
-    FROM whatsapp_keys k JOIN incoming USING (key_type, key_id)
-    WHERE k.company_id = %(company_id)s AND k.key_type = 'pre-key' AND k.value <> incoming.value
+    -- A look-up for each, not a join: on a table without statistics that once compared every pair (160 ms for 4).
+    SELECT incoming.key_id FROM incoming
+    WHERE incoming.key_type = 'pre-key' AND incoming.value <> (
+        SELECT k.value FROM whatsapp_keys k
+        WHERE k.company_id = %(company_id)s AND k.key_type = 'pre-key' AND k.key_id = incoming.key_id
+    )
 ), counted AS (
     INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
     SELECT %(company_id)s, date_trunc('hour', clock.now, 'UTC'), 'pre-key', 'rewritten', count(*)
@@ -83,11 +87,11 @@ WITH clock AS (
 ), policy AS (
     SELECT p.key_type, clock.now,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
 )
 INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
 SELECT %(company_id)s, i.key_type, i.key_id, i.value, policy.now, policy.now, policy.expires_at
-FROM unnest(%(key_types)s::text[], %(key_ids)s::text[], %(values)s::bytea[]) AS i (key_type, key_id, value)
+FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
 JOIN policy USING (key_type)
 ORDER BY i.key_type, i.key_id
 ON CONFLICT (company_id, key_type, key_id) DO UPDATE
@@ -214,14 +218,14 @@ WITH clock AS (
 ), newest_pre_key AS (
     SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
     FROM whatsapp_keys
-    WHERE company_id = ANY (%(company_ids)s) AND key_type = 'pre-key' AND %(guard)s
+    WHERE company_id = ANY (%(company_ids)b::text[]) AND key_type = 'pre-key' AND %(guard)s
     GROUP BY company_id
 ), due AS MATERIALIZED (
     SELECT k.company_id, k.key_type, k.key_id,
            CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
     FROM whatsapp_keys k
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
-    WHERE k.company_id = ANY (%(company_ids)s) AND k.expires_at <= (SELECT now FROM clock)
+    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.expires_at <= (SELECT now FROM clock)
       AND NOT (%(guard)s AND (
           k.key_type = 'app-state-sync-key'
           OR (k.key_type = 'pre-key' AND k.updated_at >= coalesce(n.generation_from, 'infinity'))
@@ -230,7 +234,7 @@ WITH clock AS (
 ), held_group AS (
     SELECT k.company_id, CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
     FROM whatsapp_keys k LEFT JOIN due USING (company_id, key_type, key_id)
-    WHERE k.company_id = ANY (%(company_ids)s) AND k.key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
+    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
     GROUP BY 1, 2
     HAVING bool_or(k.key_type = 'sender-key-memory') AND bool_or(due.key_id IS NULL)
 ), gone AS (
@@ -273,10 +277,10 @@ WITH clock AS (
 ), policy AS (
     SELECT p.key_type,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)s::text[], %(ttls_s)s::float8[], %(steps_s)s::float8[]) AS p (key_type, ttl_s, step_s)
+    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
 ), lacking AS (
     SELECT company_id, key_type, key_id FROM whatsapp_keys
-    WHERE expires_at IS NULL AND key_type = ANY (%(types)s)
+    WHERE expires_at IS NULL AND key_type = ANY (%(types)b::text[])
     ORDER BY company_id, key_type, key_id LIMIT %(limit)s FOR UPDATE
 ), filled AS (
     UPDATE whatsapp_keys k SET expires_at = policy.expires_at
@@ -303,7 +307,7 @@ ALTER TABLE whatsapp_keys VALIDATE CONSTRAINT whatsapp_keys_expiry_required
 
 -- name: key_names
 SELECT company_id, key_type, key_id, updated_at FROM whatsapp_keys
-WHERE key_type = ANY (%(types)s) ORDER BY company_id, key_type, key_id
+WHERE key_type = ANY (%(types)b::text[]) ORDER BY company_id, key_type, key_id
 
 -- name: hold_key
 SELECT 1 FROM whatsapp_keys
@@ -329,8 +333,8 @@ FROM whatsapp_keys WHERE company_id = %(company_id)s ORDER BY key_type COLLATE "
 INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
 SELECT %(company_id)s, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
        CASE WHEN r.never_expires THEN 'infinity' ELSE r.expires_at END
-FROM unnest(%(key_types)s::text[], %(key_ids)s::text[], %(values)s::bytea[], %(created_at)s::timestamptz[],
-            %(updated_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(never_expires)s::boolean[])
+FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
+            %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[])
      AS r (key_type, key_id, value, created_at, updated_at, expires_at, never_expires)
 ORDER BY r.key_type, r.key_id
 ON CONFLICT (company_id, key_type, key_id) DO UPDATE

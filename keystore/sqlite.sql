@@ -211,7 +211,7 @@ DROP TABLE whatsapp_keys
 ALTER TABLE whatsapp_keys_enforced RENAME TO whatsapp_keys
 
 -- name: enforce_index
-CREATE INDEX whatsapp_keys_expiry ON whatsapp_keys (company_id, expires_at)
+CREATE INDEX whatsapp_keys_expiry ON whatsapp_keys (expires_at)
 
 -- name: key_names
 SELECT company_id, key_type, key_id, updated_at FROM whatsapp_keys

@@ -11,19 +11,20 @@ SET LOCAL statement_timeout = '2h';
 
 -- First the indexes: a covering one over the values would break the rewrite (a value of 112 KB fits no index row),
 -- and all but the primary key and one on expiry only cost. Measured by python -m bench.schema:
--- 200 bursts of 250 pre-keys took 0.57 s, 26 MB of log and 4.2 MB of indexes; with the diary's 0.75 s, 45 MB and 9.5 MB.
--- None of those made a read faster: load 0.44 ms without, 0.47 with; get of 10 keys 0.39 (by the primary key), 0.44.
+-- 200 bursts of 250 pre-keys took 0.40 s, 25 MB of log, 4.0 MB of indexes; with the diary's 0.62 s, 45 MB, 9.5 MB. None
+-- of those made a read faster: load 0.45 ms without and 0.47 with them; a get of 10 sessions visits 12 pages, by the
+-- primary key, where the planner else takes (key_type, company_id) and visits 54.
 DROP INDEX IF EXISTS idx_whatsapp_auth_company, idx_whatsapp_keys_company, idx_whatsapp_keys_type,
     idx_whatsapp_keys_expires, idx_whatsapp_keys_company_type, idx_whatsapp_keys_company_type_id,
     idx_whatsapp_keys_expires_cleanup, idx_whatsapp_keys_type_company;
 
 -- Room in each page for a row's next version, so that a rewrite stays in its page and touches no index. Measured by
--- python -m bench.schema, a day of 30,000 session rewrites: 98.4 % heap-only at 80, 97.2 at 100; a load then visits 45
--- pages against 91, of a table of 1.27 MB against 1.56. (The diary's schema: 0 %, 180 pages, 2.46 MB.) 30,000 creds
--- rewrites: 100 % heap-only at 50 or 80, 99.9 at 100; 0.55, 0.41 and 0.33 MB.
+-- python -m bench.schema, a day of 30,000 session rewrites: 98.4 % heap-only at 80, 97.2 at 100; a load then visits 48
+-- pages against 78, of a table of 1.27 MB against 1.56. (The diary's schema: 0 %, 100 pages, 2.46 MB.) 30,000 creds
+-- rewrites: 100 % heap-only at 50 or 80, 99.9 at 100; 0.57, 0.41 and 0.33 MB.
 ALTER TABLE whatsapp_keys SET (fillfactor = 80);
 
-ALTER TABLE whatsapp_auth SET (fillfactor = 50);
+ALTER TABLE whatsapp_auth SET (fillfactor = 80);
 
 -- Whatever else depends on a value column (a covering index under another name, one on an expression) goes as well.
 DO $$
@@ -120,8 +121,8 @@ ALTER TABLE whatsapp_keys ALTER COLUMN value SET NOT NULL, ALTER COLUMN created_
 ALTER TABLE whatsapp_auth ALTER COLUMN creds SET NOT NULL, ALTER COLUMN created_at SET NOT NULL,
     ALTER COLUMN updated_at SET NOT NULL;
 
--- A sweep goes company by company, so its index leads with the company like every other statement. Measured by
--- python -m bench.schema: a load prefers it to the primary key (45 page visits and 0.44 ms; 157 and 0.55 ms with an
--- index on expires_at alone). Its price, at 300,000 keys with a tenth due: 3.5 MB against 2.0, and 20 ms against 4 to
--- list the companies that are due, once a sweep. Sweeping 50 of them takes 5 ms with either.
-CREATE INDEX IF NOT EXISTS whatsapp_keys_expiry ON whatsapp_keys (company_id, expires_at);
+-- For the sweep, which first lists the companies that are due, and for the backfill, which looks for what is null. On
+-- the time alone: measured by python -m bench.schema, 300,000 keys with a tenth due, it is smaller than one that leads
+-- with the company (2.0 MB against 3.5) and lists them in 4 ms against 24, or in 0.01 against 1.2 when nothing is due;
+-- sweeping 50 companies takes 5.3 ms against 5.2, and a load finds the primary key (48 pages against 45).
+CREATE INDEX IF NOT EXISTS whatsapp_keys_expiry ON whatsapp_keys (expires_at);

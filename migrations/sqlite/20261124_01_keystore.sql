@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS whatsapp_keys (
     PRIMARY KEY (company_id, key_type, key_id)
 ) WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS whatsapp_keys_expiry ON whatsapp_keys (company_id, expires_at);
+CREATE INDEX IF NOT EXISTS whatsapp_keys_expiry ON whatsapp_keys (expires_at);
 
 CREATE TABLE IF NOT EXISTS keystore_leases (
     name TEXT NOT NULL PRIMARY KEY,
