@@ -81,7 +81,7 @@ def checked_writes(
                 deleted.append((key_type, key_id))
             else:
                 if type(value) is not bytes or not 1 <= len(value) <= MAX_VALUE_BYTES:
-                    value = checked_value(f"value of {_shown(key_type)} {_shown(key_id)}", value)  # noqa: PLW2901
+                    value = checked_value(f"value of {_shown(key_type)} {_shown(key_id)}", value)
                 written.append((key_type, key_id, value))
     written.sort(key=lambda row: row[:2])
     deleted.sort()

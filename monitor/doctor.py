@@ -65,7 +65,10 @@ def _database(store: Store) -> list[Check]:
         else Check("clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"),
     ]
     if not store.converted:
-        detail = "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values"
+        detail = (
+            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until then "
+            "a backfill counts as the bot's activity (its trigger sets updated_at), and keeps the pre-keys it fills"
+        )
         checks.append(Check("schema", "warning", detail))
     else:
         checks.append(Check("schema", "ok", "all migrations are applied"))

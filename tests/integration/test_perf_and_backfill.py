@@ -1,27 +1,15 @@
 """Perf and backfill on real databases: what they tell, and that they leave nothing behind."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from keystore import InvalidInput, Store, StoreUnavailable, open_store
+from keystore import InvalidInput, Store, StoreUnavailable
 from keystore.store import KeyRow
 from monitor import perf
 from monitor.backfill import backfill
 from monitor.perf import perf_report
-from tests.fix_clock import START, Clock
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    """A store at the test's clock, on either database."""
-    url = (
-        f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
-    )
-    with open_store(url, clock=clock) as store:
-        yield store
+from tests.fix_clock import START
 
 
 def lacking(count: int, key_type: str = "session") -> list[KeyRow]:

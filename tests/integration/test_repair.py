@@ -1,27 +1,13 @@
 """`repair` on real stores: mis-split rows go where they belong, nothing newer is lost, a second run finds nothing."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
-
-import pytest
 
 from bench.dataset import seed
-from keystore import Store, open_store
+from keystore import Store
 from monitor.repair import Move, repair
 from tests.fix_clock import Clock
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    """An empty store on each database, at the diary's Day 0."""
-    url = (
-        f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
-    )
-    with open_store(url, clock=clock) as opened:
-        yield opened
 
 
 def test_every_kind_of_mis_split_row_goes_where_it_belongs(store: Store) -> None:

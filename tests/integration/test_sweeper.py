@@ -1,10 +1,8 @@
 """The sweeper on real databases: one run, its lease, its record, and what it does when something fails."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,16 +16,6 @@ from tests.fix_clock import Clock, eventually
 from tests.fix_proxy import Relay
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    """A store at the test's clock, on either database."""
-    url = (
-        f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url")
-    )
-    with open_store(url, clock=clock) as store:
-        yield store
 
 
 def fill_with_expired(store: Store, clock: Clock, companies: int, keys: int = 3) -> None:
