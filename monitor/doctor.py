@@ -66,8 +66,8 @@ def _database(store: Store) -> list[Check]:
     ]
     if not store.converted:
         detail = (
-            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until then "
-            "a backfill counts as the bot's activity (its trigger sets updated_at), and keeps the pre-keys it fills"
+            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until "
+            "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills"
         )
         checks.append(Check("schema", "warning", detail))
     else:
