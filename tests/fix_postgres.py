@@ -236,8 +236,12 @@ def postgres_programs() -> Iterator[Path]:
         yield install / "bin"
         return
     with server_home("programs") as home:
-        shutil.copytree(install, home / "pg")
-        yield home / "pg" / "bin"
+        # As they stand to each other in the wheel: the programs look for their libraries beside the package.
+        package = install.parent
+        shutil.copytree(install, home / package.name / install.name)
+        for libraries in package.parent.glob(f"{package.name}.libs"):
+            shutil.copytree(libraries, home / libraries.name)
+        yield home / package.name / install.name / "bin"
 
 
 @pytest.fixture(scope="session")
