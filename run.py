@@ -3,6 +3,7 @@
 `python run.py` serves; `python run.py --help` lists the rest.
 """
 
+import io
 import signal
 import sys
 import threading
@@ -16,9 +17,9 @@ from rich.console import Console, RenderableType
 
 from bench.dataset import seed as seed_dataset
 from keystore.errors import InvalidInput, KeystoreError
+from keystore.migrate import WATCH_TABLES, schema_of
 from keystore.migrate import attach as attach_watch
 from keystore.migrate import migrate as apply_migrations
-from keystore.migrate import schema_of
 from keystore.opening import open_link, open_store
 from keystore.store import Store
 from monitor import doctor as doctoring
@@ -36,11 +37,15 @@ from settings import Settings, SettingsError, read_settings
 STOP_WITHIN_S = 4.0
 """For the loop's job to come to a good place to stop; the whole process is to be gone within 5 seconds."""
 
+PIPED_WIDTH = 200
+"""For output that no terminal wraps: a line for each thing said."""
+
 app = typer.Typer(
     help="Keeps WhatsApp bots' Signal-protocol keys, and watches over them. Without a command: serve.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 log = structlog.get_logger()
 
@@ -59,7 +64,7 @@ def main(context: typer.Context) -> None:
 def serve() -> None:
     """Run the service until SIGTERM or Ctrl-C: sweeps at start and then every KEYSTORE_SWEEP_EVERY."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     settings = read_settings()
     logs.configure(settings.log, verbose=True)
@@ -92,7 +97,13 @@ def migrate(
     settings = _settings()
     link = open_link(settings.url.get_secret_value())
     try:
-        applied = list(schema_of(link).pending) if dry_run else attach_watch(link) if attach else apply_migrations(link)
+        applied = (
+            [name for name in schema_of(link).pending if not attach or name == WATCH_TABLES]
+            if dry_run
+            else attach_watch(link)
+            if attach
+            else apply_migrations(link)
+        )
     finally:
         link.close()
     verb = "to apply" if dry_run else "applied"
@@ -164,7 +175,7 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     with _open(_settings()) as store, progress_bar("sweep") as told:
         if dry_run:
             by_type = sweeper.due_now(store.census())
-            report = sweeper.SweepReport(store.database, sum(by_type.values()), by_type, 0.0)
+            report = sweeper.SweepReport(store.database, sum(by_type.values()), by_type, 0.0, dry_run=True)
         else:
             report = sweeper.sweep(store, progress=told)
     _show(render.sweep(report), report, as_json)
@@ -280,13 +291,19 @@ def _show(text: RenderableType, report: Any, as_json: bool) -> None:
     if as_json:
         print(render.as_json(report))
     else:
-        Console(markup=False, highlight=False, soft_wrap=True).print(text)
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        Console(markup=False, highlight=False, soft_wrap=True, width=width).print(text)
 
 
 def run() -> int:
     """The whole program; returns its exit code. Whatever goes wrong is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A terminal that can't show a character shows a question mark.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # As an exception: what must be tidied up is.
     try:
-        return int(app(standalone_mode=False) or 0)
+        code = int(app(standalone_mode=False) or 0)
+        return _failed("interrupted; what was done stays done, and nothing is half-done", code) if code == 130 else code
     except typer.TyperException as error:
         return _failed(f"{error.format_message()} See python run.py --help", error.exit_code)
     except KeystoreError as error:

@@ -6,12 +6,13 @@ nothing reads is an error that says which one was probably meant.
 """
 
 import difflib
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -133,9 +134,15 @@ def _of_file(env_file: Path) -> dict[str, str]:
     if not env_file.is_file():
         return {}
     try:
-        return {name: value or "" for name, value in dotenv_values(env_file, interpolate=False).items()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{env_file}: can't be read ({type(error).__name__})") from error
+        lines = list(parse_stream(io.StringIO(env_file.read_text(encoding="utf-8-sig"))))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{env_file}: not UTF-8; save it as UTF-8 text") from error
+    except OSError as error:
+        raise SettingsError(f"{env_file}: can't be read: {error.strerror}") from error
+    for line in lines:
+        if line.error or (line.key is not None and line.value is None):
+            raise SettingsError(f"{env_file}: line {line.original.line} is not NAME=value with its quotes closed")
+    return {line.key: line.value or "" for line in lines if line.key is not None}
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
-from keystore.errors import InvalidInput
 from keystore.postgres_link import PostgresLink
 from keystore.sql_store import Clock, Run, SqlStore, ttl_and_step
 from keystore.statements import read_statements
@@ -118,11 +117,6 @@ class PostgresStore(SqlStore):
 
         So a key that a writer slips in between can't be missed: it is backfilled, and no other follows it.
         """
-        if not self.converted:
-            raise InvalidInput(
-                f"{self.database}: not while a bot writes here without us: every key that it writes without an expiry "
-                "would be lost. Run `python run.py migrate` with the bot stopped, and enforce it then"
-            )
         if not self._rows("expiry_required")[0][0]:
             self._rows("require_expiry")
         while self.backfill(ENFORCE_BATCH_KEYS):

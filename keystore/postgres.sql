@@ -186,7 +186,7 @@ INSERT INTO keystore_leases AS l (name, holder, epoch, expires_at)
 SELECT %(name)s, %(holder)s, 1, clock.now + %(ttl_s)s * interval '1 second'
 FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at
-WHERE l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
+WHERE l.holder = excluded.holder OR l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
 RETURNING epoch, expires_at
 
 -- name: renew_lease
@@ -246,6 +246,9 @@ WITH clock AS (
     RETURNING k.key_type
 )
 SELECT key_type, count(*) FROM gone GROUP BY key_type
+
+-- name: recorded_sweep
+SELECT by_type FROM keystore_sweeps WHERE run_id = %(run_id)s
 
 -- name: record_sweep
 UPDATE keystore_sweeps SET deleted = %(deleted)s, by_type = %(by_type)s WHERE run_id = %(run_id)s

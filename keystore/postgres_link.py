@@ -204,7 +204,12 @@ def database_name(url: str) -> str:
         port_is_readable = parts.port is None or parts.port > 0
     except ValueError:
         port_is_readable = False
-    if not port_is_readable or ("@" not in parts.netloc and "@" in parts.path + parts.query + parts.fragment):
+    if (
+        not port_is_readable
+        or parts.netloc.count("@") > 1
+        or "@" in parts.path + parts.fragment
+        or "@" in unquote(parts.query)
+    ):
         raise InvalidInput(NOT_AN_ADDRESS)
     host = parts.netloc.rpartition("@")[2] or "local socket"
     return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"

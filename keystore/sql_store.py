@@ -252,7 +252,9 @@ class SqlStore(Store):
         def sweep(execute: Run) -> SweepRun:
             self._renew_lease(execute, lease, ttl_s)
             params = {"company_ids": self._list(company_ids), "guard": self._guard, "now": self._now()}
-            by_type = dict(run.by_type)
+            # What is recorded, not what the caller knows: a batch repeated because its answer got lost counts once.
+            recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
+            by_type: dict[str, int] = json.loads(recorded[0][0]) if recorded else {}
             for key_type, deleted in self._swept(execute, params):
                 by_type[key_type] = by_type.get(key_type, 0) + deleted
             total = sum(by_type.values())
@@ -306,6 +308,11 @@ class SqlStore(Store):
         return bool(self._rows("expiry_enforced")[0][0])
 
     def enforce_expiry(self) -> None:
+        if not self.converted:
+            raise InvalidInput(
+                f"{self.database}: not while a bot writes here without us: every key that it writes without an expiry "
+                "would be lost. Run `python run.py migrate` with the bot stopped, and enforce it then"
+            )
         if self.expiry_enforced:
             return
         if self._rows("types_without_expiry"):

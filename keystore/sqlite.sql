@@ -102,7 +102,7 @@ SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC,
 INSERT INTO keystore_leases (name, holder, epoch, expires_at)
 VALUES (:name, :holder, 1, :now + CAST(:ttl_s * 1000000 AS INTEGER))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = epoch + 1, expires_at = excluded.expires_at
-WHERE expires_at <= :now
+WHERE holder = excluded.holder OR expires_at <= :now
 RETURNING epoch, expires_at
 
 -- name: renew_lease
@@ -150,6 +150,9 @@ WHERE (company_id, key_type, key_id) IN (
       ))
 )
 RETURNING key_type
+
+-- name: recorded_sweep
+SELECT by_type FROM keystore_sweeps WHERE run_id = :run_id
 
 -- name: record_sweep
 UPDATE keystore_sweeps SET deleted = :deleted, by_type = :by_type WHERE run_id = :run_id

@@ -218,7 +218,7 @@ class Upkeep(ABC):
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        """The lease for `ttl_s` seconds, or None while another holder's lives."""
+        """The lease for `ttl_s` seconds, or None while another holder's lives; a holder may take its own anew."""
 
     @abstractmethod
     def release_lease(self, lease: Lease) -> None:

@@ -35,6 +35,8 @@ def backfill(
     total = sum(lacking.values())
     if dry_run:
         return BackfillReport(store.database, total, lacking, store.expiry_enforced, dry_run=True)
+    if enforce and not store.converted:
+        store.enforce_expiry()  # Refused beside a running bot: before anything is changed, not after.
     by_type: dict[str, int] = {}
     while batch := store.backfill(batch_keys):
         for key_type, keys in batch.items():

@@ -90,6 +90,8 @@ def sweep_state(runs: list[SweepRun]) -> SweepState:
 def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
     """What there is to say, worst first."""
     findings = []
+    if not census.total:
+        findings.append(Finding("warning", "there are no keys here: is this the database that your bots use?"))
     if census.without_expiry:
         share = census.without_expiry / census.total
         findings.append(

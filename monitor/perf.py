@@ -63,13 +63,13 @@ def perf_report(
 
     Raises InvalidInput for a company without state, StoreUnavailable while another `perf` is at work here.
     """
-    company = store.largest_company() if company_id is None else canonical_company(company_id)
     lease = store.acquire_lease("perf", secrets.token_hex(8), LEASE_S)
     if lease is None:
         raise StoreUnavailable(f"{store.database}: another `perf` is at work here; try again in two minutes")
     loads, gets, bursts = [], [], []
     try:
         store.clear(PROBE_COMPANY)
+        company = store.largest_company() if company_id is None else canonical_company(company_id)
         state = store.load(company or PROBE_COMPANY)
         if company_id is not None and state.creds is None and not state.keys:
             raise InvalidInput(f"company_id: {company} has no keys and no creds in {store.database}")

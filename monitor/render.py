@@ -21,7 +21,8 @@ from monitor.sweeper import SweepReport
 from monitor.transfer import TransferReport
 from monitor.types import TypesReport
 
-BAR_WIDTH = 40
+BAR_WIDTH = 18
+"""Fits, with what stands beside it, into 60 columns."""
 _STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "failed": "bold red"}
 _RATING_STYLES = {"excellent": "green", "good": "green", "acceptable": "yellow", "slow": "bold red"}
 
@@ -52,6 +53,7 @@ def types(report: TypesReport) -> RenderableType:
     """Keys by type, as a table with its sum."""
     table = Table("key type", title=report.database, title_justify="left", show_footer=True)
     table.columns[0].footer = "all"
+    table.columns[0].overflow = "fold"
     for name, footer in (
         ("total", report.total),
         ("with expiry", report.with_expiry),
@@ -107,6 +109,9 @@ def sweep(report: SweepReport) -> RenderableType:
     """What a sweep deleted, by type."""
     if report.skipped:
         return f"nothing swept: another sweeper is at work on {report.database}"
+    if report.dry_run:
+        told = f"{report.deleted:,} expired keys would be deleted from {report.database}"
+        return Group(told, *_by_type(report.by_type))
     told = f"{report.deleted:,} expired keys deleted from {report.database} in {report.took_ms:,.0f} ms"
     return Group(told, *_by_type(report.by_type))
 
@@ -121,6 +126,8 @@ def transfer(report: TransferReport) -> RenderableType:
     ]
     if not report.dry_run:
         lines.append(f"{report.verified:,} keys read back and compared")
+    if not report.creds:
+        lines.append("there are no creds among them: a bot can't connect with these keys alone")
     if report.expired:
         lines.append(f"{report.expired:,} of them are past their expiry, and go with the next sweep unless guarded")
     if report.deleted_files:

@@ -28,7 +28,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class SweepReport:
-    """One sweep. `skipped`: nothing was done, another sweeper is at work; `stopped`: it ended before its end."""
+    """One sweep. `skipped`: nothing was done, another sweeper is at work; `stopped`: it ended before its end.
+
+    With `dry_run`, what one would delete.
+    """
 
     database: str
     deleted: int
@@ -36,6 +39,7 @@ class SweepReport:
     took_ms: float
     skipped: bool = False
     stopped: bool = False
+    dry_run: bool = False
 
 
 def sweep(
@@ -68,8 +72,9 @@ def sweep(
             done += len(batch)
             if progress is not None:
                 progress(done, len(due))
-    except KeystoreError as error:
-        _record_failure(store, lease, run, _ms_since(began), str(error))
+    except (KeystoreError, KeyboardInterrupt, SystemExit) as error:
+        told = str(error) if isinstance(error, KeystoreError) else "interrupted"
+        _record_failure(store, lease, run, _ms_since(began), told)
         raise
     run = store.finish_sweep(run, _ms_since(began), "stopped before its end" if stopped else None)
     store.release_lease(lease)

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from keystore import open_store
-from tests.conformance.worker import ROOT
+from keystore.sqlite import SqliteStore
+from tests.conformance.worker import ROOT, Worker, workers, write_one_by_one
 
 OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.argv[1]).close()"
 
@@ -13,6 +14,29 @@ OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.ar
 def in_another_process(url: str) -> None:
     """Another process opens the file and closes it again."""
     subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, url], cwd=ROOT, check=True)
+
+
+def test_an_acknowledged_write_waits_for_the_disk(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path / 'keystore.db'}") as store:
+        assert isinstance(store, SqliteStore)
+        assert store.link.rows("SELECT synchronous FROM pragma_synchronous", {}) == [(2,)], "2 is FULL"
+        assert store.link.rows("SELECT journal_mode FROM pragma_journal_mode", {}) == [("wal",)]
+
+
+def test_processes_that_read_before_they_write_lose_nothing_to_each_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'keystore.db'}"
+    open_store(url).close()
+    # A set of pre-keys looks for rewritten ones first: begun as a reader it could not become a writer.
+    writers = [
+        Worker(write_one_by_one, url, None, company="bot", prefix=f"{n}", count=100, key_type="pre-key")
+        for n in range(4)
+    ]
+    with workers(*writers):
+        for writer in writers:
+            writer.go()
+        assert [writer.result() for writer in writers] == [100] * 4
+    with open_store(url) as store:
+        assert len(store.load("bot").keys["pre-key"]) == 400
 
 
 def test_a_second_store_of_this_process_costs_the_first_no_acknowledged_write(tmp_path: Path) -> None:

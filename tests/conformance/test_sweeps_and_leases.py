@@ -47,6 +47,25 @@ def test_leases_of_other_names_are_free(store: Store) -> None:
     taken(store.acquire_lease("alert", "b", 60))
 
 
+def test_a_holder_whose_answer_got_lost_takes_its_own_lease_anew(store: Store) -> None:
+    first = taken(store.acquire_lease("sweep", "a", 60))
+    second = taken(store.acquire_lease("sweep", "a", 60))
+    assert second.epoch > first.epoch
+    assert store.acquire_lease("sweep", "b", 60) is None
+    store.release_lease(first)
+    assert store.acquire_lease("sweep", "b", 60) is None, "a stale release leaves it alone"
+
+
+def test_a_batch_that_is_repeated_because_its_answer_got_lost_is_counted_once(store: Store, clock: Clock) -> None:
+    names = fill_with_expired(store, clock)
+    lease = taken(store.acquire_lease("sweep", "me", 60))
+    run = store.start_sweep("me")
+    store.sweep_companies(lease, run, names, 60)
+    repeated = store.sweep_companies(lease, run, names, 60)
+    assert (repeated.deleted, repeated.by_type) == (12, {"session": 12})
+    assert store.sweep_runs(1)[0].deleted == 12
+
+
 def test_a_released_lease_is_free_at_once(store: Store) -> None:
     first = taken(store.acquire_lease("sweep", "a", 60))
     store.release_lease(first)

@@ -23,9 +23,9 @@ Job = dict[str, Any]
 
 
 def write_one_by_one(store: Store, job: Job) -> Iterator[object]:
-    """Writes `count` sessions, each in a set of its own."""
+    """Writes `count` keys, each in a set of its own: sessions unless the job names another `key_type`."""
     for n in range(job["count"]):
-        store.set(job["company"], {"session": {f"{job['prefix']} {n}": b"x" * 300}})
+        store.set(job["company"], {job.get("key_type", "session"): {f"{job['prefix']} {n}": b"x" * 300}})
     yield job["count"]
 
 

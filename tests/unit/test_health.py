@@ -23,8 +23,10 @@ def test_a_table_that_is_well_has_no_advice() -> None:
     assert (worst(findings), findings) == ("ok", ())
 
 
-def test_an_empty_table_needs_no_sweep() -> None:
-    assert worst(judged(census(), enforced=False)) == "ok"
+def test_an_empty_table_may_be_the_wrong_one() -> None:
+    (finding,) = judged(census(), enforced=False)
+    assert finding.verdict == "warning"
+    assert "the database that your bots use" in finding.advice
 
 
 @pytest.mark.parametrize(("lacking", "verdict"), [(1, "warning"), (50, "warning"), (51, "critical"), (100, "critical")])

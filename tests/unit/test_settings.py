@@ -141,6 +141,13 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         read_settings({}, tmp_path / ".env")
 
 
+@pytest.mark.parametrize("line", ['KEYSTORE_URL="postgresql://bot:S3CRET@db/bots', "KEYSTORE_URL: x", "KEYSTORE_URL"])
+def test_a_line_that_sets_nothing_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SettingsError, match="line 2") as told:
+        read(tmp_path, f"KEYSTORE_GUARD=on\n{line}\n")
+    assert SECRET not in str(told.value)
+
+
 def test_the_example_file_sets_nothing_but_names_everything() -> None:
     example = Path(__file__).parent.parent.parent / ".env.example"
     named = {
