@@ -97,13 +97,11 @@ def migrate(
     settings = _settings()
     link = open_link(settings.url.get_secret_value())
     try:
-        applied = (
-            [name for name in schema_of(link).pending if not attach or name == WATCH_TABLES]
-            if dry_run
-            else attach_watch(link)
-            if attach
-            else apply_migrations(link)
-        )
+        if dry_run:
+            pending = schema_of(link).pending
+            applied = [name for name in pending if not attach or name == WATCH_TABLES]
+        else:
+            applied = attach_watch(link) if attach else apply_migrations(link)
     finally:
         link.close()
     verb = "to apply" if dry_run else "applied"

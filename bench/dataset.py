@@ -85,7 +85,11 @@ def seed(store: Store, company_id: str, *, now: datetime | None = None) -> SeedR
     there = store.load(company)
     if there.total or there.creds is not None:
         what = f"{there.total} keys" + (" and creds" if there.creds is not None else "")
-        raise InvalidInput(f"{company} has {what} in {store.database}; seed another --company, or clear this one first")
+        raise InvalidInput(f"{company} has {what} in {store.database}; seed another --company or database")
+    if store.expiry_enforced:
+        raise InvalidInput(
+            f"{store.database} refuses keys without an expiry, and the data set has some; seed another database"
+        )
     rows = diary_rows(store.now() if now is None else now)
     store.restore_rows(company, rows, creds=diary_creds())
     by_type = Counter(row.key_type for row in rows)

@@ -201,15 +201,11 @@ def database_name(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        port_is_readable = parts.port is None or parts.port > 0
+        readable = parts.port is None or parts.port > 0
     except ValueError:
-        port_is_readable = False
-    if (
-        not port_is_readable
-        or parts.netloc.count("@") > 1
-        or "@" in parts.path + parts.fragment
-        or "@" in unquote(parts.query)
-    ):
+        raise InvalidInput(NOT_AN_ADDRESS) from None
+    beside = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
+    if not readable or parts.netloc.count("@") > 1 or "@" in beside:
         raise InvalidInput(NOT_AN_ADDRESS)
     host = parts.netloc.rpartition("@")[2] or "local socket"
     return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"

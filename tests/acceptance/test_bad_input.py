@@ -44,6 +44,9 @@ def still_there(path: Path) -> None:
         "postgresql://bot:S3CRET/with#odd@host:port/db",
         "postgresql://bot:S3CRET@127.0.0.1/db?nonsense=1",
         "postgresql://bot:S3CRET@[::1/db",
+        "postgresql://bot:x@S3CRET@127.0.0.1:1/bots",
+        "postgresql://bot:p@S3CRET/word@127.0.0.1:1/bots",
+        "postgresql://bot:x@S3C,S3CRET@127.0.0.1:1/bots",
     ],
 )
 def test_an_address_that_cannot_be_read(url: str, tmp_path: Path) -> None:

@@ -161,12 +161,14 @@ def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
     assert "migrate --attach" in told("check", url=postgres_url)
     pending = report("migrate", "--dry-run", url=postgres_url)["pending"]
     assert len(pending) == 6
+    assert report("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == ["20261124_01_keystore_tables"]
     attached = report("migrate", "--attach", url=postgres_url)["applied"]
     assert attached == ["20261124_01_keystore_tables"]
     assert report("check", url=postgres_url)["without_expiry"] == 1
     assert report("growth", url=postgres_url)["total"] == 1
     assert "not converted yet" in told("perf", url=postgres_url)
     assert "not while a bot writes" in told("backfill", "--enforce", url=postgres_url)
+    assert report("check", url=postgres_url)["without_expiry"] == 1, "refused before anything was changed"
     assert report("sweep", url=postgres_url)["deleted"] == 0
     checks = {check["name"]: check for check in report("doctor", url=postgres_url)["checks"]}
     assert "only the watch" in checks["schema"]["detail"]
@@ -187,6 +189,13 @@ def _make_diary_s(site: PostgresSite, url: str) -> None:
         conn.execute(
             "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value) VALUES ('1', 'session', 'a', '{\"a\": 1}')"
         )
+
+
+def test_a_terminal_that_cannot_show_a_character_is_no_error(seeded: str) -> None:
+    for encoding in ("ascii", "latin-1"):
+        for command in (["growth"], ["repair", "--dry-run", "--json"]):
+            done = run(*command, url=seeded, settings={"PYTHONIOENCODING": encoding})
+            assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_names_every_command_and_says_what_it_does() -> None:
