@@ -290,7 +290,10 @@ def _show(text: RenderableType, report: Any, as_json: bool) -> None:
         print(render.as_json(report))
     else:
         width = None if sys.stdout.isatty() else PIPED_WIDTH
-        Console(markup=False, highlight=False, soft_wrap=True, width=width).print(text)
+        console = Console(markup=False, highlight=False, soft_wrap=True, width=width)
+        with console.capture() as captured:
+            console.print(text)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def run() -> int:
