@@ -74,7 +74,7 @@ def test_every_mis_split_lid_can_be_moved_where_it_belongs(store: Store) -> None
 
 def test_company_with_keys_is_left_alone(store: Store) -> None:
     store.set("demo", {"session": {"1": b"{}", "2": b"{}"}})
-    with pytest.raises(InvalidInput, match=r"demo has 2 keys in sqlite.*another --company.*clear"):
+    with pytest.raises(InvalidInput, match=r"demo has 2 keys in sqlite.*another --company or database"):
         seed(store, "company_demo")
     assert store.census().total == 2
     assert store.get_creds("demo") is None
@@ -93,3 +93,10 @@ def test_another_company_can_be_seeded_beside_it(store: Store) -> None:
     seed(store, "demo2")
     assert store.companies() == ["demo", "demo2"]
     assert store.census().total == 2 * 665
+
+
+def test_a_database_that_refuses_keys_without_expiry_is_left_alone(store: Store) -> None:
+    store.enforce_expiry()
+    with pytest.raises(InvalidInput, match="seed another database"):
+        seed(store, "demo")
+    assert store.companies() == []
