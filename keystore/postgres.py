@@ -112,13 +112,17 @@ class PostgresStore(SqlStore):
         lives = [ttl_and_step(self._policy, key_type) for key_type in types]
         return {"types": types, "ttls_s": [ttl_s for ttl_s, _ in lives], "steps_s": [step_s for _, step_s in lives]}
 
+    def _require_expiry(self, run: Run) -> None:
+        run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind us while a backup reads the table.
+        run(self._sql["require_expiry"], {})
+
     def _enforce_expiry(self) -> None:
         """Adds the rule first, for rows to come, and then has the rows that are there looked through.
 
         So a key that a writer slips in between can't be missed: it is backfilled, and no other follows it.
         """
         if not self._rows("expiry_required")[0][0]:
-            self._rows("require_expiry")
+            self.link.work(self._require_expiry)
         while self.backfill(ENFORCE_BATCH_KEYS):
             pass
         self._rows("validate_expiry")

@@ -139,7 +139,8 @@ SELECT pg_advisory_xact_lock(8317047285)
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
 ), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
+    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
+           max(created_at) - interval '1 hour' AS created_from
     FROM whatsapp_keys WHERE key_type = 'pre-key' AND %(guard)s GROUP BY company_id
 ), held_group AS (
     SELECT company_id, CASE key_type WHEN 'sender-key' THEN split_part(key_id, '::', 1) ELSE key_id END AS group_id
@@ -152,7 +153,8 @@ WITH clock AS (
            k.expires_at <= clock.now AS past,
            %(guard)s AND (
                k.key_type = 'app-state-sync-key'
-               OR (k.key_type = 'pre-key' AND k.updated_at >= n.generation_from)
+               OR (k.key_type = 'pre-key' AND (k.updated_at IS NULL OR k.updated_at >= n.generation_from
+                                               OR (%(attached)s AND k.created_at >= n.created_from)))
                OR h.group_id IS NOT NULL
            ) AS guarded
     FROM clock, whatsapp_keys k
@@ -162,8 +164,8 @@ WITH clock AS (
 )
 SELECT key_type, count(*), count(expires_at),
        count(*) FILTER (WHERE past AND NOT guarded), count(*) FILTER (WHERE past AND guarded),
-       count(*) FILTER (WHERE created_at > now - interval '1 day'),
-       count(*) FILTER (WHERE created_at > now - interval '7 days'),
+       count(*) FILTER (WHERE created_at > now - interval '24 hours'),
+       count(*) FILTER (WHERE created_at > now - interval '168 hours'),
        max(updated_at), min(created_at)
 FROM keys GROUP BY key_type ORDER BY key_type
 
@@ -172,7 +174,7 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
        (SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth) AS c),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
-        WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '7 days'),
+        WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '168 hours'),
        pg_total_relation_size('whatsapp_keys') + pg_total_relation_size('whatsapp_auth')
 
 -- name: companies
@@ -216,7 +218,8 @@ GROUP BY company_id ORDER BY company_id
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
 ), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
+    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
+           max(created_at) - interval '1 hour' AS created_from
     FROM whatsapp_keys
     WHERE company_id = ANY (%(company_ids)b::text[]) AND key_type = 'pre-key' AND %(guard)s
     GROUP BY company_id
@@ -228,7 +231,8 @@ WITH clock AS (
     WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.expires_at <= (SELECT now FROM clock)
       AND NOT (%(guard)s AND (
           k.key_type = 'app-state-sync-key'
-          OR (k.key_type = 'pre-key' AND k.updated_at >= coalesce(n.generation_from, 'infinity'))
+          OR (k.key_type = 'pre-key' AND (k.updated_at IS NULL OR k.updated_at >= coalesce(n.generation_from, 'infinity')
+                                          OR (%(attached)s AND k.created_at >= n.created_from)))
       ))
     FOR UPDATE OF k SKIP LOCKED
 ), held_group AS (
@@ -261,11 +265,11 @@ RETURNING finished_at
 
 -- name: forget_sweeps
 DELETE FROM keystore_sweeps
-WHERE started_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '90 days'
+WHERE started_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '2160 hours'
 
 -- name: forget_counters
 DELETE FROM keystore_counters
-WHERE hour < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '90 days'
+WHERE hour < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '2160 hours'
 
 -- name: sweep_runs
 SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error
@@ -309,7 +313,7 @@ ALTER TABLE whatsapp_keys ADD CONSTRAINT whatsapp_keys_expiry_required CHECK (ex
 ALTER TABLE whatsapp_keys VALIDATE CONSTRAINT whatsapp_keys_expiry_required
 
 -- name: key_names
-SELECT company_id, key_type, key_id, updated_at FROM whatsapp_keys
+SELECT company_id, key_type, key_id, coalesce(updated_at, created_at, to_timestamp(0)) FROM whatsapp_keys
 WHERE key_type = ANY (%(types)b::text[]) ORDER BY company_id, key_type, key_id
 
 -- name: hold_key

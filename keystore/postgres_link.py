@@ -9,6 +9,7 @@ What it holds to:
 * psycopg's errors become ours, with their cause; except where Postgres's message may quote a row's values.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -48,6 +49,7 @@ _REPEATABLE = (
     errors.AdminShutdown,
     errors.CrashShutdown,
     errors.CannotConnectNow,
+    errors.UniqueViolation,
 )
 
 
@@ -77,8 +79,10 @@ class PostgresLink:
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
             "application_name": "signal-keystore",
+            "client_encoding": "UTF8",
         }
         self._max_connections = max_connections
+        self._process = os.getpid()
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
@@ -128,7 +132,8 @@ class PostgresLink:
 
     def close(self) -> None:
         """Closes every connection and stops the pool's threads."""
-        self._pool.close(timeout=CONNECT_TIMEOUT_S)
+        if os.getpid() == self._process:
+            self._pool.close(timeout=CONNECT_TIMEOUT_S)
 
     def _repeated(self, operation: Callable[[_BoundedConnection], T], timeout_s: float | None) -> T:
         """Repeats an operation that met a broken connection or lost a deadlock, on another connection each time.
@@ -146,6 +151,8 @@ class PostgresLink:
                     timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
                     if timed_out:
                         _abandon(conn)
+                    elif isinstance(error, errors.ReadOnlySqlTransaction):
+                        conn.close()  # Another server is the primary by now; a new connection finds it.
                     repeatable = conn.closed or isinstance(error, _REPEATABLE)
                     if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
                         self._raise(error)
@@ -153,6 +160,9 @@ class PostgresLink:
 
     @contextmanager
     def _connection(self, answer_timeout_s: float) -> Iterator[_BoundedConnection]:
+        if os.getpid() != self._process:
+            # Parent and child would read each other's answers from one socket: another company's keys.
+            raise StoreClosed("the store was opened before this process was forked; open a new one")
         try:
             conn = self._pool.getconn()
         except PoolClosed:

@@ -170,7 +170,7 @@ class SqlStore(Store):
     # Counting.
 
     def census(self) -> Census:
-        params = {"now": self._now(), "guard": self._guard}
+        params = {"now": self._now(), "guard": self._guard, "attached": not self.converted}
 
         def count(run: Run) -> tuple[list[Row], Row]:
             return run(self._sql["census"], params), run(self._sql["census_totals"], params)[0]
@@ -251,7 +251,12 @@ class SqlStore(Store):
     def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
         def sweep(execute: Run) -> SweepRun:
             self._renew_lease(execute, lease, ttl_s)
-            params = {"company_ids": self._list(company_ids), "guard": self._guard, "now": self._now()}
+            params = {
+                "company_ids": self._list(company_ids),
+                "guard": self._guard,
+                "attached": not self.converted,
+                "now": self._now(),
+            }
             # What is recorded, not what the caller knows: a batch repeated because its answer got lost counts once.
             recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
             by_type: dict[str, int] = json.loads(recorded[0][0]) if recorded else {}
@@ -259,6 +264,7 @@ class SqlStore(Store):
                 by_type[key_type] = by_type.get(key_type, 0) + deleted
             total = sum(by_type.values())
             execute(self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)})
+            self._renew_lease(execute, lease, ttl_s)  # Counted from the end of a long batch, not from its start.
             return SweepRun(run.run_id, run.sweeper, run.started_at, None, run.took_ms, total, by_type, None)
 
         return self.link.work(sweep)

@@ -70,6 +70,7 @@ class SqliteLink:
         self._idle_lock = threading.Lock()
         self._idle: list[Database] = []
         self._closed = False
+        self._process = os.getpid()
         try:
             _make(self.path)
         except OSError as error:
@@ -91,8 +92,9 @@ class SqliteLink:
         """Runs `unit(run)` in one transaction; with `snapshot` read-only, all of it as of one moment."""
 
         def in_transaction(db: Database) -> T:
-            db.conn.execute("BEGIN" if snapshot else "BEGIN IMMEDIATE")
             try:
+                # Inside: an interrupt while it waits must not leave the connection in a transaction nobody ends.
+                db.conn.execute("BEGIN" if snapshot else "BEGIN IMMEDIATE")
                 result = unit(lambda statement, params: _run(db, statement, params))
                 db.conn.execute("COMMIT")
             finally:
@@ -110,7 +112,9 @@ class SqliteLink:
             self._writing.release()
 
     def require_open(self) -> None:
-        """Raises StoreClosed after `close`."""
+        """Raises StoreClosed after `close`, and in a forked process: a connection shared with it mixes up answers."""
+        if os.getpid() != self._process:
+            raise StoreClosed("the store was opened before this process was forked; open a new one")
         if self._closed:
             raise StoreClosed("the store is closed; open a new one")
 

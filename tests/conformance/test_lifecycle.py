@@ -1,5 +1,6 @@
 """Opening, sharing and closing stores; and what they never show."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -142,3 +143,21 @@ def test_stores_with_other_clocks_share_a_database(make_store: MakeStore) -> Non
     early, late = make_store(clock=Clock(START)), make_store(clock=Clock(START + timedelta(days=30)))
     early.set("1", {"session": {"a": b"A"}})
     assert (early.census().expired, late.census().expired) == (0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_refused_and_its_parent_undisturbed(make_store: MakeStore) -> None:
+    store = make_store()
+    store.set("1", {"session": {"a": b"A"}})
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            store.load("1")
+        except StoreClosed:
+            store.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.load("1").keys == {"session": {"a": b"A"}}

@@ -1,8 +1,15 @@
 """What only a file shows: several stores and processes on one SQLite file lose nothing to each other."""
 
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from keystore import open_store
 from keystore.sqlite import SqliteStore
@@ -47,3 +54,23 @@ def test_a_second_store_of_this_process_costs_the_first_no_acknowledged_write(tm
         first.set("1", {"session": {"after": b"2"}})
         with open_store(url) as fresh:
             assert fresh.load("1").keys == {"session": {"before": b"1", "after": b"2"}}
+
+
+def test_an_interrupt_while_a_write_waits_for_its_turn_jams_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "keystore.db"
+    with open_store(f"sqlite:///{path}") as store:
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            timers = [
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)),
+                threading.Timer(0.6, other.execute, ("COMMIT",)),
+            ]
+            for timer in timers:
+                timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                store.set("1", {"session": {"interrupted": b"A"}})
+            for timer in timers:
+                timer.join()
+        store.set("1", {"session": {"after": b"A"}})
+        in_another_process(f"sqlite:///{path}")
+        assert store.load("1").keys["session"]["after"] == b"A"
