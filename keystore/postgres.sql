@@ -112,6 +112,7 @@ SELECT %(company_id)s, %(creds)s, clock.now, clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
 ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 
+-- Run several times over in one round trip: see CLEAR_PASSES.
 -- name: clear
 WITH keys AS (
     DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s
@@ -211,7 +212,8 @@ SELECT company_id, count(*) FROM whatsapp_keys
 WHERE expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
 GROUP BY company_id ORDER BY company_id
 
--- The guards: app-state-sync-key never goes; nor does the newest generation of pre-keys (written within an hour of the
+-- Beside a bot (attached), its trigger makes updated_at of a row that a backfill fills the time of that; so there the
+-- pre-keys created last are held as well. The guards: app-state-sync-key never goes; nor does the newest generation of pre-keys (written within an hour of the
 -- newest); and a group whose sender-key-memory is there goes as a whole or not at all. A row that is locked or was
 -- renewed since is left alone (SKIP LOCKED looks again at a row's expiry once it has its lock), and holds its group.
 -- name: sweep_companies

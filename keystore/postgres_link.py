@@ -107,6 +107,15 @@ class PostgresLink:
         """Runs one statement on its own, in one round trip, and returns its rows."""
         return self._repeated(lambda conn: _run(conn, statement, params), timeout_s)
 
+    def run_in_turn(self, statements: list[str], params: Params) -> None:
+        """Runs several statements in one round trip, all or none; each sees what was committed before it began."""
+
+        def run(conn: _BoundedConnection) -> None:
+            # Only a simple query takes several, and it takes no parameters: psycopg quotes them here.
+            psycopg.ClientCursor(conn).execute(";".join(statements), params)
+
+        self._repeated(run, None)
+
     def work(self, unit: Callable[[Run], T], timeout_s: float = UPKEEP_TIMEOUT_S, *, snapshot: bool = False) -> T:
         """Runs `unit(run)` in one transaction, from its start again if the connection breaks.
 

@@ -1,6 +1,7 @@
 """What only Postgres shows: pages and indexes under rewrites, and rows that somebody else has locked."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from itertools import cycle, islice
@@ -12,7 +13,7 @@ import pytest
 from keystore import open_store
 from tests.conformance.real_state import real_keys
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import Clock
+from tests.fix_clock import Clock, eventually
 
 DAY = timedelta(days=1)
 REWRITES = 10_000
@@ -55,6 +56,27 @@ def test_a_sweep_passes_over_a_locked_row_and_what_hangs_on_it_without_waiting(
             assert sweep(store).by_type == {"session": 1}
         assert store.load("1").keys.keys() == {"session", "sender-key", "sender-key-memory"}
         assert sweep(store).by_type == {"session": 1, "sender-key": 1, "sender-key-memory": 1}
+
+
+def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
+    migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
+) -> None:
+    def waiting() -> int:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return int(database_rows(migrated_postgres_url, count)[0][0])
+
+    with open_store(migrated_postgres_url, clock=clock) as store, ThreadPoolExecutor(2) as pool:
+        store.set("1", {"session": {"a": b"old", "z": b"old"}}, creds=b"old")
+        with locked(migrated_postgres_url, "key_id = 'z'"):
+            new = {"session": {"a": b"new", "b": b"new", "z": b"new"}, "pre-key": {"1": b"new"}}
+            writing = pool.submit(store.set, "1", new, b"new")
+            eventually(lambda: waiting() == 1, "the set waits in its middle")
+            clearing = pool.submit(store.clear, "1")
+            eventually(lambda: waiting() == 2, "the clear waits for the set")
+        writing.result(30)
+        clearing.result(30)
+        state = store.load("1")
+    assert (state.creds, state.keys) in [(None, {}), (b"new", new)]
 
 
 def locked(url: str, which: str) -> closing[psycopg.Connection[Any]]:

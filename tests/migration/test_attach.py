@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
 from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
+from tests.conformance.sweeping import sweep
 from tests.fix_clock import START, eventually
 from tests.fix_postgres import PostgresSite
 from tests.migration.conftest import UPSERT, Diary, catalog, linked
@@ -102,6 +104,25 @@ def test_counting_filling_and_sweeping_work_while_the_bot_writes(diary: Diary) -
         so_far = written()
         eventually(lambda: written() > so_far + 50, "the bot goes on writing")
     assert diary.execute("SELECT count(*) FROM whatsapp_keys WHERE jsonb_typeof(value) = 'object'") == [(113,)]
+
+
+def test_a_backfill_beside_the_bot_costs_the_newest_pre_keys_no_protection(diary: Diary) -> None:
+    with closing(diary.connect()) as conn:
+        for days, first, expires in ((60, 1, "NULL"), (2, 100, "now() + interval '5 days'")):
+            conn.execute(
+                "INSERT INTO whatsapp_keys SELECT 'b', 'pre-key', g::text, '{}', "
+                f"now() - interval '{days} days', now() - interval '{days} days', {expires} "
+                f"FROM generate_series({first}, {first + 4}) AS g"
+            )
+        run_attach(diary.url)
+        with open_store(diary.url) as store:
+            assert store.backfill(100) == {"pre-key": 5}
+        later = datetime.now(UTC) + timedelta(days=6)
+        with open_store(diary.url, clock=lambda: later) as store:
+            assert store.census().expired == 0
+            sweep(store)
+        left = {row[0] for row in conn.execute("SELECT key_id FROM whatsapp_keys WHERE key_type = 'pre-key'")}
+        assert {"100", "101", "102", "103", "104"} <= left
 
 
 @pytest.mark.parametrize("call", STORE_CALLS)
