@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
+from keystore.link import Run
 from keystore.postgres_link import PostgresLink
-from keystore.sql_store import Clock, Run, SqlStore, ttl_and_step
+from keystore.sql_store import Clock, SqlStore, ttl_and_step
 from keystore.statements import read_statements
 from keystore.store import KeyRow, Keys
 from keystore.ttl import Policy

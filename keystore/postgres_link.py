@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -23,20 +23,15 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
+from keystore.link import UPKEEP_TIMEOUT_S, Row, Run, T, require_own_process
 
-Row = tuple[Any, ...]
 Params = Mapping[str, Any]
-Run = Callable[[str, Params], list[Row]]
-T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
 """For opening one connection, and for waiting for one from the pool."""
 
 ANSWER_TIMEOUT_S = 15.0
 """For a bot's statement to be answered."""
-
-UPKEEP_TIMEOUT_S = 300.0
-"""For a statement that may read or change the whole table."""
 
 NOT_AN_ADDRESS = (
     "not a Postgres address; expected postgresql://user:password@host:5432/database, "
@@ -169,9 +164,7 @@ class PostgresLink:
 
     @contextmanager
     def _connection(self, answer_timeout_s: float) -> Iterator[_BoundedConnection]:
-        if os.getpid() != self._process:
-            # Parent and child would read each other's answers from one socket: another company's keys.
-            raise StoreClosed("the store was opened before this process was forked; open a new one")
+        require_own_process(self._process)
         try:
             conn = self._pool.getconn()
         except PoolClosed:

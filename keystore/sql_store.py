@@ -8,43 +8,23 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import structlog
 
 from keystore import codec, ids, ttl
 from keystore.errors import InvalidInput, LeaseLost, SchemaMismatch
+from keystore.link import UPKEEP_TIMEOUT_S, Link, Row, Run
 from keystore.store import AuthState, Census, DueCompany, KeyName, KeyRow, Lease, Store, SweepRun, TypeCount
 from keystore.ttl import Policy
 
-Row = tuple[Any, ...]
-Run = Callable[[str, Any], list[Row]]
 Clock = Callable[[], datetime]
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
-class Link(Protocol):
-    """How a backend talks to its driver."""
-
-    name: str
-
-    def rows(self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None) -> list[Row]:
-        """Runs one statement on its own and returns its rows."""
-
-    def work(self, unit: Callable[[Run], T], timeout_s: float = ..., *, snapshot: bool = False) -> T:
-        """Runs `unit(run)` in one transaction; with `snapshot` read-only, all of it as of one moment."""
-
-    def close(self) -> None:
-        """Gives back every connection and thread."""
-
-
 class SqlStore(Store):
     """A store on a SQL database."""
-
-    UPKEEP_TIMEOUT_S = 300.0
-    """For a statement that may read or change the whole table."""
 
     def __init__(
         self, link: Link, statements: Mapping[str, str], clock: Clock | None, policy: Policy, *, guard: bool
@@ -109,7 +89,7 @@ class SqlStore(Store):
         return now.astimezone(UTC)
 
     def _rows(self, name: str, /, **params: Any) -> list[Row]:
-        return self.link.rows(self._sql[name], {"now": self._now(), **params}, self.UPKEEP_TIMEOUT_S)
+        return self.link.rows(self._sql[name], {"now": self._now(), **params}, UPKEEP_TIMEOUT_S)
 
     def _bot_rows(self, name: str, /, **params: Any) -> list[Row]:
         self._require_converted()

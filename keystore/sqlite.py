@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids, ttl
-from keystore.sql_store import Clock, Row, Run, SqlStore
+from keystore.link import Row, Run
+from keystore.sql_store import Clock, SqlStore
 from keystore.sqlite_link import SqliteLink
 from keystore.statements import read_statements
 from keystore.store import KeyRow, Keys
@@ -135,10 +136,13 @@ class SqliteStore(SqlStore):
 
     def now(self) -> datetime:
         self.link.require_open()
+        return self._moment()
+
+    def _moment(self) -> datetime:
         return self._clock_time() or datetime.now(UTC)
 
     def _now(self) -> int:
-        return self._stored_time(self._clock_time() or datetime.now(UTC))
+        return self._stored_time(self._moment())
 
     def _time(self, stored: int) -> datetime:
         return _EPOCH + stored * _MICROSECOND
@@ -151,7 +155,7 @@ class SqliteStore(SqlStore):
 
     def _lives(self, key_types: Iterable[str]) -> list[tuple[str, int, int]]:
         """For each type: its name, the expiry that a use gives it now, and before which expiry a use renews it."""
-        now = self._clock_time() or datetime.now(UTC)
+        now = self._moment()
         lives = []
         for key_type in key_types:
             expires_at = ttl.expires_at(self._policy, key_type, now)

@@ -17,18 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from sqlite_utils import Database
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
+from keystore.link import Row, Run, T, require_own_process
 
-Row = tuple[Any, ...]
 Params = Mapping[str, Any] | Sequence[Row]
 """One statement's named parameters, or one row of parameters for each time it is run."""
-
-Run = Callable[[str, Params], list[Row]]
-T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 60.0
 """For another process to finish its writes. 8 processes that write without a pause get their turns well within it."""
@@ -113,8 +110,7 @@ class SqliteLink:
 
     def require_open(self) -> None:
         """Raises StoreClosed after `close`, and in a forked process: a connection shared with it mixes up answers."""
-        if os.getpid() != self._process:
-            raise StoreClosed("the store was opened before this process was forked; open a new one")
+        require_own_process(self._process)
         if self._closed:
             raise StoreClosed("the store is closed; open a new one")
 
