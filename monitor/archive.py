@@ -6,6 +6,8 @@ they had, and one that is past its expiry by then goes with the next sweep.
 
 import dataclasses
 import os
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from keystore import ids
@@ -20,6 +22,7 @@ from monitor.transfer import (
     TransferReport,
     counted,
     planned,
+    unverified,
 )
 
 SNAPSHOT_TRIES = 10
@@ -47,19 +50,15 @@ def import_archive(
     for row in archive.rows.values():
         values.setdefault(row.key_type, {})[row.key_id] = row.value
     plan = planned(store, company, values, archive.creds, source=path, replace=replace)
-    now = store.now()
-    report = TransferReport(
-        company=company,
-        database=store.database,
+    report = unverified(
+        store,
+        company,
+        list(archive.rows),
         source=str(path),
         target=store.database,
-        keys=len(archive.rows),
-        by_type=counted(archive.rows),
         creds=archive.creds is not None,
-        verified=0,
-        expired=sum(row.expires_at is not None and row.expires_at <= now for row in archive.rows.values()),
         skipped=archive.skipped,
-        deleted_files=0,
+        expired=_expired(archive.rows.values(), store.now()),
         dry_run=dry_run,
     )
     if dry_run:
@@ -96,18 +95,14 @@ def export_archive(
         raise InvalidInput(f"{company} has neither creds nor keys in {store.database}: nothing to export")
     names = [(row.key_type, row.key_id) for row in rows]
     now = store.now()
-    report = TransferReport(
-        company=company,
-        database=store.database,
+    report = unverified(
+        store,
+        company,
+        names,
         source=store.database,
         target=str(target),
-        keys=len(rows),
-        by_type=counted(names),
         creds=creds is not None,
-        verified=0,
-        expired=sum(row.expires_at is not None and row.expires_at <= now for row in rows),
-        skipped=(),
-        deleted_files=0,
+        expired=_expired(rows, now),
         dry_run=dry_run,
     )
     if dry_run:
@@ -135,6 +130,11 @@ def _snapshot(store: Store, company: str) -> tuple[bytes | None, list[KeyRow]]:
         f"{company} in {store.database} changed {SNAPSHOT_TRIES} times while it was read; stop its bot for the export, "
         "or repeat it"
     )
+
+
+def _expired(rows: Iterable[KeyRow], now: datetime) -> int:
+    """How many are past their expiry."""
+    return sum(row.expires_at is not None and row.expires_at <= now for row in rows)
 
 
 def _read_archive(path: Path, progress: Progress | None) -> Archive:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
@@ -16,7 +17,6 @@ Status = Literal["ok", "warning", "failed"]
 
 CLOCK_SKEW_S = 5.0
 _TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
-_BAILEYS_TYPES = ("pre-key", "session", "sender-key", "sender-key-memory", "lid-mapping", "device-list", "tctoken")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _file(database: str) -> list[Check]:
 
 
 def _policy(policy: Policy) -> Check:
-    short = [name for name in _BAILEYS_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
+    short = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
     if not short:
         return Check("ttl", "ok", f"no key goes within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages")
     return Check(

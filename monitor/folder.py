@@ -22,6 +22,7 @@ from monitor.transfer import (
     counted,
     planned,
     read_whole,
+    unverified,
 )
 
 CREDS: Name = ("", "")
@@ -61,18 +62,14 @@ def import_folder(
     values = _by_type({name: file.value for name, file in files.items() if name != CREDS})
     plan = planned(store, company, values, creds, source=path, replace=replace, unreadable=unreadable)
     names = [name for name in files if name != CREDS]
-    report = TransferReport(
-        company=company,
-        database=store.database,
+    report = unverified(
+        store,
+        company,
+        names,
         source=str(path),
         target=store.database,
-        keys=len(names),
-        by_type=counted(names),
         creds=creds is not None,
-        verified=0,
-        expired=0,
-        skipped=tuple(skipped),
-        deleted_files=0,
+        skipped=skipped,
         dry_run=dry_run,
     )
     if dry_run:
@@ -119,18 +116,14 @@ def export_folder(
                 names.append((key_type, key_id))
             except InvalidInput as error:
                 skipped.append((f"{key_type} {key_id}", str(error)))
-    report = TransferReport(
-        company=company,
-        database=store.database,
+    report = unverified(
+        store,
+        company,
+        names,
         source=store.database,
         target=str(target),
-        keys=len(names),
-        by_type=counted(names),
         creds=baileys.CREDS_FILE in files,
-        verified=0,
-        expired=0,
-        skipped=tuple(skipped),
-        deleted_files=0,
+        skipped=skipped,
         dry_run=dry_run,
     )
     if dry_run:

@@ -8,7 +8,6 @@ job's own interval. A job that could not do its work for now says when to come a
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 
 import structlog
 from schedule import CancelJob, Scheduler
@@ -53,9 +52,8 @@ class Loop:
     def stop(self, within_s: float) -> bool:
         """Asks the loop to end and waits for it; returns whether it did."""
         self._stopping.set()
-        give_up_at = monotonic() + within_s
         if self._thread.ident is not None:
-            self._thread.join(max(0.0, give_up_at - monotonic()))
+            self._thread.join(within_s)
         return not self._thread.is_alive()
 
     def run_all(self) -> None:

@@ -50,6 +50,35 @@ class TransferReport:
     dry_run: bool
 
 
+def unverified(
+    store: Store,
+    company: str,
+    names: list[Name],
+    *,
+    source: str,
+    target: str,
+    creds: bool,
+    skipped: Iterable[tuple[str, str]] = (),
+    expired: int = 0,
+    dry_run: bool,
+) -> TransferReport:
+    """The report before anything is written: all that a dry run says, and what the verified one is made from."""
+    return TransferReport(
+        company=company,
+        database=store.database,
+        source=source,
+        target=target,
+        keys=len(names),
+        by_type=counted(names),
+        creds=creds,
+        verified=0,
+        expired=expired,
+        skipped=tuple(skipped),
+        deleted_files=0,
+        dry_run=dry_run,
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What an import is to do: write at all, and which keys of the company to delete because it replaces them."""
