@@ -24,6 +24,10 @@ class Link(Protocol):
 
     name: str
 
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and in the process that opened it."""
+
     def rows(self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None) -> list[Row]:
         """Runs one statement on its own and returns its rows."""
 

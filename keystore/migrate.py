@@ -36,8 +36,8 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-WATCH_TABLES = "20261124_01_keystore_tables"
-"""The Postgres migration that adds only our own tables: what `attach` applies beside a live bot."""
+WATCH_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory")
+"""The Postgres migrations that add only our own tables: what `attach` applies beside a live bot."""
 
 LOCK_TIMEOUT_S = 60
 """For another process to finish migrating."""
@@ -81,8 +81,8 @@ def schema_of(link: Link) -> Schema:
     return _schema(link, lambda statement: link.rows(statement, {}))
 
 
-def migrate(link: Link, only: str | None = None) -> list[str]:
-    """Applies what is pending, in order, and returns the ids of what it applied; with `only`, that one alone.
+def migrate(link: Link, only: tuple[str, ...] | None = None) -> list[str]:
+    """Applies what is pending, in order, and returns the ids of what it applied; with `only`, of those alone.
 
     All of it or nothing. Raises SchemaMismatch, with the database's own words, when a migration fails, and
     StoreUnavailable when the database goes away or another process migrates for too long.
@@ -148,7 +148,7 @@ def _schema(link: Link, read: Read) -> Schema:
         elif value_type == "bytea":
             shape = Shape.OURS
         else:
-            shape = Shape.ATTACHED if WATCH_TABLES in applied else Shape.DIARY
+            shape = Shape.ATTACHED if WATCH_TABLES[0] in applied else Shape.DIARY
     known = [migration.id for migration in _migrations(link)]
     unknown = sorted(applied - set(known))
     if unknown:
@@ -158,8 +158,8 @@ def _schema(link: Link, read: Read) -> Schema:
     return Schema(shape, tuple(name for name in known if name not in applied))
 
 
-def _wanted(schema: Schema, only: str | None) -> tuple[str, ...]:
-    return schema.pending if only is None else tuple(name for name in schema.pending if name == only)
+def _wanted(schema: Schema, only: tuple[str, ...] | None) -> tuple[str, ...]:
+    return schema.pending if only is None else tuple(name for name in schema.pending if name in only)
 
 
 def _migrations(link: Link) -> MigrationList:

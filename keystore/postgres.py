@@ -3,17 +3,18 @@
 Values travel and are kept as opaque bytes: on the diary's 665 keys `jsonb` cost nine times the fetch time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
-from keystore.link import Run
+from keystore.link import Row, Run
 from keystore.postgres_link import PostgresLink
 from keystore.sql_store import Clock, SqlStore, ttl_and_step
 from keystore.statements import read_statements
 from keystore.store import KeyRow, Keys
+from keystore.tally import Count
 from keystore.ttl import Policy
 
 STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
@@ -52,8 +53,9 @@ class PostgresStore(SqlStore):
         ttl_s, step_s = ttl_and_step(self._policy, key_type)
         params = {"company_id": company, "key_type": key_type, "key_ids": wanted, "ttl_s": ttl_s, "step_s": step_s}
         found = self._bot_rows("get", **params)
-        if any(raced for _, _, raced in found):
+        if any(raced for _, _, raced, _ in found):
             found = self._bot_rows("get", **params)
+        self._count(company, [("renewed", key_type, sum(renewed for *_, renewed in found))])
         return self._found(company, key_type, found)
 
     def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
@@ -74,16 +76,33 @@ class PostgresStore(SqlStore):
             **self._policy_params(types),
         }
         if not gone and creds is None and "pre-key" not in types:
-            self._bot_rows("put", **params)
+            self._count(company, self._bot_rows("put", **params))
             return
         params |= {"gone_types": [key_type for key_type, _ in gone], "gone_ids": [key_id for _, key_id in gone]}
-        rewritten = self._bot_rows("set", creds=creds, **params)
-        self._warn_rewritten(company, [key_id for (key_id,) in rewritten])
+        happened = self._bot_rows("set", creds=creds, **params)
+        self._count(company, [row for row in happened if row[0] != "rewritten"])
+        self._warn_rewritten(company, [name for event, name, _ in happened if event == "rewritten"])
 
     def clear(self, company_id: str) -> None:
         self._require_converted()
-        params = {"company_id": ids.canonical_company(company_id)}
-        self.link.run_in_turn([self._sql["clear"]] * CLEAR_PASSES, params)
+        company = ids.canonical_company(company_id)
+        gone = self.link.run_in_turn([self._sql["clear"]] * CLEAR_PASSES, {"company_id": company})
+        self._count(company, [("cleared", key_type, keys) for key_type, keys in gone])
+
+    # The watch.
+
+    def _save_counts(self, counts: Mapping[Count, int]) -> None:
+        self._rows(
+            "add_counts",
+            company_ids=[count.company_id for count in counts],
+            hours=[count.hour for count in counts],
+            key_types=[count.key_type for count in counts],
+            events=[count.event for count in counts],
+            ns=list(counts.values()),
+        )
+
+    def _life_rows(self, types: list[str]) -> list[Row]:
+        return self._rows("life_counts", guard=self._guard, **self._policy_params(types))
 
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
         columns = {

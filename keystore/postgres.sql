@@ -3,7 +3,7 @@
 
 -- Reads keys and renews those with less than half of their life left (a type that never expires: any that carry an
 -- expiry from another policy). `raced` is a key that was due and that somebody else renewed or deleted at this very
--- moment: the caller asks again.
+-- moment: the caller asks again. `renewed` is for the counters.
 -- name: get
 WITH clock AS (
     SELECT extract(epoch FROM coalesce(%(now)s::timestamptz, statement_timestamp()))::float8 AS epoch_s
@@ -21,7 +21,8 @@ WITH clock AS (
       AND k.expires_at < policy.due_before
     RETURNING k.key_id
 )
-SELECT found.key_id, found.value, coalesce(found.due, false) AND renewed.key_id IS NULL AS raced
+SELECT found.key_id, found.value, coalesce(found.due, false) AND renewed.key_id IS NULL AS raced,
+       renewed.key_id IS NOT NULL AS renewed
 FROM found LEFT JOIN renewed USING (key_id)
 
 -- name: touch
@@ -38,8 +39,12 @@ FROM policy, unnest(%(key_types)b::text[], %(key_ids)b::text[]) AS used (key_typ
 WHERE policy.key_type = used.key_type
   AND k.company_id = %(company_id)s AND k.key_type = used.key_type AND k.key_id = used.key_id
   AND k.expires_at < policy.due_before
+RETURNING k.key_type
 
--- Everything a set does, in one statement and so all or nothing. Answers with the unused pre-keys that got another value.
+-- Everything a set does, in one statement and so all or nothing. Answers with what happened to how many keys, for the
+-- counters, and with the unused pre-keys that got another value. What was there before is looked up key by key: a join,
+-- on a table without statistics, once compared every pair (160 ms for 4). (xmax = 0 would tell an insert from an update
+-- without looking, but a partitioned table has no such column to return.)
 -- name: set
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
@@ -47,24 +52,23 @@ WITH clock AS (
     SELECT p.key_type, clock.now,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
     FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-), incoming AS (
-    SELECT i.key_type, i.key_id, i.value
+), incoming AS MATERIALIZED (
+    SELECT i.key_type, i.key_id, i.value, (
+        SELECT k.value FROM whatsapp_keys k
+        WHERE k.company_id = %(company_id)s AND k.key_type = i.key_type AND k.key_id = i.key_id
+    ) AS before
     FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
 ), removed AS (
     DELETE FROM whatsapp_keys k
     USING unnest(%(gone_types)b::text[], %(gone_ids)b::text[]) AS gone (key_type, key_id)
     WHERE k.company_id = %(company_id)s AND k.key_type = gone.key_type AND k.key_id = gone.key_id
+    RETURNING k.key_type
 ), paired AS (
     INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
     SELECT %(company_id)s, %(creds)s::bytea, clock.now, clock.now FROM clock WHERE %(creds)s::bytea IS NOT NULL
     ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 ), rewritten AS (
-    -- A look-up for each, not a join: on a table without statistics that once compared every pair (160 ms for 4).
-    SELECT incoming.key_id FROM incoming
-    WHERE incoming.key_type = 'pre-key' AND incoming.value <> (
-        SELECT k.value FROM whatsapp_keys k
-        WHERE k.company_id = %(company_id)s AND k.key_type = 'pre-key' AND k.key_id = incoming.key_id
-    )
+    SELECT key_id FROM incoming WHERE key_type = 'pre-key' AND value <> before
 ), counted AS (
     INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
     SELECT %(company_id)s, date_trunc('hour', clock.now, 'UTC'), 'pre-key', 'rewritten', count(*)
@@ -78,7 +82,9 @@ WITH clock AS (
     ON CONFLICT (company_id, key_type, key_id) DO UPDATE
     SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
 )
-SELECT key_id FROM rewritten
+SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*) FROM incoming GROUP BY 1, 2
+UNION ALL SELECT 'deleted', key_type, count(*) FROM removed GROUP BY 2
+UNION ALL SELECT 'rewritten', key_id, 1 FROM rewritten
 
 -- A set that only writes, and no pre-keys: what nearly every message does.
 -- name: put
@@ -88,14 +94,23 @@ WITH clock AS (
     SELECT p.key_type, clock.now,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
     FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
+), written AS (
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+    SELECT %(company_id)s, i.key_type, i.key_id, i.value, policy.now, policy.now, policy.expires_at
+    FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
+    JOIN policy USING (key_type)
+    ORDER BY i.key_type, i.key_id
+    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
 )
-INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-SELECT %(company_id)s, i.key_type, i.key_id, i.value, policy.now, policy.now, policy.expires_at
-FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
-JOIN policy USING (key_type)
-ORDER BY i.key_type, i.key_id
-ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*) FROM (
+    SELECT i.key_type, (
+        SELECT 1 FROM whatsapp_keys k
+        WHERE k.company_id = %(company_id)s AND k.key_type = i.key_type AND k.key_id = i.key_id
+    ) AS before
+    FROM unnest(%(key_types)b::text[], %(key_ids)b::text[]) AS i (key_type, key_id)
+) AS incoming
+GROUP BY 1, 2
 
 -- Creds come as the row without a type.
 -- name: load
@@ -115,9 +130,11 @@ ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excl
 -- Run several times over in one round trip: see CLEAR_PASSES.
 -- name: clear
 WITH keys AS (
-    DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s
+    DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s RETURNING key_type
+), creds AS (
+    DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s
 )
-DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s
+SELECT key_type, count(*) FROM keys GROUP BY key_type
 
 -- name: now
 SELECT statement_timestamp()
@@ -272,6 +289,84 @@ WHERE started_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - inter
 -- name: forget_counters
 DELETE FROM keystore_counters
 WHERE hour < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '2160 hours'
+
+-- Counts of the whole database stand under the company ''.
+-- name: add_counts
+INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
+SELECT i.company_id, i.hour, i.key_type, i.event, i.n
+FROM unnest(%(company_ids)b::text[], %(hours)b::timestamptz[], %(key_types)b::text[], %(events)b::text[], %(ns)b::bigint[])
+     AS i (company_id, hour, key_type, event, n)
+ORDER BY i.company_id, i.hour, i.key_type, i.event
+ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n
+
+-- name: counts
+SELECT hour, key_type, event, n FROM keystore_counters
+WHERE company_id = '' AND hour >= %(since)s ORDER BY hour, key_type, event
+
+-- name: bursts
+SELECT company_id, hour, key_type, n FROM keystore_counters
+WHERE event = 'burst' AND hour >= %(since)s ORDER BY hour, company_id, key_type
+
+-- name: key_types
+SELECT DISTINCT key_type FROM whatsapp_keys
+
+-- Days are counted from 1970; a key is gone on the day before whose first moment it expires. See LifeCount.
+-- name: life_counts
+WITH policy AS (
+    SELECT p.key_type, p.ttl_s, p.step_s
+    FROM unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
+), newest_pre_key AS (
+    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
+    FROM whatsapp_keys WHERE key_type = 'pre-key' AND %(guard)s GROUP BY company_id
+)
+SELECT k.key_type,
+       CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= n.generation_from, false)
+            ELSE coalesce(k.expires_at > to_timestamp(
+                ceil((extract(epoch FROM k.created_at)::float8 + policy.ttl_s) / policy.step_s) * policy.step_s
+            ), false)
+       END AS lasting,
+       CASE WHEN k.expires_at < 'infinity' THEN ceil(extract(epoch FROM k.expires_at) / 86400)::bigint END AS gone_on,
+       count(*)
+FROM whatsapp_keys k JOIN policy USING (key_type)
+LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
+GROUP BY 1, 2, 3
+
+-- A look-up for each paired company, that ends once it has seen enough.
+-- name: low_on_pre_keys
+SELECT a.company_id, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM whatsapp_keys k WHERE k.company_id = a.company_id AND k.key_type = 'pre-key' LIMIT %(below)s
+    ) AS first
+) AS there
+FROM whatsapp_auth a ORDER BY a.company_id
+
+-- name: remember
+INSERT INTO keystore_notes AS n (name, document, updated_at)
+VALUES (%(name)s, %(document)s, coalesce(%(now)s::timestamptz, statement_timestamp()))
+ON CONFLICT (name) DO UPDATE SET document = excluded.document, updated_at = excluded.updated_at
+
+-- name: forget
+DELETE FROM keystore_notes WHERE name = %(name)s
+
+-- name: recall
+SELECT document, updated_at FROM keystore_notes WHERE name = %(name)s
+
+-- name: notes
+SELECT name, document, updated_at FROM keystore_notes WHERE starts_with(name, %(prefix)s) ORDER BY name
+
+-- name: add_history
+INSERT INTO keystore_history AS h (kind, at, document) VALUES (%(kind)s, %(at)s, %(document)s)
+ON CONFLICT (kind, at) DO UPDATE SET document = excluded.document
+
+-- name: history
+SELECT at, document FROM keystore_history WHERE kind = %(kind)s AND at >= %(since)s ORDER BY at
+
+-- name: thin_history
+DELETE FROM keystore_history h
+WHERE h.kind = %(kind)s AND (h.at < %(before)s OR (h.at < %(daily_before)s AND EXISTS (
+    SELECT 1 FROM keystore_history e
+    WHERE e.kind = h.kind AND e.at < h.at AND e.at >= date_trunc('day', h.at, 'UTC')
+)))
 
 -- name: sweep_runs
 SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error

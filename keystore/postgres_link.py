@@ -98,18 +98,28 @@ class PostgresLink:
             name="keystore",
         )
 
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and in the process that opened it."""
+        return not self._pool.closed and os.getpid() == self._process
+
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
         """Runs one statement on its own, in one round trip, and returns its rows."""
         return self._repeated(lambda conn: _run(conn, statement, params), timeout_s)
 
-    def run_in_turn(self, statements: list[str], params: Params) -> None:
-        """Runs several statements in one round trip, all or none; each sees what was committed before it began."""
+    def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
+        """Runs several statements in one round trip, all or none; each sees what was committed before it began.
 
-        def run(conn: _BoundedConnection) -> None:
+        Returns the rows of all of them.
+        """
+
+        def run(conn: _BoundedConnection) -> list[Row]:
             # Only a simple query takes several, and it takes no parameters: psycopg quotes them here.
-            psycopg.ClientCursor(conn).execute(";".join(statements), params)
+            cursor = psycopg.ClientCursor(conn)
+            cursor.execute(";".join(statements), params)
+            return [row for result in cursor.results() for row in result.fetchall()]
 
-        self._repeated(run, None)
+        return self._repeated(run, None)
 
     def work(self, unit: Callable[[Run], T], timeout_s: float = UPKEEP_TIMEOUT_S, *, snapshot: bool = False) -> T:
         """Runs `unit(run)` in one transaction, from its start again if the connection breaks.

@@ -6,8 +6,9 @@ the two databases differ most.
 
 import json
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -15,7 +16,23 @@ import structlog
 from keystore import codec, ids, ttl
 from keystore.errors import InvalidInput, LeaseLost, SchemaMismatch
 from keystore.link import UPKEEP_TIMEOUT_S, Link, Row, Run
-from keystore.store import AuthState, Census, DueCompany, KeyName, KeyRow, Lease, Store, SweepRun, TypeCount
+from keystore.store import (
+    AuthState,
+    Burst,
+    Census,
+    DueCompany,
+    HistoryEntry,
+    HourCount,
+    KeyName,
+    KeyRow,
+    Lease,
+    LifeCount,
+    Note,
+    Store,
+    SweepRun,
+    TypeCount,
+)
+from keystore.tally import EVERYBODY, Count, Tally, hour_of
 from keystore.ttl import Policy
 
 Clock = Callable[[], datetime]
@@ -34,6 +51,7 @@ class SqlStore(Store):
         self._clock = clock
         self._policy = policy
         self._guard = guard
+        self._tally = Tally(self._save_counts)
 
     @property
     def database(self) -> str:
@@ -43,7 +61,17 @@ class SqlStore(Store):
     def converted(self) -> bool:
         return True
 
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @property
+    def guards(self) -> bool:
+        return self._guard
+
     def close(self) -> None:
+        if self.link.usable:
+            self._tally.close()
         self.link.close()
 
     # What differs between the dialects' values.
@@ -119,13 +147,14 @@ class SqlStore(Store):
             (ids.checked_type(key_type), key_id) for key_type in keys for key_id in ids.checked_ids(keys[key_type])
         )
         if used:
-            self._bot_rows(
+            renewed = self._bot_rows(
                 "touch",
                 company_id=company,
                 key_types=self._list(key_type for key_type, _ in used),
                 key_ids=self._list(key_id for _, key_id in used),
                 **self._policy_params({key_type for key_type, _ in used}),
             )
+            self._count_each(company, "renewed", renewed)
 
     def get_creds(self, company_id: str) -> bytes | None:
         company = ids.canonical_company(company_id)
@@ -139,6 +168,14 @@ class SqlStore(Store):
     def _found(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
         """What a get answers, from rows that begin with id and stored value."""
         return {row[0]: codec.decode(row[1], f"{company} {key_type} {row[0]}") for row in rows}
+
+    def _count(self, company_id: str, happened: Iterable[tuple[Any, str, int]]) -> None:
+        """Counts `(event, key_type, keys)` by the hour."""
+        self._tally.add(company_id, self._clock_time() or datetime.now(UTC), happened)
+
+    def _count_each(self, company_id: str, event: str, rows: Iterable[Row]) -> None:
+        """Counts one key for each row, whose first field is its type."""
+        self._count(company_id, [(event, key_type, keys) for key_type, keys in Counter(row[0] for row in rows).items()])
 
     def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
         """Says that unused pre-keys got another value: whoever was handed the old one can't be read."""
@@ -201,6 +238,77 @@ class SqlStore(Store):
         for company_id, key_type, key_id, updated_at in self._rows("key_names", types=self._list(key_types)):
             yield KeyName(company_id, key_type, key_id, self._time(updated_at))
 
+    def counts(self, since: datetime) -> list[HourCount]:
+        self._save_tally()
+        return [
+            HourCount(self._time(hour), key_type, event, keys)
+            for hour, key_type, event, keys in self._rows("counts", since=self._stored_time(hour_of(since)))
+        ]
+
+    def bursts(self, since: datetime) -> list[Burst]:
+        self._save_tally()
+        return [
+            Burst(company_id, self._time(hour), key_type, keys)
+            for company_id, hour, key_type, keys in self._rows("bursts", since=self._stored_time(hour_of(since)))
+        ]
+
+    def _save_tally(self) -> None:
+        if self.link.usable:  # Else the question itself says why not; a forked child may never get the tally's locks.
+            self._tally.save()
+
+    @abstractmethod
+    def _save_counts(self, counts: Mapping[Count, int]) -> None:
+        """Adds counts to those in the database."""
+
+    def life_counts(self) -> list[LifeCount]:
+        if not self.converted:
+            return []
+        types = [row[0] for row in self._rows("key_types")]
+        return [
+            LifeCount(key_type, bool(lasting), None if gone_on is None else _EPOCH + timedelta(days=gone_on), keys)
+            for key_type, lasting, gone_on, keys in self._life_rows(types)
+        ]
+
+    @abstractmethod
+    def _life_rows(self, types: list[str]) -> list[Row]:
+        """`(key_type, lasting, gone_on, keys)`, `gone_on` in days since 1970 or None."""
+
+    def low_on_pre_keys(self, below: int) -> dict[str, int]:
+        return {company_id: there for company_id, there in self._rows("low_on_pre_keys", below=below) if there < below}
+
+    # What the watch remembers.
+
+    def remember(self, name: str, document: str | None) -> None:
+        if document is None:
+            self._rows("forget", name=name)
+        else:
+            self._rows("remember", name=name, document=document)
+
+    def recall(self, name: str) -> Note | None:
+        rows = self._rows("recall", name=name)
+        return Note(rows[0][0], self._time(rows[0][1])) if rows else None
+
+    def notes(self, prefix: str) -> dict[str, Note]:
+        return {
+            name: Note(document, self._time(updated_at))
+            for name, document, updated_at in self._rows("notes", prefix=prefix)
+        }
+
+    def add_history(self, kind: str, at: datetime, document: str) -> None:
+        self._rows("add_history", kind=kind, at=self._stored_time(at), document=document)
+
+    def history(self, kind: str, since: datetime) -> list[HistoryEntry]:
+        rows = self._rows("history", kind=kind, since=self._stored_time(since))
+        return [HistoryEntry(self._time(at), document) for at, document in rows]
+
+    def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
+        self._rows(
+            "thin_history",
+            kind=kind,
+            daily_before=self._stored_time(daily_before),
+            before=self._stored_time(before),
+        )
+
     # Leases.
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
@@ -247,7 +355,10 @@ class SqlStore(Store):
             self._renew_lease(execute, lease, ttl_s)  # Counted from the end of a long batch, not from its start.
             return SweepRun(run.run_id, run.sweeper, run.started_at, None, run.took_ms, total, by_type, None)
 
-        return self.link.work(sweep)
+        swept = self.link.work(sweep)
+        more = {key_type: keys - run.by_type.get(key_type, 0) for key_type, keys in swept.by_type.items()}
+        self._count(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
+        return swept
 
     def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         """Deletes what a sweep deletes; how many of each type."""
@@ -364,6 +475,9 @@ class SqlStore(Store):
     @abstractmethod
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
         """Writes rows with the times they carry."""
+
+
+_EPOCH = date(1970, 1, 1)
 
 
 def ttl_and_step(policy: Policy, key_type: str) -> tuple[float, float]:

@@ -5,20 +5,23 @@ The database's clock is this machine's, so the time is taken here and expiries a
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids, ttl
 from keystore.link import Row, Run
-from keystore.sql_store import Clock, SqlStore
+from keystore.sql_store import Clock, SqlStore, ttl_and_step
 from keystore.sqlite_link import SqliteLink
 from keystore.statements import read_statements
 from keystore.store import KeyRow, Keys
+from keystore.tally import Count
 from keystore.ttl import Policy
 
 STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
+
+PRE_KEY = "pre-key"
 
 NEVER_US = 2**63 - 1
 """The stored time of never."""
@@ -54,7 +57,7 @@ class SqliteStore(SqlStore):
         found = self._bot_rows("get", **params)
         due = [key_id for key_id, _, is_due in found if is_due]
         if due:
-            self.touch(company, {key_type: due})
+            self.touch(company, {key_type: due})  # Which counts them as well.
             found = self._bot_rows("get", **params)
         return self._found(company, key_type, found)
 
@@ -70,37 +73,66 @@ class SqliteStore(SqlStore):
             (company, key_type, key_id, codec.encode(value), now, now, expiry[key_type])
             for key_type, key_id, value in written
         ]
-        pre_keys = {key_id: codec.encode(value) for key_type, key_id, value in written if key_type == "pre-key"}
+        pre_keys = {key_id: codec.encode(value) for key_type, key_id, value in written if key_type == PRE_KEY}
 
-        def write(run: Run) -> list[str]:
+        def write(run: Run) -> tuple[list[str], list[tuple[str, str, int]]]:
+            before = dict(self._there(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
+            happened = [("deleted", *row) for row in self._there(run, company, gone)]
             if gone:
                 run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
-            rewritten = self._rewritten(run, company, pre_keys) if pre_keys else []
+            unused = self._unused(run, company, pre_keys) if pre_keys else {}
+            rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
             if rewritten:
                 run(self._sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
             if rows:
                 run(self._sql["put"], rows)
             if stored_creds is not None:
                 run(self._sql["set_creds"], {"company_id": company, "creds": stored_creds, "now": now})
-            return rewritten
+            before[PRE_KEY] = len(unused)
+            for key_type, keys in Counter(row[0] for row in written).items():
+                there = before.get(key_type, 0)
+                happened += [("created", key_type, keys - there), ("renewed", key_type, there)]
+            return rewritten, happened
 
-        self._warn_rewritten(company, self.link.work(write))
+        rewritten, happened = self.link.work(write)
+        self._count(company, happened)
+        self._warn_rewritten(company, rewritten)
 
-    def _rewritten(self, run: Run, company: str, pre_keys: Mapping[str, bytes]) -> list[str]:
-        """The ids of pre-keys that are there with another value."""
-        there = run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list(pre_keys)})
-        return [key_id for key_id, value in there if value != pre_keys[key_id]]
+    def _there(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
+        """`(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
+        return run(self._sql["there"], {"company_id": company, "names": json.dumps(names)}) if names else []
+
+    def _unused(self, run: Run, company: str, pre_keys: Iterable[str]) -> dict[str, bytes]:
+        """Those of these pre-keys that are stored, and as what."""
+        return dict(run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list(pre_keys)}))
 
     def clear(self, company_id: str) -> None:
-        params = {"company_id": ids.canonical_company(company_id)}
+        company = ids.canonical_company(company_id)
 
-        def clear(run: Run) -> None:
-            run(self._sql["clear_keys"], params)
-            run(self._sql["clear_creds"], params)
+        def clear(run: Run) -> list[Row]:
+            gone = run(self._sql["clear_keys"], {"company_id": company})
+            run(self._sql["clear_creds"], {"company_id": company})
+            return gone
 
-        self.link.work(clear)
+        self._count_each(company, "cleared", self.link.work(clear))
 
     # The watch.
+
+    def _save_counts(self, counts: Mapping[Count, int]) -> None:
+        rows = [
+            (count.company_id, self._stored_time(count.hour), count.key_type, count.event, keys)
+            for count, keys in counts.items()
+        ]
+        self.link.work(lambda run: run(self._sql["add_count"], rows))
+
+    def _life_rows(self, types: list[str]) -> list[Row]:
+        firsts = []
+        for key_type in types:
+            ttl_s, step_s = ttl_and_step(self._policy, key_type)
+            firsts.append(
+                (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
+            )
+        return self._rows("life_counts", guard=self._guard, firsts=json.dumps(firsts, ensure_ascii=False))
 
     def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         return Counter(key_type for (key_type,) in run(self._sql["sweep_companies"], params)).items()

@@ -17,6 +17,13 @@ FROM (
 ) AS used
 WHERE k.company_id = :company_id AND k.key_type = used.key_type AND k.key_id = used.key_id
   AND k.expires_at < used.due_before
+RETURNING key_type
+
+-- :names is a JSON list of [key_type, key_id].
+-- name: there
+SELECT json_extract(i.value, '$[0]'), count(*) FROM json_each(:names) AS i JOIN whatsapp_keys AS k
+ON k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
+GROUP BY 1
 
 -- name: delete
 DELETE FROM whatsapp_keys WHERE company_id = ? AND key_type = ? AND key_id = ?
@@ -50,7 +57,7 @@ INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) VALUES (:c
 ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 
 -- name: clear_keys
-DELETE FROM whatsapp_keys WHERE company_id = :company_id
+DELETE FROM whatsapp_keys WHERE company_id = :company_id RETURNING key_type
 
 -- name: clear_creds
 DELETE FROM whatsapp_auth WHERE company_id = :company_id
@@ -166,6 +173,79 @@ DELETE FROM keystore_sweeps WHERE started_at < :now - 7776000000000
 
 -- name: forget_counters
 DELETE FROM keystore_counters WHERE hour < :now - 7776000000000
+
+-- Counts of the whole database stand under the company ''.
+-- name: add_count
+INSERT INTO keystore_counters (company_id, hour, key_type, event, n) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = n + excluded.n
+
+-- name: counts
+SELECT hour, key_type, event, n FROM keystore_counters
+WHERE company_id = '' AND hour >= :since ORDER BY hour, key_type, event
+
+-- name: bursts
+SELECT company_id, hour, key_type, n FROM keystore_counters
+WHERE event = 'burst' AND hour >= :since ORDER BY hour, company_id, key_type
+
+-- name: key_types
+SELECT DISTINCT key_type FROM whatsapp_keys
+
+-- :firsts is a JSON list of [key_type, ttl, step] (microseconds; null for never). Days are counted from 1970; a key is
+-- gone on the day before whose first moment it expires. See LifeCount.
+-- name: life_counts
+WITH policy AS (
+    SELECT json_extract(value, '$[0]') AS key_type, json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
+    FROM json_each(:firsts)
+), newest_pre_key AS (
+    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
+)
+SELECT k.key_type,
+       CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= n.generation_from, 0)
+            ELSE coalesce(k.expires_at > (k.created_at + policy.ttl + policy.step - 1) / policy.step * policy.step, 0)
+       END AS lasting,
+       CASE WHEN k.expires_at < :never THEN (k.expires_at + 86399999999) / 86400000000 END AS gone_on,
+       count(*)
+FROM whatsapp_keys k JOIN policy USING (key_type)
+LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
+GROUP BY 1, 2, 3
+
+-- A look-up for each paired company, that ends once it has seen enough.
+-- name: low_on_pre_keys
+SELECT a.company_id, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM whatsapp_keys k WHERE k.company_id = a.company_id AND k.key_type = 'pre-key' LIMIT :below
+    )
+) AS there
+FROM whatsapp_auth a ORDER BY a.company_id
+
+-- name: remember
+INSERT INTO keystore_notes (name, document, updated_at) VALUES (:name, :document, :now)
+ON CONFLICT (name) DO UPDATE SET document = excluded.document, updated_at = excluded.updated_at
+
+-- name: forget
+DELETE FROM keystore_notes WHERE name = :name
+
+-- name: recall
+SELECT document, updated_at FROM keystore_notes WHERE name = :name
+
+-- name: notes
+SELECT name, document, updated_at FROM keystore_notes WHERE substr(name, 1, length(:prefix)) = :prefix ORDER BY name
+
+-- name: add_history
+INSERT INTO keystore_history (kind, at, document) VALUES (:kind, :at, :document)
+ON CONFLICT (kind, at) DO UPDATE SET document = excluded.document
+
+-- name: history
+SELECT at, document FROM keystore_history WHERE kind = :kind AND at >= :since ORDER BY at
+
+-- name: thin_history
+DELETE FROM keystore_history
+WHERE kind = :kind AND (at < :before OR (at < :daily_before AND EXISTS (
+    SELECT 1 FROM keystore_history e
+    WHERE e.kind = keystore_history.kind AND e.at < keystore_history.at
+      AND e.at >= keystore_history.at / 86400000000 * 86400000000
+)))
 
 -- name: sweep_runs
 SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error

@@ -79,6 +79,11 @@ class SqliteLink:
         except sqlite3.Error as error:
             self._raise(error)
 
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and in the process that opened it."""
+        return not self._closed and os.getpid() == self._process
+
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
         """Runs one statement on its own and returns its rows; the busy timeout is what bounds it."""
         if statement.startswith(_READS):

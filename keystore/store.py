@@ -12,9 +12,11 @@ looks like an absent key. The database's clock decides what time it is, unless t
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Literal, Self, TypeAlias
+
+from keystore.ttl import Policy
 
 Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
 """`{key_type: {key_id: value}}`; None in a write deletes."""
@@ -130,6 +132,62 @@ class DueCompany:
     keys: int
 
 
+Event = Literal["created", "renewed", "deleted", "cleared", "swept", "burst"]
+"""What is counted: a key that wasn't there was written; one that was there was written again, or its expiry renewed by
+a read; a bot deleted one; its whole company was cleared; a sweep did. `burst` are those of the created that one set
+brought by the hundred."""
+
+
+@dataclass(frozen=True)
+class HourCount:
+    """To how many keys of a type something happened in the hour that begins at `hour`; all companies together."""
+
+    hour: datetime
+    key_type: str
+    event: Event
+    keys: int
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Keys of one type that a company's sets created by the hundred, in the hour that begins at `at`."""
+
+    company_id: str
+    at: datetime
+    key_type: str
+    keys: int
+
+
+@dataclass(frozen=True)
+class LifeCount:
+    """Keys of a type that live equally long unless somebody uses them: an entry of a life table.
+
+    They are gone at the first moment of `gone_on` (UTC), None for those without an end. `lasting`: of pre-keys, those
+    of their company's newest generation; of other types, those that were used again on a later day than they came.
+    """
+
+    key_type: str
+    lasting: bool
+    gone_on: date | None
+    keys: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the watch remembers under a name, and since when."""
+
+    document: str = field(repr=False)
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One entry of a series over time."""
+
+    at: datetime
+    document: str = field(repr=False)
+
+
 class KeyStore(ABC):
     """What a bot needs. Every operation is idempotent, and one round trip to the database whatever its size."""
 
@@ -200,6 +258,16 @@ class Upkeep(ABC):
     def converted(self) -> bool:
         """Whether a bot can use it; False where only the watch is attached and the values are still `jsonb`."""
 
+    @property
+    @abstractmethod
+    def policy(self) -> Policy:
+        """How long keys live here."""
+
+    @property
+    @abstractmethod
+    def guards(self) -> bool:
+        """Whether keys that can't be had again are kept from the sweep."""
+
     @abstractmethod
     def now(self) -> datetime:
         """What time it is for this store."""
@@ -215,6 +283,50 @@ class Upkeep(ABC):
     @abstractmethod
     def largest_company(self) -> str | None:
         """The company with the most keys, None where there are no keys."""
+
+    @abstractmethod
+    def counts(self, since: datetime) -> list[HourCount]:
+        """What happened to keys, by the hour, from the hour that holds `since` on; kept for 90 days.
+
+        Saves first what this store has counted itself; what others count comes within a minute. Nothing is counted of
+        what is written past a store: by the bot of an attached database, by an import, a `repair`, a `backfill`.
+        """
+
+    @abstractmethod
+    def bursts(self, since: datetime) -> list[Burst]:
+        """The bursts from the hour that holds `since` on, oldest first; kept for 90 days."""
+
+    @abstractmethod
+    def life_counts(self) -> list[LifeCount]:
+        """The whole table by type and what its keys have left to live; [] where only the watch is attached."""
+
+    @abstractmethod
+    def low_on_pre_keys(self, below: int) -> dict[str, int]:
+        """`{company_id: pre-keys left}` of the companies with creds and fewer than `below` pre-keys."""
+
+    @abstractmethod
+    def remember(self, name: str, document: str | None) -> None:
+        """Keeps a small document under a name, replacing what was there; None forgets. Durable once it returns."""
+
+    @abstractmethod
+    def recall(self, name: str) -> Note | None:
+        """What is remembered under a name, None when nothing is."""
+
+    @abstractmethod
+    def notes(self, prefix: str) -> dict[str, Note]:
+        """What is remembered under names that begin so, by name."""
+
+    @abstractmethod
+    def add_history(self, kind: str, at: datetime, document: str) -> None:
+        """Adds an entry to a series, replacing one of the same time."""
+
+    @abstractmethod
+    def history(self, kind: str, since: datetime) -> list[HistoryEntry]:
+        """A series from a time on, oldest first."""
+
+    @abstractmethod
+    def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
+        """Deletes entries older than `before`; of those older than `daily_before`, each UTC day's first stays."""
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:

@@ -78,12 +78,12 @@ UNDELIVERED_DAYS = 14
 """How long WhatsApp's servers keep what they could not deliver."""
 
 
-def parse_policy(text: str) -> Policy:
+def parse_policy(text: str, based_on: Policy = DIARY) -> Policy:
     """A policy from a setting: a preset's name, overrides, or both (`careful,session=30d,default=never`).
 
-    Raises InvalidInput that names the part it can't read.
+    Without a preset's name the overrides are of `based_on`. Raises InvalidInput that names the part it can't read.
     """
-    policy = DIARY
+    policy = based_on
     overrides: dict[str, float] = {}
     default_s: float | None = None
     for position, part in enumerate(piece.strip() for piece in text.split(",")):

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_a_second_store_of_this_process_costs_the_first_no_acknowledged_write(tm
             assert fresh.load("1").keys == {"session": {"before": b"1", "after": b"2"}}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handling of SIGINT, also where whoever started the tests has it ignored (`… &` in a script)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_a_write_waits_for_its_turn_jams_nobody(tmp_path: Path) -> None:
     path = tmp_path / "keystore.db"
     with open_store(f"sqlite:///{path}") as store:

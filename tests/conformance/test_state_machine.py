@@ -1,5 +1,6 @@
 """Any order of operations on two companies leaves a store and a plain dict with the same keys, times and counts."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,8 @@ NAMES = st.sampled_from([(key_type, key_id) for key_type, ids in IDS.items() for
 VALUES = st.none() | st.sampled_from([b"A", b"B", b"\x00"])
 WRITES = st.dictionaries(NAMES, VALUES, max_size=6)
 CREDS = st.none() | st.sampled_from([b"C", b"D"])
+COUNTED_FOR = timedelta(days=90)
+SIGNS = {"created": 1, "renewed": 0, "deleted": -1, "cleared": -1, "swept": -1}
 STEPS_ON = st.sampled_from(
     [timedelta(minutes=1), timedelta(minutes=59), timedelta(hours=5), *(timedelta(days=days) for days in (1, 4, 8, 15))]
 )
@@ -60,6 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
         for company in self.store.companies():
             self.store.clear(company)
         self.model = Model(self.clock, POLICY, guard=self.guard)
+        self.began = self.clock.advance(timedelta(hours=1))
 
     @rule(company=COMPANIES, writes=WRITES, creds=CREDS)
     def set(self, company: str, writes: dict[tuple[str, str], bytes | None], creds: bytes | None) -> None:
@@ -114,6 +118,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert census.total == len(self.model.keys)
         assert (census.expired, census.guarded) == (len(self.model.expired()), len(past - self.model.expired()))
         assert census.companies == len({name[0] for name in self.model.keys} | self.model.creds.keys())
+
+    @rule()
+    def what_was_counted_adds_up_to_what_is_there(self) -> None:
+        if self.clock() > self.began + COUNTED_FOR:
+            return
+        balance: Counter[str] = Counter()
+        for count in self.store.counts(self.began):
+            balance[count.key_type] += SIGNS[count.event] * count.keys
+        there = Counter(name[1] for name in self.model.keys)
+        assert {key_type: keys for key_type, keys in balance.items() if keys} == dict(there)
 
     @invariant()
     def every_row_is_the_model_s(self) -> None:

@@ -21,7 +21,12 @@ OUR_FILES = (
     "20261124_02_one_company_id",
     "20261124_03_opaque_values",
     "20261124_04_closed_tables",
+    "20261125_01_watch_memory",
 )
+
+POSTGRES_FILES = (*DIARY_FILES, *OUR_FILES)
+
+SQLITE_FILES = ("20261124_01_keystore", "20261125_01_watch_memory")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -91,7 +96,8 @@ def linked(url: str) -> Iterator[Link]:
 
 
 OUR_TABLES = (
-    "'keystore_leases', 'keystore_sweeps', 'keystore_counters', 'keystore_displaced', "
+    "'keystore_leases', 'keystore_sweeps', 'keystore_counters', 'keystore_displaced', 'keystore_notes', "
+    "'keystore_history', "
     "'yoyo_lock', '_yoyo_migration', '_yoyo_log', '_yoyo_version'"
 )
 

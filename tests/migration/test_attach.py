@@ -14,7 +14,7 @@ from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
 from tests.conformance.sweeping import sweep
 from tests.fix_clock import START, eventually
 from tests.fix_postgres import PostgresSite
-from tests.migration.conftest import UPSERT, Diary, catalog, linked
+from tests.migration.conftest import POSTGRES_FILES, UPSERT, Diary, catalog, linked
 
 STORE_CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("1", "session", ["a"]),
@@ -68,7 +68,7 @@ def test_attaching_leaves_everything_of_the_bots_as_it_was(diary: Diary) -> None
     diary.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
     rows = diary.execute("SELECT * FROM whatsapp_keys")
     before = catalog(diary.url)
-    assert run_attach(diary.url) == [WATCH_TABLES]
+    assert run_attach(diary.url) == list(WATCH_TABLES)
     assert catalog(diary.url, without_ours=True) == before
     assert diary.execute("SELECT * FROM whatsapp_keys") == rows
     assert run_attach(diary.url) == []
@@ -143,8 +143,8 @@ def test_the_bot_can_be_moved_later(diary: Diary) -> None:
         store.finish_sweep(store.start_sweep("before"), 1.0, None)
     with linked(diary.url) as link:
         applied = migrate(link)
-        assert WATCH_TABLES not in applied
-        assert len(applied) == 5
+        assert not set(WATCH_TABLES) & set(applied)
+        assert len(applied) == len(POSTGRES_FILES) - len(WATCH_TABLES)
         with pytest.raises(KeystoreError, match="this one is ours"):
             attach(link)
     with open_store(diary.url) as store:
@@ -178,12 +178,12 @@ def test_attaching_waits_for_no_transaction_of_the_bots(diary: Diary) -> None:
     with closing(diary.connect()) as conn, conn.transaction():
         conn.execute(UPSERT, ("1", "session", "open", "{}"))
         conn.execute("LOCK TABLE whatsapp_keys, whatsapp_auth IN ACCESS EXCLUSIVE MODE")
-        assert run_attach(diary.url) == [WATCH_TABLES]
+        assert run_attach(diary.url) == list(WATCH_TABLES)
 
 
 def test_a_dry_run_says_what_is_pending_and_changes_nothing(diary: Diary, database_rows: Any) -> None:
     with linked(diary.url) as link:
-        assert len(schema_of(link).pending) == 6
+        assert len(schema_of(link).pending) == len(POSTGRES_FILES)
         attach(link)
-        assert len(schema_of(link).pending) == 5
-    assert database_rows(diary.url, "SELECT count(*) FROM _yoyo_migration") == [(1,)]
+        assert len(schema_of(link).pending) == len(POSTGRES_FILES) - len(WATCH_TABLES)
+    assert database_rows(diary.url, "SELECT count(*) FROM _yoyo_migration") == [(len(WATCH_TABLES),)]

@@ -15,7 +15,7 @@ from keystore import InvalidInput, KeystoreError, SchemaMismatch, StoreUnavailab
 from keystore.migrate import Shape, migrate, schema_of
 from tests.fix_postgres import PASSWORD, OwnServer, PostgresSite, server_home
 from tests.fix_proxy import free_port
-from tests.migration.conftest import Diary, catalog, fetched, linked
+from tests.migration.conftest import POSTGRES_FILES, SQLITE_FILES, Diary, catalog, fetched, linked
 
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "ss/w:rd", "ss%2Fw")
 
@@ -85,7 +85,7 @@ def test_a_file_that_fails_leaves_nothing_and_works_once_its_cause_is_gone(
     assert "S3CRET" not in "".join(traceback.format_exception(told.value))
     assert (diary.execute("SELECT * FROM whatsapp_keys"), catalog(diary.url)) == (rows, before)
     diary.execute(remedy)
-    assert len(run_migrate(diary.url)) == 6
+    assert len(run_migrate(diary.url)) == len(POSTGRES_FILES)
 
 
 def test_a_file_that_fails_on_sqlite_leaves_nothing(new_file: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_fails_on_sqlite_leaves_nothing(new_file: Path) -> None:
         assert tables == {"whatsapp_auth", "whatsapp_keys"}
         link.rows("DROP TABLE whatsapp_keys", {})
         link.rows("DROP TABLE whatsapp_auth", {})
-        assert len(migrate(link)) == 1
+        assert len(migrate(link)) == len(SQLITE_FILES)
 
 
 def test_who_migrates_needs_no_name_and_no_name_server(
@@ -122,7 +122,7 @@ def test_a_server_that_is_impatient_with_statements_lets_a_migration_finish(diar
     )
     options = quote("-c statement_timeout=400ms", safe="")
     with linked(f"{diary.url}?options={options}") as link:
-        assert len(migrate(link)) == 6
+        assert len(migrate(link)) == len(POSTGRES_FILES)
 
 
 # Other versions.
@@ -158,7 +158,7 @@ def test_our_tables_without_a_record_are_recorded_again(postgres_url: str) -> No
         for table in ("_yoyo_migration", "_yoyo_log", "_yoyo_version", "yoyo_lock"):
             link.rows(f"DROP TABLE {table}", {})
         assert schema_of(link).shape is Shape.OURS
-        assert len(migrate(link)) == 6
+        assert len(migrate(link)) == len(POSTGRES_FILES)
     with open_store(postgres_url) as store:
         assert store.load("1").keys == {"session": {"a": b"A"}}
         assert store.load("1").creds == b"C"
@@ -220,7 +220,7 @@ def test_a_server_on_a_unix_socket_is_migrated_and_opened(own_server: OwnServer)
             )
         ):
             with linked(url) as link:
-                assert len(migrate(link)) == (0 if n else 6)
+                assert len(migrate(link)) == (0 if n else len(POSTGRES_FILES))
             with open_store(url) as store:
                 assert PASSWORD not in store.database
                 store.set("1", {"session": {f"{n}": b"A"}})

@@ -1,0 +1,201 @@
+"""What happens to keys is counted by the hour, exactly, and counting costs nobody a round trip."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import pytest
+
+from keystore import Store, StoreUnavailable, open_store
+from keystore.store import Burst, HourCount, LifeCount
+from keystore.tally import BURST_KEYS, MOST_PENDING, PROBE_COMPANY, Count, Tally
+from keystore.ttl import CAREFUL
+from tests.conformance.conftest import MakeStore
+from tests.conformance.sweeping import sweep
+from tests.fix_clock import START, Clock
+from tests.fix_proxy import Relay
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+THIS_HOUR = START.replace(minute=0, second=0, microsecond=0)
+
+
+def counted(store: Store, event: str) -> dict[str, int]:
+    """How many keys of each type that happened to, in all."""
+    found: Counter[str] = Counter()
+    for count in store.counts(START - DAY):
+        if count.event == event:
+            found[count.key_type] += count.keys
+    return dict(found)
+
+
+def test_a_write_is_an_arrival_only_the_first_time(store: Store) -> None:
+    store.set("1", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"1": b"P"}})
+    store.set("1", {"session": {"a": b"A2", "c": b"C"}, "pre-key": {"1": b"P", "2": b"Q"}}, creds=b"C")
+    assert counted(store, "created") == {"session": 3, "pre-key": 2}
+    assert counted(store, "renewed") == {"session": 1, "pre-key": 1}
+
+
+def test_at_one_moment_too(store: Store) -> None:
+    """The test's clock stands still: what tells a new key from an old one is not its times."""
+    for _ in range(3):
+        store.set("1", {"session": {"a": b"A"}})
+    assert (counted(store, "created"), counted(store, "renewed")) == ({"session": 1}, {"session": 2})
+
+
+def test_deletions_count_what_was_there(store: Store) -> None:
+    store.set("1", {"session": {"a": b"A"}, "pre-key": {"1": b"P", "2": b"Q"}})
+    store.set("1", {"session": {"a": None, "never": None}, "pre-key": {"1": None}})
+    assert counted(store, "deleted") == {"session": 1, "pre-key": 1}
+    store.clear("1")
+    assert counted(store, "deleted") == {"session": 1, "pre-key": 1}
+    assert counted(store, "cleared") == {"pre-key": 1}, "a log-out is no rate at which keys are used up"
+
+
+@pytest.mark.parametrize("use", ["get", "touch"])
+def test_a_read_that_renews_counts_and_one_that_need_not_does_not(store: Store, clock: Clock, use: str) -> None:
+    store.set("1", {"session": {"a": b"A", "b": b"B"}})
+    for advanced, renewed in ((DAY, {}), (4 * DAY, {"session": 2})):
+        clock.advance(advanced)
+        if use == "get":
+            store.get("1", "session", ["a", "b", "never"])
+        else:
+            store.touch("1", {"session": ["a", "b", "never"]})
+        assert counted(store, "renewed") == renewed
+
+
+def test_a_sweep_is_counted_by_type(store: Store, clock: Clock) -> None:
+    store.set("1", {"session": {"a": b"A", "b": b"B"}, "device-list": {"a": b"A"}})
+    clock.advance(9 * DAY)
+    sweep(store)
+    assert counted(store, "swept") == {"session": 2}
+
+
+def test_counts_stand_under_their_hour(store: Store, clock: Clock) -> None:
+    store.set("1", {"session": {"a": b"A"}})
+    clock.advance(HOUR)
+    store.set("2", {"session": {"a": b"A", "b": b"B"}})
+    assert store.counts(START) == [
+        HourCount(THIS_HOUR, "session", "created", 1),
+        HourCount(THIS_HOUR + HOUR, "session", "created", 2),
+    ]
+    assert store.counts(START + HOUR) == [HourCount(THIS_HOUR + HOUR, "session", "created", 2)]
+
+
+def test_a_set_of_hundreds_is_a_burst_of_its_company(store: Store) -> None:
+    store.set("company_7", {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS)}, "session": {"a": b"A"}})
+    store.set("8", {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS - 1)}})
+    store.set("7", {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS)}})  # Nothing new in it.
+    assert store.bursts(START) == [Burst("7", THIS_HOUR, "pre-key", BURST_KEYS)]
+    assert counted(store, "created") == {"pre-key": 2 * BURST_KEYS - 1, "session": 1}
+
+
+def test_what_a_probe_writes_is_no_arrival(store: Store) -> None:
+    store.set(PROBE_COMPANY, {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS)}})
+    store.clear(PROBE_COMPANY)
+    assert (store.counts(START), store.bursts(START)) == ([], [])
+
+
+def test_another_store_sees_what_a_closed_one_counted(make_store: MakeStore, clock: Clock) -> None:
+    first = make_store(clock=clock)
+    first.set("1", {"session": {"a": b"A"}})
+    second = make_store(clock=clock)
+    assert counted(second, "created") == {}
+    first.close()
+    assert counted(second, "created") == {"session": 1}
+
+
+def test_counts_of_many_threads_and_stores_add_up(make_store: MakeStore, clock: Clock) -> None:
+    stores = [make_store(clock=clock) for _ in range(2)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: stores[n % 2].set(f"{n % 4}", {"session": {f"{n}": b"A"}}), range(80)))
+        list(pool.map(lambda n: stores[n % 2].counts(START), range(4)))
+    assert counted(stores[0], "created") == {"session": 80}
+
+
+def test_counting_costs_no_round_trip_and_survives_an_outage(
+    relay: Relay, migrated_postgres_url: str, clock: Clock
+) -> None:
+    with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
+        store.set("1", {"session": {"a": b"A"}})
+        before = relay.round_trips
+        for n in range(10):
+            store.set("1", {"session": {f"{n}": b"A"}})
+        assert relay.round_trips - before == 10
+        with relay.refusing(), pytest.raises(StoreUnavailable):
+            store.counts(START)
+        assert counted(store, "created") == {"session": 11}
+
+
+def test_closing_saves_what_could_not_be_saved_before() -> None:
+    saved: dict[Count, int] = {}
+    away = True
+
+    def save(counts: dict[Count, int]) -> None:
+        if away:
+            raise StoreUnavailable("away")
+        saved.update(counts)
+
+    tally = Tally(save)
+    tally.add("1", START, [("created", "session", 3)])
+    with pytest.raises(StoreUnavailable):
+        tally.save()
+    away = False
+    tally.close()
+    assert list(saved.values()) == [3]
+
+
+def test_a_tally_is_bounded_and_says_what_it_dropped() -> None:
+    saved: dict[Count, int] = {}
+    tally = Tally(saved.update)
+    for n in range(MOST_PENDING + 10):
+        tally.add("1", START, [("created", f"type {n}", 1)])
+    tally.add("1", START, [("created", "type 0", 5)])
+    tally.close()
+    assert len(saved) == MOST_PENDING
+    assert saved[Count("", THIS_HOUR, "type 0", "created")] == 6
+    assert not [thread for thread in threading.enumerate() if thread.name == "keystore-tally"]
+
+
+# What keys have left to live.
+
+
+def test_keys_used_on_one_day_live_equally_long(store: Store, clock: Clock) -> None:
+    store.set("1", {"session": {"a": b"A", "b": b"B", "c": b"C"}, "device-list": {"a": b"A"}})
+    clock.advance(DAY)
+    store.set("2", {"session": {"a": b"A"}})
+    store.set("1", {"session": {"b": b"B2"}})
+    assert sorted(store.life_counts(), key=repr) == sorted(
+        [
+            LifeCount("session", False, date(2025, 10, 16), 2),
+            LifeCount("session", False, date(2025, 10, 17), 1),
+            LifeCount("session", True, date(2025, 10, 17), 1),
+            LifeCount("device-list", False, date(2025, 10, 23), 1),
+        ],
+        key=repr,
+    )
+
+
+def test_of_pre_keys_the_newest_generation_is_lasting(store: Store, clock: Clock) -> None:
+    store.set("1", {"pre-key": {"1": b"P", "2": b"P"}})
+    store.set("2", {"pre-key": {"1": b"P"}})
+    clock.advance(2 * HOUR)
+    store.set("1", {"pre-key": {"3": b"P"}})
+    lasting = {(count.lasting, count.keys) for count in store.life_counts()}
+    assert lasting == {(False, 2), (True, 2)}
+
+
+def test_keys_without_an_end_are_told_apart(make_store: MakeStore, clock: Clock) -> None:
+    store = make_store(clock=clock, policy=CAREFUL)
+    store.set("1", {"identity-key": {"a": b"A"}})
+    assert store.life_counts() == [LifeCount("identity-key", False, None, 1)]
+    assert (store.policy, store.guards) == (CAREFUL, True)
+
+
+def test_companies_low_on_pre_keys_are_those_with_creds(store: Store) -> None:
+    store.set("low", {"pre-key": {"1": b"P", "2": b"P"}}, creds=b"C")
+    store.set("none", {"session": {"a": b"A"}}, creds=b"C")
+    store.set("enough", {"pre-key": {f"{n}": b"P" for n in range(5)}}, creds=b"C")
+    store.set("unpaired", {"session": {"a": b"A"}})
+    assert store.low_on_pre_keys(5) == {"low": 2, "none": 0}
