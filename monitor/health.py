@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from keystore.store import Census, Store, SweepRun
+from monitor.history import past_month
 
 Verdict = Literal["ok", "warning", "critical"]
 
@@ -35,7 +36,10 @@ class SweepState:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` says. `last_sweep` is the latest sweep that ended without an error."""
+    """What `check` says. `last_sweep` is the latest sweep that ended without an error.
+
+    `totals_30d` are the totals of the last 30 days, about one a day, oldest first.
+    """
 
     database: str
     total: int
@@ -53,6 +57,7 @@ class CheckReport:
     taken_at: datetime
     verdict: Verdict
     advice: tuple[str, ...]
+    totals_30d: tuple[int, ...] = ()
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
@@ -77,6 +82,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         taken_at=census.taken_at,
         verdict=worst(findings),
         advice=tuple(finding.advice for finding in findings),
+        totals_30d=tuple(count.total for count in past_month(store, census.taken_at)),
     )
 
 

@@ -15,10 +15,10 @@ from typing import Literal
 from keystore.errors import InvalidInput, StoreUnavailable
 from keystore.ids import canonical_company
 from keystore.store import Store
+from keystore.tally import PROBE_COMPANY
 
 Rating = Literal["excellent", "good", "acceptable", "slow"]
 
-PROBE_COMPANY = "keystore-perf-probe"
 LEASE_S = 120.0
 BURST_KEYS = 250
 GET_IDS = 20

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,17 +12,25 @@ from rich.table import Table
 from rich.text import Text
 
 from monitor.backfill import BackfillReport
+from monitor.backtest import Outcome
 from monitor.doctor import DoctorReport
+from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport
 from monitor.health import CheckReport
 from monitor.perf import PerfReport
 from monitor.repair import Move, RepairReport
+from monitor.sparkline import sparkline
 from monitor.sweeper import SweepReport
 from monitor.transfer import TransferReport
 from monitor.types import TypesReport
 
 BAR_WIDTH = 18
 """Fits, with what stands beside it, into 60 columns."""
+TREND_WIDTH = 12
+
+SHOWN_DAYS = (7, 14, 30, 90)
+"""Which days a forecast is shown for."""
+
 _STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "failed": "bold red"}
 _RATING_STYLES = {"excellent": "green", "good": "green", "acceptable": "yellow", "slow": "bold red"}
 
@@ -41,9 +49,10 @@ def check(report: CheckReport) -> RenderableType:
         ("guarded", f"{report.guarded:,}"),
         ("without expiry", f"{report.without_expiry:,}"),
         ("companies", f"{report.companies:,}"),
-        ("last activity", _ago(report.last_activity_at, report.taken_at)),
-        ("last sweep", _last_sweep(report)),
-        ("size", _size(report.size_bytes)),
+        ("last activity", ago(report.last_activity_at, report.taken_at)),
+        ("last sweep", last_sweep(report)),
+        ("size", size(report.size_bytes)),
+        *([("last 30 days", sparkline(report.totals_30d))] if len(report.totals_30d) > 1 else []),
     )
     advice = [Text(f"• {line}") for line in report.advice]
     return Group(_headed(report.verdict, report.database), rows, *advice)
@@ -60,25 +69,86 @@ def types(report: TypesReport) -> RenderableType:
         ("without expiry", report.without_expiry),
     ):
         table.add_column(name, footer=f"{footer:,}", justify="right")
+    trends = any(len(totals) > 1 for totals in report.totals_30d.values())
+    if trends:
+        table.add_column("last 30 days", max_width=TREND_WIDTH)
     for count in report.types:
-        table.add_row(count.key_type, *(f"{n:,}" for n in (count.total, count.with_expiry, count.without_expiry)))
+        cells = [count.key_type, *(f"{n:,}" for n in (count.total, count.with_expiry, count.without_expiry))]
+        table.add_row(*cells, *([sparkline(report.totals_30d.get(count.key_type, ()), TREND_WIDTH)] if trends else []))
     return table
 
 
 def growth(report: GrowthReport) -> RenderableType:
-    """What came lately, the diary's projection, and its picture."""
-    rows = _pairs(
+    """What came lately, the diary's projection beside the forecast, and how earlier forecasts came out."""
+    rows = [
         ("total", f"{report.total:,} keys"),
         ("oldest", f"{report.oldest_days} days"),
         ("created in 24 h", f"{report.created_24h:,}"),
         ("created in 7 days", f"{report.created_7d:,}, {report.per_day}/day"),
-    )
+    ]
+    if len(report.history) > 1:
+        totals = [count.total for count in report.history]
+        days = (report.history[-1].at - report.history[0].at).days
+        rows.append(
+            (f"last {days} days" if days > 1 else "last hours", f"{sparkline(totals)}  {totals[0]:,} → {totals[-1]:,}")
+        )
     bars = [("now", report.total, "")]
-    for days, projected in report.diary.items():
+    for days_each, projected in report.diary.items():
         fewer_or_more = f"{abs(projected.change):,} {'fewer' if projected.change < 0 else 'more'}"
-        bars.append((f"{days} days each", projected.keys, f"{_signed(projected.percent)} %, {fewer_or_more}"))
-    return Group(
-        Text(report.database, "bold"), rows, Text("the diary's projection", "bold"), _bars(bars), report.caveat
+        bars.append((f"{days_each} days each", projected.keys, f"{signed(projected.percent)} %, {fewer_or_more}"))
+    diary = Text("the diary's projection", "bold")
+    parts: list[RenderableType] = [Text(report.database, "bold"), _pairs(*rows), diary, _bars(bars), report.caveat]
+    if report.forecast is None:
+        parts += [Text("forecast", "bold"), f"  none yet: it waits for {report.forecast_waits_for}"]
+    else:
+        parts += _forecast("forecast", report.forecast)
+    if report.what_if is not None:
+        parts += _forecast("what if: the forecast under --ttl", report.what_if)
+    if report.outcomes:
+        parts.append(Text("earlier forecasts against what came", "bold"))
+        parts.append(
+            _pairs(*((f"over {one.days} day{'' if one.days == 1 else 's'}", _outcome(one)) for one in report.outcomes))
+        )
+    return Group(*parts)
+
+
+def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
+    """Today, some days on and the equilibrium as bars, and a line for each type."""
+    bars = [("now", forecast.now, "")]
+    for days in SHOWN_DAYS:
+        low, expected, high = forecast.keys_at(days)
+        bars.append((f"in {days} days", expected, f"{low:,} to {high:,}"))
+    if forecast.equilibrium is not None:
+        bars.append(("equilibrium", forecast.equilibrium, f"in {forecast.days_to_equilibrium} days"))
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        *(Text(name, "dim") for name in ("key type", "now", "a day", "bursts", "lives", "in 30 days", "at rest"))
+    )
+    for one in forecast.per_type:
+        bursts = f"{one.burst_keys:,} every {1 / one.bursts_per_day:.1f} days" if one.bursts_per_day else ""
+        table.add_row(
+            one.key_type,
+            f"{one.now:,}",
+            f"{one.arrivals_per_day:,.1f}",
+            bursts,
+            "for ever" if one.lifetime_days is None else f"{one.lifetime_days} days",
+            f"{one.in_30_days:,}",
+            _at_rest(one),
+        )
+    learned = f"learned from {forecast.days_seen:g} days; nine in ten outcomes are to lie between the two numbers"
+    return [Text.assemble((title, "bold"), f"  {learned}"), _bars(bars), Padding(table, (0, 0, 0, 2))]
+
+
+def _at_rest(one: TypeForecast) -> str:
+    if one.equilibrium is None:
+        return "goes on growing"
+    return f"{one.equilibrium:,}" + (f", {one.kept_by_use:,} of them by use" if one.kept_by_use else "")
+
+
+def _outcome(one: Outcome) -> str:
+    return (
+        f"{one.forecasts:,} forecasts, off by {one.median_error_percent} % in the median and "
+        f"{one.worst_error_percent} % at worst; {one.within:,} within their interval"
     )
 
 
@@ -87,11 +157,11 @@ def perf(report: PerfReport) -> RenderableType:
     style = _RATING_STYLES[report.rating]
     budget = "within" if report.within_budget else "over"
     rows = _pairs(
-        ("load", f"{report.load_ms:,.1f} ms ({report.keys:,} keys, {_size(report.loaded_bytes)}, of {report.company})"),
+        ("load", f"{report.load_ms:,.1f} ms ({report.keys:,} keys, {size(report.loaded_bytes)}, of {report.company})"),
         ("get of 20", f"{report.get_ms:,.1f} ms"),
         ("burst of 250", f"{report.burst_ms:,.1f} ms"),
         ("reconnect", f"{report.reconnect_ms:,.1f} ms, {budget} the budget of {report.budget_ms:,.0f} ms"),
-        ("size", _size(report.size_bytes)),
+        ("size", size(report.size_bytes)),
     )
     return Group(Text.assemble((report.rating, style), f"  {report.database}"), rows)
 
@@ -186,13 +256,15 @@ def _move(move: Move) -> str:
     return f"{move.key_type} {move.key_id} → {move.to_type} {move.to_id}"
 
 
-def _last_sweep(report: CheckReport) -> str:
+def last_sweep(report: CheckReport) -> str:
+    """When the latest sweep that did its work ended, and what it deleted."""
     if report.last_sweep is None:
         return "never"
-    return f"{_ago(report.last_sweep.finished_at, report.taken_at)}, {report.last_sweep.deleted:,} deleted"
+    return f"{ago(report.last_sweep.finished_at, report.taken_at)}, {report.last_sweep.deleted:,} deleted"
 
 
-def _ago(moment: datetime | None, now: datetime) -> str:
+def ago(moment: datetime | None, now: datetime) -> str:
+    """How long ago that was, and when."""
     if moment is None:
         return "never"
     seconds = max(0.0, (now - moment).total_seconds())
@@ -202,11 +274,13 @@ def _ago(moment: datetime | None, now: datetime) -> str:
     return f"{seconds:.0f} s ago ({moment:%Y-%m-%d %H:%M} UTC)"
 
 
-def _signed(percent: int) -> str:
+def signed(percent: int) -> str:
+    """A number with its sign."""
     return f"+{percent}" if percent > 0 else f"−{-percent}" if percent < 0 else "±0"
 
 
-def _size(size_bytes: float) -> str:
+def size(size_bytes: float) -> str:
+    """Bytes in the unit that suits them."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
@@ -216,7 +290,9 @@ def _size(size_bytes: float) -> str:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain({**asdict(value), **_derived(value)})
+        # What a repr leaves out is left out here as well: secrets, and what is too long to look at.
+        shown = {part.name: getattr(value, part.name) for part in fields(value) if part.repr}
+        return _plain({**shown, **_derived(value)})
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

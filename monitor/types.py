@@ -1,28 +1,36 @@
 """The `types` report: keys by type, with and without an expiry."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from keystore.store import Store, TypeCount
+from monitor.history import past_month
 
 
 @dataclass(frozen=True)
 class TypesReport:
-    """Keys by type, most first."""
+    """Keys by type, most first; `totals_30d` are each type's totals of the last 30 days, about one a day."""
 
     database: str
     total: int
     with_expiry: int
     without_expiry: int
     types: tuple[TypeCount, ...]
+    totals_30d: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def types_report(store: Store) -> TypesReport:
     """Counts the table by type."""
     census = store.census()
+    past = past_month(store, census.taken_at)
     return TypesReport(
         database=store.database,
         total=census.total,
         with_expiry=census.total - census.without_expiry,
         without_expiry=census.without_expiry,
+        totals_30d={
+            count.key_type: tuple(counted.by_type.get(count.key_type, 0) for counted in past)
+            for count in census.by_type
+        },
         types=tuple(sorted(census.by_type, key=lambda count: (-count.total, count.key_type))),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from keystore import InvalidInput, Store, StoreUnavailable
 from keystore.store import KeyRow
-from monitor import perf
+from keystore.tally import PROBE_COMPANY
 from monitor.backfill import backfill
 from monitor.perf import perf_report
 from tests.fix_clock import START
@@ -48,7 +48,7 @@ def test_perf_on_an_empty_table(store: Store) -> None:
 
 
 def test_what_an_interrupted_perf_left_goes_with_the_next(store: Store) -> None:
-    store.set(perf.PROBE_COMPANY, {"pre-key": {"0": b"left over"}})
+    store.set(PROBE_COMPANY, {"pre-key": {"0": b"left over"}})
     perf_report(store, 750, rounds=1)
     assert store.companies() == []
     assert store.census().pre_keys_rewritten_7d == 0

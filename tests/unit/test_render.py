@@ -12,11 +12,15 @@ from rich.console import Console, RenderableType
 from keystore.store import TypeCount
 from monitor import render
 from monitor.backfill import BackfillReport
+from monitor.backtest import Outcome
 from monitor.doctor import Check, DoctorReport
+from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import growth_of
 from monitor.health import CheckReport
+from monitor.history import Counted
 from monitor.perf import PerfReport, Rating, rating
 from monitor.sweeper import SweepReport
+from monitor.telegram.access import TelegramAccess
 from monitor.types import TypesReport
 from tests.fix_clock import START
 from tests.unit.censuses import census, run
@@ -51,6 +55,68 @@ def text(renderable: RenderableType) -> str:
 
 def plain(report: Any) -> Any:
     return json.loads(render.as_json(report))
+
+
+FORECAST = Forecast(
+    made_at=START,
+    now=1_000,
+    days_seen=14.0,
+    equilibrium=1_365,
+    days_to_equilibrium=310,
+    per_type=(
+        TypeForecast("session", 800, 12.5, 0.0, 0, 7, 850, 900, 1_000, 600, 400),
+        TypeForecast("pre-key", 200, 0.0, 0.25, 250, 7, 210, 220, 365, 365, 0),
+        TypeForecast("identity-key", 0, 0.5, 0.0, 0, None, 4, 15, None, None, None),
+    ),
+    path=tuple(float(1_000 + day) for day in range(366)),
+    sd=tuple(day / 2 for day in range(366)),
+)
+
+
+def test_growth_shows_the_forecast_beside_the_diary_s_projection() -> None:
+    report = growth_of(
+        census(total=1_000, created_7d=70),
+        "db",
+        FORECAST,
+        what_if=replace(FORECAST, equilibrium=None, days_to_equilibrium=None),
+        history=(Counted(START - timedelta(days=9), 500, {}, 1), Counted(START, 1_000, {}, 2)),
+        outcomes=(Outcome(7, 5, 3.2, 9.9, 4),),
+    )
+    told = text(render.growth(report))
+    for part in (
+        "▁█  500 → 1,000",
+        "in 30 days",
+        "1,005 to 1,055",
+        "in 310 days",
+        "250 every 4.0 days",
+        "1,000, 400 of them by use",
+        "for ever",
+        "goes on growing",
+        "--ttl",
+        "5 forecasts, off by 3.2 % in the median and 9.9 % at worst; 4 within",
+    ):
+        assert part in told
+    document = plain(report)
+    assert document["forecast"]["keys_in_days"]["30"] == {"low": 1_005, "expected": 1_030, "high": 1_055}
+    assert "path" not in document["forecast"], "365 numbers twice are nothing to read"
+
+
+def test_growth_says_what_a_forecast_waits_for() -> None:
+    report = growth_of(census(), "db", None, "three days")
+    assert "none yet: it waits for three days" in text(render.growth(report))
+    assert plain(report)["forecast"] is None
+
+
+def test_check_and_types_show_the_past() -> None:
+    past = text(render.check(replace(CHECK, totals_30d=(1, 5, 9))))
+    assert "▁▅█" in past
+    assert "▁█" in text(render.types(replace(TYPES, totals_30d={"[red]odd": (1, 2)})))
+    assert "last 30 days" not in text(render.types(TYPES))
+
+
+def test_what_a_repr_leaves_out_is_in_no_json() -> None:
+    secret = TelegramAccess("S3CRET", (1,), "http://x")
+    assert plain(secret) == {"chats": [1], "api_url": "http://x"}
 
 
 def test_check_says_verdict_database_counts_and_advice() -> None:

@@ -1,0 +1,228 @@
+"""One company's life, made up and clock-driven: contacts who come, stay or leave, groups, reconnects, strangers.
+
+What the bot did in an hour is written as it would be: reads as `get`, everything that changed as one `set`. So a month
+is some thousand calls through the real store. The same mix always lives the same month.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import exp, sin, tau
+
+from keystore.store import Store
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+REFILL_BELOW = 5
+"""As many unused pre-keys are left when Baileys makes new ones (its MIN_PREKEY_COUNT)."""
+
+SESSION_BYTES, SMALL_BYTES = 1_150, 60
+COLLECTIONS = ("critical_block", "critical_unblock_low", "regular", "regular_high", "regular_low")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How one company's traffic is made up. Rates are a day's means; `staying` of the new contacts stay for a while.
+
+    A contact who stays writes `messages` times a day (each has an own rate around it) for `stays_days` on average; the
+    others are gone after their first talk. Reconnects come every `reconnect_days`, `regularity` 1 like clockwork, 0 at
+    random, and each writes `burst` pre-keys. `strangers` of the new contacts write first, and use one up.
+    """
+
+    seed: int
+    contacts: float
+    staying: float
+    messages: float
+    stays_days: float
+    strangers: float
+    reconnect_days: float
+    regularity: float
+    burst: int
+    groups: int
+    group_members: int
+    group_messages: float
+    first_sync: int
+
+
+def random_mix(seed: int) -> Mix:
+    """A mix drawn from what accounts of all sizes look like: a private one to a busy support line.
+
+    Reconnects are half regular at least, as restarts, deployments and a phone's network are. Where they come entirely
+    at random, and each writes 250 keys into an account of 1,000, one more or less of them in a week is 25 % of what is
+    there, and no forecast can know it.
+    """
+    rng = random.Random(f"mix {seed}")
+    return Mix(
+        seed=seed,
+        contacts=rng.choice((20, 45, 90, 160)) * rng.uniform(0.8, 1.25),
+        staying=rng.uniform(0.05, 0.6),
+        messages=rng.choice((0.3, 1.0, 3.0, 8.0)) * rng.uniform(0.7, 1.4),
+        stays_days=rng.uniform(5, 60),
+        strangers=rng.uniform(0.1, 0.9),
+        reconnect_days=rng.uniform(2, 10),
+        regularity=rng.choice((0.5, 0.75, 0.95)),
+        burst=rng.choice((30, 100, 250)),
+        groups=rng.choice((0, 5, 15, 40)),
+        group_members=rng.choice((5, 12, 30)),
+        group_messages=rng.uniform(0.3, 10),
+        first_sync=rng.choice((0, 50, 200, 400)),
+    )
+
+
+DIARY_LIKE = Mix(
+    seed=20251008,
+    contacts=40,
+    staying=0.35,
+    messages=1.5,
+    stays_days=40,
+    strangers=0.5,
+    reconnect_days=5,
+    regularity=0.5,
+    burst=248,
+    groups=10,
+    group_members=12,
+    group_messages=2.0,
+    first_sync=0,
+)
+"""A company about as busy as the diary's, whose life goes on from its 665 keys."""
+
+
+@dataclass
+class _Contact:
+    number: int
+    rate: float
+    leaves: datetime
+
+
+@dataclass
+class _Group:
+    number: int
+    spoken: set[int] = field(default_factory=set)
+
+
+class Company:
+    """Lives through hours of a mix, on a store."""
+
+    def __init__(self, store: Store, company_id: str, mix: Mix, began: datetime, *, paired: bool) -> None:
+        """`paired`: it has had its first sync and its pre-keys already."""
+        self._store = store
+        self._company = company_id
+        self._mix = mix
+        self._rng = random.Random(f"life {mix.seed}")
+        self._contacts: list[_Contact] = []
+        self._groups = [_Group(number) for number in range(mix.groups)]
+        self._next_contact = 10_000_000
+        self._next_pre_key = 1 if not paired else 100_000
+        self._unused: list[str] = []
+        self._reads: dict[str, set[str]] = defaultdict(set)
+        self._writes: dict[str, dict[str, bytes | None]] = defaultdict(dict)
+        self._reconnects = began + self._until_reconnect()
+        self.messages = 0
+        if not paired:
+            self._pair(began)
+
+    def live(self, hour: datetime, at: Callable[[datetime], None]) -> None:
+        """One hour of traffic, written at a moment within it (`at` sets the clock)."""
+        rhythm = 1 + 0.8 * sin(tau * (hour.hour - 9) / 24)
+        moment = hour + self._rng.random() * HOUR
+        for _ in range(_poisson(self._rng, self._mix.contacts * rhythm / 24)):
+            self._new_contact(moment)
+        self._contacts = [contact for contact in self._contacts if contact.leaves > moment]
+        for contact in self._contacts:
+            if self._rng.random() < 1 - exp(-contact.rate * rhythm / 24):
+                self._talk(contact.number)
+        for group in self._groups:
+            for _ in range(_poisson(self._rng, self._mix.group_messages * rhythm / 24)):
+                self._group_message(group)
+        if hour.hour == 4:
+            for collection in COLLECTIONS:
+                self._writes["app-state-sync-version"][collection] = self._value(SMALL_BYTES)
+        at(moment)
+        if moment >= self._reconnects or len(self._unused) < REFILL_BELOW:
+            self._reconnect(moment)
+        self._write()
+
+    def _pair(self, began: datetime) -> None:
+        """The first sync: the account's address book, and its first pre-keys."""
+        for _ in range(self._mix.first_sync):
+            number = self._number()
+            self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
+            self._writes["lid-mapping"][f"{number}_reverse"] = self._value(SMALL_BYTES)
+            if self._rng.random() < self._mix.staying:
+                self._stay(number, began)
+        for number in range(3):
+            self._writes["app-state-sync-key"][f"AAAAA{number}"] = self._value(SMALL_BYTES)
+
+    def _reconnect(self, moment: datetime) -> None:
+        self._store.load(self._company)
+        fresh = [f"{self._next_pre_key + n}" for n in range(self._mix.burst)]
+        self._next_pre_key += self._mix.burst
+        self._unused = fresh  # The server hands out the newest.
+        self._writes["pre-key"].update((key_id, self._value(150)) for key_id in fresh)
+        if moment >= self._reconnects:
+            self._reconnects = moment + self._until_reconnect()
+
+    def _until_reconnect(self) -> timedelta:
+        regular = self._mix.regularity + (1 - self._mix.regularity) * self._rng.expovariate(1.0)
+        return self._mix.reconnect_days * regular * DAY
+
+    def _new_contact(self, moment: datetime) -> None:
+        number = self._number()
+        if self._rng.random() < self._mix.strangers and self._unused:
+            self._writes["pre-key"][self._unused.pop()] = None
+        self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
+        self._writes["lid-mapping"][f"{number}_reverse"] = self._value(SMALL_BYTES)
+        self._writes["device-list"][f"{number}"] = self._value(SMALL_BYTES)
+        self._talk(number)
+        if self._rng.random() < self._mix.staying:
+            self._stay(number, moment)
+
+    def _stay(self, number: int, moment: datetime) -> None:
+        rate = self._mix.messages * self._rng.gammavariate(0.8, 1 / 0.8)
+        leaves = moment + self._rng.expovariate(1 / self._mix.stays_days) * DAY
+        self._contacts.append(_Contact(number, rate, leaves))
+
+    def _talk(self, number: int) -> None:
+        self.messages += 1
+        self._reads["session"].add(f"{number}.0")
+        self._writes["session"][f"{number}.0"] = self._value(SESSION_BYTES)
+        self._reads["lid-mapping"].add(f"{number}")
+        self._reads["device-list"].add(f"{number}")
+        if self._rng.random() < 0.2:
+            self._writes["tctoken"][f"{number}@s.whatsapp.net"] = self._value(SMALL_BYTES)
+
+    def _group_message(self, group: _Group) -> None:
+        self.messages += 1
+        member = int(self._rng.random() ** 2 * self._mix.group_members)
+        name = f"{group.number}@g.us"
+        self._writes["sender-key"][f"{name}::{member}::0"] = self._value(300)
+        if member == 0:  # Ourselves: who was sent our key is remembered.
+            self._writes["sender-key-memory"][name] = self._value(SMALL_BYTES)
+        else:
+            self._reads["sender-key"].add(f"{name}::{member}::0")
+
+    def _write(self) -> None:
+        for key_type, ids in self._reads.items():
+            self._store.get(self._company, key_type, ids)
+        if self._writes:
+            self._store.set(self._company, self._writes, creds=b"{}")
+        self._reads.clear()
+        self._writes.clear()
+
+    def _number(self) -> int:
+        self._next_contact += 1
+        return self._next_contact
+
+    def _value(self, size_bytes: int) -> bytes:
+        return self._rng.randbytes(size_bytes)
+
+
+def _poisson(rng: random.Random, mean: float) -> int:
+    """A Poisson-distributed number (Knuth): how many events until the waiting times fill one unit."""
+    number, left = 0, rng.expovariate(1.0)
+    while left < mean:
+        number += 1
+        left += rng.expovariate(1.0)
+    return number

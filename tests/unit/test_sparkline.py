@@ -1,0 +1,17 @@
+"""A line of bars: from the least to the most, never longer than asked for."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.sparkline import BARS, sparkline
+
+
+def test_the_least_is_the_lowest_bar_and_the_most_the_highest() -> None:
+    assert sparkline([1, 2, 3, 4, 5, 6, 7, 8]) == BARS
+    assert sparkline([5, 5]) == "▁▁"
+    assert sparkline([]) == ""
+
+
+@given(st.lists(st.floats(-1e9, 1e9), max_size=200), st.integers(1, 40))
+def test_it_is_as_long_as_it_may_be(values: list[float], width: int) -> None:
+    assert len(sparkline(values, width)) == min(width, len(values))
