@@ -8,9 +8,12 @@ nothing reads is an error that says which one was probably meant.
 import difflib
 import io
 import os
+import re
 from collections.abc import Mapping
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -61,6 +64,26 @@ def _chats(text: Any) -> Any:
         raise ValueError("expected one or more chat numbers, comma-separated, for example 123456,-100987654") from None
 
 
+def _timezone(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return ZoneInfo(text.strip())
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"{text!r} is no time zone; use a name such as Europe/Berlin or UTC") from None
+
+
+def _time_of_day(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if text.strip().lower() == "off":
+        return None
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is neither a time of day (09:00) nor off")
+    return time(int(match[1]), int(match[2]))
+
+
 def _no_sealing(given: Any) -> Any:
     if given is None:
         return None
@@ -92,6 +115,9 @@ class Settings(BaseSettings):
     load_budget_ms: float = Field(750.0, alias="KEYSTORE_LOAD_BUDGET_MS", gt=0, allow_inf_nan=False)
     connections: int = Field(8, alias="KEYSTORE_CONNECTIONS", ge=1, le=1_000)
     log: Literal["text", "json"] = Field("text", alias="KEYSTORE_LOG")
+    timezone: Annotated[ZoneInfo, BeforeValidator(_timezone)] = Field(ZoneInfo("UTC"), alias="KEYSTORE_TIMEZONE")
+    summary_at: Annotated[time | None, BeforeValidator(_time_of_day)] = Field(time(9), alias="KEYSTORE_SUMMARY_AT")
+    memory_alert_percent: float = Field(90.0, alias="KEYSTORE_MEMORY_ALERT_PERCENT", ge=10, le=100)
     telegram_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN", repr=False)
     telegram_chats: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_chats)] = Field((), alias="TELEGRAM_CHAT_ID")
     telegram_api_url: str = Field("https://api.telegram.org", alias="TELEGRAM_API_URL", pattern=r"^https?://\S+$")

@@ -3,6 +3,7 @@
 import re
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,14 @@ from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
+from monitor.telegram.access import TelegramAccess
+from monitor.telegram.api import TelegramApi
+from monitor.telegram.errors import TelegramError, TelegramUnavailable
 
 Status = Literal["ok", "warning", "failed"]
 
 CLOCK_SKEW_S = 5.0
+TELEGRAM_WITHIN_S = 8.0
 _TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 
 
@@ -41,10 +46,10 @@ class DoctorReport:
 
 
 def examine(
-    opened: Callable[[], Store], policy: Policy, *, guard: bool, token: str | None, chats: tuple[int, ...]
+    opened: Callable[[], Store], policy: Policy, *, guard: bool, telegram: TelegramAccess | None
 ) -> DoctorReport:
-    """Looks at everything, whatever fails on the way. `token` is only looked at, never shown."""
-    checks = [_policy(policy), _guard(guard), _telegram(token, chats)]
+    """Looks at everything, whatever fails on the way; asks Telegram who the bot is."""
+    checks = [_policy(policy), _guard(guard), _telegram(telegram)]
     try:
         with opened() as store:
             checks += _database(store)
@@ -110,11 +115,18 @@ def _guard(guard: bool) -> Check:
     return Check("guard", "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire")
 
 
-def _telegram(token: str | None, chats: tuple[int, ...]) -> Check:
-    if token is None:
+def _telegram(telegram: TelegramAccess | None) -> Check:
+    if telegram is None:
         return Check("telegram", "ok", "not set up")
-    if not _TOKEN.fullmatch(token):
+    if not _TOKEN.fullmatch(telegram.token):
         return Check("telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it from @BotFather anew")
-    if not chats:
-        return Check("telegram", "warning", "TELEGRAM_BOT_TOKEN is set without TELEGRAM_CHAT_ID: nobody is answered")
-    return Check("telegram", "ok", f"a token and {len(chats)} chats are set; Telegram was not asked")
+    with closing(TelegramApi(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
+        try:
+            name = api.get_me()
+        except TelegramUnavailable as error:
+            return Check("telegram", "warning", f"Telegram wasn't reached, so the token was not tried: {error}")
+        except TelegramError as error:
+            return Check("telegram", "failed", str(error))
+    if not telegram.chats:
+        return Check("telegram", "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set")
+    return Check("telegram", "ok", f"@{name} answers and alerts so many chats: {len(telegram.chats)}")

@@ -29,11 +29,11 @@ class _Job:
 class Loop:
     """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped."""
 
-    def __init__(self, first_retry_s: float = FIRST_RETRY_S) -> None:
+    def __init__(self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S) -> None:
         self._scheduler = Scheduler()
         self._first_retry_s = first_retry_s
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
     def stopping(self) -> threading.Event:

@@ -2,7 +2,8 @@
 
 One sweeper at a time works on a database: it holds a lease, which every batch renews in the transaction that
 deletes, so a sweeper that was overtaken finds out before it deletes anything. Batches are a few companies each; a
-batch that times out is halved (the idea is river's `job_cleaner`). What a run did is recorded as it goes.
+batch that times out is halved (the idea is river's `job_cleaner`). What a run did is recorded as it goes. After a
+whole run the table is counted for the history, which so exists wherever sweeps run.
 """
 
 import os
@@ -17,6 +18,7 @@ import structlog
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.store import Census, DueCompany, Lease, Store, SweepRun
+from monitor.journal import try_journal
 
 LEASE = "sweep"
 LEASE_S = 30.0
@@ -78,6 +80,8 @@ def sweep(
         raise
     run = store.finish_sweep(run, _ms_since(began), "stopped before its end" if stopped else None)
     store.release_lease(lease)
+    if not stopped:
+        try_journal(store)
     return SweepReport(store.database, run.deleted, run.by_type, run.took_ms, stopped=stopped)
 
 

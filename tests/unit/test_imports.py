@@ -28,6 +28,8 @@ ONE_MODULE = {
     "sqlite_utils": "keystore/sqlite_link.py",
     "yoyo": "keystore/migrate.py",
     "schedule": "monitor/loop.py",
+    "requests": "monitor/telegram/api.py",
+    "psutil": "monitor/memory.py",
     "pydantic_settings": "settings.py",
 }
 """Each library, and the one module that talks to it; `bench` measures bare drivers and may import those as well."""

@@ -1,6 +1,8 @@
 """Settings are read in one place: what is wrong is said by name, with what would do, and never with a secret."""
 
+from datetime import time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -23,6 +25,7 @@ def test_nothing_set_is_the_design_s_defaults(tmp_path: Path) -> None:
     assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, "127.0.0.1:8080")
     assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
+    assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
 
 
 def test_everything_can_be_set(tmp_path: Path) -> None:
@@ -39,6 +42,9 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         TELEGRAM_BOT_TOKEN=TOKEN,
         TELEGRAM_CHAT_ID="123, -100456",
         TELEGRAM_API_URL="http://127.0.0.1:1234",
+        KEYSTORE_TIMEZONE="Europe/Berlin",
+        KEYSTORE_SUMMARY_AT="off",
+        KEYSTORE_MEMORY_ALERT_PERCENT="85",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
     assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, "off")
@@ -48,6 +54,9 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     assert settings.telegram_token.get_secret_value() == TOKEN
     assert settings.telegram_chats == (123, -100456)
     assert settings.telegram_api_url == "http://127.0.0.1:1234"
+    assert (settings.timezone, settings.summary_at) == (ZoneInfo("Europe/Berlin"), None)
+    assert settings.memory_alert_percent == 85
+    assert read(tmp_path, KEYSTORE_SUMMARY_AT="7:05").summary_at == time(7, 5)
 
 
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
@@ -111,6 +120,11 @@ def test_a_variable_that_nothing_reads_is_refused_with_what_was_meant(tmp_path: 
         ("KEYSTORE_SECRET_KEYS", "abc"),
         ("TELEGRAM_CHAT_ID", "me"),
         ("TELEGRAM_API_URL", "telegram"),
+        ("KEYSTORE_TIMEZONE", "Mars/Olympus"),
+        ("KEYSTORE_TIMEZONE", "../../etc/passwd"),
+        ("KEYSTORE_SUMMARY_AT", "25:00"),
+        ("KEYSTORE_SUMMARY_AT", "noon"),
+        ("KEYSTORE_MEMORY_ALERT_PERCENT", "0.9"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:

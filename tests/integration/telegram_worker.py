@@ -1,0 +1,39 @@
+"""A process with a bot on a store of its own: `telegram_worker FILE URL`, for the test of its memory."""
+
+import sys
+import threading
+
+from keystore import open_store
+from monitor.logs import configure
+from monitor.telegram.api import TelegramApi
+from monitor.telegram.bot import Bot
+from monitor.telegram.desk import desk_of
+from monitor.telegram.offsets import offsets_in
+from tests.fix_telegram import CHAT, TOKEN
+
+
+def main(file: str, url: str) -> None:
+    """Runs until nobody wants it any more."""
+    configure("json", verbose=True)
+    with open_store(f"sqlite:///{file}") as store:
+        store.set("demo", {"session": {f"{n}": b"value" for n in range(50)}}, creds=b"{}")
+        desk = desk_of(
+            store,
+            sweep_every_s=21_600,
+            load_budget_ms=750,
+            status=lambda: "well",
+            mute=lambda until: None,
+            unmute=lambda: None,
+            muted_until=lambda: None,
+            stopping=threading.Event(),
+        )
+        api = TelegramApi(TOKEN, url)
+        bot = Bot(api, desk, (CHAT,), offsets_in(store, api.bot_id))
+        bot.start()
+        sys.stdin.read()
+        bot.stop(5)
+        api.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

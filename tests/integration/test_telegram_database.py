@@ -1,0 +1,152 @@
+"""/db_health over real HTTP on a real Postgres: up, stopped, standing still, and up again."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+import pytest
+
+from keystore import Store, open_store
+from keystore.store import KeyRow
+from monitor.history import record
+from monitor.sweeper import sweep
+from monitor.telegram.api import TelegramApi
+from monitor.telegram.bot import Bot
+from monitor.telegram.desk import desk_of
+from monitor.telegram.offsets import offsets_in
+from tests.fix_clock import eventually
+from tests.fix_postgres import OwnServer
+from tests.fix_proxy import Relay
+from tests.fix_telegram import CHAT, TOKEN, FakeTelegram, plain_text
+
+ANSWER_WITHIN_S = 10.0
+SWEEP_EVERY_S = 6 * 3_600.0
+KEYS = 40
+
+
+@contextmanager
+def bot_of(store: Store, telegram: FakeTelegram) -> Iterator[Bot]:
+    """The bot as `run.py` wires it, on this store."""
+    muted: list[datetime | None] = [None]
+    desk = desk_of(
+        store,
+        sweep_every_s=SWEEP_EVERY_S,
+        load_budget_ms=750,
+        status=lambda: "well",
+        mute=muted.append,
+        unmute=lambda: muted.append(None),
+        muted_until=lambda: muted[-1],
+        stopping=threading.Event(),
+    )
+    api = TelegramApi(TOKEN, telegram.url)
+    bot = Bot(api, desk, (CHAT,), offsets_in(store, api.bot_id))
+    assert bot.start()
+    try:
+        yield bot
+    finally:
+        assert bot.stop(5)
+        api.close()
+
+
+def ask(telegram: FakeTelegram, text: str = "/db_health") -> str:
+    """The answer, which is there in time."""
+    before, began = len(telegram.texts()), monotonic()
+    telegram.say(text)
+    eventually(lambda: len(telegram.texts()) > before, f"an answer to {text}", ANSWER_WITHIN_S)
+    assert monotonic() - began < ANSWER_WITHIN_S
+    return plain_text(telegram.texts()[-1])
+
+
+def fill(store: Store) -> None:
+    """Keys, with an expiry each, and a sweep."""
+    store.set("demo", {"session": {f"{n}": b"value" for n in range(KEYS)}}, creds=b"{}")
+    sweep(store)
+
+
+def test_db_health_answers_with_the_database_up_stopped_and_up_again(
+    own_server: OwnServer, telegram: FakeTelegram
+) -> None:
+    with open_store(own_server.url) as store, bot_of(store, telegram):
+        fill(store)
+        told = ask(telegram)
+        for part in ("🟢 OK", "total      40", "active     40", "expired    0", "no expiry  0", "0 deleted"):
+            assert part in told
+        assert "for 40 keys, within budget of 750 ms" in told
+        assert "s ago (" in told
+        own_server.server.stop()
+        assert "CRITICAL  the database is down" in ask(telegram)
+        assert "CRITICAL  the database is down" in ask(telegram, "/types")
+        own_server.server.start()
+        eventually(lambda: "🟢 OK" in ask(telegram), "it recovers by itself", 60)
+        assert telegram.say("/types") is not None
+        eventually(lambda: "session" in telegram.texts()[-1], "and so do the others")
+
+
+def test_db_health_answers_while_the_database_stands_still(
+    relay: Relay, migrated_postgres_url: str, telegram: FakeTelegram
+) -> None:
+    with open_store(relay.url(migrated_postgres_url)) as store, bot_of(store, telegram):
+        fill(store)
+        assert "🟢 OK" in ask(telegram)
+        with relay.swallowing():
+            for _ in range(3):  # More than there are slots.
+                assert "CRITICAL  the database is down" in ask(telegram)
+        eventually(lambda: "🟢 OK" in ask(telegram), "it recovers by itself", 60)
+
+
+def test_the_offset_is_in_the_database_and_a_new_bot_goes_on_from_there(
+    migrated_postgres_url: str, telegram: FakeTelegram
+) -> None:
+    with open_store(migrated_postgres_url) as store:
+        fill(store)
+        with bot_of(store, telegram):
+            number = telegram.say("/types")
+            eventually(lambda: len(telegram.texts()) == 1, "an answer")
+        note = store.recall(f"telegram/{TOKEN.partition(':')[0]}")
+        assert note is not None
+        assert note.document == f'{{"offset": {number + 1}}}'
+        telegram.offsets.clear()
+        with bot_of(store, telegram):
+            eventually(lambda: telegram.offsets == [number + 1], "the new one asks from there")
+
+
+@pytest.mark.parametrize("document", ["", "[]", "{}", '{"offset": "7"}', "null"])
+def test_an_offset_that_can_t_be_read_is_none(migrated_postgres_url: str, document: str) -> None:
+    with open_store(migrated_postgres_url) as store:
+        store.remember("telegram/7", document or "?")
+        assert offsets_in(store, "7").load() is None
+
+
+def test_every_command_answers_from_a_real_database(migrated_postgres_url: str, telegram: FakeTelegram) -> None:
+    with open_store(migrated_postgres_url) as store, bot_of(store, telegram) as bot:
+        fill(store)
+        store.add_history("census", store.now() - timedelta(hours=1), '{"total": 9, "by_type": {}, "size_bytes": 1}')
+        record(store)
+        for command, told in (
+            ("/start", "Signal Keystore"),
+            ("/help", "/db_health – "),
+            ("/status", "well"),
+            ("/types", "session    40"),
+            ("/perf", "burst of 250"),
+            ("/mute 2h", "No notices until"),
+            ("/mute", "Notices are off until"),
+            ("/unmute", "on again"),
+        ):
+            assert told in ask(telegram, command)
+        telegram.say("/growth")
+        eventually(lambda: telegram.sent[-1].photo is not None, "the picture")
+        assert "No forecast yet" in telegram.texts()[-2]
+        assert (bot.counts.failed, bot.counts.unanswered) == (0, 0)
+
+
+def test_a_sweep_by_its_button_sweeps_the_real_table(migrated_postgres_url: str, telegram: FakeTelegram) -> None:
+    then = datetime(2025, 1, 1, tzinfo=UTC)
+    with open_store(migrated_postgres_url) as store, bot_of(store, telegram):
+        store.restore_rows("demo", [KeyRow("session", f"{n}", b"A", then, then, then) for n in range(5)])
+        assert "Delete 5 expired keys" in ask(telegram, "/sweep")
+        ((_, yes), _) = telegram.sent[-1].keyboard[0]
+        telegram.press(yes)
+        eventually(lambda: "5 expired keys deleted" in telegram.texts()[-1], "they are swept")
+        assert store.census().total == 0

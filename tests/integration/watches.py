@@ -1,0 +1,92 @@
+"""Watches for the tests: on a clock that a test moves, with everything they say in a list."""
+
+import threading
+from datetime import UTC, datetime, time, timedelta, tzinfo
+
+from keystore.store import Store
+from monitor.memory import Limit, ProcessMemory
+from monitor.outbox import Outbox
+from monitor.sweeper import sweep
+from monitor.watch import Watch
+from tests.fix_clock import START, Clock
+
+CHAT = 11
+EVERY_S = 6 * 3_600.0
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+
+class Watched:
+    """A watch whose minutes pass when a test says so; `told` is what the operator reads."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        load_budget_ms: float = 60_000,
+        summary_at: time | None = None,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.told: list[str] = []
+        self.failing: Exception | None = None
+        self.used_share = 0.5
+        self.outbox = Outbox(self._deliver, [CHAT], clock=clock, ticks=self._ticks)
+        self.watch = Watch(
+            store,
+            self.outbox,
+            load_budget_ms=load_budget_ms,
+            sweep_every_s=EVERY_S,
+            summary_at=summary_at,
+            version="1.2.3",
+            clock=clock,
+            ticks=self._ticks,
+            process_memory=self._memory,
+            zone=UTC if zone is None else zone,
+        )
+
+    def look(self, times: int = 1, every: timedelta = MINUTE) -> list[str]:
+        """So many looks, one after each such time; what was told in them."""
+        before = len(self.told)
+        for _ in range(times):
+            self.clock.advance(every)
+            self.watch.tick()
+            self.outbox.deliver_due()
+        return self.told[before:]
+
+    def settled(self) -> "Watched":
+        """After its first look and a sweep, with what they told forgotten."""
+        sweep(self.store)
+        self.look()
+        self.told.clear()
+        return self
+
+    def _deliver(self, _: int, text: str) -> None:
+        if self.failing is not None:
+            raise self.failing
+        self.told.append(text)
+
+    def _ticks(self) -> float:
+        return self.clock().timestamp()
+
+    def _memory(self) -> ProcessMemory:
+        rss = round(self.used_share * 1_000_000_000)
+        return ProcessMemory(rss, rss, rss // 2, 1_000_000, Limit(1_000_000_000, "its control group (v2)"))
+
+
+class Blocked:
+    """A delivery that never comes back while it is blocked."""
+
+    def __init__(self) -> None:
+        self.began, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, chat: int, text: str) -> None:
+        self.began.set()
+        self.release.wait(60)
+
+
+def at(hour: int, minute: int = 0, day: int = 8) -> datetime:
+    """A moment of October 2025."""
+    return START.replace(day=day, hour=hour, minute=minute, second=0, microsecond=0)

@@ -1,0 +1,68 @@
+"""A call that hangs holds nobody, few of them at a time are made, and what they raise is what is heard."""
+
+import threading
+from time import monotonic
+
+import pytest
+
+from keystore.errors import StoreUnavailable
+from monitor.backoff import Backoff
+from monitor.deadline import Busy, NoAnswerYet, Slots
+from tests.fix_clock import eventually
+
+SOON_S = 0.05
+
+
+def test_an_answer_in_time_is_the_answer() -> None:
+    assert Slots(1, "asked").call(lambda: 42, 10) == 42
+
+
+def test_what_the_call_raises_is_raised() -> None:
+    def fail() -> None:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        Slots(1, "asked").call(fail, 10)
+
+
+def test_the_call_s_own_time_out_isn_t_taken_for_ours() -> None:
+    def fail() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        Slots(1, "asked").call(fail, 10)
+
+
+def test_calls_that_hang_are_left_alone_take_up_room_and_give_it_back() -> None:
+    slots, release, calls = Slots(2, "asked"), threading.Event(), []
+
+    def hang() -> None:
+        calls.append(1)
+        release.wait(20)
+
+    began = monotonic()
+    for _ in range(2):
+        with pytest.raises(NoAnswerYet):
+            slots.call(hang, SOON_S)
+    with pytest.raises(Busy, match="earlier questions"):
+        slots.call(hang, SOON_S)
+    assert monotonic() - began < 5
+    assert len(calls) == 2, "the third was never made"
+    release.set()
+    assert slots.call(lambda: "well again", 10) == "well again"
+    eventually(lambda: all(thread.name != "asked" for thread in threading.enumerate()), "its threads end")
+
+
+def test_both_read_as_a_database_that_is_away() -> None:
+    assert issubclass(NoAnswerYet, StoreUnavailable)
+    assert issubclass(Busy, StoreUnavailable)
+
+
+def test_waits_double_up_to_the_cap_and_are_any_part_of_that() -> None:
+    longest = Backoff(1, 60, chance=lambda: 1.0)
+    assert [longest.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    longest.reset()
+    assert longest.next_s() == 1
+    half = Backoff(1, 60, chance=lambda: 0.5)
+    assert [half.next_s() for _ in range(3)] == [0.5, 1, 2]
+    assert all(0 <= Backoff().next_s() <= 1 for _ in range(100))

@@ -1,0 +1,84 @@
+"""Updates are read for what they are, whatever they hold."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.telegram.updates import Command, Other, Press, read_update
+
+NAME = "keystore_bot"
+PRIVATE = {"id": 5, "type": "private"}
+GROUP = {"id": -5, "type": "group"}
+
+
+def message(text: Any, chat: Any = PRIVATE, **more: Any) -> dict[str, Any]:
+    return {"update_id": 7, "message": {"message_id": 1, "date": 1_000, "chat": chat, "text": text, **more}}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "argument"),
+    [
+        ("/db_health", "db_health", ""),
+        ("/DB_Health", "db_health", ""),
+        ("/db_health@keystore_bot", "db_health", ""),
+        ("/db_health@Keystore_Bot", "db_health", ""),
+        ("/mute 2h", "mute", "2h"),
+        ("  /mute@keystore_bot   2h \n", "mute", "2h"),
+        ("/mute\n2h", "mute", "2h"),
+        ("/nonsense", "nonsense", ""),
+    ],
+)
+def test_a_command_is_read_with_its_argument(text: str, name: str, argument: str) -> None:
+    assert read_update(message(text), NAME) == Command(7, 5, name, argument, 1_000.0, to_us=True)
+
+
+def test_in_a_group_only_an_addressed_command_is_surely_for_us() -> None:
+    for text, to_us in (("/types", False), ("/types@keystore_bot", True)):
+        update = read_update(message(text, GROUP), NAME)
+        assert isinstance(update, Command)
+        assert update.to_us is to_us
+
+
+@pytest.mark.parametrize(
+    "text", ["/types@another_bot", "hello", "", "/", "/ types", "//types", "/types!", "see /types", None, 5, ["/types"]]
+)
+def test_what_is_no_command_for_us_is_something_else(text: Any) -> None:
+    assert read_update(message(text), NAME) == Other(7, 5)
+
+
+@pytest.mark.parametrize("kind", ["edited_message", "channel_post", "edited_channel_post", "business_message"])
+def test_edited_messages_and_channels_are_something_else(kind: str) -> None:
+    assert read_update({"update_id": 7, kind: message("/sweep")["message"]}, NAME) == Other(7)
+
+
+def test_a_press_is_read_also_under_a_message_that_is_no_longer_there() -> None:
+    query = {"id": "q", "data": "run:types", "message": {"message_id": 3, "date": 0, "chat": PRIVATE}}
+    assert read_update({"update_id": 7, "callback_query": query}, NAME) == Press(7, 5, "q", "run:types", 3)
+    assert read_update({"update_id": 7, "callback_query": {"id": "q", "data": "x"}}, NAME) == Other(7)
+    assert read_update({"update_id": 7, "callback_query": {**query, "data": None}}, NAME) == Other(7, 5)
+
+
+@pytest.mark.parametrize("raw", [None, [], "update", {}, {"update_id": "7"}, {"update_id": True}, {"update_id": 2**70}])
+def test_what_has_no_number_is_nothing(raw: Any) -> None:
+    assert read_update(raw, NAME) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["message", "callback_query", "chat", "id", "date", "text", "data", "type"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(parts=st.dictionaries(st.sampled_from(["message", "callback_query", "edited_message"]), JSON))
+def test_nothing_in_an_update_raises(parts: dict[str, Any]) -> None:
+    update = read_update({"update_id": 7, **parts}, NAME)
+    assert update is not None
+    assert update.update_id == 7
