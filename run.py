@@ -4,12 +4,15 @@
 """
 
 import io
+import os
 import signal
 import sys
 import threading
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from queue import SimpleQueue
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
@@ -22,20 +25,25 @@ from keystore.migrate import attach as attach_watch
 from keystore.migrate import migrate as apply_migrations
 from keystore.opening import open_link, open_store
 from keystore.store import Store
+from keystore.ttl import parse_policy
 from monitor import doctor as doctoring
 from monitor import health, logs, perf, render, sweeper
 from monitor.archive import export_archive, import_archive
 from monitor.backfill import backfill as backfill_keys
 from monitor.folder import export_folder, import_folder
 from monitor.growth import growth_report
-from monitor.loop import Loop
 from monitor.progress import progress_bar
 from monitor.repair import repair as repair_rows
+from monitor.service import Service
+from monitor.telegram.access import TelegramAccess
 from monitor.types import types_report
 from settings import Settings, SettingsError, read_settings
 
 STOP_WITHIN_S = 4.0
-"""For the loop's job to come to a good place to stop; the whole process is to be gone within 5 seconds."""
+"""For what is at work to come to a good place to stop; the whole process is to be gone within 5 seconds."""
+
+GONE_WITHIN_S = 4.6
+"""For the store's connections to be closed too; after it the process ends as it is."""
 
 PIPED_WIDTH = 200
 """For output that no terminal wraps: a line for each thing said."""
@@ -62,27 +70,55 @@ def main(context: typer.Context) -> None:
 
 @app.command()
 def serve() -> None:
-    """Run the service until SIGTERM or Ctrl-C: sweeps at start and then every KEYSTORE_SWEEP_EVERY."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    """Run the service until SIGTERM or Ctrl-C: sweeper, watch and, with a token, the Telegram bot."""
+    ended_by = end_signals()
     settings = read_settings()
     logs.configure(settings.log, verbose=True)
     store = _open(settings)
-    loop = Loop()
-    loop.every(settings.sweep_every_s, "sweep", partial(sweeper.sweep_and_log, store, loop.stopping))
-    loop.start()
+    telegram = _telegram(settings)
+    service = Service(
+        store,
+        sweep_every_s=settings.sweep_every_s,
+        load_budget_ms=settings.load_budget_ms,
+        memory_alert_percent=settings.memory_alert_percent,
+        zone=settings.timezone,
+        summary_at=settings.summary_at,
+        version=version("signal-keystore"),
+        telegram=telegram,
+    )
+    service.start()
     log.info("serving", database=store.database, sweep_every_s=settings.sweep_every_s, guard=settings.guard)
-    if settings.telegram_token is not None:
-        log.warning("telegram_not_served", reason="this version has no Telegram bot yet; TELEGRAM_* have no effect")
-    stop.wait()
-    log.info("stopping")
-    if loop.stop(STOP_WITHIN_S):
+    if telegram is None:
+        log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
+    elif not telegram.chats:
+        log.warning("telegram_answers_nobody", hint="TELEGRAM_CHAT_ID is empty: no chat is answered or alerted")
+    log.info("stopping", signal=ended_by.get())
+    last = threading.Timer(GONE_WITHIN_S, _end_now, [store.database])
+    last.daemon = True
+    last.start()
+    if service.stop(STOP_WITHIN_S):
         store.close()
         log.info("stopped")
     else:
-        # Its statement's transaction ends with this process, and leaves nothing behind.
-        log.warning("stopped_during_a_batch", database=store.database)
+        _end_now(store.database)
+
+
+def end_signals() -> SimpleQueue[str]:
+    """Where the names of the signals that ask us to end arrive.
+
+    Not an Event: its lock isn't reentrant, and a signal that came while `wait` held it would wait for itself for ever.
+    """
+    arrived: SimpleQueue[str] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: arrived.put(signal.Signals(number).name))
+    return arrived
+
+
+def _end_now(database: str) -> NoReturn:
+    """Ends the process during a batch: its transaction ends with it, and leaves nothing behind."""
+    log.warning("stopped_during_a_batch", database=database)
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command()
@@ -99,7 +135,7 @@ def migrate(
     try:
         if dry_run:
             pending = schema_of(link).pending
-            applied = [name for name in pending if not attach or name == WATCH_TABLES]
+            applied = [name for name in pending if not attach or name in WATCH_TABLES]
         else:
             applied = attach_watch(link) if attach else apply_migrations(link)
     finally:
@@ -131,10 +167,18 @@ def types(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def growth(as_json: AsJson = False) -> None:
-    """Say how fast keys come, and what the diary's arithmetic makes of it."""
-    with _open(_settings()) as store:
-        report = growth_report(store)
+def growth(
+    ttl: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE=LIFE,…", help="What if: forecast under these lifetimes too (pre-key=14d)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how fast keys come, how many there will be, and how wrong earlier forecasts were."""
+    settings = _settings()
+    what_if = None if ttl is None else parse_policy(ttl, settings.ttl)
+    with _open(settings) as store:
+        report = growth_report(store, what_if)
     _show(render.growth(report), report, as_json)
 
 
@@ -254,9 +298,8 @@ def doctor(as_json: AsJson = False) -> None:
     except SettingsError as error:
         report = doctoring.DoctorReport((doctoring.Check("settings", "failed", str(error)),))
     else:
-        token = settings.telegram_token.get_secret_value() if settings.telegram_token else None
         report = doctoring.examine(
-            partial(_open, settings), settings.ttl, guard=settings.guard, token=token, chats=settings.telegram_chats
+            partial(_open, settings), settings.ttl, guard=settings.guard, telegram=_telegram(settings)
         )
     _show(render.doctor(report), report, as_json)
     if not report.healthy:
@@ -275,6 +318,14 @@ def _open(settings: Settings) -> Store:
         policy=settings.ttl,
         guard=settings.guard,
         max_connections=settings.connections,
+    )
+
+
+def _telegram(settings: Settings) -> TelegramAccess | None:
+    if settings.telegram_token is None:
+        return None
+    return TelegramAccess(
+        settings.telegram_token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url
     )
 
 

@@ -192,3 +192,9 @@ def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: P
 def test_a_command_line_that_cannot_be_read(args: list[str], tmp_path: Path) -> None:
     assert "--help" in told(*args, code=2, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ttl", ["pre-key", "pre-key=soon", "=7d", "pre-key=7d,pre-key=8d"])
+def test_a_what_if_that_cannot_be_read(sqlite_file: Path, ttl: str) -> None:
+    assert "TTL policy" in told("growth", "--ttl", ttl, url=f"sqlite:///{sqlite_file}")
+    still_there(sqlite_file)
