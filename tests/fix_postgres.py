@@ -29,8 +29,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from bench.latency import free_port
 from tests.fix_clock import eventually
-from tests.fix_proxy import free_port
 
 MAX_CONNECTIONS = 200
 START_TIMEOUT_S = 60.0

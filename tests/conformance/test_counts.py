@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.store import Burst, HourCount, LifeCount
 from keystore.tally import BURST_KEYS, MOST_PENDING, PROBE_COMPANY, Count, Tally
@@ -14,7 +15,6 @@ from keystore.ttl import CAREFUL
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep
 from tests.fix_clock import START, Clock
-from tests.fix_proxy import Relay
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -7,13 +7,13 @@ from time import monotonic
 
 import pytest
 
+from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.postgres import PostgresStore
 from keystore.store import Keys
 from tests.conformance.real_state import real_creds, real_keys
 from tests.fix_clock import Clock, eventually
 from tests.fix_postgres import PASSWORD, OwnServer
-from tests.fix_proxy import Relay
 
 DAY = timedelta(days=1)
 ANSWER_TIMEOUT_S = 1.0

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.postgres import PostgresStore
 from keystore.store import Lease, SweepRun
 from monitor import sweeper
 from monitor.sweeper import sweep
 from tests.fix_clock import Clock, eventually
-from tests.fix_proxy import Relay
 
 DAY = timedelta(days=1)
 

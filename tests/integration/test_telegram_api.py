@@ -9,10 +9,10 @@ from time import monotonic
 
 import pytest
 
+from bench.latency import free_port
 from monitor.telegram.api import Button, TelegramApi
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
 from tests.fix_clock import eventually
-from tests.fix_proxy import free_port
 from tests.fix_telegram import CHAT, RETRY_AFTER_S, TOKEN, USERNAME, Failure, FakeTelegram, Sent, always
 
 DEADLINE_S = 0.3

@@ -8,6 +8,7 @@ from time import monotonic
 
 import pytest
 
+from bench.latency import Relay
 from keystore import Store, open_store
 from keystore.store import KeyRow
 from monitor.history import record
@@ -18,7 +19,6 @@ from monitor.telegram.desk import desk_of
 from monitor.telegram.offsets import offsets_in
 from tests.fix_clock import eventually
 from tests.fix_postgres import OwnServer
-from tests.fix_proxy import Relay
 from tests.fix_telegram import CHAT, TOKEN, FakeTelegram, plain_text
 
 ANSWER_WITHIN_S = 10.0

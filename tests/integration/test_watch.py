@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from structlog.testing import capture_logs
 
+from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.store import Census
 from monitor import mute
@@ -18,7 +19,6 @@ from monitor.sweeper import sweep
 from monitor.watch import AWAY_TICK_S, Watch
 from tests.fix_clock import Clock
 from tests.fix_postgres import OwnServer
-from tests.fix_proxy import Relay
 from tests.integration.watches import EVERY_S, HOUR, MINUTE, Blocked, Watched, at
 
 DAY = timedelta(days=1)

@@ -1,0 +1,246 @@
+"""A real TCP relay on loopback between a client and a server: distance, round trips, and three ways to fail.
+
+The idea is psycopg's `fix_proxy.py`; counting and distance are ours. A round trip is a switch from bytes of the client
+to bytes of the server on one connection: however many packets a question or an answer takes, the client waited once.
+It is counted before the answer is passed on, so whoever has the answer also sees it counted.
+"""
+
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import SimpleQueue
+from time import monotonic, sleep
+from urllib.parse import urlsplit, urlunsplit
+
+CHUNK_BYTES = 65_536
+CONNECT_TIMEOUT_S = 5.0
+JOIN_TIMEOUT_S = 10.0
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: the peer sees a reset, as when a network drops a connection."""
+
+
+class _Pair:
+    """One relayed connection: the client's socket, the server's, who spoke last, and how many ways are open."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.client_spoke_last = False
+        self.open_ways = 2
+
+    def close(self) -> None:
+        """Closes both sides; for when neither has more to say."""
+        self.client.close()
+        self.server.close()
+
+    def cut(self) -> None:
+        """Ends both sides with a reset; the two pumps then end by themselves."""
+        for side in (self.client, self.server):
+            with suppress(OSError):
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            with suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+            side.close()
+
+
+class Relay:
+    """Relays `address` to a server, as far away as it is told; counts, cuts, refuses and swallows."""
+
+    def __init__(self, server: tuple[str, int], round_trip_s: float = 0.0) -> None:
+        """Each direction takes half of `round_trip_s`, in seconds; opening a connection costs nothing of it."""
+        self._server = server
+        self._one_way_s = round_trip_s / 2
+        self._lock = threading.Lock()
+        self._pairs: set[_Pair] = set()
+        self._threads: list[threading.Thread] = []
+        self._round_trips = 0
+        self._connections = 0
+        self._swallowing = False
+        self._listener = _listening(free_port())
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self._start_accepting()
+
+    @property
+    def round_trips(self) -> int:
+        """How often a client has waited for an answer since the relay started, connecting included."""
+        with self._lock:
+            return self._round_trips
+
+    @property
+    def connections(self) -> int:
+        """How many connections were ever relayed."""
+        with self._lock:
+            return self._connections
+
+    def url(self, server_url: str) -> str:
+        """The server's address with the relay in its place."""
+        parts = urlsplit(server_url)
+        login = parts.netloc.rpartition("@")[0]
+        host = f"{self.address[0]}:{self.address[1]}"
+        return urlunsplit(parts._replace(netloc=f"{login}@{host}" if login else host))
+
+    def cut(self) -> int:
+        """Cuts all connections; new ones are welcome. Returns how many there were."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, set()
+        for pair in pairs:
+            pair.cut()
+        return len(pairs)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Cuts all connections and refuses new ones for the block."""
+        self._stop_accepting()
+        self.cut()
+        try:
+            yield
+        finally:
+            self._listener = _listening(self.address[1])
+            self._start_accepting()
+
+    @contextmanager
+    def swallowing(self) -> Iterator[None]:
+        """A black hole for the block: takes bytes and connections, and never answers. What it took is lost after."""
+        with self._lock:
+            self._swallowing = True
+        try:
+            yield
+        finally:
+            self.cut()
+            with self._lock:
+                self._swallowing = False
+
+    def close(self) -> None:
+        """Stops accepting, cuts everything, and waits for every thread."""
+        self._stop_accepting()
+        self.cut()
+        for thread in self._threads:
+            thread.join(JOIN_TIMEOUT_S)
+        assert not any(thread.is_alive() for thread in self._threads), "a relay thread didn't end"
+
+    def _start_accepting(self) -> None:
+        self._acceptor = self._thread(self._accept, self._listener)
+
+    def _stop_accepting(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join(JOIN_TIMEOUT_S)
+        self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._server, CONNECT_TIMEOUT_S)
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            for side in (client, server):
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = _Pair(client, server)
+            with self._lock:
+                self._pairs.add(pair)
+                self._connections += 1
+            self._thread(self._pump, pair, client, server, self._client_spoke)
+            self._thread(self._pump, pair, server, client, self._server_spoke)
+
+    def _pump(
+        self, pair: _Pair, source: socket.socket, sink: socket.socket, passed_on: Callable[[_Pair], bool]
+    ) -> None:
+        receive = self._on_its_way(source) if self._one_way_s else partial(source.recv, CHUNK_BYTES)
+        try:
+            while chunk := receive():
+                if passed_on(pair):
+                    sink.sendall(chunk)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pair.cut()
+        with self._lock:
+            pair.open_ways -= 1
+            finished = pair.open_ways == 0
+            if finished:
+                self._pairs.discard(pair)
+        if finished:
+            pair.close()
+
+    def _on_its_way(self, source: socket.socket) -> Callable[[], bytes]:
+        """Like `recv`, with every chunk a while later; those behind one another travel together, as on a wire."""
+        travelling: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+
+        def send_off() -> None:
+            chunk = b"more"
+            while chunk:
+                try:
+                    chunk = source.recv(CHUNK_BYTES)
+                except OSError:
+                    chunk = b""
+                travelling.put((monotonic() + self._one_way_s, chunk))
+
+        def receive() -> bytes:
+            arrives_at, chunk = travelling.get()
+            sleep(max(0.0, arrives_at - monotonic()))
+            return chunk
+
+        self._thread(send_off)
+        return receive
+
+    def _client_spoke(self, pair: _Pair) -> bool:
+        with self._lock:
+            pair.client_spoke_last = True
+            return not self._swallowing
+
+    def _server_spoke(self, pair: _Pair) -> bool:
+        with self._lock:
+            if self._swallowing:
+                return False
+            if pair.client_spoke_last:
+                pair.client_spoke_last = False
+                self._round_trips += 1
+            return True
+
+    def _thread(self, run: Callable[..., None], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=run, args=args, name="relay", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+
+def free_port() -> int:
+    """A free TCP port on loopback, below those that the system gives to outgoing connections.
+
+    From those, a port whose server is down could be taken by a client, or even connect to itself.
+    """
+    for _ in range(1_000):
+        port = random.randrange(15_000, 32_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free TCP port between 15000 and 32000")
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(128)
+    return listener
+
+
+@contextmanager
+def relay_to(server_url: str, round_trip_s: float = 0.0) -> Iterator[Relay]:
+    """A relay in front of the server of this address, closed after the block."""
+    parts = urlsplit(server_url)
+    relay = Relay((parts.hostname or "127.0.0.1", parts.port or 5432), round_trip_s)
+    try:
+        yield relay
+    finally:
+        relay.close()
