@@ -96,15 +96,5 @@ class PluggedConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class PluggedTlsConnection(HTTPSConnection):
+class PluggedTlsConnection(PluggedConnection, HTTPSConnection):
     """The same with TLS."""
-
-    def connect(self) -> None:
-        """Connects."""
-        super().connect()
-        _tell(self.sock)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Sends a request, over a socket that may be there already."""
-        _tell(self.sock)
-        super().request(*args, **kwargs)

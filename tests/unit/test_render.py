@@ -16,33 +16,16 @@ from monitor.backtest import Outcome
 from monitor.doctor import Check, DoctorReport
 from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import growth_of
-from monitor.health import CheckReport
 from monitor.history import Counted
 from monitor.perf import PerfReport, Rating, rating
 from monitor.sweeper import SweepReport
 from monitor.telegram.access import TelegramAccess
 from monitor.types import TypesReport
 from tests.fix_clock import START
-from tests.unit.censuses import census, run
+from tests.unit.censuses import census
+from tests.unit.desks import CHECK as A_CHECK
 
-CHECK = CheckReport(
-    database="sqlite:///k.db",
-    total=1_234,
-    active=1_200,
-    expired=30,
-    guarded=4,
-    without_expiry=5,
-    companies=2,
-    last_activity_at=START - timedelta(minutes=5),
-    last_sweep=run(timedelta(hours=3), deleted=7),
-    last_failed_sweep=None,
-    expiry_enforced=False,
-    pre_keys_rewritten_7d=0,
-    size_bytes=1_500_000,
-    taken_at=START,
-    verdict="warning",
-    advice=("5 keys have [no] expiry",),
-)
+CHECK = replace(A_CHECK, database="sqlite:///k.db", verdict="warning", advice=("5 keys have [no] expiry",))
 TYPES = TypesReport("db", 10, 4, 6, (TypeCount("[red]odd", 10, 4, 6, 0, 0, 1, 2),))
 PERF = PerfReport("db", "demo", 12.34, 1.0, 20.0, 32.34, 665, 240_000, 900_000, "excellent", 750, True, 5)
 
