@@ -8,24 +8,22 @@ burst of 250 pre-keys.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from secrets import token_hex
 from statistics import median
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from bench.dataset import diary_creds, diary_rows, seed
 from bench.latency import Relay, relay_to
+from bench.server import database_on
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
@@ -92,7 +90,7 @@ class Distance:
 def measure(url: str, round_trips_ms: Sequence[float], rounds: int, told: Callable[[int, int], None]) -> list[Distance]:
     """The figures at each distance from the server at `url`, in a database made for it. Raises KeystoreError."""
     try:
-        with _database_on(url) as ours, closing(open_store(ours)) as store:
+        with database_on(url, "bench_distance") as ours, closing(open_store(ours)) as store:
             seed(store, COMPANY)
             _fill_diarys(ours)
             distances = []
@@ -103,18 +101,6 @@ def measure(url: str, round_trips_ms: Sequence[float], rounds: int, told: Callab
             return distances
     except psycopg.Error as error:
         raise KeystoreError(f"the server can't be used: {type(error).__name__}; look at --url") from error
-
-
-@contextmanager
-def _database_on(url: str) -> Iterator[str]:
-    """A database of our own on that server, dropped after the block; its address."""
-    name = f"bench_distance_{token_hex(4)}"
-    with psycopg.connect(url, autocommit=True, connect_timeout=5) as server:
-        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-        finally:
-            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _fill_diarys(url: str) -> None:

@@ -17,8 +17,9 @@ import psycopg
 import pytest
 
 from bench.latency import free_port
+from bench.server import as_ordinary_user, hand_over, server_home
 from tests.fix_clock import eventually
-from tests.fix_postgres import PostgresSite, as_ordinary_user, hand_over, server_home
+from tests.fix_postgres import PostgresSite
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
