@@ -216,7 +216,10 @@ def expiry(conn: Connection, columns: str) -> Figures:
         before = NOW - timedelta(days=1)
         due = [explain(conn, "due_companies", now=NOW) for _ in range(EXPLAINS)]
         none = [explain(conn, "due_companies", now=before) for _ in range(EXPLAINS)]
-        sweep = [explain(conn, "sweep_companies", now=NOW, guard=True, company_ids=swept) for _ in range(EXPLAINS)]
+        sweep = [
+            explain(conn, "sweep_around_locks", now=NOW, guard=True, attached=False, company_ids=swept)
+            for _ in range(EXPLAINS)
+        ]
         figures = {"index": columns, "index_mb": size_mb(conn, "pg_relation_size", "ours_expiry")}
         for what, runs in (("due_companies", due), ("nothing_due", none), ("sweep", sweep)):
             figures[f"{what}_ms"] = round(median(ms for ms, _, _ in runs), 2)

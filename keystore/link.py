@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from keystore.errors import StoreClosed
+from keystore.errors import StoreClosed, StoreUnavailable
 
 Row = tuple[Any, ...]
 Run = Callable[[str, Any], list[Row]]
@@ -17,6 +17,10 @@ T = TypeVar("T")
 
 UPKEEP_TIMEOUT_S = 300.0
 """For a statement that may read or change the whole table."""
+
+
+class RowLocked(StoreUnavailable):
+    """Somebody holds a row for longer than the statement would wait."""
 
 
 class Link(Protocol):

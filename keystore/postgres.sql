@@ -229,11 +229,88 @@ SELECT company_id, count(*) FROM whatsapp_keys
 WHERE expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
 GROUP BY company_id ORDER BY company_id
 
--- Beside a bot (attached), its trigger makes updated_at of a row that a backfill fills the time of that; so there the
--- pre-keys created last are held as well. The guards: app-state-sync-key never goes; nor does the newest generation of pre-keys (written within an hour of the
--- newest); and a group whose sender-key-memory is there goes as a whole or not at all. A row that is locked or was
--- renewed since is left alone (SKIP LOCKED looks again at a row's expiry once it has its lock), and holds its group.
+-- The guards: app-state-sync-key never goes; nor does the newest generation of pre-keys (written within an hour of the
+-- newest); and a group whose sender-key-memory is there goes as a whole or not at all. Beside a bot (attached), its
+-- trigger makes updated_at of a row that a backfill fills the time of that; so there the pre-keys created last are held
+-- as well.
+
+-- One batch in one statement, with the lease that protects it and the record of what it did; no row where the lease has
+-- passed on. What no group holds is deleted outright, which takes half as long as locking it first; a row that somebody
+-- has locked ends the statement after 50 ms, long before that could be a deadlock, and sweep_around_locks does it all.
+-- A row renewed since is left alone: Postgres looks at its expiry again.
 -- name: sweep_companies
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), lease AS (
+    UPDATE keystore_leases SET expires_at = clock.now + %(ttl_s)s * interval '1 second' FROM clock
+    WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
+    RETURNING set_config('lock_timeout', '50ms', true)
+), newest_pre_key AS MATERIALIZED (
+    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
+           max(created_at) - interval '1 hour' AS created_from
+    FROM whatsapp_keys
+    WHERE company_id = ANY (%(company_ids)b::text[]) AND key_type = 'pre-key'
+    GROUP BY company_id
+), gone AS (
+    DELETE FROM whatsapp_keys k
+    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.expires_at <= (SELECT now FROM clock)
+      AND EXISTS (SELECT FROM lease)
+      AND NOT (%(guard)s AND (
+          k.key_type IN ('app-state-sync-key', 'sender-key', 'sender-key-memory')
+          OR (k.key_type = 'pre-key' AND (
+              k.updated_at IS NULL
+              OR k.updated_at >= (SELECT n.generation_from FROM newest_pre_key n WHERE n.company_id = k.company_id)
+              OR (%(attached)s AND k.created_at >= (
+                  SELECT n.created_from FROM newest_pre_key n WHERE n.company_id = k.company_id))
+          ))
+      ))
+    RETURNING k.key_type
+), due AS MATERIALIZED (
+    SELECT k.company_id, k.key_type, k.key_id,
+           CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
+    FROM whatsapp_keys k
+    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.key_type IN ('sender-key', 'sender-key-memory')
+      AND k.expires_at + interval '0' <= (SELECT now FROM clock)  -- a sum, so that the index on expiry isn't read again
+      AND EXISTS (SELECT FROM lease) AND %(guard)s
+    FOR UPDATE OF k SKIP LOCKED
+), held_group AS (
+    SELECT k.company_id, CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
+    FROM whatsapp_keys k LEFT JOIN due USING (company_id, key_type, key_id)
+    WHERE k.company_id IN (SELECT company_id FROM due) AND k.key_type IN ('sender-key', 'sender-key-memory')
+    GROUP BY 1, 2
+    HAVING bool_or(k.key_type = 'sender-key-memory') AND bool_or(due.key_id IS NULL)
+), gone_with_group AS (
+    DELETE FROM whatsapp_keys k USING due
+    WHERE k.company_id = due.company_id AND k.key_type = due.key_type AND k.key_id = due.key_id
+      AND NOT EXISTS (
+          SELECT 1 FROM held_group h WHERE h.company_id = due.company_id AND h.group_id = due.group_id
+      )
+    RETURNING k.key_type
+), swept AS (
+    SELECT key_type, count(*) AS keys
+    FROM (SELECT key_type FROM gone UNION ALL SELECT key_type FROM gone_with_group) AS both_ways
+    GROUP BY key_type
+), recorded AS (
+    UPDATE keystore_sweeps s SET (deleted, by_type) = (
+        SELECT coalesce(sum(keys), 0), coalesce(jsonb_object_agg(key_type, keys), '{}')::text
+        FROM (
+            SELECT key_type, sum(keys) AS keys
+            FROM (
+                SELECT key_type, keys FROM swept
+                UNION ALL
+                SELECT key, value::bigint FROM jsonb_each_text(s.by_type::jsonb)
+            ) AS before_and_now
+            GROUP BY key_type
+        ) AS total
+    )
+    WHERE run_id = %(run_id)s
+    RETURNING by_type
+)
+SELECT coalesce(recorded.by_type, '{}') FROM lease LEFT JOIN recorded ON true
+
+-- The same for a batch in which somebody has locked a row: each row is locked before it is deleted, and one that can't
+-- be locked at once is left alone, and holds its group.
+-- name: sweep_around_locks
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
 ), newest_pre_key AS (

@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
-from keystore.link import UPKEEP_TIMEOUT_S, Row, Run, T, require_own_process
+from keystore.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
 
 Params = Mapping[str, Any]
 
@@ -207,6 +207,8 @@ class PostgresLink:
                 told = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
             case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():
                 told = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
+            case errors.LockNotAvailable():
+                told = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 told = KeystoreError(f"{self.name}: {text}")
             case _ if "authentication failed" in text or "no password supplied" in text:

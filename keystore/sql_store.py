@@ -8,6 +8,7 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -322,7 +323,10 @@ class SqlStore(Store):
         """Renews the lease inside a transaction, so that nobody takes it over before that ends. Raises LeaseLost."""
         params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s, "now": self._now()}
         if not run(self._sql["renew_lease"], params):
-            raise LeaseLost(f"{self.database}: the lease {lease.name!r} of {lease.holder} has passed to another holder")
+            raise self._lost(lease)
+
+    def _lost(self, lease: Lease) -> LeaseLost:
+        return LeaseLost(f"{self.database}: the lease {lease.name!r} of {lease.holder} has passed to another holder")
 
     # Sweeping.
 
@@ -337,32 +341,39 @@ class SqlStore(Store):
         )
 
     def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
-        def sweep(execute: Run) -> SweepRun:
+        by_type = self._sweep_batch(lease, run, company_ids, ttl_s)
+        more = {key_type: keys - run.by_type.get(key_type, 0) for key_type, keys in by_type.items()}
+        self._count(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
+        return replace(run, deleted=sum(by_type.values()), by_type=by_type)
+
+    def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
+        """Sweeps under the lease, and records it; what the whole run has deleted by now. Raises LeaseLost."""
+
+        def sweep(execute: Run) -> dict[str, int]:
             self._renew_lease(execute, lease, ttl_s)
-            params = {
-                "company_ids": self._list(company_ids),
-                "guard": self._guard,
-                "attached": not self.converted,
-                "now": self._now(),
-            }
             # What is recorded, not what the caller knows: a batch repeated because its answer got lost counts once.
             recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
             by_type: dict[str, int] = json.loads(recorded[0][0]) if recorded else {}
-            for key_type, deleted in self._swept(execute, params):
+            for key_type, deleted in self._swept(execute, self._sweep_params(company_ids)):
                 by_type[key_type] = by_type.get(key_type, 0) + deleted
             total = sum(by_type.values())
             execute(self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)})
             self._renew_lease(execute, lease, ttl_s)  # Counted from the end of a long batch, not from its start.
-            return SweepRun(run.run_id, run.sweeper, run.started_at, None, run.took_ms, total, by_type, None)
+            return by_type
 
-        swept = self.link.work(sweep)
-        more = {key_type: keys - run.by_type.get(key_type, 0) for key_type, keys in swept.by_type.items()}
-        self._count(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
-        return swept
+        return self.link.work(sweep)
 
+    def _sweep_params(self, company_ids: list[str]) -> dict[str, Any]:
+        return {
+            "company_ids": self._list(company_ids),
+            "guard": self._guard,
+            "attached": not self.converted,
+            "now": self._now(),
+        }
+
+    @abstractmethod
     def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         """Deletes what a sweep deletes; how many of each type."""
-        return [(key_type, deleted) for key_type, deleted in run(self._sql["sweep_companies"], params)]
 
     def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
         rows = self._rows("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)

@@ -22,7 +22,7 @@ from monitor.journal import try_journal
 
 LEASE = "sweep"
 LEASE_S = 30.0
-BATCH_KEYS = 2_000
+BATCH_KEYS = 5_000
 """Due keys in a batch, about; one company's are never split, since its guards look at all of them."""
 
 log = structlog.get_logger()

@@ -1,0 +1,226 @@
+"""The bare drivers: the same rows through `psycopg` and `sqlite3` with no layer above, to hold the store against.
+
+Each does what the operation needs and nothing else: no expiry worked out, no guard, no counting. psycopg keeps its own
+defaults, so it prepares what it runs often.
+"""
+
+import json
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from keystore.codec import encode
+
+Rows = list[tuple[Any, ...]]
+LIFE = timedelta(days=8)
+
+
+class Bare(ABC):
+    """One connection; each call commits by itself."""
+
+    @abstractmethod
+    def load(self, company: str) -> Rows:
+        """All of a company's keys."""
+
+    @abstractmethod
+    def load_creds(self, company: str) -> Rows:
+        """A company's creds."""
+
+    @abstractmethod
+    def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
+        """Some keys of a type."""
+
+    @abstractmethod
+    def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
+        """Writes keys."""
+
+    @abstractmethod
+    def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
+        """Writes `(company, key_type, key_id, value)` in this order, and tidies up what was there before."""
+
+    @abstractmethod
+    def delete_due(self, companies: list[str]) -> int:
+        """Deletes these companies' expired keys."""
+
+    @abstractmethod
+    def backfill(self, limit: int) -> int:
+        """Gives keys without expiry one."""
+
+    @abstractmethod
+    def census(self) -> Rows:
+        """Counts by type."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the connection."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BarePostgres(Bare):
+    """psycopg, with binary results and lists."""
+
+    def __init__(self, url: str) -> None:
+        self.conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
+
+    def _rows(self, statement: str, params: Iterable[object]) -> Rows:
+        with self.conn.cursor(binary=True) as cursor:
+            cursor.execute(statement.encode(), list(params))
+            return cursor.fetchall() if cursor.description else [(cursor.rowcount,)]
+
+    def load(self, company: str) -> Rows:
+        return self._rows("SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = %s", [company])
+
+    def load_creds(self, company: str) -> Rows:
+        return self._rows("SELECT creds FROM whatsapp_auth WHERE company_id = %s", [company])
+
+    def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
+        return self._rows(
+            "SELECT key_id, value FROM whatsapp_keys "
+            "WHERE company_id = %s AND key_type = %s AND key_id = ANY (%s::text[])",
+            [company, key_type, key_ids],
+        )
+
+    def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
+        self._rows(
+            """
+            INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+            SELECT %s, %s, i, v, now(), now(), date_trunc('day', now()) + interval '8 days'
+            FROM unnest(%s::text[], %s::bytea[]) AS r (i, v)
+            ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+            SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+            """,
+            [company, key_type, list(keys), [encode(value) for value in keys.values()]],
+        )
+
+    def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
+        companies, key_types, key_ids, values = map(list, zip(*rows, strict=True))
+        self._rows(
+            """
+            INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+            SELECT c, t, i, v, now(), now(), date_trunc('day', now()) + %s
+            FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[]) AS r (c, t, i, v)
+            ON CONFLICT (company_id, key_type, key_id) DO UPDATE SET expires_at = excluded.expires_at
+            """,
+            [life, companies, key_types, key_ids, [encode(value) for value in values]],
+        )
+        self._rows("VACUUM whatsapp_keys", [])
+
+    def delete_due(self, companies: list[str]) -> int:
+        statement = "DELETE FROM whatsapp_keys WHERE company_id = ANY (%s::text[]) AND expires_at <= now()"
+        return int(self._rows(statement, [companies])[0][0])
+
+    def backfill(self, limit: int) -> int:
+        statement = """
+            UPDATE whatsapp_keys SET expires_at = date_trunc('day', now()) + interval '8 days'
+            WHERE (company_id, key_type, key_id) IN
+                (SELECT company_id, key_type, key_id FROM whatsapp_keys WHERE expires_at IS NULL LIMIT %s)
+            """
+        return int(self._rows(statement, [limit])[0][0])
+
+    def census(self) -> Rows:
+        return self._rows(
+            """
+            SELECT key_type, count(*), count(expires_at), count(*) FILTER (WHERE expires_at <= now()),
+                   count(*) FILTER (WHERE created_at > now() - interval '24 hours'), max(updated_at)
+            FROM whatsapp_keys GROUP BY key_type
+            """,
+            [],
+        )
+
+    def close(self) -> None:
+        self.conn.close()
+
+
+class BareSqlite(Bare):
+    """sqlite3, as durable as the store."""
+
+    def __init__(self, path: Path) -> None:
+        self.conn = sqlite3.connect(path, timeout=10.0)
+        self.conn.execute("PRAGMA synchronous = FULL")
+
+    def _changed(self, statement: str, params: object) -> int:
+        with self.conn, closing(self.conn.execute(statement, params)) as cursor:  # type: ignore[arg-type]
+            return cursor.rowcount
+
+    def load(self, company: str) -> Rows:
+        statement = "SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = ?"
+        return self.conn.execute(statement, [company]).fetchall()
+
+    def load_creds(self, company: str) -> Rows:
+        return self.conn.execute("SELECT creds FROM whatsapp_auth WHERE company_id = ?", [company]).fetchall()
+
+    def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
+        return self.conn.execute(
+            "SELECT key_id, value FROM whatsapp_keys "
+            "WHERE company_id = ? AND key_type = ? AND key_id IN (SELECT value FROM json_each(?))",
+            [company, key_type, json.dumps(key_ids)],
+        ).fetchall()
+
+    def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
+        self._put([(company, key_type, key_id, value) for key_id, value in keys.items()], LIFE)
+
+    def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
+        self._put(rows, life)
+
+    def _put(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
+        now = _microseconds(datetime.now(UTC))
+        expires = None if life is None else now + _microseconds_of(life)
+        with self.conn:
+            self.conn.executemany(
+                """
+                INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+                SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+                """,
+                [(*row, encode(value), now, now, expires) for *row, value in rows],
+            )
+
+    def delete_due(self, companies: list[str]) -> int:
+        statement = """
+            DELETE FROM whatsapp_keys WHERE company_id IN (SELECT value FROM json_each(?)) AND expires_at <= ?
+            """
+        return self._changed(statement, [json.dumps(companies), _microseconds(datetime.now(UTC))])
+
+    def backfill(self, limit: int) -> int:
+        statement = """
+            UPDATE whatsapp_keys SET expires_at = ? WHERE (company_id, key_type, key_id) IN
+                (SELECT company_id, key_type, key_id FROM whatsapp_keys WHERE expires_at IS NULL LIMIT ?)
+            """
+        return self._changed(statement, [_microseconds(datetime.now(UTC) + LIFE), limit])
+
+    def census(self) -> Rows:
+        now = _microseconds(datetime.now(UTC))
+        return self.conn.execute(
+            """
+            SELECT key_type, count(*), count(expires_at), sum(expires_at <= ?), sum(created_at > ?), max(updated_at)
+            FROM whatsapp_keys GROUP BY key_type
+            """,
+            [now, now - _microseconds_of(timedelta(days=1))],
+        ).fetchall()
+
+    def close(self) -> None:
+        self.conn.close()
+
+
+def _microseconds(time: datetime) -> int:
+    """Since 1970, as the store keeps times in SQLite."""
+    return _microseconds_of(time - datetime(1970, 1, 1, tzinfo=UTC))
+
+
+def _microseconds_of(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)
