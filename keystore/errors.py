@@ -5,12 +5,15 @@ KeystoreError
 ├── StoreUnavailable  the database did not answer: safe to repeat, every operation is idempotent
 ├── CorruptValue      a stored value can't be read back: never retry, look at the named key
 ├── SchemaMismatch    the tables aren't the ones this version works with: migrate
-├── LeaseLost         somebody else holds the lease now: stop what it protected
+├── LeaseLost         the lease isn't this caller's, or not any more: stop what it protected
+├── LeaseHeld         somebody else holds the lease: wait until it ends, or force it
 └── StoreClosed       the store was closed before the call
 
 Driver errors are translated into these where a backend talks to its driver, with the driver's error as
 `__cause__`. No message ever carries a key's value, a token or a password.
 """
+
+from datetime import datetime
 
 
 class KeystoreError(Exception):
@@ -34,7 +37,16 @@ class SchemaMismatch(KeystoreError):
 
 
 class LeaseLost(KeystoreError):
-    """The lease that protects this work has passed to another holder."""
+    """The lease that protects this work has ended or passed to another holder; nothing was written."""
+
+
+class LeaseHeld(KeystoreError):
+    """Another holder's lease lives: `holder` has it until `expires_at`."""
+
+    def __init__(self, message: str, holder: str, expires_at: datetime) -> None:
+        super().__init__(message)
+        self.holder = holder
+        self.expires_at = expires_at
 
 
 class StoreClosed(KeystoreError):

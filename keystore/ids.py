@@ -4,6 +4,7 @@ A company has one canonical id, the bare form: `company_962302` and `962302` are
 had both in one table: two sets of keys for one account, 22 duplicates removed by hand.)
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -12,6 +13,8 @@ from keystore.errors import InvalidInput
 COMPANY_PREFIX = "company_"
 MAX_NAME_CHARS = 255
 MAX_VALUE_BYTES = 16 * 1024 * 1024
+MAX_EPOCH = 2**63 - 1
+MAX_LEASE_S = 86_400
 
 _COMPANY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -36,7 +39,21 @@ def canonical_company(company_id: str) -> str:
 
 def checked_type(key_type: str) -> str:
     """`key_type` itself. Raises InvalidInput unless it is 1-255 printable characters."""
-    return _checked_name("key_type", key_type)
+    return checked_name("key_type", key_type)
+
+
+def checked_epoch(epoch: int | None) -> int | None:
+    """`epoch` itself. Raises InvalidInput unless it is None or a whole number from 1."""
+    if epoch is not None and (type(epoch) is not int or not 1 <= epoch <= MAX_EPOCH):
+        raise InvalidInput("epoch: not one that a lease has; give the number that the lease came with")
+    return epoch
+
+
+def checked_lease_s(ttl_s: float) -> float:
+    """`ttl_s` itself. Raises InvalidInput unless a lease can be that many seconds long."""
+    if type(ttl_s) not in (int, float) or not math.isfinite(ttl_s) or not 0 < ttl_s <= MAX_LEASE_S:
+        raise InvalidInput(f"ttl_s: a lease is more than 0 and up to {MAX_LEASE_S} seconds long")
+    return ttl_s
 
 
 def checked_ids(key_ids: Iterable[str]) -> list[str]:
@@ -47,7 +64,7 @@ def checked_ids(key_ids: Iterable[str]) -> list[str]:
         unique = dict.fromkeys(key_ids)
     except TypeError as error:
         raise InvalidInput(f"key_ids: expected strings ({error})") from None
-    return [_checked_name("key_id", key_id) for key_id in unique]
+    return [checked_name("key_id", key_id) for key_id in unique]
 
 
 def checked_value(field: str, value: bytes) -> bytes:
@@ -76,7 +93,7 @@ def checked_writes(
         if not isinstance(by_id, Mapping):
             raise InvalidInput(f"keys[{_shown(key_type)}]: expected {{id: value}}, got {type(by_id).__name__}")
         for key_id, value in by_id.items():
-            _checked_name("key_id", key_id)
+            checked_name("key_id", key_id)
             if value is None:
                 deleted.append((key_type, key_id))
             else:
@@ -88,7 +105,8 @@ def checked_writes(
     return written, deleted
 
 
-def _checked_name(field: str, name: str) -> str:
+def checked_name(field: str, name: str) -> str:
+    """`name` itself. Raises InvalidInput, naming the field, unless it is 1-255 printable characters."""
     if not isinstance(name, str):
         raise InvalidInput(f"{field}: expected a string, got {type(name).__name__}")
     if not 1 <= len(name) <= MAX_NAME_CHARS:

@@ -36,7 +36,7 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-WATCH_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory")
+WATCH_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
 """The Postgres migrations that add only our own tables: what `attach` applies beside a live bot."""
 
 LOCK_TIMEOUT_S = 60

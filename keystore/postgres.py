@@ -12,7 +12,8 @@ from typing import Any
 from keystore import codec, ids
 from keystore.link import Row, RowLocked, Run
 from keystore.postgres_link import PostgresLink
-from keystore.sql_store import Clock, SqlStore, ttl_and_step
+from keystore.sql_dialect import Clock, ttl_and_step
+from keystore.sql_store import SqlStore
 from keystore.statements import read_statements
 from keystore.store import KeyRow, Keys, Lease, SweepRun
 from keystore.tally import Count
@@ -59,36 +60,50 @@ class PostgresStore(SqlStore):
         self._count(company, [("renewed", key_type, sum(renewed for *_, renewed in found))])
         return self._found(company, key_type, found)
 
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
-        company = ids.canonical_company(company_id)
+    def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
+        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
         written, gone = ids.checked_writes(keys)
         if creds is not None:
             creds = codec.encode(ids.checked_value("creds", creds))
         if not written and not gone:
             if creds is not None:
-                self._bot_rows("set_creds", company_id=company, creds=creds)
+                self._require_allowed(
+                    company, epoch, self._bot_rows("set_creds", company_id=company, creds=creds, epoch=epoch)
+                )
             return
         types = {key_type for key_type, _, _ in written}
         params = {
             "company_id": company,
+            "epoch": epoch,
             "key_types": [key_type for key_type, _, _ in written],
             "key_ids": [key_id for _, key_id, _ in written],
             "values": [codec.encode(value) for _, _, value in written],
             **self._policy_params(types),
         }
         if not gone and creds is None and "pre-key" not in types:
-            self._count(company, self._bot_rows("put", **params))
+            happened = self._bot_rows("put", **params)
+            self._require_epoch(company, epoch, *happened[0][3:])
+            self._count(company, [row[:3] for row in happened])
             return
         params |= {"gone_types": [key_type for key_type, _ in gone], "gone_ids": [key_id for _, key_id in gone]}
         happened = self._bot_rows("set", creds=creds, **params)
+        self._require_allowed(company, epoch, happened)
         self._count(company, [row for row in happened if row[0] != "rewritten"])
         self._warn_rewritten(company, [name for event, name, _ in happened if event == "rewritten"])
 
-    def clear(self, company_id: str) -> None:
+    def clear(self, company_id: str, *, epoch: int | None = None) -> None:
         self._require_converted()
-        company = ids.canonical_company(company_id)
-        gone = self.link.run_in_turn([self._sql["clear"]] * CLEAR_PASSES, {"company_id": company})
-        self._count(company, [("cleared", key_type, keys) for key_type, keys in gone])
+        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
+        passes = [self._sql["clear"]] + [self._sql["clear_again"]] * (CLEAR_PASSES - 1)
+        gone = self.link.run_in_turn(passes, {"company_id": company, "epoch": epoch, "now": self._now()})
+        self._require_allowed(company, epoch, gone)
+        self._count(company, gone)
+
+    def _require_allowed(self, company: str, epoch: int | None, answer: list[Row]) -> None:
+        """Raises LeaseLost when a write answers that its company's lease refused it."""
+        for event, holder, current in answer:
+            if event == "refused":
+                self._require_epoch(company, epoch, holder, current)
 
     # The watch.
 

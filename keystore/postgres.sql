@@ -41,6 +41,11 @@ WHERE policy.key_type = used.key_type
   AND k.expires_at < policy.due_before
 RETURNING k.key_type
 
+-- A write reads its company's lease (`lease`, its epoch null when it has run out) and happens where that is the epoch it
+-- carries, none for none; else it answers `refused`, with what lives. The share lock makes whoever takes the lease over
+-- wait for the write; a write that waited for a takeover reads the lease again, as it is then. Where no lease was ever
+-- taken there is no row to lock.
+
 -- Everything a set does, in one statement and so all or nothing. Answers with what happened to how many keys, for the
 -- counters, and with the unused pre-keys that got another value. What was there before is looked up key by key: a join,
 -- on a table without statistics, once compared every pair (160 ms for 4). (xmax = 0 would tell an insert from an update
@@ -52,20 +57,28 @@ WITH clock AS (
     SELECT p.key_type, clock.now,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
     FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
+), lease AS MATERIALIZED (
+    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
+    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
+), allowed AS (
+    SELECT WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
 ), incoming AS MATERIALIZED (
     SELECT i.key_type, i.key_id, i.value, (
         SELECT k.value FROM whatsapp_keys k
         WHERE k.company_id = %(company_id)s AND k.key_type = i.key_type AND k.key_id = i.key_id
     ) AS before
     FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
+    WHERE EXISTS (SELECT FROM allowed)
 ), removed AS (
     DELETE FROM whatsapp_keys k
     USING unnest(%(gone_types)b::text[], %(gone_ids)b::text[]) AS gone (key_type, key_id)
     WHERE k.company_id = %(company_id)s AND k.key_type = gone.key_type AND k.key_id = gone.key_id
+      AND EXISTS (SELECT FROM allowed)
     RETURNING k.key_type
 ), paired AS (
     INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-    SELECT %(company_id)s, %(creds)s::bytea, clock.now, clock.now FROM clock WHERE %(creds)s::bytea IS NOT NULL
+    SELECT %(company_id)s, %(creds)s::bytea, clock.now, clock.now FROM clock
+    WHERE %(creds)s::bytea IS NOT NULL AND EXISTS (SELECT FROM allowed)
     ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 ), rewritten AS (
     SELECT key_id FROM incoming WHERE key_type = 'pre-key' AND value <> before
@@ -85,8 +98,10 @@ WITH clock AS (
 SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*) FROM incoming GROUP BY 1, 2
 UNION ALL SELECT 'deleted', key_type, count(*) FROM removed GROUP BY 2
 UNION ALL SELECT 'rewritten', key_id, 1 FROM rewritten
+UNION ALL SELECT 'refused', (SELECT holder FROM lease), (SELECT epoch FROM lease) WHERE NOT EXISTS (SELECT FROM allowed)
 
--- A set that only writes, and no pre-keys: what nearly every message does.
+-- A set that only writes, and no pre-keys: what nearly every message does. The lease is told in every row: a row of its
+-- own, and `allowed`, took 0.05 ms more of 0.6.
 -- name: put
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
@@ -94,16 +109,22 @@ WITH clock AS (
     SELECT p.key_type, clock.now,
            to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
     FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
+), lease AS MATERIALIZED (
+    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
+    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
 ), written AS (
     INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
     SELECT %(company_id)s, i.key_type, i.key_id, i.value, policy.now, policy.now, policy.expires_at
     FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
     JOIN policy USING (key_type)
+    WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
     ORDER BY i.key_type, i.key_id
     ON CONFLICT (company_id, key_type, key_id) DO UPDATE
     SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
 )
-SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*) FROM (
+SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*),
+       (SELECT holder FROM lease), (SELECT epoch FROM lease)
+FROM (
     SELECT i.key_type, (
         SELECT 1 FROM whatsapp_keys k
         WHERE k.company_id = %(company_id)s AND k.key_type = i.key_type AND k.key_id = i.key_id
@@ -122,19 +143,80 @@ SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = %(company_id)s
 SELECT creds FROM whatsapp_auth WHERE company_id = %(company_id)s
 
 -- name: set_creds
+WITH lease AS MATERIALIZED (
+    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
+    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
+), allowed AS (
+    SELECT WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
+), paired AS (
+    INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+    SELECT %(company_id)s, %(creds)s, clock.now, clock.now
+    FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
+    WHERE EXISTS (SELECT FROM allowed)
+    ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+)
+SELECT 'refused', (SELECT holder FROM lease), (SELECT epoch FROM lease) WHERE NOT EXISTS (SELECT FROM allowed)
+
+-- Of an import, which no lease binds.
+-- name: write_creds
 INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
 SELECT %(company_id)s, %(creds)s, clock.now, clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
 ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 
--- Run several times over in one round trip: see CLEAR_PASSES.
 -- name: clear
-WITH keys AS (
-    DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s RETURNING key_type
+WITH lease AS MATERIALIZED (
+    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
+    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
+), allowed AS (
+    SELECT set_config('keystore.clearing', 'on', true)
+    WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
+), keys AS (
+    DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s AND EXISTS (SELECT FROM allowed) RETURNING key_type
 ), creds AS (
-    DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s
+    DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s AND EXISTS (SELECT FROM allowed)
 )
-SELECT key_type, count(*) FROM keys GROUP BY key_type
+SELECT 'cleared', key_type, count(*) FROM keys GROUP BY key_type
+UNION ALL SELECT 'refused', (SELECT holder FROM lease), (SELECT epoch FROM lease) WHERE NOT EXISTS (SELECT FROM allowed)
+
+-- Follows `clear` in the same round trip and transaction, where that was allowed: see CLEAR_PASSES.
+-- name: clear_again
+WITH keys AS (
+    DELETE FROM whatsapp_keys
+    WHERE company_id = %(company_id)s AND current_setting('keystore.clearing', true) = 'on' RETURNING key_type
+), creds AS (
+    DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s AND current_setting('keystore.clearing', true) = 'on'
+)
+SELECT 'cleared', key_type, count(*) FROM keys GROUP BY key_type
+
+-- Answers with who has it then, the holder itself or whose lease lives.
+-- name: lease_company
+INSERT INTO keystore_company_leases AS l (company_id, holder, epoch, expires_at)
+SELECT %(company_id)s, %(holder)s, 1, clock.now + %(ttl_s)s * interval '1 second'
+FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
+ON CONFLICT (company_id) DO UPDATE
+SET (holder, epoch, expires_at) = (
+    SELECT CASE WHEN taken THEN excluded.holder ELSE l.holder END,
+           CASE WHEN taken THEN l.epoch + 1 ELSE l.epoch END,
+           CASE WHEN taken THEN excluded.expires_at ELSE l.expires_at END
+    FROM (
+        SELECT %(force)s OR l.holder = excluded.holder
+               OR l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp()) AS taken
+    ) AS decided
+)
+RETURNING holder, epoch, expires_at
+
+-- name: renew_company
+UPDATE keystore_company_leases
+SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp()) + %(ttl_s)s * interval '1 second'
+WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
+  AND expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
+RETURNING epoch, expires_at
+
+-- name: release_company
+UPDATE keystore_company_leases SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp())
+WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
+  AND expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
 
 -- name: now
 SELECT statement_timestamp()
@@ -198,6 +280,33 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
 
+-- The ids are found one after another in the index. (1,000 companies, 700,000 keys: a page in 30 ms, while to read all of
+-- the index for the ids alone takes 290.)
+-- name: company_page
+WITH RECURSIVE keyed AS (
+    (SELECT company_id FROM whatsapp_keys ORDER BY company_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT k.company_id FROM whatsapp_keys k WHERE k.company_id > keyed.company_id ORDER BY k.company_id LIMIT 1)
+    FROM keyed WHERE keyed.company_id IS NOT NULL
+), found AS (
+    SELECT company_id FROM (
+        SELECT company_id FROM keyed WHERE company_id IS NOT NULL UNION SELECT company_id FROM whatsapp_auth
+    ) AS every
+    WHERE strpos(company_id, %(search)s) > 0
+), page AS (
+    SELECT company_id FROM found ORDER BY company_id COLLATE "C" LIMIT %(limit)s OFFSET %(offset)s
+)
+SELECT total.companies, page.company_id, k.keys, greatest(k.updated_at, a.updated_at), l.holder, l.epoch, l.expires_at
+FROM (SELECT count(*) AS companies FROM found) AS total
+LEFT JOIN page ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) AS keys, max(updated_at) AS updated_at FROM whatsapp_keys WHERE company_id = page.company_id
+) AS k ON true
+LEFT JOIN whatsapp_auth a ON a.company_id = page.company_id
+LEFT JOIN keystore_company_leases l ON l.company_id = page.company_id
+    AND l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
+ORDER BY page.company_id COLLATE "C"
+
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 
@@ -218,6 +327,26 @@ RETURNING expires_at
 -- name: release_lease
 UPDATE keystore_leases SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp())
 WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
+
+-- A token whose answer got lost may be added again.
+-- name: add_token
+INSERT INTO keystore_tokens AS t (token_id, secret_hash, company_id, created_at, expires_at, revoked_at)
+VALUES (%(token_id)s, %(secret_hash)s, %(company_id)s, %(created_at)s, %(expires_at)s, %(revoked_at)s)
+ON CONFLICT (token_id) DO UPDATE SET token_id = excluded.token_id WHERE t.secret_hash = excluded.secret_hash
+RETURNING 1
+
+-- name: tokens
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
+FROM keystore_tokens ORDER BY created_at, token_id
+
+-- name: find_token
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
+FROM keystore_tokens WHERE token_id = %(token_id)s
+
+-- name: revoke_token
+UPDATE keystore_tokens
+SET revoked_at = coalesce(revoked_at, %(now)s::timestamptz, statement_timestamp()) WHERE token_id = %(token_id)s
+RETURNING 1
 
 -- name: start_sweep
 INSERT INTO keystore_sweeps (sweeper, started_at)

@@ -12,7 +12,8 @@ from typing import Any
 
 from keystore import codec, ids, ttl
 from keystore.link import Row, Run
-from keystore.sql_store import Clock, SqlStore, ttl_and_step
+from keystore.sql_dialect import Clock, ttl_and_step
+from keystore.sql_store import SqlStore
 from keystore.sqlite_link import SqliteLink
 from keystore.statements import read_statements
 from keystore.store import KeyRow, Keys
@@ -61,8 +62,8 @@ class SqliteStore(SqlStore):
             found = self._bot_rows("get", **params)
         return self._found(company, key_type, found)
 
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
-        company = ids.canonical_company(company_id)
+    def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
+        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
         written, gone = ids.checked_writes(keys)
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
         if not written and not gone and stored_creds is None:
@@ -76,6 +77,7 @@ class SqliteStore(SqlStore):
         pre_keys = {key_id: codec.encode(value) for key_type, key_id, value in written if key_type == PRE_KEY}
 
         def write(run: Run) -> tuple[list[str], list[tuple[str, str, int]]]:
+            self._require_lease(run, company, epoch, now)
             before = dict(self._there(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
             happened = [("deleted", *row) for row in self._there(run, company, gone)]
             if gone:
@@ -87,7 +89,7 @@ class SqliteStore(SqlStore):
             if rows:
                 run(self._sql["put"], rows)
             if stored_creds is not None:
-                run(self._sql["set_creds"], {"company_id": company, "creds": stored_creds, "now": now})
+                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": now})
             before[PRE_KEY] = len(unused)
             for key_type, keys in Counter(row[0] for row in written).items():
                 there = before.get(key_type, 0)
@@ -106,15 +108,22 @@ class SqliteStore(SqlStore):
         """Those of these pre-keys that are stored, and as what."""
         return dict(run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list(pre_keys)}))
 
-    def clear(self, company_id: str) -> None:
-        company = ids.canonical_company(company_id)
+    def clear(self, company_id: str, *, epoch: int | None = None) -> None:
+        company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now()
 
         def clear(run: Run) -> list[Row]:
+            self._require_lease(run, company, epoch, now)
             gone = run(self._sql["clear_keys"], {"company_id": company})
             run(self._sql["clear_creds"], {"company_id": company})
             return gone
 
         self._count_each(company, "cleared", self.link.work(clear))
+
+    def _require_lease(self, run: Run, company: str, epoch: int | None, now: int) -> None:
+        """Raises LeaseLost, inside the write's transaction, unless a write with this epoch may be."""
+        lease = run(self._sql["company_lease"], {"company_id": company, "now": now})
+        holder, current = lease[0] if lease else (None, None)
+        self._require_epoch(company, epoch, holder, current)
 
     # The watch.
 

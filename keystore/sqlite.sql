@@ -52,7 +52,7 @@ SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = :company_id
 -- name: get_creds
 SELECT creds FROM whatsapp_auth WHERE company_id = :company_id
 
--- name: set_creds
+-- name: write_creds
 INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) VALUES (:company_id, :creds, :now, :now)
 ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 
@@ -102,8 +102,80 @@ SELECT :now,
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
 
+-- The ids are found one after another in the index, instead of reading it all.
+-- name: company_page
+WITH RECURSIVE keyed AS (
+    SELECT min(company_id) AS company_id FROM whatsapp_keys
+    UNION ALL
+    SELECT (SELECT min(k.company_id) FROM whatsapp_keys AS k WHERE k.company_id > keyed.company_id)
+    FROM keyed WHERE keyed.company_id IS NOT NULL
+), found AS (
+    SELECT company_id FROM (
+        SELECT company_id FROM keyed WHERE company_id IS NOT NULL UNION SELECT company_id FROM whatsapp_auth
+    )
+    WHERE instr(company_id, :search) > 0
+), page AS (
+    SELECT company_id FROM found ORDER BY company_id LIMIT :limit OFFSET :offset
+), seen AS (
+    SELECT page.company_id, count(k.key_id) AS keys, max(k.updated_at) AS updated_at
+    FROM page LEFT JOIN whatsapp_keys AS k ON k.company_id = page.company_id GROUP BY page.company_id
+)
+SELECT total.companies, seen.company_id, seen.keys,
+       max(coalesce(seen.updated_at, a.updated_at), coalesce(a.updated_at, seen.updated_at)),
+       l.holder, l.epoch, l.expires_at
+FROM (SELECT count(*) AS companies FROM found) AS total
+LEFT JOIN seen ON 1
+LEFT JOIN whatsapp_auth AS a ON a.company_id = seen.company_id
+LEFT JOIN keystore_company_leases AS l ON l.company_id = seen.company_id AND l.expires_at > :now
+ORDER BY seen.company_id
+
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
+
+-- The lease that lives.
+-- name: company_lease
+SELECT holder, epoch FROM keystore_company_leases WHERE company_id = :company_id AND expires_at > :now
+
+-- Answers with who has it then, the holder itself or whose lease lives.
+-- name: lease_company
+INSERT INTO keystore_company_leases AS l (company_id, holder, epoch, expires_at)
+VALUES (:company_id, :holder, 1, :now + CAST(:ttl_s * 1000000 AS INTEGER))
+ON CONFLICT (company_id) DO UPDATE
+SET (holder, epoch, expires_at) = (
+    SELECT CASE WHEN taken THEN excluded.holder ELSE l.holder END,
+           CASE WHEN taken THEN l.epoch + 1 ELSE l.epoch END,
+           CASE WHEN taken THEN excluded.expires_at ELSE l.expires_at END
+    FROM (SELECT :force OR l.holder = excluded.holder OR l.expires_at <= :now AS taken)
+)
+RETURNING holder, epoch, expires_at
+
+-- name: renew_company
+UPDATE keystore_company_leases SET expires_at = :now + CAST(:ttl_s * 1000000 AS INTEGER)
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
+RETURNING epoch, expires_at
+
+-- name: release_company
+UPDATE keystore_company_leases SET expires_at = :now
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
+
+-- A token whose answer got lost may be added again.
+-- name: add_token
+INSERT INTO keystore_tokens AS t (token_id, secret_hash, company_id, created_at, expires_at, revoked_at)
+VALUES (:token_id, :secret_hash, :company_id, :created_at, :expires_at, :revoked_at)
+ON CONFLICT (token_id) DO UPDATE SET token_id = excluded.token_id WHERE t.secret_hash = excluded.secret_hash
+RETURNING 1
+
+-- name: tokens
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
+FROM keystore_tokens ORDER BY created_at, token_id
+
+-- name: find_token
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
+FROM keystore_tokens WHERE token_id = :token_id
+
+-- name: revoke_token
+UPDATE keystore_tokens SET revoked_at = coalesce(revoked_at, :now) WHERE token_id = :token_id
+RETURNING 1
 
 -- name: acquire_lease
 INSERT INTO keystore_leases (name, holder, epoch, expires_at)

@@ -111,6 +111,49 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class CompanyLease:
+    """The right to write a company's keys until `expires_at`; `epoch` rises with each time that it is taken."""
+
+    company_id: str
+    holder: str
+    epoch: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class CompanySeen:
+    """A company as an operator looks at it; `lease` None where none lives."""
+
+    company_id: str
+    keys: int
+    last_activity_at: datetime | None
+    lease: CompanyLease | None
+
+
+@dataclass(frozen=True)
+class CompanyPage:
+    """Some of the companies that a search found, and how many it found in `total`."""
+
+    total: int
+    companies: tuple[CompanySeen, ...]
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """What is kept of an API token: never the secret, only the SHA-256 of it.
+
+    `company_id` None: an admin's, for every company. `expires_at` None: it doesn't expire.
+    """
+
+    token_id: str
+    secret_hash: bytes = field(repr=False)
+    company_id: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True)
 class SweepRun:
     """One sweep: when, how long, what it deleted, what went wrong. `finished_at` None: at work, or it died."""
 
@@ -189,7 +232,12 @@ class HistoryEntry:
 
 
 class KeyStore(ABC):
-    """What a bot needs. Every operation is idempotent, and one round trip to the database whatever its size."""
+    """What a bot needs. Every operation is idempotent, and one round trip to the database whatever its size.
+
+    While a company's lease lives, a write to it must carry its `epoch`. A write raises LeaseLost, having written
+    nothing, when it carries none then, and when it carries one that isn't the current one: passed on, run out or never
+    given. Reads and `touch` need none, nor does the watch: a sweep, a backfill, an import.
+    """
 
     @abstractmethod
     def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
@@ -199,7 +247,7 @@ class KeyStore(ABC):
         """
 
     @abstractmethod
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
+    def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
         """Writes `{key_type: {key_id: value}}`, a value of None deleting the key, and `creds` unless None.
 
         Atomic and durable once it returns: all of it is there or, after an error, maybe all of it (repeat it). Each
@@ -219,12 +267,28 @@ class KeyStore(ABC):
         """The credentials document, None when there is none."""
 
     @abstractmethod
-    def set_creds(self, company_id: str, creds: bytes) -> None:
+    def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None) -> None:
         """Writes the credentials document; it never expires. Durable once it returns."""
 
     @abstractmethod
-    def clear(self, company_id: str) -> None:
-        """Deletes the company's creds and all its keys, atomically."""
+    def clear(self, company_id: str, *, epoch: int | None = None) -> None:
+        """Deletes the company's creds and all its keys, atomically; its lease stays."""
+
+    @abstractmethod
+    def lease_company(
+        self, company_id: str, holder: str, ttl_s: float, *, epoch: int | None = None, force: bool = False
+    ) -> CompanyLease:
+        """The right to write this company's keys for `ttl_s` seconds (up to a day).
+
+        Without `epoch` it is taken, with a new epoch, where it is free, run out or this holder's own already, or with
+        `force`; else raises LeaseHeld. Writes under way are waited for: once it is taken, no write of an earlier epoch
+        lands any more. (One without an epoch still may, that began before the company's very first lease.)
+        With `epoch` it is renewed under that; raises LeaseLost when that isn't the current one or has run out.
+        """
+
+    @abstractmethod
+    def release_company(self, company_id: str, holder: str, epoch: int) -> None:
+        """Ends the lease at once; one that has passed on is left alone."""
 
     @abstractmethod
     def close(self) -> None:
@@ -281,6 +345,10 @@ class Upkeep(ABC):
         """Every company with creds or keys, sorted."""
 
     @abstractmethod
+    def company_page(self, search: str = "", limit: int = 50, offset: int = 0) -> CompanyPage:
+        """Those of the companies whose id contains `search`, sorted by id, from the `offset`th on; up to 1,000."""
+
+    @abstractmethod
     def largest_company(self) -> str | None:
         """The company with the most keys, None where there are no keys."""
 
@@ -335,6 +403,22 @@ class Upkeep(ABC):
     @abstractmethod
     def release_lease(self, lease: Lease) -> None:
         """Ends the lease; one that has passed on is left alone."""
+
+    @abstractmethod
+    def add_token(self, token: TokenRecord) -> None:
+        """Keeps a token. Raises InvalidInput when another has its id."""
+
+    @abstractmethod
+    def tokens(self) -> list[TokenRecord]:
+        """Every token, expired and revoked ones too, oldest first."""
+
+    @abstractmethod
+    def find_token(self, token_id: str) -> TokenRecord | None:
+        """The token of this id, whether or not it is still good; None when there is none."""
+
+    @abstractmethod
+    def revoke_token(self, token_id: str) -> bool:
+        """Revokes a token; one that is revoked keeps its time. Returns whether there is such a token."""
 
     @abstractmethod
     def start_sweep(self, sweeper: str) -> SweepRun:

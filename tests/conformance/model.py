@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from keystore import ttl
 from keystore.ids import canonical_company
-from keystore.store import Keys
+from keystore.store import CompanyLease, Keys
 from keystore.ttl import Policy
 from tests.fix_clock import Clock
 
@@ -41,6 +41,7 @@ class Model:
         self._guard = guard
         self.keys: dict[Name, ModelKey] = {}
         self.creds: dict[str, bytes] = {}
+        self.leases: dict[str, CompanyLease] = {}
 
     def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
         company, now = canonical_company(company_id), self._clock()
@@ -86,6 +87,30 @@ class Model:
         company = canonical_company(company_id)
         self.creds.pop(company, None)
         self.keys = {name: key for name, key in self.keys.items() if name[0] != company}
+
+    def lease(self, company_id: str) -> CompanyLease | None:
+        """The lease that lives."""
+        lease = self.leases.get(canonical_company(company_id))
+        return lease if lease and lease.expires_at > self._clock() else None
+
+    def may_write(self, company_id: str, epoch: int | None) -> bool:
+        lease = self.lease(company_id)
+        return epoch == (lease.epoch if lease else None)
+
+    def take(self, company_id: str, holder: str, ttl_s: float, *, force: bool) -> CompanyLease | None:
+        """The lease, None when another holder's lives."""
+        company, lives = canonical_company(company_id), self.lease(company_id)
+        if lives and lives.holder != holder and not force:
+            return None
+        epoch = self.leases[company].epoch + 1 if company in self.leases else 1
+        self.leases[company] = CompanyLease(company, holder, epoch, self._clock() + timedelta(seconds=ttl_s))
+        return self.leases[company]
+
+    def end(self, company_id: str) -> None:
+        """Ends the lease; its epoch is remembered."""
+        company = canonical_company(company_id)
+        if company in self.leases:
+            self.leases[company] = replace(self.leases[company], expires_at=self._clock())
 
     def past(self) -> AbstractSet[Name]:
         """The keys past their expiry, guarded ones included."""

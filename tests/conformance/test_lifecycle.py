@@ -8,13 +8,14 @@ from datetime import timedelta
 import pytest
 
 from keystore import InvalidInput, Store, StoreClosed, open_store
-from keystore.store import KeyName, KeyRow, Lease, SweepRun
+from keystore.store import KeyName, KeyRow, Lease, SweepRun, TokenRecord
 from tests.conformance.conftest import Backend, MakeStore
 from tests.fix_clock import START, Clock, eventually
 from tests.fix_postgres import PASSWORD
 
 NAME = KeyName("1", "session", "a", START)
 LEASE = Lease("sweep", "me", 1, START)
+TOKEN = TokenRecord("a", bytes(32), None, START, None, None)
 RUN = SweepRun(1, "me", START, None, 0.0, 0, {}, None)
 
 CALLS: dict[str, Callable[[Store], object]] = {
@@ -25,6 +26,13 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "get_creds": lambda store: store.get_creds("1"),
     "set_creds": lambda store: store.set_creds("1", b"C"),
     "clear": lambda store: store.clear("1"),
+    "lease_company": lambda store: store.lease_company("1", "me", 60),
+    "release_company": lambda store: store.release_company("1", "me", 1),
+    "company_page": lambda store: store.company_page(),
+    "add_token": lambda store: store.add_token(TOKEN),
+    "tokens": lambda store: store.tokens(),
+    "find_token": lambda store: store.find_token("a"),
+    "revoke_token": lambda store: store.revoke_token("a"),
     "now": lambda store: store.now(),
     "census": lambda store: store.census(),
     "companies": lambda store: store.companies(),

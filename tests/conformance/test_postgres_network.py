@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 
 import pytest
 
 from bench.latency import Relay
-from keystore import Store, StoreUnavailable, open_store
+from keystore import LeaseLost, Store, StoreUnavailable, open_store
 from keystore.postgres import PostgresStore
 from keystore.store import Keys
 from tests.conformance.real_state import real_creds, real_keys
@@ -68,7 +69,31 @@ ONE_ROUND_TRIP: dict[str, Callable[[Store], object]] = {
     "get_creds": lambda store: store.get_creds("bot"),
     "set_creds": lambda store: store.set_creds("bot", b"C"),
     "clear": lambda store: store.clear("bot"),
+    "lease_company": lambda store: store.lease_company("bot", "a", 60),
+    "release_company": lambda store: store.release_company("bot", "a", 1),
 }
+
+UNDER_A_LEASE: dict[str, Callable[[Store, int], object]] = {
+    "set of one session": lambda store, epoch: store.set("bot", {"session": {"a": b"A"}}, epoch=epoch),
+    "set of 250 pre-keys with deletions over three types and creds": lambda store, epoch: store.set(
+        "bot", mixed_set(), creds=b"C", epoch=epoch
+    ),
+    "set_creds": lambda store, epoch: store.set_creds("bot", b"C", epoch=epoch),
+    "clear": lambda store, epoch: store.clear("bot", epoch=epoch),
+    "a renewal": lambda store, epoch: store.lease_company("bot", "a", 60, epoch=epoch),
+    "a takeover": lambda store, _: store.lease_company("bot", "b", 60, force=True),
+    "a release": lambda store, epoch: store.release_company("bot", "a", epoch),
+}
+
+
+@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize("operation", UNDER_A_LEASE)
+def test_a_lease_costs_no_round_trip(relayed: Store, relay: Relay, operation: str, stale: bool) -> None:
+    lease = relayed.lease_company("bot", "a", 60)
+    before = relay.round_trips
+    with suppress(LeaseLost):
+        UNDER_A_LEASE[operation](relayed, lease.epoch + stale)
+    assert relay.round_trips - before == 1
 
 
 @pytest.mark.parametrize("renewal_due", [False, True])

@@ -86,8 +86,8 @@ def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
     assert (state.creds, state.keys) in [(None, {}), (b"new", new)]
 
 
-def locked(url: str, which: str) -> closing[psycopg.Connection[Any]]:
+def locked(url: str, which: str, table: str = "whatsapp_keys") -> closing[psycopg.Connection[Any]]:
     """Holds the rows locked for a block, as a writer in another process does before it commits."""
     connection = psycopg.connect(url)
-    connection.execute(f"SELECT 1 FROM whatsapp_keys WHERE {which} FOR UPDATE".encode())
+    connection.execute(f"SELECT 1 FROM {table} WHERE {which} FOR UPDATE".encode())
     return closing(connection)

@@ -1,6 +1,8 @@
 """Any order of operations on two companies leaves a store and a plain dict with the same keys, times and counts."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from keystore import Store
+from keystore import LeaseHeld, LeaseLost, Store
 from keystore.ids import canonical_company
 from keystore.ttl import DIARY, NEVER, Policy
 from tests.conformance.conftest import MakeStore
@@ -38,6 +40,9 @@ WRITES = st.dictionaries(NAMES, VALUES, max_size=6)
 CREDS = st.none() | st.sampled_from([b"C", b"D"])
 COUNTED_FOR = timedelta(days=90)
 SIGNS = {"created": 1, "renewed": 0, "deleted": -1, "cleared": -1, "swept": -1}
+CARRIED = st.sampled_from(["latest", "latest", "none", "older"])
+LEASES_S = st.sampled_from([30.0, 90.0, 86_400.0])
+LONGEST_LEASE = timedelta(days=1)
 STEPS_ON = st.sampled_from(
     [timedelta(minutes=1), timedelta(minutes=59), timedelta(hours=5), *(timedelta(days=days) for days in (1, 4, 8, 15))]
 )
@@ -60,15 +65,56 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def start_empty(self) -> None:
+        self.clock.advance(LONGEST_LEASE)
         for company in self.store.companies():
             self.store.clear(company)
         self.model = Model(self.clock, POLICY, guard=self.guard)
+        for company in ("1", "2"):
+            lease = self.store.lease_company(company, "machine", 60)
+            self.store.release_company(company, "machine", lease.epoch)
+            self.model.leases[company] = replace(lease, expires_at=self.clock())
         self.began = self.clock.advance(timedelta(hours=1))
 
-    @rule(company=COMPANIES, writes=WRITES, creds=CREDS)
-    def set(self, company: str, writes: dict[tuple[str, str], bytes | None], creds: bytes | None) -> None:
-        self.store.set(company, by_type(writes), creds)
-        self.model.set(company, by_type(writes), creds)
+    def epoch(self, company: str, carried: str) -> int | None:
+        """The epoch of the company's latest lease, one before it, or none: what a writer may carry."""
+        latest = self.model.leases.get(canonical_company(company))
+        if carried == "none" or latest is None or (carried == "older" and latest.epoch == 1):
+            return None
+        return latest.epoch - (carried == "older")
+
+    def may(self, company: str, epoch: int | None, write: Callable[[], None]) -> bool:
+        """Writes; whether it was written, which the model knows beforehand."""
+        if self.model.may_write(company, epoch):
+            write()
+            return True
+        with pytest.raises(LeaseLost):
+            write()
+        return False
+
+    @rule(company=COMPANIES, writes=WRITES.filter(bool), creds=CREDS, carried=CARRIED)
+    def set(self, company: str, writes: dict[tuple[str, str], bytes | None], creds: bytes | None, carried: str) -> None:
+        epoch = self.epoch(company, carried)
+        if self.may(company, epoch, lambda: self.store.set(company, by_type(writes), creds, epoch=epoch)):
+            self.model.set(company, by_type(writes), creds)
+
+    @rule(company=COMPANIES, holder=st.sampled_from("ab"), ttl_s=LEASES_S, force=st.booleans())
+    def lease(self, company: str, holder: str, ttl_s: float, force: bool) -> None:
+        lease = self.model.take(company, holder, ttl_s, force=force)
+        if lease is not None:
+            assert self.store.lease_company(company, holder, ttl_s, force=force) == lease
+            return
+        with pytest.raises(LeaseHeld) as held:
+            self.store.lease_company(company, holder, ttl_s)
+        lives = self.model.lease(company)
+        assert lives is not None
+        assert (held.value.holder, held.value.expires_at) == (lives.holder, lives.expires_at)
+
+    @rule(company=COMPANIES)
+    def release(self, company: str) -> None:
+        lease = self.model.lease(company)
+        if lease is not None:
+            self.store.release_company(company, lease.holder, lease.epoch)
+            self.model.end(company)
 
     @rule(company=COMPANIES, key_type=st.sampled_from(list(IDS)), data=st.data())
     def get(self, company: str, key_type: str, data: st.DataObject) -> None:
@@ -87,19 +133,21 @@ class StoreMachine(RuleBasedStateMachine):
         state = self.store.load(company)
         assert (state.creds, state.keys) == self.model.load(company)
 
-    @rule(company=COMPANIES, creds=st.sampled_from([b"C", b"D"]))
-    def set_creds(self, company: str, creds: bytes) -> None:
-        self.store.set_creds(company, creds)
-        self.model.creds[canonical_company(company)] = creds
+    @rule(company=COMPANIES, creds=st.sampled_from([b"C", b"D"]), carried=CARRIED)
+    def set_creds(self, company: str, creds: bytes, carried: str) -> None:
+        epoch = self.epoch(company, carried)
+        if self.may(company, epoch, lambda: self.store.set_creds(company, creds, epoch=epoch)):
+            self.model.creds[canonical_company(company)] = creds
 
     @rule(company=COMPANIES)
     def get_creds(self, company: str) -> None:
         assert self.store.get_creds(company) == self.model.load(company)[0]
 
-    @rule(company=COMPANIES)
-    def clear(self, company: str) -> None:
-        self.store.clear(company)
-        self.model.clear(company)
+    @rule(company=COMPANIES, carried=CARRIED)
+    def clear(self, company: str, carried: str) -> None:
+        epoch = self.epoch(company, carried)
+        if self.may(company, epoch, lambda: self.store.clear(company, epoch=epoch)):
+            self.model.clear(company)
 
     @rule(by=STEPS_ON)
     def time_passes(self, by: timedelta) -> None:
@@ -128,6 +176,11 @@ class StoreMachine(RuleBasedStateMachine):
             balance[count.key_type] += SIGNS[count.event] * count.keys
         there = Counter(name[1] for name in self.model.keys)
         assert {key_type: keys for key_type, keys in balance.items() if keys} == dict(there)
+
+    @rule()
+    def every_lease_is_the_model_s(self) -> None:
+        for seen in self.store.company_page().companies:
+            assert seen.lease == self.model.lease(seen.company_id)
 
     @invariant()
     def every_row_is_the_model_s(self) -> None:

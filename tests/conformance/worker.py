@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from keystore import Store, open_store
+from keystore import LeaseLost, Store, open_store
 
 ROOT = Path(__file__).parent.parent.parent
 END_TIMEOUT_S = 120.0
@@ -65,8 +65,28 @@ def backfill(store: Store, job: Job) -> Iterator[object]:
     yield "done"
 
 
+def write_under_a_lease(store: Store, job: Job) -> Iterator[object]:
+    """Takes the company's lease by force, and writes under it until somebody else does; its epoch, then each write."""
+    epoch = store.lease_company(job["company"], job["holder"], 600, force=True).epoch
+    yield {"epoch": epoch}
+    value, wrote = job["holder"].encode(), 0
+    with suppress(LeaseLost):
+        while True:
+            store.set(job["company"], {"session": {"who": value}}, creds=value, epoch=epoch)
+            yield {"wrote": (wrote := wrote + 1)}
+    yield {"lost": epoch}
+
+
 JOBS: dict[str, Callable[[Store, Job], Iterator[object]]] = {
-    job.__name__: job for job in (write_one_by_one, write_generations, sweep_until_nothing_is_due, rewrite, backfill)
+    job.__name__: job
+    for job in (
+        write_one_by_one,
+        write_generations,
+        sweep_until_nothing_is_due,
+        rewrite,
+        backfill,
+        write_under_a_lease,
+    )
 }
 
 

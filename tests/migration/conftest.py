@@ -22,11 +22,12 @@ OUR_FILES = (
     "20261124_03_opaque_values",
     "20261124_04_closed_tables",
     "20261125_01_watch_memory",
+    "20261125_02_access",
 )
 
 POSTGRES_FILES = (*DIARY_FILES, *OUR_FILES)
 
-SQLITE_FILES = ("20261124_01_keystore", "20261125_01_watch_memory")
+SQLITE_FILES = ("20261124_01_keystore", "20261125_01_watch_memory", "20261125_02_access")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -97,7 +98,7 @@ def linked(url: str) -> Iterator[Link]:
 
 OUR_TABLES = (
     "'keystore_leases', 'keystore_sweeps', 'keystore_counters', 'keystore_displaced', 'keystore_notes', "
-    "'keystore_history', "
+    "'keystore_history', 'keystore_company_leases', 'keystore_tokens', "
     "'yoyo_lock', '_yoyo_migration', '_yoyo_log', '_yoyo_version'"
 )
 

@@ -11,6 +11,7 @@ import pytest
 
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
 from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
+from keystore.store import TokenRecord
 from tests.conformance.sweeping import sweep
 from tests.fix_clock import START, eventually
 from tests.fix_postgres import PostgresSite
@@ -26,6 +27,8 @@ STORE_CALLS: dict[str, Callable[[Store], object]] = {
     "get_creds": lambda store: store.get_creds("1"),
     "set_creds": lambda store: store.set_creds("1", b"C"),
     "clear": lambda store: store.clear("1"),
+    "lease_company": lambda store: store.lease_company("1", "a", 60),
+    "release_company": lambda store: store.release_company("1", "a", 1),
     "export_rows": lambda store: store.export_rows("1"),
     "restore_rows": lambda store: store.restore_rows("1", []),
 }
@@ -123,6 +126,24 @@ def test_a_backfill_beside_the_bot_costs_the_newest_pre_keys_no_protection(diary
             sweep(store)
         left = {row[0] for row in conn.execute("SELECT key_id FROM whatsapp_keys WHERE key_type = 'pre-key'")}
         assert {"100", "101", "102", "103", "104"} <= left
+
+
+def test_companies_are_looked_through_and_tokens_kept_beside_the_bot(diary: Diary) -> None:
+    diary.upsert("company_1", "session", "a", {})
+    diary.upsert("2", "session", "a", {})
+    diary.execute("ALTER TABLE whatsapp_keys DISABLE TRIGGER USER")
+    diary.execute("UPDATE whatsapp_keys SET updated_at = NULL WHERE company_id = '2'")
+    run_attach(diary.url)
+    token = TokenRecord("a", bytes(32), None, START, None, None)
+    with open_store(diary.url) as store:
+        page = store.company_page()
+        assert [(seen.company_id, seen.keys, seen.lease) for seen in page.companies] == [
+            ("2", 1, None),
+            ("company_1", 1, None),
+        ]
+        assert [type(seen.last_activity_at) for seen in page.companies] == [type(None), type(START)]
+        store.add_token(token)
+        assert store.find_token("a") == token
 
 
 @pytest.mark.parametrize("call", STORE_CALLS)

@@ -16,6 +16,7 @@ SURFACE = [
     "InvalidInput",
     "KeyStore",
     "KeystoreError",
+    "LeaseHeld",
     "LeaseLost",
     "SchemaMismatch",
     "Store",
@@ -25,15 +26,17 @@ SURFACE = [
 ]
 KEY_STORE = {
     "get": ["company_id", "key_type", "key_ids"],
-    "set": ["company_id", "keys", "creds"],
+    "set": ["company_id", "keys", "creds", "epoch"],
     "load": ["company_id"],
     "touch": ["company_id", "keys"],
     "get_creds": ["company_id"],
-    "set_creds": ["company_id", "creds"],
-    "clear": ["company_id"],
+    "set_creds": ["company_id", "creds", "epoch"],
+    "clear": ["company_id", "epoch"],
+    "lease_company": ["company_id", "holder", "ttl_s", "epoch", "force"],
+    "release_company": ["company_id", "holder", "epoch"],
     "close": [],
 }
-ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, KeystoreError)]
 
 
 def test_keystore_exports_exactly_its_surface() -> None:
@@ -68,7 +71,7 @@ def test_every_method_of_the_contract_is_abstract_and_says_what_it_does() -> Non
 
 
 def test_every_error_is_a_keystore_error_that_says_what_it_means() -> None:
-    assert len(ERRORS) == 7
+    assert len(ERRORS) == 8
     for kind in ERRORS:
         assert issubclass(kind, KeystoreError)
         assert kind.__doc__

@@ -1,0 +1,371 @@
+"""What the watch needs of a SQL backend: counts, memory, leases, sweeps, backfill, and rows with their times.
+
+A backend adds the operations in which the two databases differ most.
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from keystore import codec, ids
+from keystore.errors import InvalidInput, LeaseLost
+from keystore.link import Row, Run
+from keystore.sql_dialect import SqlDialect
+from keystore.store import (
+    Burst,
+    Census,
+    CompanyLease,
+    CompanyPage,
+    CompanySeen,
+    DueCompany,
+    HistoryEntry,
+    HourCount,
+    KeyName,
+    KeyRow,
+    Lease,
+    LifeCount,
+    Note,
+    SweepRun,
+    TypeCount,
+    Upkeep,
+)
+from keystore.tally import EVERYBODY, hour_of
+
+MOST_ON_A_PAGE = 1_000
+
+
+class SqlWatch(SqlDialect, Upkeep):
+    """The watch's half of a store on a SQL database."""
+
+    # Counting.
+
+    def census(self) -> Census:
+        params = {"now": self._now(), "guard": self._guard, "attached": not self.converted}
+
+        def count(run: Run) -> tuple[list[Row], Row]:
+            return run(self._sql["census"], params), run(self._sql["census_totals"], params)[0]
+
+        by_type, (now, companies, paired_at, rewritten, size_bytes) = self.link.work(count, snapshot=True)
+        types = tuple(
+            TypeCount(
+                key_type=key_type,
+                total=total,
+                with_expiry=with_expiry,
+                without_expiry=total - with_expiry,
+                expired=expired,
+                guarded=guarded,
+                created_24h=created_24h,
+                created_7d=created_7d,
+            )
+            for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in by_type
+        )
+        activity = [self._time(at) for at in (paired_at, *(row[7] for row in by_type)) if at is not None]
+        total = sum(count.total for count in types)
+        expired = sum(count.expired for count in types)
+        guarded = sum(count.guarded for count in types)
+        return Census(
+            taken_at=self._time(now),
+            total=total,
+            active=total - expired - guarded,
+            expired=expired,
+            guarded=guarded,
+            without_expiry=sum(count.without_expiry for count in types),
+            companies=companies,
+            last_activity_at=max(activity, default=None),
+            oldest_created_at=min((self._time(row[8]) for row in by_type if row[8] is not None), default=None),
+            created_24h=sum(count.created_24h for count in types),
+            created_7d=sum(count.created_7d for count in types),
+            pre_keys_rewritten_7d=rewritten,
+            size_bytes=size_bytes,
+            by_type=types,
+        )
+
+    def companies(self) -> list[str]:
+        return sorted(row[0] for row in self._rows("companies"))
+
+    def company_page(self, search: str = "", limit: int = 50, offset: int = 0) -> CompanyPage:
+        if search:
+            ids.checked_name("search", search)
+        if not 1 <= limit <= MOST_ON_A_PAGE or not 0 <= offset < 2**31:
+            raise InvalidInput(f"limit, offset: a page has 1 to {MOST_ON_A_PAGE} companies, from the 0th on")
+        rows = self._rows("company_page", search=search, limit=limit, offset=offset)
+        companies = []
+        for _, company_id, keys, seen_at, holder, epoch, expires_at in rows:
+            if company_id is not None:
+                lease = holder and CompanyLease(company_id, holder, epoch, self._time(expires_at))
+                companies.append(CompanySeen(company_id, keys, self._optional_time(seen_at), lease))
+        return CompanyPage(rows[0][0], tuple(companies))
+
+    def largest_company(self) -> str | None:
+        rows = self._rows("largest_company")
+        return rows[0][0] if rows else None
+
+    def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
+        for company_id, key_type, key_id, updated_at in self._rows("key_names", types=self._list(key_types)):
+            yield KeyName(company_id, key_type, key_id, self._time(updated_at))
+
+    def counts(self, since: datetime) -> list[HourCount]:
+        self._save_tally()
+        return [
+            HourCount(self._time(hour), key_type, event, keys)
+            for hour, key_type, event, keys in self._rows("counts", since=self._stored_time(hour_of(since)))
+        ]
+
+    def bursts(self, since: datetime) -> list[Burst]:
+        self._save_tally()
+        return [
+            Burst(company_id, self._time(hour), key_type, keys)
+            for company_id, hour, key_type, keys in self._rows("bursts", since=self._stored_time(hour_of(since)))
+        ]
+
+    def _save_tally(self) -> None:
+        if self.link.usable:  # Else the question itself says why not; a forked child may never get the tally's locks.
+            self._tally.save()
+
+    def life_counts(self) -> list[LifeCount]:
+        if not self.converted:
+            return []
+        types = [row[0] for row in self._rows("key_types")]
+        return [
+            LifeCount(key_type, bool(lasting), None if gone_on is None else _EPOCH + timedelta(days=gone_on), keys)
+            for key_type, lasting, gone_on, keys in self._life_rows(types)
+        ]
+
+    @abstractmethod
+    def _life_rows(self, types: list[str]) -> list[Row]:
+        """`(key_type, lasting, gone_on, keys)`, `gone_on` in days since 1970 or None."""
+
+    def low_on_pre_keys(self, below: int) -> dict[str, int]:
+        return {company_id: there for company_id, there in self._rows("low_on_pre_keys", below=below) if there < below}
+
+    # What the watch remembers.
+
+    def remember(self, name: str, document: str | None) -> None:
+        if document is None:
+            self._rows("forget", name=name)
+        else:
+            self._rows("remember", name=name, document=document)
+
+    def recall(self, name: str) -> Note | None:
+        rows = self._rows("recall", name=name)
+        return Note(rows[0][0], self._time(rows[0][1])) if rows else None
+
+    def notes(self, prefix: str) -> dict[str, Note]:
+        return {
+            name: Note(document, self._time(updated_at))
+            for name, document, updated_at in self._rows("notes", prefix=prefix)
+        }
+
+    def add_history(self, kind: str, at: datetime, document: str) -> None:
+        self._rows("add_history", kind=kind, at=self._stored_time(at), document=document)
+
+    def history(self, kind: str, since: datetime) -> list[HistoryEntry]:
+        rows = self._rows("history", kind=kind, since=self._stored_time(since))
+        return [HistoryEntry(self._time(at), document) for at, document in rows]
+
+    def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
+        self._rows(
+            "thin_history",
+            kind=kind,
+            daily_before=self._stored_time(daily_before),
+            before=self._stored_time(before),
+        )
+
+    # Leases.
+
+    def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
+        rows = self._rows("acquire_lease", name=name, holder=holder, ttl_s=ttl_s)
+        return Lease(name, holder, rows[0][0], self._time(rows[0][1])) if rows else None
+
+    def release_lease(self, lease: Lease) -> None:
+        self._rows("release_lease", name=lease.name, holder=lease.holder, epoch=lease.epoch)
+
+    def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
+        """Renews the lease inside a transaction, so that nobody takes it over before that ends. Raises LeaseLost."""
+        params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s, "now": self._now()}
+        if not run(self._sql["renew_lease"], params):
+            raise self._lost(lease)
+
+    def _lost(self, lease: Lease) -> LeaseLost:
+        return LeaseLost(f"{self.database}: the lease {lease.name!r} of {lease.holder} has passed to another holder")
+
+    # Sweeping.
+
+    def start_sweep(self, sweeper: str) -> SweepRun:
+        ((run_id, started_at),) = self._rows("start_sweep", sweeper=sweeper)
+        return SweepRun(run_id, sweeper, self._time(started_at), None, 0.0, 0, {}, None)
+
+    def due_companies(self) -> list[DueCompany]:
+        return sorted(
+            (DueCompany(company_id, keys) for company_id, keys in self._rows("due_companies")),
+            key=lambda due: due.company_id,
+        )
+
+    def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
+        by_type = self._sweep_batch(lease, run, company_ids, ttl_s)
+        more = {key_type: keys - run.by_type.get(key_type, 0) for key_type, keys in by_type.items()}
+        self._count(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
+        return replace(run, deleted=sum(by_type.values()), by_type=by_type)
+
+    def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
+        """Sweeps under the lease, and records it; what the whole run has deleted by now. Raises LeaseLost."""
+
+        def sweep(execute: Run) -> dict[str, int]:
+            self._renew_lease(execute, lease, ttl_s)
+            # What is recorded, not what the caller knows: a batch repeated because its answer got lost counts once.
+            recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
+            by_type: dict[str, int] = json.loads(recorded[0][0]) if recorded else {}
+            for key_type, deleted in self._swept(execute, self._sweep_params(company_ids)):
+                by_type[key_type] = by_type.get(key_type, 0) + deleted
+            total = sum(by_type.values())
+            execute(self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)})
+            self._renew_lease(execute, lease, ttl_s)  # Counted from the end of a long batch, not from its start.
+            return by_type
+
+        return self.link.work(sweep)
+
+    def _sweep_params(self, company_ids: list[str]) -> dict[str, Any]:
+        return {
+            "company_ids": self._list(company_ids),
+            "guard": self._guard,
+            "attached": not self.converted,
+            "now": self._now(),
+        }
+
+    @abstractmethod
+    def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        """Deletes what a sweep deletes; how many of each type."""
+
+    def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
+        rows = self._rows("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)
+        self._rows("forget_sweeps")
+        self._rows("forget_counters")
+        finished_at = self._time(rows[0][0]) if rows else None
+        return SweepRun(run.run_id, run.sweeper, run.started_at, finished_at, took_ms, run.deleted, run.by_type, error)
+
+    def sweep_runs(self, limit: int) -> list[SweepRun]:
+        return [
+            SweepRun(
+                run_id,
+                sweeper,
+                self._time(started),
+                self._optional_time(finished),
+                took_ms,
+                deleted,
+                json.loads(by_type),
+                error,
+            )
+            for run_id, sweeper, started, finished, took_ms, deleted, by_type, error in self._rows(
+                "sweep_runs", limit=limit
+            )
+        ]
+
+    # Expiry.
+
+    def backfill(self, limit: int) -> dict[str, int]:
+        types = [row[0] for row in self._rows("types_without_expiry")]
+        if not types:
+            return {}
+        return self._backfilled(self._rows("backfill", limit=limit, **self._policy_params(types)))
+
+    def _backfilled(self, rows: list[Row]) -> dict[str, int]:
+        """How many of each type, from the rows of a backfill."""
+        return dict(rows)
+
+    @property
+    def expiry_enforced(self) -> bool:
+        return bool(self._rows("expiry_enforced")[0][0])
+
+    def enforce_expiry(self) -> None:
+        if not self.converted:
+            raise InvalidInput(
+                f"{self.database}: not while a bot writes here without us: every key that it writes without an expiry "
+                "would be lost. Run `python run.py migrate` with the bot stopped, and enforce it then"
+            )
+        if self.expiry_enforced:
+            return
+        if self._rows("types_without_expiry"):
+            raise InvalidInput(
+                f"{self.database}: there are keys without expiry; run `python run.py backfill` before enforcing it"
+            )
+        self._enforce_expiry()
+
+    @abstractmethod
+    def _enforce_expiry(self) -> None:
+        """Adds the rule; there are no keys without expiry."""
+
+    # Rows with their times.
+
+    def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
+        params = {
+            "company_id": key.company_id,
+            "key_type": key.key_type,
+            "key_id": key.key_id,
+            "to_type": key_type,
+            "to_id": key_id,
+            "updated_at": self._stored_time(key.updated_at),
+        }
+
+        def move(run: Run) -> bool:
+            if not run(self._sql["hold_key"], params):
+                return False
+            run(self._sql["drop_older"], params)
+            return bool(run(self._sql["move_key"], params))
+
+        return self.link.work(move)
+
+    def export_rows(self, company_id: str) -> list[KeyRow]:
+        self._require_converted()
+        company = ids.canonical_company(company_id)
+        return [
+            KeyRow(
+                key_type,
+                key_id,
+                codec.decode(value, f"{company} {key_type} {key_id}"),
+                self._time(created),
+                self._time(updated),
+                self._optional_time(expires),
+                bool(never),
+            )
+            for key_type, key_id, value, created, updated, expires, never in self._rows(
+                "export_rows", company_id=company
+            )
+        ]
+
+    def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
+        self._require_converted()
+        company, kept = ids.canonical_company(company_id), restorable(rows)
+        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
+
+        def restore(run: Run) -> None:
+            self._restore(run, company, kept)
+            if stored_creds is not None:
+                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": self._now()})
+
+        self.link.work(restore)
+
+    @abstractmethod
+    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
+        """Writes rows with the times they carry."""
+
+
+_EPOCH = date(1970, 1, 1)
+
+
+def restorable(rows: Iterable[KeyRow]) -> list[KeyRow]:
+    """The rows, checked as a `set` would check them, each name once (the last one given), in locking order.
+
+    Raises InvalidInput naming the field.
+    """
+    by_name: dict[tuple[str, str], KeyRow] = {}
+    for row in rows:
+        ids.checked_writes({row.key_type: {row.key_id: row.value}})
+        for field in ("created_at", "updated_at", "expires_at"):
+            time = getattr(row, field)
+            if time is not None and time.tzinfo is None:
+                raise InvalidInput(f"{field} of {row.key_type!r} {row.key_id!r}: a time without a time zone")
+        by_name[row.key_type, row.key_id] = row
+    return [by_name[name] for name in sorted(by_name)]

@@ -1,0 +1,109 @@
+"""Companies as an operator looks through them: searched, paged, counted, with who writes them."""
+
+from datetime import timedelta
+
+import pytest
+
+from keystore import InvalidInput, Store
+from keystore.store import CompanyPage, CompanySeen
+from tests.fix_clock import START, Clock
+
+MINUTE = timedelta(minutes=1)
+
+
+def ids(page: CompanyPage) -> list[str]:
+    """The ids on a page."""
+    return [seen.company_id for seen in page.companies]
+
+
+@pytest.fixture
+def many(store: Store) -> Store:
+    """A store with companies 000 to 119."""
+    for number in range(120):
+        store.set(f"{number:03}", {"session": {"a": b"A"}})
+    return store
+
+
+def test_an_empty_store_has_an_empty_page(store: Store) -> None:
+    assert store.company_page() == CompanyPage(0, ())
+
+
+def test_a_company_is_counted_and_last_seen_by_its_keys_or_its_creds(store: Store, clock: Clock) -> None:
+    store.set("keys", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"1": b"P"}})
+    store.set("creds-later", {"session": {"a": b"A"}}, creds=b"C")
+    clock.advance(MINUTE)
+    store.set_creds("creds", b"C")
+    store.set_creds("creds-later", b"D")
+    store.set("keys-later", {}, creds=b"C")
+    clock.advance(MINUTE)
+    store.set("keys-later", {"session": {"a": b"A"}})
+    assert store.company_page() == CompanyPage(
+        4,
+        (
+            CompanySeen("creds", 0, START + MINUTE, None),
+            CompanySeen("creds-later", 1, START + MINUTE, None),
+            CompanySeen("keys", 3, START, None),
+            CompanySeen("keys-later", 1, START + 2 * MINUTE, None),
+        ),
+    )
+    store.clear("keys")
+    assert store.company_page().total == 3
+
+
+def test_a_lease_is_shown_while_it_lives(store: Store, clock: Clock) -> None:
+    store.set("7", {"session": {"a": b"A"}})
+    store.set("8", {"session": {"a": b"A"}})
+    lease = store.lease_company("7", "host a", 60)
+    assert [seen.lease for seen in store.company_page().companies] == [lease, None]
+    clock.advance(MINUTE)
+    assert [seen.lease for seen in store.company_page().companies] == [None, None]
+
+
+def test_pages_follow_each_other_in_order(many: Store) -> None:
+    every = [f"{number:03}" for number in range(120)]
+    assert ids(many.company_page()) == every[:50]
+    assert ids(many.company_page(limit=50, offset=50)) == every[50:100]
+    assert ids(many.company_page(limit=50, offset=100)) == every[100:]
+    assert ids(many.company_page(limit=1_000)) == every == many.companies()
+    for offset in (0, 100, 119, 120, 1_000):
+        assert many.company_page(limit=7, offset=offset).total == 120
+    assert ids(many.company_page(offset=120)) == []
+
+
+def test_ids_are_sorted_as_companies_are(store: Store) -> None:
+    names = ["b", "B", "_b", "a-b", "a_b", "ab", "1", "10", "9", "-"]
+    for name in names:
+        store.set_creds(name, b"C")
+    assert ids(store.company_page()) == sorted(names) == store.companies()
+
+
+def test_a_search_finds_what_holds_it_anywhere(many: Store) -> None:
+    page = many.company_page("11", limit=5)
+    assert page.total == 11
+    assert ids(page) == ["011", "110", "111", "112", "113"]
+    assert ids(many.company_page("11", limit=5, offset=10)) == ["119"]
+    assert many.company_page("x") == CompanyPage(0, ())
+
+
+@pytest.mark.parametrize("search", ["%", "_", ".*", "'", "\\", "1%", "Ä"])
+def test_a_search_has_no_wildcards(many: Store, search: str) -> None:
+    assert many.company_page(search) == CompanyPage(0, ())
+
+
+def test_a_search_tells_capitals_and_finds_an_underscore(store: Store) -> None:
+    for name in ("Bot_1", "bot-1"):
+        store.set_creds(name, b"C")
+    assert ids(store.company_page("Bot")) == ["Bot_1"]
+    assert ids(store.company_page("_")) == ["Bot_1"]
+
+
+@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1_001, 0), (50, -1), (50, 2**31)])
+def test_a_page_that_can_t_be_is_refused(store: Store, limit: int, offset: int) -> None:
+    with pytest.raises(InvalidInput, match="limit, offset"):
+        store.company_page(limit=limit, offset=offset)
+
+
+@pytest.mark.parametrize("search", ["a\x00", "x" * 256, "\ud800"])
+def test_a_search_that_no_id_could_answer_is_refused(store: Store, search: str) -> None:
+    with pytest.raises(InvalidInput, match="search"):
+        store.company_page(search)

@@ -1,0 +1,118 @@
+"""Takeovers under concurrency: once a lease has been taken over, no write of an older epoch lands any more."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+from keystore import LeaseHeld, LeaseLost, Store
+from keystore.store import AuthState, Keys
+from tests.conformance.conftest import MakeStore
+from tests.conformance.worker import Worker, workers, write_under_a_lease
+
+RACES = 100
+WRITERS = 3
+KEYS_A_SET = 40
+END_TIMEOUT_S = 60.0
+
+
+def keys_of(writer: int, turn: int) -> Keys:
+    """What a writer writes in a turn: the same keys each time, over two types."""
+    value = b"%d" % turn
+    return {kind: {f"{writer} {n}": value for n in range(KEYS_A_SET // 2)} for kind in ("session", "pre-key")}
+
+
+def write_until_lost(store: Store, writer: int, epoch: int, begun: threading.Barrier) -> int:
+    """Writes generation after generation until the lease is lost; the last one that was acknowledged."""
+    begun.wait(END_TIMEOUT_S)
+    turn = 0
+    try:
+        while True:
+            store.set("7", keys_of(writer, turn + 1), epoch=epoch)
+            turn += 1
+    except LeaseLost:
+        return turn
+
+
+def generation(state: AuthState, writer: int) -> int:
+    """Which of its generations a writer's keys are of: all of one, or a set was broken in two."""
+    found = {
+        value for by_id in state.keys.values() for key_id, value in by_id.items() if key_id.startswith(f"{writer} ")
+    }
+    assert len(found) <= 1
+    return int(found.pop()) if found else 0
+
+
+def test_no_write_of_an_older_epoch_lands_after_a_takeover(make_store: MakeStore) -> None:
+    older, newer = make_store(), make_store()
+    begun = threading.Barrier(WRITERS + 1)
+    written = 0
+    with ThreadPoolExecutor(WRITERS) as threads:
+        for race in range(RACES):
+            lease = older.lease_company("7", "older", 600, force=True)
+            older.clear("7", epoch=lease.epoch)
+            acknowledged: list[Future[int]] = [
+                threads.submit(write_until_lost, older, writer, lease.epoch, begun) for writer in range(WRITERS)
+            ]
+            begun.wait(END_TIMEOUT_S)
+            if race % 3:
+                newer.get_creds("7")
+            newer.lease_company("7", "newer", 600, force=True)
+            at_the_takeover = newer.load("7")
+            last = [future.result(END_TIMEOUT_S) for future in acknowledged]
+            assert newer.load("7") == at_the_takeover, "a write landed after the takeover had returned"
+            assert [generation(at_the_takeover, writer) for writer in range(WRITERS)] == last
+            written += sum(last)
+    assert written > RACES, "the writers were at work when it was taken over"
+
+
+def test_of_many_holders_at_once_one_has_it(make_store: MakeStore) -> None:
+    stores = [make_store() for _ in range(4)]
+    begun = threading.Barrier(len(stores))
+
+    def take(number: int, company: str) -> int | str:
+        """Its epoch, or who has it instead."""
+        begun.wait(END_TIMEOUT_S)
+        try:
+            return stores[number].lease_company(company, f"holder {number}", 600).epoch
+        except LeaseHeld as held:
+            return held.holder
+
+    with ThreadPoolExecutor(len(stores)) as threads:
+        for race in range(60):
+            company, epoch = f"{race // 2}", race % 2 + 1
+            takes = [threads.submit(take, number, company) for number in range(len(stores))]
+            taken = [take.result(END_TIMEOUT_S) for take in takes]
+            holder = f"holder {taken.index(epoch)}"
+            assert sorted(map(str, taken)) == [f"{epoch}", holder, holder, holder]
+            stores[0].release_company(company, holder, epoch)
+
+
+def test_of_many_takeovers_by_force_each_has_an_epoch_of_its_own(make_store: MakeStore) -> None:
+    stores = [make_store() for _ in range(4)]
+
+    def force(store: Store, holder: str) -> list[int]:
+        return [store.lease_company("7", holder, 600, force=True).epoch for _ in range(25)]
+
+    with ThreadPoolExecutor(len(stores)) as threads:
+        forced = [threads.submit(force, store, f"{n}") for n, store in enumerate(stores)]
+        epochs = [epoch for future in forced for epoch in future.result(END_TIMEOUT_S)]
+    assert sorted(epochs) == list(range(1, 101))
+
+
+def test_of_two_processes_on_one_account_the_older_loses_every_write(make_store: MakeStore, store_url: str) -> None:
+    store = make_store()
+    store.lease_company("7", "before", 600)
+    with ExitStack() as stack:
+        older = Worker(write_under_a_lease, store_url, None, company="7", holder="older")
+        newer = Worker(write_under_a_lease, store_url, None, company="7", holder="newer")
+        stack.enter_context(workers(older, newer))
+        older.go()
+        for _ in range(3):
+            older.line()
+        newer.go()
+        epoch = newer.line()["epoch"]
+        assert older.result() == {"lost": epoch - 1}
+        newer.line()
+        newer.kill()
+    assert store.get("7", "session", ["who"]) == {"who": b"newer"}
+    assert store.get_creds("7") == b"newer"

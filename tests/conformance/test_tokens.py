@@ -1,0 +1,107 @@
+"""API tokens: kept as hashes, found by id, revoked once and for good."""
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from keystore import InvalidInput, Store
+from keystore.store import TokenRecord
+from tests.conformance.conftest import MakeStore
+from tests.fix_clock import START, Clock
+
+DAY = timedelta(days=1)
+
+ADMIN = TokenRecord("aaaa", hashlib.sha256(b"one").digest(), None, START, None, None)
+COMPANY = TokenRecord("bbbb", hashlib.sha256(b"two").digest(), "7", START + DAY, START + 90 * DAY, None)
+
+
+def test_a_token_is_found_as_it_was_added(store: Store, make_store: MakeStore) -> None:
+    store.add_token(ADMIN)
+    store.add_token(COMPANY)
+    other = make_store()
+    assert other.find_token("aaaa") == ADMIN
+    assert other.find_token("bbbb") == COMPANY
+    assert other.find_token("cccc") is None
+
+
+def test_tokens_come_oldest_first(store: Store) -> None:
+    assert store.tokens() == []
+    later = replace(ADMIN, token_id="0000", created_at=START + 2 * DAY)
+    same = replace(ADMIN, token_id="0001")
+    for token in (later, COMPANY, ADMIN, same):
+        store.add_token(token)
+    assert store.tokens() == [same, ADMIN, COMPANY, later]
+
+
+def test_a_company_is_kept_in_its_one_spelling(store: Store) -> None:
+    store.add_token(replace(COMPANY, company_id="company_7"))
+    assert store.find_token("bbbb") == COMPANY
+
+
+def test_a_revoked_token_is_still_listed_and_keeps_its_time(store: Store, clock: Clock) -> None:
+    store.add_token(ADMIN)
+    store.add_token(COMPANY)
+    revoked_at = clock.advance(DAY)
+    assert store.revoke_token("bbbb")
+    clock.advance(DAY)
+    assert store.revoke_token("bbbb")
+    assert store.find_token("bbbb") == replace(COMPANY, revoked_at=revoked_at)
+    assert store.tokens() == [ADMIN, replace(COMPANY, revoked_at=revoked_at)]
+
+
+def test_revoking_says_whether_there_is_such_a_token(store: Store) -> None:
+    assert not store.revoke_token("bbbb")
+    assert store.find_token("bbbb") is None
+
+
+def test_an_expired_token_is_found_as_well(store: Store, clock: Clock) -> None:
+    store.add_token(COMPANY)
+    clock.advance(200 * DAY)
+    assert store.find_token("bbbb") == COMPANY
+
+
+def test_a_token_added_again_is_one_token(store: Store) -> None:
+    store.add_token(COMPANY)
+    store.revoke_token("bbbb")
+    store.add_token(COMPANY)
+    (token,) = store.tokens()
+    assert token.revoked_at is not None
+
+
+def test_no_token_takes_another_s_id(store: Store) -> None:
+    store.add_token(COMPANY)
+    with pytest.raises(InvalidInput, match="bbbb"):
+        store.add_token(replace(ADMIN, token_id="bbbb"))
+    assert store.tokens() == [COMPANY]
+
+
+@pytest.mark.parametrize("secret_hash", [b"", b"x" * 31, b"x" * 33, "x" * 32, bytearray(32)])
+def test_only_a_hash_is_kept(store: Store, secret_hash: bytes) -> None:
+    with pytest.raises(InvalidInput, match="never the secret itself"):
+        store.add_token(replace(COMPANY, secret_hash=secret_hash))
+
+
+@pytest.mark.parametrize("field", ["created_at", "expires_at", "revoked_at"])
+def test_a_time_without_a_zone_is_refused(store: Store, field: str) -> None:
+    naive: dict[str, datetime] = {field: datetime(2025, 10, 8)}  # noqa: DTZ001
+    with pytest.raises(InvalidInput, match=field):
+        store.add_token(replace(COMPANY, **naive))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("token_id", ["", "a\x00b", "x" * 256, "\ud800"])
+def test_an_id_that_none_can_have_is_refused(store: Store, token_id: str) -> None:
+    for call in (store.find_token, store.revoke_token):
+        with pytest.raises(InvalidInput, match="token_id"):
+            call(token_id)
+    with pytest.raises(InvalidInput, match="token_id"):
+        store.add_token(replace(COMPANY, token_id=token_id))
+
+
+def test_a_hash_is_in_no_repr_and_no_error(store: Store) -> None:
+    assert "secret_hash" not in repr(COMPANY)
+    store.add_token(COMPANY)
+    with pytest.raises(InvalidInput) as told:
+        store.add_token(replace(COMPANY, secret_hash=b"S3CRET" + bytes(26)))
+    assert "S3CRET" not in str(told.value)
