@@ -193,7 +193,10 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
         WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '168 hours'),
-       pg_total_relation_size('whatsapp_keys') + pg_total_relation_size('whatsapp_auth')
+       (SELECT sum(pg_total_relation_size(relid)) FROM (
+            SELECT 'whatsapp_auth'::regclass AS relid UNION SELECT 'whatsapp_keys'::regclass
+            UNION SELECT relid FROM pg_partition_tree('whatsapp_keys')
+        ) AS tables)::bigint
 
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
