@@ -249,8 +249,8 @@ GETS = (Operation("get 1", _get(1), 5.5, 4.0), Operation("get 20", _get(20), 5.5
 SET = Operation("set 1", _burst(1, "rewritten", "session"), 4.5, 2.5, durable=False)
 BURSTS = tuple(Operation(f"burst {keys}", _burst(keys, "growing"), 1.5, 2.5) for keys in (250, 812))
 RECONNECT = Operation("reconnect", _reconnect, 1.8, 2.5)
-SWEEP = Operation("sweep", _sweep, 2.0, 2.0, rounds=9)
-BACKFILL = Operation("backfill", _backfill, 2.0, 2.0, rounds=5)
+SWEEP = Operation("sweep", _sweep, 5.0, 4.0, rounds=9)
+BACKFILL = Operation("backfill", _backfill, 3.0, 3.5, rounds=5)
 CENSUS = Operation("census", _census, 8.0, 8.0, rounds=30)
 OPERATIONS = (LOAD, *GETS, SET, *BURSTS, RECONNECT, SWEEP, BACKFILL, CENSUS)
 """What the gates and `bench.targets` measure."""

@@ -168,6 +168,13 @@ class PostgresStore(SqlStore):
         lives = [ttl_and_step(self._policy, key_type) for key_type in types]
         return {"types": types, "ttls_s": [ttl_s for ttl_s, _ in lives], "steps_s": [step_s for _, step_s in lives]}
 
+    def backfill(self, limit: int) -> dict[str, int]:
+        return super().backfill(limit) or self._backfill_locked(limit)
+
+    def _backfill_locked(self, limit: int) -> dict[str, int]:
+        types = [row[0] for row in self._rows("types_without_expiry", limit=limit)]
+        return dict(self._rows("backfill_locked", limit=limit, **self._policy_params(types))) if types else {}
+
     def _require_expiry(self, run: Run) -> None:
         run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind us while a backup reads the table.
         run(self._sql["require_expiry"], {})

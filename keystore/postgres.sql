@@ -275,7 +275,10 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
         WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '168 hours'),
-       pg_total_relation_size('whatsapp_keys') + pg_total_relation_size('whatsapp_auth')
+       (SELECT sum(pg_total_relation_size(relid)) FROM (
+            SELECT 'whatsapp_auth'::regclass AS relid UNION SELECT 'whatsapp_keys'::regclass
+            UNION SELECT relid FROM pg_partition_tree('whatsapp_keys')
+        ) AS tables)::bigint
 
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
@@ -579,9 +582,30 @@ SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, erro
 FROM keystore_sweeps ORDER BY run_id DESC LIMIT %(limit)s
 
 -- name: types_without_expiry
-SELECT DISTINCT key_type FROM whatsapp_keys WHERE expires_at IS NULL
+SELECT DISTINCT key_type FROM (SELECT key_type FROM whatsapp_keys WHERE expires_at IS NULL LIMIT %(limit)s) AS next
 
+-- One batch, in the order of the index on expiry, which has the next ones at hand. A locked row is left for later.
 -- name: backfill
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
+), policy AS (
+    SELECT p.key_type,
+           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
+    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
+), lacking AS MATERIALIZED (
+    SELECT company_id, key_type, key_id FROM whatsapp_keys
+    WHERE expires_at IS NULL AND key_type = ANY (%(types)b::text[])
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), filled AS (
+    UPDATE whatsapp_keys k SET expires_at = policy.expires_at
+    FROM lacking JOIN policy USING (key_type)
+    WHERE k.company_id = lacking.company_id AND k.key_type = lacking.key_type AND k.key_id = lacking.key_id
+    RETURNING k.key_type
+)
+SELECT key_type, count(*) FROM filled GROUP BY key_type
+
+-- What is left when all that is left is locked: waits for it, in the order in which a set locks its keys.
+-- name: backfill_locked
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
 ), policy AS (

@@ -266,7 +266,7 @@ class SqlWatch(SqlDialect, Upkeep):
     # Expiry.
 
     def backfill(self, limit: int) -> dict[str, int]:
-        types = [row[0] for row in self._rows("types_without_expiry")]
+        types = [row[0] for row in self._rows("types_without_expiry", limit=limit)]
         if not types:
             return {}
         return self._backfilled(self._rows("backfill", limit=limit, **self._policy_params(types)))
@@ -287,7 +287,7 @@ class SqlWatch(SqlDialect, Upkeep):
             )
         if self.expiry_enforced:
             return
-        if self._rows("types_without_expiry"):
+        if self._rows("types_without_expiry", limit=1):
             raise InvalidInput(
                 f"{self.database}: there are keys without expiry; run `python run.py backfill` before enforcing it"
             )

@@ -324,7 +324,7 @@ SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, erro
 FROM keystore_sweeps ORDER BY run_id DESC LIMIT :limit
 
 -- name: types_without_expiry
-SELECT DISTINCT key_type FROM whatsapp_keys WHERE expires_at IS NULL
+SELECT DISTINCT key_type FROM (SELECT key_type FROM whatsapp_keys WHERE expires_at IS NULL LIMIT :limit)
 
 -- name: backfill
 UPDATE whatsapp_keys AS k SET expires_at = lacking.expires_at

@@ -65,6 +65,31 @@ def test_a_sweep_passes_over_a_locked_row_and_what_hangs_on_it_without_waiting(
         assert store.load("1").total == 0
 
 
+def test_a_backfill_leaves_a_locked_row_for_later_and_forgets_none(
+    migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
+) -> None:
+    with open_store(migrated_postgres_url, clock=clock) as store:
+        store.set("1", {"session": {"a": b"A", "b": b"B", "c": b"C"}})
+        database_rows(migrated_postgres_url, "UPDATE whatsapp_keys SET expires_at = NULL RETURNING 1")
+        with locked(migrated_postgres_url, "key_id = 'a'"):
+            assert store.backfill(10) == {"session": 2}
+        assert store.backfill(10) == {"session": 1}
+        assert store.backfill(10) == {}
+
+
+def test_a_backfill_waits_for_the_last_row(
+    migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
+) -> None:
+    with open_store(migrated_postgres_url, clock=clock) as store, ThreadPoolExecutor(1) as threads:
+        store.set("1", {"session": {"a": b"A"}})
+        database_rows(migrated_postgres_url, "UPDATE whatsapp_keys SET expires_at = NULL RETURNING 1")
+        with locked(migrated_postgres_url, "key_id = 'a'"):
+            filled = threads.submit(store.backfill, 10)
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%whatsapp_keys%'"
+            eventually(lambda: bool(database_rows(migrated_postgres_url, waiting)), "the backfill waits")
+        assert filled.result(20) == {"session": 1}
+
+
 def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
     migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
 ) -> None:

@@ -1,0 +1,69 @@
+"""The machine that figures were taken on, as far as it matters to them."""
+
+import os
+import platform
+import sqlite3
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Its processor, memory in gigabytes (decimal), and the versions of what was measured."""
+
+    cpu: str
+    cores: int
+    memory_gb: float
+    system: str
+    python: str
+    postgres: str
+    sqlite: str
+    node: str | None
+
+
+def this_machine(postgres_url: str, node: str | None) -> Machine:
+    """This one, with the Postgres server at that address."""
+    with psycopg.connect(postgres_url, connect_timeout=5) as conn:
+        ((postgres,),) = conn.execute("SHOW server_version").fetchall()
+    return Machine(
+        cpu=_cpu(),
+        cores=os.cpu_count() or 1,
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        postgres=str(postgres),
+        sqlite=sqlite3.sqlite_version,
+        node=node,
+    )
+
+
+def commit() -> str | None:
+    """The commit that was measured, with a + where something in the tree isn't committed; None outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,92 @@
+"""The Node program `peers.mjs`: installs what it needs, starts it, and asks it one thing at a time."""
+
+import json
+import select
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keystore.errors import KeystoreError
+
+HERE = Path(__file__).parent
+LOCK, INSTALLED = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
+
+INSTALL_TIMEOUT_S = 180.0
+ANSWER_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+
+
+class Node:
+    """One process of `peers.mjs`."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    def ask(self, act: str, **request: object) -> dict[str, Any]:
+        """Its answer, which it has at most a minute for. Raises KeystoreError."""
+        try:
+            self._stdin.write(json.dumps({"act": act, **request}).encode() + b"\n")
+            self._stdin.flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+        readable, _, _ = select.select([self._stdout], [], [], ANSWER_TIMEOUT_S)
+        if not readable:
+            raise KeystoreError(f"the peers gave no answer to {act!r} within {ANSWER_TIMEOUT_S:g} s")
+        line = self._stdout.readline()
+        if not line:
+            raise self._ended()
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise KeystoreError(f"the peers can't do {act!r}: {answer['error']}")
+        return answer
+
+    def ask_ms(self, act: str, **request: object) -> list[float]:
+        """How long the act took there, each time. Raises KeystoreError."""
+        return [float(ms) for ms in self.ask(act, **request)["ms"]]
+
+    def _ended(self) -> KeystoreError:
+        code = self._process.wait(STOP_TIMEOUT_S)
+        return KeystoreError(f"the peers' program ended with code {code}; `node {HERE / 'peers.mjs'}` says why")
+
+
+def node_and_npm() -> tuple[str, str] | None:
+    """Where the two programs are; None where one is absent."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    return None if node is None or npm is None else (node, npm)
+
+
+def install(npm: str) -> None:
+    """Installs what `package-lock.json` says beside it, unless that is done; none of its scripts run.
+
+    Raises KeystoreError.
+    """
+    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+        return
+    print("installing the peers' packages with npm …", file=sys.stderr)
+    command = [npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    try:
+        done = subprocess.run(command, cwd=HERE, capture_output=True, timeout=INSTALL_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise KeystoreError(f"npm took more than {INSTALL_TIMEOUT_S:g} s to install the peers' packages") from error
+    if done.returncode:
+        raise KeystoreError(f"npm can't install the peers' packages: `cd {HERE} && npm ci --ignore-scripts` says why")
+
+
+@contextmanager
+def started(node: str) -> Iterator[Node]:
+    """The program at work, ended after the block."""
+    process = subprocess.Popen(
+        [node, HERE / "peers.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    )
+    with process:
+        try:
+            yield Node(process)
+        finally:
+            process.kill()
