@@ -57,6 +57,7 @@ CREATE TABLE whatsapp_auth (company_id text PRIMARY KEY, creds bytea NOT NULL,
 CREATE TABLE whatsapp_keys (company_id text NOT NULL, key_type text NOT NULL, key_id text NOT NULL,
     value bytea NOT NULL, created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL, expires_at timestamptz,
     PRIMARY KEY (company_id, key_type, key_id)) WITH (fillfactor = {keys_fill});
+CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz);
 """
 
 OURS = "CREATE INDEX ours_expiry ON whatsapp_keys (expires_at);"
@@ -143,7 +144,7 @@ def put(conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now:
     ttls = [DIARY.ttl_s(key_type) for key_type in types]
     steps = [step or float(step_s(ttl_s)) for ttl_s in ttls]
     key_types, key_ids, values = map(list, zip(*rows, strict=True))
-    policy = {"types": types, "ttls_s": ttls, "steps_s": steps}
+    policy = {"types": types, "ttls_s": ttls, "steps_s": steps, "epoch": None}
     run(conn, "put", now=now, company_id=company, key_types=key_types, key_ids=key_ids, values=values, **policy)
 
 
@@ -193,11 +194,11 @@ def creds_rewrites(conn: Connection, fillfactor: int) -> Figures:
     rng, length = random.Random(SEED), len(encode(diary_creds()))
     with variant(conn, f"creds, fill factor {fillfactor}", OURS, auth_fill=fillfactor):
         for company in range(AUTH_COMPANIES):
-            run(conn, "set_creds", company_id=str(company), creds=rng.randbytes(length), now=NOW)
+            run(conn, "set_creds", company_id=str(company), creds=rng.randbytes(length), now=NOW, epoch=None)
         with measured(conn, "rewrites") as figures:
             for number in range(REWRITES):
                 params = {"company_id": str(rng.randrange(AUTH_COMPANIES)), "creds": rng.randbytes(length)}
-                run(conn, "set_creds", now=NOW + number * REWRITE_EVERY, **params)
+                run(conn, "set_creds", now=NOW + number * REWRITE_EVERY, epoch=None, **params)
         figures["heap_only_percent"] = heap_only_percent(conn, "whatsapp_auth")
         figures["table_mb"] = size_mb(conn, "pg_relation_size", "whatsapp_auth")
     return {"fillfactor": fillfactor} | figures

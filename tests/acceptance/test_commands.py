@@ -162,8 +162,8 @@ def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
     _make_diary_s(postgres_site, postgres_url)
     assert "migrate --attach" in told("check", url=postgres_url)
     pending = report("migrate", "--dry-run", url=postgres_url)["pending"]
-    assert len(pending) == 7
-    ours = ["20261124_01_keystore_tables", "20261125_01_watch_memory"]
+    assert len(pending) == 8
+    ours = ["20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access"]
     assert report("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == ours
     attached = report("migrate", "--attach", url=postgres_url)["applied"]
     assert attached == ours
