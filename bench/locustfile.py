@@ -1,8 +1,9 @@
 """A storm for locust: companies reconnect within so many seconds, and then send messages steadily.
 
 Each user is a company with creds and the 721 real keys. A reconnect reads all of it and writes a burst of 250 pre-keys;
-a message gets a session and sets it changed; every 50th uses up a pre-key. The store is driven in this process: locust
-has gevent patch whatever blocks, and psycopg then waits as gevent does.
+a message gets a session and sets it changed; every 50th uses up a pre-key. The store is driven in this process (locust
+has gevent patch whatever blocks, and psycopg then waits as gevent does), or with `--http` over the API of a service of
+its own.
 
 Without an address it runs a Postgres of its own. A database that is given may hold no companies but those that a storm
 left behind when it was killed, and is empty again afterwards. Exits with 1 when a request failed, when a company didn't
@@ -17,7 +18,7 @@ import signal
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count, cycle
 from pathlib import Path
 
@@ -27,11 +28,13 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import LocalRunner, Runner
 
+from bench.http_client import HttpBot
 from bench.server import own_postgres
-from bench.storm_companies import CONSUME_EVERY, MESSAGE_EVERY_S, reconnect, state
+from bench.service import new_token, serving
+from bench.storm_companies import CONSUME_EVERY, MESSAGE_EVERY_S, Bot, reconnect, state
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.opening import open_store
-from keystore.store import KeyStore, Store
+from keystore.store import Store
 from monitor.progress import progress_bar
 
 STOP_WITHIN_S = 10.0
@@ -71,6 +74,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--keystore-url-file", type=Path, metavar="FILE", include_in_web_ui=False, help="a file that holds it"
     )
+    parser.add_argument("--http", action="store_true", help="over the HTTP API of a `run.py` of its own")
     parser.add_argument("--companies", type=one_or_more, default=200, help="how many there are (200)")
     parser.add_argument("--reconnect-within", type=above_zero, default=10.0, metavar="S", help="seconds (10)")
     parser.add_argument("--steady-for", type=above_zero, default=30.0, metavar="S", help="seconds after that (30)")
@@ -93,8 +97,11 @@ class Storm(LoadTestShape):
 class Company(User):
     """One account: reconnects, and then sends messages."""
 
-    client: KeyStore
-    """What all of them call: the store in this process."""
+    client: Bot
+    """What all of them call: the store in this process, or the API."""
+
+    over: str
+    """Which of both: as the table of requests names it."""
 
     names: Iterator[str]
     """Of the companies that have not come yet."""
@@ -102,19 +109,19 @@ class Company(User):
     messages = count(1)
     """Of all companies together."""
 
-    over = False
-    """Whether the run is: whoever begins a call then could be killed in the midst of it, and its connection be lost."""
+    ended = False
+    """Whether the run has: who begins a call then could be killed in the midst of it, and the connection be lost."""
 
     wait_time = poisson(1 / MESSAGE_EVERY_S)
 
     def on_start(self) -> None:
         """The reconnect."""
-        if self.over:
+        if self.ended:
             return
         self.name = next(self.names)
         self.sessions = list(state().keys["session"])
         self.pre_keys = cycle(state().keys["pre-key"])
-        with events.request.measure("store", "reconnect") as request:
+        with events.request.measure(self.over, "reconnect") as request:
             found = reconnect(self.client, self.name)
             if found != state():
                 raise KeystoreError("what was read is not what was written")
@@ -123,17 +130,17 @@ class Company(User):
     @task
     def message(self) -> None:
         """A session is read and written back changed; one message in 50 also uses up a pre-key."""
-        if self.over:
+        if self.ended:
             raise StopUser
         session, value = random.choice(self.sessions), b""
-        with events.request.measure("store", "get") as request:
+        with events.request.measure(self.over, "get") as request:
             value = self.client.get(self.name, "session", [session])[session]
             request["response_length"] = len(value)
         if value:
-            with events.request.measure("store", "set"):
+            with events.request.measure(self.over, "set"):
                 self.client.set(self.name, {"session": {session: value[::-1]}})
         if next(self.messages) % CONSUME_EVERY == 0:
-            with events.request.measure("store", "consume"):
+            with events.request.measure(self.over, "consume"):
                 self.client.set(self.name, {"pre-key": {next(self.pre_keys): None}})
 
 
@@ -150,19 +157,24 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
     names = [f"{PREFIX}{number}" for number in range(options.companies)]
     with ExitStack() as stack:
         try:
-            store = stack.enter_context(open_store(_address(options.keystore_url, options.keystore_url_file, stack)))
+            url = _address(options.keystore_url, options.keystore_url_file, stack)
+            store = stack.enter_context(open_store(url))
             _empty(store)
             stack.callback(_empty_again, store)
             with progress_bar("companies filled") as told:
                 for number, name in enumerate(names):
                     told(number, len(names))
                     store.set(name, state().keys, creds=state().creds)
+            Company.client, Company.over, Company.names = store, "store", iter(names)
+            if options.http:
+                service = stack.enter_context(serving(url, {"KEYSTORE_HTTP_RATE": "off"}))
+                bot = stack.enter_context(closing(HttpBot(service.url, new_token(url))))
+                Company.client, Company.over = bot, "http"
         except (KeystoreError, OSError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             sys.exit(130)
         log.info("%d companies filled in %s", len(names), store.database)
-        Company.client, Company.names = store, iter(names)
         atexit.register(stack.pop_all().close)
 
 
@@ -199,7 +211,7 @@ def _empty_again(store: Store) -> None:
 @events.test_stopping.add_listener
 def stop_calling(**_: object) -> None:
     """Lets nobody begin anything more."""
-    Company.over = True
+    Company.ended = True
 
 
 @events.quitting.add_listener
@@ -207,7 +219,7 @@ def judge(environment: Environment, **_: object) -> None:
     """Says what is wrong with the run, and has locust exit with 1 for it."""
     options = environment.parsed_options
     assert options is not None
-    reconnects = environment.stats.get("reconnect", "store")
+    reconnects = environment.stats.get("reconnect", Company.over)
     p95_ms = reconnects.get_response_time_percentile(0.95)
     wrong = []
     if environment.stats.total.num_failures:

@@ -1,20 +1,20 @@
 """The companies of a storm: the real state of each, what one does when it reconnects, and a thread for each at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from math import ceil
 from threading import Barrier
 from time import perf_counter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import psycopg
 
 from bench.dataset import diary_creds
 from bench.state import pre_keys, real_state
 from keystore.errors import KeystoreError
-from keystore.store import AuthState, KeyStore, Store
+from keystore.store import AuthState, Keys, Store
 
 FIRST_BURST_ID = 100_000
 """Beyond the ids of the real pre-keys."""
@@ -43,6 +43,19 @@ FROM unnest(%(companies)s::text[]) AS c, whatsapp_keys WHERE company_id = %(mode
 T = TypeVar("T")
 
 
+class Bot(Protocol):
+    """What a bot does: with a store in this process, or over HTTP."""
+
+    def load(self, company_id: str) -> AuthState:
+        """Creds and all keys."""
+
+    def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
+        """Those of these keys that are there."""
+
+    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
+        """Writes keys, and creds unless None."""
+
+
 @cache
 def state() -> AuthState:
     """What each company has: creds and the 721 real keys; for reading only."""
@@ -67,10 +80,10 @@ def fill(store: Store, url: str, companies: int) -> list[str]:
     return names
 
 
-def reconnect(store: KeyStore, company: str) -> AuthState:
+def reconnect(bot: Bot, company: str) -> AuthState:
     """Reads everything and writes a burst; what was read."""
-    found = store.load(company)
-    store.set(company, {"pre-key": burst()}, creds=found.creds)
+    found = bot.load(company)
+    bot.set(company, {"pre-key": burst()}, creds=found.creds)
     return found
 
 

@@ -37,7 +37,7 @@ def test_gets_go_on_beside_a_sweep_in_another_process(postgres_url: str) -> None
 def test_an_idle_service_is_weighed(migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle, "SETTLE_S", 0.0)
     found = idle.measure(migrated_postgres_url)
-    assert found.processes >= 1
+    assert found.processes == 2, "the service and its worker"
     assert 20 < found.largest_mb <= found.all_mb < 500
 
 

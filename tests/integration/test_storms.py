@@ -193,6 +193,17 @@ def test_a_locust_storm_reports_and_leaves_the_database_empty(
     assert keys_in(behind) == 0
 
 
+def test_a_locust_storm_over_http_goes_through_a_service_of_its_own(tmp_path: Path, address_file: Path) -> None:
+    size = ["--companies", "4", "--reconnect-within", "1", "--steady-for", "3", "--budget-ms", "30000", "--http"]
+    done = locust(tmp_path, "--keystore-url-file", str(address_file), *size)
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path, "stats")
+    assert rows["reconnect"]["Type"] == "http"
+    assert (rows["reconnect"]["Request Count"], rows["reconnect"]["Failure Count"]) == ("4", "0")
+    assert int(rows["set"]["Request Count"]) > 0
+    assert "kst_" not in done.stdout + done.stderr
+
+
 def test_a_locust_storm_over_the_budget_fails_on_a_postgres_of_its_own(tmp_path: Path) -> None:
     size = ["--companies", "4", "--reconnect-within", "1", "--steady-for", "0.1", "--budget-ms", "0.001"]
     done = locust(tmp_path, *size)

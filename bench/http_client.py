@@ -1,0 +1,68 @@
+"""A bot's three operations over the HTTP API, as bytes in and out: for storms."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import urllib3
+
+from keystore.errors import KeystoreError
+from keystore.store import AuthState, Keys
+
+TIMEOUT_S = 45.0
+CONNECTIONS = 256
+
+
+class HttpBot:
+    """Speaks for every company, with an admin's token; keeps its connections."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, block=True, timeout=TIMEOUT_S, retries=False)
+
+    def load(self, company_id: str) -> AuthState:
+        """Creds and all keys."""
+        state = msgspec.json.decode(self._asked("GET", f"{company_id}/state"), type=_State)
+        return AuthState(
+            None if state.creds is None else bytes(state.creds),
+            {key_type: _bytes(by_id) for key_type, by_id in state.keys.items()},
+        )
+
+    def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
+        """Those of these keys that are there."""
+        wanted = msgspec.json.encode({"type": key_type, "ids": list(key_ids)})
+        answer = self._asked("POST", f"{company_id}/keys/get", wanted)
+        return _bytes(msgspec.json.decode(answer, type=dict[str, msgspec.Raw]))
+
+    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
+        """Writes keys, and creds unless None."""
+        written = {
+            key_type: {key_id: None if value is None else msgspec.Raw(value) for key_id, value in by_id.items()}
+            for key_type, by_id in keys.items()
+        }
+        body = {"creds": None if creds is None else msgspec.Raw(creds), "keys": written}
+        self._asked("POST", f"{company_id}/state", msgspec.json.encode(body))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._pool.clear()
+
+    def _asked(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Raises KeystoreError for what isn't a success."""
+        url = f"{self._url}/v1/companies/{path}"
+        try:
+            answer = self._pool.request(method, url, body=body, headers=self._headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise KeystoreError(f"{method} {path}: {type(error).__name__}") from error
+        if answer.status >= 300:
+            raise KeystoreError(f"{method} {path}: answered {answer.status}")
+        return answer.data
+
+
+class _State(msgspec.Struct):
+    creds: msgspec.Raw | None
+    keys: dict[str, dict[str, msgspec.Raw]]
+
+
+def _bytes(by_id: Mapping[str, msgspec.Raw]) -> dict[str, bytes]:
+    return {key_id: bytes(value) for key_id, value in by_id.items()}
