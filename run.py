@@ -12,20 +12,25 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
+from time import monotonic
 from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
 from rich.console import Console, RenderableType
 
+from api.orders import Orders, Tls
+from api.tokens import create_token, first_admin_token, listed_tokens, revoke_token, token_line
+from api.workers import Address, Workers, listen, require_usable
 from bench.dataset import seed as seed_dataset
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.migrate import WATCH_TABLES, schema_of
 from keystore.migrate import attach as attach_watch
 from keystore.migrate import migrate as apply_migrations
 from keystore.opening import open_link, open_store
+from keystore.sqlite import SqliteStore
 from keystore.store import Store
-from keystore.ttl import parse_policy
+from keystore.ttl import parse_duration, parse_policy
 from monitor import doctor as doctoring
 from monitor import health, logs, perf, render, sweeper
 from monitor.archive import export_archive, import_archive
@@ -37,7 +42,7 @@ from monitor.repair import repair as repair_rows
 from monitor.service import Service
 from monitor.telegram.access import TelegramAccess
 from monitor.types import types_report
-from settings import Settings, SettingsError, read_settings
+from settings import Settings, SettingsError, environment_of_workers, read_settings
 
 STOP_WITHIN_S = 4.0
 """For what is at work to come to a good place to stop; the whole process is to be gone within 5 seconds."""
@@ -61,6 +66,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON."
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
+token_app = typer.Typer(help="Make, list and revoke the API's tokens.", rich_markup_mode=None)
+app.add_typer(token_app, name="token")
+
+
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
     """Serves when no command is given."""
@@ -70,11 +79,20 @@ def main(context: typer.Context) -> None:
 
 @app.command()
 def serve() -> None:
-    """Run the service until SIGTERM or Ctrl-C: sweeper, watch and, with a token, the Telegram bot."""
+    """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
     ended_by = end_signals()
     settings = read_settings()
+    settings.require_closed_http()
+    orders = _orders(settings)
+    if settings.http is not None and orders.tls is not None:
+        require_usable(orders.tls)
     logs.configure(settings.log, verbose=True)
+    listening = None if settings.http is None else listen(Address(settings.http.host, settings.http.port))
     store = _open(settings)
+    workers = None
+    if listening is not None:
+        _first_admin_token(store)
+        workers = Workers(listening, orders, settings.http_workers, environment_of_workers())
     telegram = _telegram(settings)
     service = Service(
         store,
@@ -86,8 +104,16 @@ def serve() -> None:
         version=version("signal-keystore"),
         telegram=telegram,
     )
+    if workers is not None:
+        workers.start()
     service.start()
-    log.info("serving", database=store.database, sweep_every_s=settings.sweep_every_s, guard=settings.guard)
+    log.info(
+        "serving",
+        database=store.database,
+        http=None if workers is None else workers.url,
+        sweep_every_s=settings.sweep_every_s,
+        guard=settings.guard,
+    )
     if telegram is None:
         log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
     elif not telegram.chats:
@@ -96,11 +122,43 @@ def serve() -> None:
     last = threading.Timer(GONE_WITHIN_S, _end_now, [store.database])
     last.daemon = True
     last.start()
-    if service.stop(STOP_WITHIN_S):
+    stop_at = monotonic() + STOP_WITHIN_S
+    if workers is not None:
+        workers.tell_to_end()
+    ended = service.stop(STOP_WITHIN_S)
+    if workers is not None:
+        workers.stop(max(0.0, stop_at - monotonic()))
+    if ended:
         store.close()
         log.info("stopped")
     else:
         _end_now(store.database)
+
+
+def _first_admin_token(store: Store) -> None:
+    if isinstance(store, SqliteStore):
+        file = first_admin_token(store, store.link.path)
+        if file is not None:
+            log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
+
+
+def _orders(settings: Settings) -> Orders:
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = Tls(str(settings.tls_cert.absolute()), str(settings.tls_key.absolute()))
+    return Orders(
+        url=settings.url.get_secret_value(),
+        policy=settings.ttl,
+        guard=settings.guard,
+        connections=settings.connections,
+        log=settings.log,
+        sweep_every_s=settings.sweep_every_s,
+        load_budget_ms=settings.load_budget_ms,
+        requests_per_s=settings.http_rate,
+        tls=tls,
+        over_tls=tls is not None or settings.behind_proxy,
+        version=version("signal-keystore"),
+    )
 
 
 def end_signals() -> SimpleQueue[str]:
@@ -288,6 +346,41 @@ def seed(
         f"{report.keys} keys for company {report.company} in {report.database}, {report.without_expiry} without expiry"
     )
     _show(text, report, as_json)
+
+
+@token_app.command("create")
+def token_create(
+    company: Annotated[str | None, typer.Option(help="The one company that it reaches.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="It reaches everything.")] = False,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long it is good (90d); else for ever.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token, and show it: this once."""
+    if admin == (company is not None):
+        raise InvalidInput("token create: give either --company X or --admin")
+    expires_in_s = None if expires is None else parse_duration(expires, "--expires")
+    with _open(_settings()) as store:
+        made = create_token(store, company, expires_in_s)
+    told = {"token": made.token, "token_id": made.token_id, "company": made.company, "expires_at": made.expires_at}
+    _show(made.token, told, as_json)
+
+
+@token_app.command("list")
+def token_list(as_json: AsJson = False) -> None:
+    """List every token: whose it is, and whether it is in force. The tokens themselves are nowhere kept."""
+    with _open(_settings()) as store:
+        listed = listed_tokens(store)
+    _show("\n".join(map(token_line, listed)) or "there are no tokens", {"tokens": listed}, as_json)
+
+
+@token_app.command("revoke")
+def token_revoke(token_id: Annotated[str, typer.Argument(help="Its id, as `token list` shows it.")]) -> None:
+    """End a token: within 5 seconds nobody gets in with it."""
+    with _open(_settings()) as store:
+        revoke_token(store, token_id)
+    _show(f"token {token_id} is revoked", None, False)
 
 
 @app.command()

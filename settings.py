@@ -7,16 +7,18 @@ nothing reads is an error that says which one was probably meant.
 
 import difflib
 import io
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keystore.errors import InvalidInput
@@ -90,13 +92,38 @@ def _no_sealing(given: Any) -> Any:
     raise ValueError("this version can't seal values yet; unset it, since values would be stored unsealed")
 
 
-def _http(text: str) -> str:
-    if text == "off":
+@dataclass(frozen=True)
+class HttpAddress:
+    """Where the API is to be served."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def _http(text: Any) -> Any:
+    if not isinstance(text, str):
         return text
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
+    if text.strip().lower() == "off":
+        return None
+    host, _, port = text.strip().rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{text!r} is not HOST:PORT (127.0.0.1:8080) nor off")
-    return text
+    return HttpAddress(host, int(port))
+
+
+def _rate(text: Any) -> Any:
+    return None if isinstance(text, str) and text.strip().lower() == "off" else text
 
 
 class Settings(BaseSettings):
@@ -110,7 +137,16 @@ class Settings(BaseSettings):
     secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
         None, alias="KEYSTORE_SECRET_KEYS", repr=False
     )
-    http: Annotated[str, AfterValidator(_http)] = Field("127.0.0.1:8080", alias="KEYSTORE_HTTP")
+    http: Annotated[HttpAddress | None, BeforeValidator(_http)] = Field(
+        HttpAddress("127.0.0.1", 8080), alias="KEYSTORE_HTTP"
+    )
+    http_workers: int = Field(1, alias="KEYSTORE_HTTP_WORKERS", ge=1, le=64)
+    http_rate: Annotated[float | None, BeforeValidator(_rate)] = Field(
+        500.0, alias="KEYSTORE_HTTP_RATE", ge=0.1, allow_inf_nan=False
+    )
+    tls_cert: Path | None = Field(None, alias="KEYSTORE_TLS_CERT")
+    tls_key: Path | None = Field(None, alias="KEYSTORE_TLS_KEY", repr=False)
+    behind_proxy: Annotated[bool, BeforeValidator(_switch)] = Field(False, alias="KEYSTORE_BEHIND_PROXY")
     sweep_every_s: Annotated[float, BeforeValidator(_sweep_every)] = Field(21_600.0, alias="KEYSTORE_SWEEP_EVERY")
     load_budget_ms: float = Field(750.0, alias="KEYSTORE_LOAD_BUDGET_MS", gt=0, allow_inf_nan=False)
     connections: int = Field(8, alias="KEYSTORE_CONNECTIONS", ge=1, le=1_000)
@@ -121,6 +157,19 @@ class Settings(BaseSettings):
     telegram_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN", repr=False)
     telegram_chats: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_chats)] = Field((), alias="TELEGRAM_CHAT_ID")
     telegram_api_url: str = Field("https://api.telegram.org", alias="TELEGRAM_API_URL", pattern=r"^https?://\S+$")
+
+    def require_closed_http(self) -> None:
+        """Raises SettingsError where the API would be open to whoever listens on the way to it."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, lacking = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
+            raise SettingsError(f"KEYSTORE_TLS_{given} is set without KEYSTORE_TLS_{lacking}; set both")
+        if self.http is None or self.http.loopback or self.tls_cert is not None or self.behind_proxy:
+            return
+        raise SettingsError(
+            f"KEYSTORE_HTTP: {self.http.host} can be reached from other machines, and tokens would travel in clear; "
+            "set KEYSTORE_TLS_CERT and KEYSTORE_TLS_KEY, or KEYSTORE_BEHIND_PROXY=on where a proxy does TLS, or use "
+            "127.0.0.1"
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -154,6 +203,11 @@ def read_settings(environment: Mapping[str, str] | None = None, env_file: Path =
     if wrong:
         raise SettingsError("; ".join(wrong))
     return settings
+
+
+def environment_of_workers() -> dict[str, str]:
+    """The environment without what is ours: a worker is told what it needs, and has no use for its secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OURS) and name != "DATABASE_URL"}
 
 
 def _of_file(env_file: Path) -> dict[str, str]:

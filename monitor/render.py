@@ -23,6 +23,7 @@ from monitor.sparkline import sparkline
 from monitor.sweeper import SweepReport
 from monitor.transfer import TransferReport
 from monitor.types import TypesReport
+from monitor.words import ago, last_sweep, signed, size
 
 BAR_WIDTH = 18
 """Fits, with what stands beside it, into 60 columns."""
@@ -254,38 +255,6 @@ def _by_type(by_type: Mapping[str, int]) -> list[str]:
 
 def _move(move: Move) -> str:
     return f"{move.key_type} {move.key_id} → {move.to_type} {move.to_id}"
-
-
-def last_sweep(report: CheckReport) -> str:
-    """When the latest sweep that did its work ended, and what it deleted."""
-    if report.last_sweep is None:
-        return "never"
-    return f"{ago(report.last_sweep.finished_at, report.taken_at)}, {report.last_sweep.deleted:,} deleted"
-
-
-def ago(moment: datetime | None, now: datetime) -> str:
-    """How long ago that was, and when."""
-    if moment is None:
-        return "never"
-    seconds = max(0.0, (now - moment).total_seconds())
-    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.0f} {unit} ago ({moment:%Y-%m-%d %H:%M} UTC)"
-    return f"{seconds:.0f} s ago ({moment:%Y-%m-%d %H:%M} UTC)"
-
-
-def signed(percent: int) -> str:
-    """A number with its sign."""
-    return f"+{percent}" if percent > 0 else f"−{-percent}" if percent < 0 else "±0"
-
-
-def size(size_bytes: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from monitor.alerts import Rule, Sample, duration
 from monitor.backtest import Verdict
 from monitor.health import sweep_state
 from monitor.memory import FRESH_FOR, BotReport, ProcessMemory
-from monitor.render import size
+from monitor.words import size
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from monitor.growth import GrowthReport
 from monitor.health import CheckReport, Verdict
-from monitor.render import ago, last_sweep, size
 from monitor.sparkline import sparkline
+from monitor.words import ago, last_sweep, size
 
 LATE_AT_MOST = timedelta(hours=6)
 """A summary that comes later than that tells nobody how the day began."""

@@ -5,11 +5,11 @@ from datetime import datetime
 from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
 from monitor.perf import PerfReport
-from monitor.render import ago, last_sweep, signed, size
 from monitor.sweeper import SweepReport
 from monitor.telegram.desk import DbHealth, LoadTime
 from monitor.telegram.message import Line, pairs, plain, table
 from monitor.types import TypesReport
+from monitor.words import ago, last_sweep, signed, size
 
 COMMANDS = {
     "status": "How the service is",

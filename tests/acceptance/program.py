@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.fix_clock import eventually
 
@@ -19,10 +20,10 @@ STEERING = ("KEYSTORE_", "TELEGRAM_", "DATABASE_URL", "PG")
 
 
 def environment(url: str | None, settings: Mapping[str, str]) -> dict[str, str]:
-    """Our environment without what steers the program, and with these settings."""
+    """Our environment without what steers the program, and with these settings; the API on whatever port is free."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
     given = {} if url is None else {"KEYSTORE_URL": url}
-    return {**kept, **given, **settings}
+    return {**kept, "KEYSTORE_HTTP": "127.0.0.1:0", **given, **settings}
 
 
 def run(
@@ -70,6 +71,11 @@ class Service:
         """What it has logged so far; a line that is still being written is left out."""
         lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    @property
+    def port(self) -> int:
+        """Where the API is served."""
+        return int(urlsplit(str(self.logged("serving")["http"])).port or 0)
 
     def logged(self, event: str, within_s: float = 30) -> dict[str, Any]:
         """Waits for an event; its entry."""

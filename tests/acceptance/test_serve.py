@@ -50,15 +50,20 @@ def test_with_nothing_set_it_serves_from_a_file_of_its_own(tmp_path: Path, log: 
         service.logged("sweep_finished")
         file = tmp_path / "keystore.db"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        token = tmp_path / "keystore.db.admin-token"
+        assert service.logged("admin_token_made")["file"] == str(token)
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
         assert service.end(signal.SIGTERM) == 0
     events = [entry["event"] for entry in service.events]
     assert [event for event in events if event not in ("telegram_not_set_up", "watch_taken_over")] == [
+        "admin_token_made",
         "serving",
         "sweep_finished",
         "stopping",
         "stopped",
     ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["keystore.db", "log"], "the log of SQLite is folded in"
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["keystore.db", "keystore.db.admin-token", "log"], "the log of SQLite is folded in"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

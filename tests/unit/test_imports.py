@@ -4,6 +4,8 @@ The syntax trees are read, nothing is imported: an import inside a function coun
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,11 +32,14 @@ ONE_MODULE = {
     "schedule": "monitor/loop.py",
     "requests": "monitor/telegram/api.py",
     "psutil": "monitor/memory.py",
+    "granian": "api/worker.py",
+    "prometheus_client": "api/metrics.py",
+    "jinja2": "api/pages/rendering.py",
     "pydantic_settings": "settings.py",
 }
 """Each library, and the one module that talks to it; `bench` may import those that it measures with as well."""
 
-MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil"}
+MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 
 
@@ -93,6 +98,13 @@ def test_only_settings_reads_the_environment() -> None:
             if reads:
                 readers.add(str(path.relative_to(ROOT)))
     assert readers <= {"settings.py"}
+
+
+def test_run_py_loads_nothing_of_what_only_a_worker_needs() -> None:
+    """falcon and granian would take 20 MB in the process that serves nothing itself."""
+    loads = "import sys, run; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loads], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"falcon", "granian", "msgspec", "prometheus_client", "jinja2"} & set(done.stdout.split())
 
 
 def test_every_file_of_the_product_says_what_it_is_for() -> None:

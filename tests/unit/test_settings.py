@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from keystore.ttl import CAREFUL, DIARY
-from settings import Settings, SettingsError, read_settings
+from settings import HttpAddress, Settings, SettingsError, environment_of_workers, read_settings
 
 SECRET = "S3CRET"
 TOKEN = f"123456:{SECRET}-{'x' * 30}"
@@ -22,7 +22,7 @@ def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
 def test_nothing_set_is_the_design_s_defaults(tmp_path: Path) -> None:
     settings = read_settings({}, tmp_path / "absent")
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
-    assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, "127.0.0.1:8080")
+    assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
     assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
     assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
@@ -39,6 +39,11 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_LOAD_BUDGET_MS="300.5",
         KEYSTORE_CONNECTIONS="3",
         KEYSTORE_LOG="json",
+        KEYSTORE_HTTP_WORKERS="2",
+        KEYSTORE_HTTP_RATE="off",
+        KEYSTORE_TLS_CERT="/etc/tls/cert.pem",
+        KEYSTORE_TLS_KEY="/etc/tls/key.pem",
+        KEYSTORE_BEHIND_PROXY="on",
         TELEGRAM_BOT_TOKEN=TOKEN,
         TELEGRAM_CHAT_ID="123, -100456",
         TELEGRAM_API_URL="http://127.0.0.1:1234",
@@ -47,9 +52,11 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_MEMORY_ALERT_PERCENT="85",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
-    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, "off")
+    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
     assert settings.log == "json"
+    assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
+    assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
     assert settings.telegram_token is not None
     assert settings.telegram_token.get_secret_value() == TOKEN
     assert settings.telegram_chats == (123, -100456)
@@ -62,7 +69,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     file = 'KEYSTORE_GUARD=off  # a comment\nKEYSTORE_HTTP="off"\nOTHER=thing\n'
     settings = read(tmp_path, file, KEYSTORE_GUARD="on")
-    assert (settings.guard, settings.http) == (True, "off")
+    assert (settings.guard, settings.http) == (True, None)
 
 
 def test_a_password_in_the_file_is_taken_as_it_stands(tmp_path: Path) -> None:
@@ -110,6 +117,11 @@ def test_a_variable_that_nothing_reads_is_refused_with_what_was_meant(tmp_path: 
         ("KEYSTORE_TTL", "pre-key"),
         ("KEYSTORE_HTTP", "8080"),
         ("KEYSTORE_HTTP", "0.0.0.0:99999"),
+        ("KEYSTORE_HTTP", "[::1]"),
+        ("KEYSTORE_HTTP_WORKERS", "0"),
+        ("KEYSTORE_HTTP_RATE", "0"),
+        ("KEYSTORE_HTTP_RATE", "inf"),
+        ("KEYSTORE_BEHIND_PROXY", "maybe"),
         ("KEYSTORE_SWEEP_EVERY", "often"),
         ("KEYSTORE_SWEEP_EVERY", "5s"),
         ("KEYSTORE_LOAD_BUDGET_MS", "-1"),
@@ -169,3 +181,34 @@ def test_the_example_file_sets_nothing_but_names_everything() -> None:
     }
     assert {str(field.alias) for field in Settings.model_fields.values()} <= named | {"KEYSTORE_SECRET_KEYS"}
     assert read_settings({}, example) == read_settings({}, Path("absent"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "off"])
+def test_what_only_this_machine_reaches_needs_no_tls(tmp_path: Path, address: str) -> None:
+    read(tmp_path, KEYSTORE_HTTP=address).require_closed_http()
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "keys.example:80", "127.0.0.1.example:80"]
+)
+def test_what_other_machines_reach_needs_tls_or_a_proxy_that_does_it(tmp_path: Path, address: str) -> None:
+    with pytest.raises(SettingsError, match=r"^KEYSTORE_HTTP: .*KEYSTORE_TLS_CERT.*KEYSTORE_BEHIND_PROXY=on"):
+        read(tmp_path, KEYSTORE_HTTP=address).require_closed_http()
+    read(tmp_path, KEYSTORE_HTTP=address, KEYSTORE_BEHIND_PROXY="on").require_closed_http()
+    read(tmp_path, KEYSTORE_HTTP=address, KEYSTORE_TLS_CERT="c", KEYSTORE_TLS_KEY="k").require_closed_http()
+
+
+def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="KEYSTORE_TLS_CERT is set without KEYSTORE_TLS_KEY"):
+        read(tmp_path, KEYSTORE_TLS_CERT="c").require_closed_http()
+    with pytest.raises(SettingsError, match="KEYSTORE_TLS_KEY is set without KEYSTORE_TLS_CERT"):
+        read(tmp_path, KEYSTORE_TLS_KEY="k").require_closed_http()
+
+
+def test_a_worker_inherits_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEYSTORE_URL", "TELEGRAM_BOT_TOKEN", "DATABASE_URL"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("PGSSLROOTCERT", "/ca.pem")
+    environment = environment_of_workers()
+    assert SECRET not in environment.values()
+    assert environment["PGSSLROOTCERT"] == "/ca.pem"

@@ -1,0 +1,108 @@
+"""What went wrong, as RFC 9457 problem documents: a type to act on, and a detail that says what to do.
+
+Our errors become problems here and nowhere else. No problem carries a value, a token or a password.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import falcon
+import msgspec
+
+from keystore.errors import (
+    CorruptValue,
+    InvalidInput,
+    KeystoreError,
+    LeaseHeld,
+    LeaseLost,
+    SchemaMismatch,
+    StoreClosed,
+    StoreUnavailable,
+)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:signal-keystore:"
+
+RETRY_AFTER_S = 2
+RETRY_AFTER_MIGRATION_S = 30
+
+TITLES: Mapping[str, tuple[int, str]] = MappingProxyType(
+    {
+        "invalid-input": (400, "The request can't be used"),
+        "unauthorized": (401, "A token is needed"),
+        "forbidden": (403, "The token isn't for this"),
+        "not-found": (404, "There is nothing here"),
+        "method-not-allowed": (405, "The method isn't for this"),
+        "lease-lost": (409, "The lease has passed on"),
+        "lease-held": (409, "Another holder has the lease"),
+        "too-large": (413, "The request is too large"),
+        "unsupported-media-type": (415, "The body isn't JSON"),
+        "too-many-requests": (429, "Too many requests"),
+        "internal": (500, "Something went wrong in the service"),
+        "unavailable": (503, "The database can't be reached"),
+    }
+)
+"""Every problem there is: its status and title by the end of its type."""
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """A request that ends here; `slug` is one of TITLES, `detail` says what to do."""
+
+    slug: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return TITLES[self.slug][0]
+
+    def document(self, request_id: str) -> bytes:
+        """The problem as JSON."""
+        status, title = TITLES[self.slug]
+        told = {"type": TYPE_PREFIX + self.slug, "title": title, "status": status, "detail": self.detail}
+        return msgspec.json.encode({**told, "request_id": request_id, **self.extra})
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header that says when to come back."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error is for whoever asked; anything unknown is `internal`, and says nothing of itself."""
+    match error:
+        case Problem():
+            return error
+        case LeaseHeld():
+            extra = {"holder": error.holder, "expires_at": rfc3339(error.expires_at)}
+            return Problem("lease-held", f"{error}; wait until it expires, or take it with force", extra=extra)
+        case LeaseLost():
+            return Problem("lease-lost", f"{error}; nothing was written. Stop writing; take the lease anew to go on")
+        case InvalidInput():
+            return Problem("invalid-input", str(error))
+        case SchemaMismatch():
+            return Problem("unavailable", str(error), retry_after(RETRY_AFTER_MIGRATION_S))
+        case StoreUnavailable() | StoreClosed():
+            return Problem("unavailable", f"{error}; repeating the request is safe", retry_after(RETRY_AFTER_S))
+        case CorruptValue() | KeystoreError():
+            return Problem("internal", str(error))
+        case falcon.HTTPMethodNotAllowed():
+            return Problem("method-not-allowed", "see /openapi.json for what there is", dict(error.headers or {}))
+        case falcon.HTTPNotFound():
+            return Problem("not-found", "no such address; see /openapi.json for what there is")
+        case falcon.HTTPError() if error.status_code < 500:
+            return Problem("invalid-input", str(error.description or error.title))
+        case _:
+            return Problem("internal", "see the service's log under this request_id")
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC as RFC 3339 writes it."""
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,80 @@
+/**
+ * Baileys' values and the JSON they are stored as.
+ *
+ * Memory holds the JSON, and every read parses it anew, as `useMultiFileAuthState` does: who changes what it was given
+ * changes nothing here.
+ */
+import { BufferJSON, proto } from './baileys.js'
+import { KeystoreError } from './errors.js'
+
+const LONGEST_NAME = 255
+
+/** `{type: {id: JSON}}`; null deletes. */
+export type StoredKeys = Map<string, Map<string, string | null>>
+
+export function toJson(value: unknown): string {
+  return JSON.stringify(value, BufferJSON.replacer)
+}
+
+export function fromJson(json: string): unknown {
+  return JSON.parse(json, revive)
+}
+
+/** A key as Baileys wants it: app state keys are protobuf messages there. */
+export function keyFromJson(type: string, json: string): unknown {
+  const value = fromJson(json)
+  return type === 'app-state-sync-key' && value !== null
+    ? proto.Message.AppStateSyncKeyData.fromObject(value as Record<string, unknown>)
+    : value
+}
+
+/** What a `keys.set` writes. Throws before anything is written when a name or value can't be stored. */
+export function storedKeys(data: Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>): StoredKeys {
+  const keys: StoredKeys = new Map()
+  for (const [type, byId] of Object.entries(data)) {
+    const entries = Object.entries(byId ?? {})
+    if (entries.length === 0) continue
+    const stored = new Map<string, string | null>()
+    for (const [id, value] of entries) {
+      const json = value === null || value === undefined ? null : toJson(value)
+      if (!isName(type) || !isName(id) || json === undefined) {
+        throw new KeystoreError(
+          `${type.slice(0, 80)} ${id.slice(0, 80)}: can't be stored: a key has a type and an id of 1 to ${LONGEST_NAME} ` +
+            'characters, and a value that JSON has'
+        )
+      }
+      stored.set(id, json)
+    }
+    keys.set(type, stored)
+  }
+  return keys
+}
+
+/** `{type: {id: value}}` as JSON, of values that are JSON already. */
+export function keysAsJson(keys: StoredKeys): string {
+  return objectOf(keys, byId => objectOf(byId, json => json ?? 'null'))
+}
+
+export function countOf(keys: ReadonlyMap<string, { readonly size: number }>): number {
+  let count = 0
+  for (const byId of keys.values()) count += byId.size
+  return count
+}
+
+function objectOf<T>(entries: ReadonlyMap<string, T>, asJson: (value: T) => string): string {
+  return `{${Array.from(entries, ([name, value]) => `${JSON.stringify(name)}:${asJson(value)}`).join(',')}}`
+}
+
+function isName(name: string): boolean {
+  return name.length >= 1 && name.length <= LONGEST_NAME
+}
+
+/** Also what older bots left behind and Baileys 7 passes over: a Buffer as an array; and a value that isn't JSON. */
+function revive(name: string, value: unknown): unknown {
+  if (typeof value === 'object' && value !== null) {
+    const { type, data, $base64 } = value as { type?: unknown; data?: unknown; $base64?: unknown }
+    if (type === 'Buffer' && Array.isArray(data)) return Buffer.from(data)
+    if (typeof $base64 === 'string') return Buffer.from($base64, 'base64')
+  }
+  return BufferJSON.reviver(name, value)
+}

@@ -1,0 +1,245 @@
+"""A bot's operations over HTTP: what goes in comes out, all of it or nothing, and absence is absence."""
+
+import base64
+import gzip
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bench.state import pre_keys, real_state
+from tests.api.service import Api
+
+CREDS = b'{"registered" : true,"n":1.0e5}'
+
+
+def test_state_of_a_company_that_is_not_there_is_empty(api: Api, company: str) -> None:
+    answer = api.ask("GET", f"/v1/companies/{company}/state")
+    assert (answer.status, answer.json) == (200, {"creds": None, "keys": {}})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_creds_and_keys_written_as_one_are_read_as_one(api: Api, company: str) -> None:
+    path = api.company(company)
+    written = api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"x": [1], "y": "two"}}})
+    assert (written.status, written.body) == (204, b"")
+    state = {"creds": {"a": 1}, "keys": {"session": {"x": [1], "y": "two"}}}
+    assert api.ask("GET", f"{path}/state").json == state
+    assert api.ask("GET", f"{api.company('company_' + company)}/state").json == state, "one company, two spellings"
+    assert api.ask("GET", f"{path}/creds").json == {"a": 1}
+
+
+def test_null_deletes_and_absent_ids_are_absent(api: Api, company: str) -> None:
+    path = api.company(company)
+    api.ask("POST", f"{path}/keys", {"session": {"x": 1, "y": 2}, "pre-key": {"1": {"k": True}}})
+    assert api.ask("POST", f"{path}/keys", {"session": {"x": None, "z": 3}}).status == 204
+    got = api.ask("POST", f"{path}/keys/get", {"type": "session", "ids": ["x", "y", "z", "nobody"]})
+    assert got.json == {"y": 2, "z": 3}
+    assert api.ask("POST", f"{path}/keys/get", {"type": "session", "ids": []}).json == {}
+
+
+def test_creds_left_out_or_null_stay(api: Api, company: str) -> None:
+    path = api.company(company)
+    api.ask("PUT", f"{path}/creds", {"a": 1})
+    for body in ({"keys": {"session": {"x": 1}}}, {"creds": None}, {}):
+        assert api.ask("POST", f"{path}/state", body).status == 204
+    assert api.ask("GET", f"{path}/creds").json == {"a": 1}
+
+
+def test_creds_that_are_not_there_are_a_404(api: Api, company: str) -> None:
+    answer = api.ask("GET", f"{api.company(company)}/creds")
+    assert (answer.status, answer.problem) == (404, "not-found")
+
+
+def test_a_deleted_company_is_empty(api: Api, company: str) -> None:
+    path = api.company(company)
+    api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"x": 1}}})
+    assert api.ask("DELETE", path).status == 204
+    assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}
+
+
+def test_values_are_kept_in_the_bytes_they_came_in(api: Api, company: str) -> None:
+    path = api.company(company)
+    spelled = b'{ "b":1.50 ,"a":[1e2,"\\u00e9","\xc3\xa9"], "a":2}'
+    api.ask("POST", f"{path}/keys", b'{"session":{"x": ' + spelled + b" }}")
+    api.ask("PUT", f"{path}/creds", b" " + CREDS + b"\n")
+    assert api.store.get(company, "session", ["x"]) == {"x": spelled}
+    assert api.ask("GET", f"{path}/creds").body == CREDS
+    got = api.ask("POST", f"{path}/keys/get", {"type": "session", "ids": ["x"]})
+    assert got.body == b'{"x":' + spelled + b"}"
+    assert api.ask("GET", f"{path}/state").body == b'{"creds":' + CREDS + b',"keys":{"session":{"x":' + spelled + b"}}}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\x00\xff",
+        b"not json",
+        b'"\xff"',
+        b'"half a pair \\ud800"',
+        b"1,2",
+        b'1},"session":{"forged":2',
+        b'{"$base64":"AAEC"}',
+        b' { "$base64" : "AAEC"}',
+        b"[" * 5_000 + b"]" * 5_000,
+    ],
+)
+def test_what_is_not_json_goes_out_and_comes_in_as_base64(api: Api, company: str, value: bytes) -> None:
+    path = api.company(company)
+    api.store.set(company, {"session": {"x": value, "y": b'"plain"'}}, creds=value)
+    wrapped = {"$base64": base64.b64encode(value).decode()}
+    for _ in range(2):
+        state = api.ask("GET", f"{path}/state").json
+        assert state == {"creds": wrapped, "keys": {"session": {"x": wrapped, "y": "plain"}}}
+        assert api.ask("GET", f"{path}/creds").json == wrapped
+        assert api.ask("POST", f"{path}/state", state).status == 204
+        assert api.store.load(company).keys["session"]["x"] == api.store.get_creds(company) == value
+
+
+def test_a_value_that_only_mentions_the_mark_is_a_value(api: Api, company: str) -> None:
+    path = api.company(company)
+    for value in ({"$base64": 1}, {"$base64": "AAEC", "more": 1}, ["$base64"], {"deep": {"$base64": "AAEC"}}):
+        assert api.ask("POST", f"{path}/keys", {"session": {"x": value}}).status == 204
+        stored = api.store.get(company, "session", ["x"])["x"]
+        assert json.loads(stored) == value
+
+
+def test_a_state_is_packed_when_that_is_asked_for(api: Api, company: str) -> None:
+    path = api.company(company)
+    api.store.set(company, real_state(), creds=CREDS)
+    plain = api.ask("GET", f"{path}/state")
+    packed = api.ask("GET", f"{path}/state", Accept_Encoding="br, gzip;q=0.5")
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) < len(plain.body) / 2
+    assert "content-encoding" not in api.ask("GET", f"{path}/state", Accept_Encoding="gzip;q=0").headers
+    read = {
+        key_type: {key_id: json.loads(value) for key_id, value in keys.items()}
+        for key_type, keys in real_state().items()
+    }
+    assert plain.json == {"creds": json.loads(CREDS), "keys": read}
+
+
+def test_a_write_with_a_wrong_key_in_it_writes_nothing(api: Api, company: str) -> None:
+    path = api.company(company)
+    for bad in ({"": 1}, {"x" * 256: 1}, {"a\u0000b": 1}, {"ok": {"$base64": "?"}}, {"ok": {"$base64": ""}}):
+        answer = api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"first": 1}, "z": bad}})
+        assert (answer.status, answer.problem) == (400, "invalid-input")
+    assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}
+
+
+def test_a_burst_of_812_pre_keys_is_one_write(api: Api, company: str) -> None:
+    burst = {key_id: json.loads(value) for key_id, value in pre_keys(812).items()}
+    assert api.ask("POST", f"{api.company(company)}/keys", {"pre-key": burst}).status == 204
+    assert len(api.store.load(company).keys["pre-key"]) == 812
+
+
+def test_used_keys_are_taken_and_unknown_ones_passed_over(api: Api, company: str) -> None:
+    path = api.company(company)
+    api.ask("POST", f"{path}/keys", {"session": {"x": 1}})
+    assert api.ask("POST", f"{path}/keys/used", {"session": ["x", "nobody"], "pre-key": []}).status == 204
+    assert api.ask("POST", f"{path}/keys/used", {"session": "x"}).problem == "invalid-input"
+
+
+def test_a_heartbeat_is_kept_for_the_memory_rule(api: Api, company: str) -> None:
+    sample = {"rss_bytes": 4, "heap_used_bytes": 2, "heap_limit_bytes": 3, "external_bytes": 7}
+    assert api.ask("POST", f"{api.company(company)}/heartbeat", sample).status == 204
+    note = api.store.recall(f"memory/{company}")
+    assert note is not None
+    assert json.loads(note.document) == {
+        "heap_used_bytes": 2,
+        "heap_total_bytes": 2,
+        "heap_limit_bytes": 3,
+        "rss_bytes": 4,
+    }
+    for bad in (
+        {**sample, "rss_bytes": -1},
+        {**sample, "heap_limit_bytes": 0},
+        {"rss_bytes": 4},
+        {**sample, "rss_bytes": 1.5},
+    ):
+        assert api.ask("POST", f"{api.company(company)}/heartbeat", bad).problem == "invalid-input"
+
+
+def test_writers_of_one_company_leave_one_whole_write(api: Api, company: str) -> None:
+    path, began = api.company(company), threading.Barrier(6)
+
+    def write(number: int) -> int:
+        began.wait(10)
+        body = {"creds": {"by": number}, "keys": {"session": {f"{n}": number for n in range(20)}}}
+        return api.ask("POST", f"{path}/state", body).status
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(write, range(6))) == {204}
+    state = api.ask("GET", f"{path}/state").json
+    assert set(state["keys"]["session"].values()) == {state["creds"]["by"]}
+
+
+class TestLeases:
+    """The right to write, over HTTP."""
+
+    def lease(self, api: Api, company: str, holder: str, **more: object) -> int:
+        answer = api.ask("POST", f"{api.company(company)}/lease", {"holder": holder, "ttl_s": 60, **more})
+        assert answer.status == 200, answer.body
+        assert answer.json["expires_at"].endswith("Z")
+        return int(answer.json["epoch"])
+
+    def test_writes_carry_its_epoch(self, api: Api, company: str) -> None:
+        path, epoch = api.company(company), self.lease(api, company, "bot-1")
+        for method, end, body in [
+            ("POST", "/keys", {"session": {"x": 1}}),
+            ("POST", "/state", {"creds": {"a": 1}, "keys": {}}),
+            ("PUT", "/creds", {"a": 1}),
+            ("DELETE", "", None),
+        ]:
+            for headers in ({}, {"Keystore_Epoch": str(epoch + 1)}):
+                refused = api.ask(method, path + end, body, **headers)
+                assert (refused.status, refused.problem) == (409, "lease-lost")
+            assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}, "nothing is written"
+        assert api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch=str(epoch)).status == 204
+
+    def test_another_holder_waits_or_forces_and_the_older_one_writes_no_more(self, api: Api, company: str) -> None:
+        path, first = api.company(company), self.lease(api, company, "bot-1")
+        held = api.ask("POST", f"{path}/lease", {"holder": "bot-2", "ttl_s": 60})
+        assert (held.status, held.problem, held.json["holder"]) == (409, "lease-held", "bot-1")
+        assert held.json["expires_at"].endswith("Z")
+        second = self.lease(api, company, "bot-2", force=True)
+        assert second > first
+        assert api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch=str(first)).problem == "lease-lost"
+        renewed = api.ask("POST", f"{path}/lease", {"holder": "bot-1", "ttl_s": 60, "epoch": first})
+        assert renewed.problem == "lease-lost"
+        assert self.lease(api, company, "bot-2", epoch=second) == second
+
+    def test_the_same_holder_takes_it_back_and_its_end_lets_others_in(self, api: Api, company: str) -> None:
+        path, first = api.company(company), self.lease(api, company, "bot-1")
+        second = self.lease(api, company, "bot-1")
+        assert second > first
+        assert api.ask("DELETE", f"{path}/lease?holder=bot-1&epoch={first}").status == 204, "a stale one: left alone"
+        assert api.ask("POST", f"{path}/lease", {"holder": "bot-2", "ttl_s": 60}).problem == "lease-held"
+        assert api.ask("DELETE", f"{path}/lease?holder=bot-1&epoch={second}").status == 204
+        assert self.lease(api, company, "bot-2") > second
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"holder": "", "ttl_s": 60},
+            {"holder": "a\nb", "ttl_s": 60},
+            {"holder": "a", "ttl_s": 4.9},
+            {"holder": "a", "ttl_s": 3601},
+            {"holder": "a", "ttl_s": "60"},
+            {"holder": "a", "ttl_s": 60, "epoch": -1},
+            {"holder": "a", "ttl_s": 60, "forced": True},
+        ],
+    )
+    def test_a_lease_that_cannot_be_is_refused(self, api: Api, company: str, body: dict[str, object]) -> None:
+        assert api.ask("POST", f"{api.company(company)}/lease", body).problem == "invalid-input"
+
+    @pytest.mark.parametrize("epoch", ["-1", "x", "", "1.0", "99999999999999999999", "²"])
+    def test_an_epoch_that_is_no_number_is_refused(self, api: Api, company: str, epoch: str) -> None:
+        path = api.company(company)
+        written = api.ask("DELETE", path, Keystore_Epoch=epoch.encode().decode("latin-1"))
+        assert written.problem == "invalid-input"

@@ -1,0 +1,122 @@
+"""The description is true: every route and method is in it, and whatever is sent, what comes back is documented."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.schemas import BaseSchema
+
+from api.openapi import PATHS, openapi
+from api.problems import TITLES
+from tests.api.service import Api
+from tests.api.test_access import routes
+
+PAGES = {"/", "/sign-in", "/sign-out"}
+"""For people: they answer a browser in their own way."""
+
+REQUESTS = 2_000
+"""At least so many are made up, over all operations and both backends."""
+
+OPERATIONS = sorted((path, method) for path, methods in PATHS.items() for method in methods)
+WITH_INPUT = [(path, method) for path, method in OPERATIONS if "{company}" in path]
+EACH = -(-REQUESTS // (2 * len(WITH_INPUT)))
+
+load_all_checks()
+ALWAYS = [
+    CHECKS.get_one(name)
+    for name in (
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+    )
+]
+MODES = {
+    schemathesis.GenerationMode.POSITIVE: ALWAYS,
+    schemathesis.GenerationMode.NEGATIVE: [*ALWAYS, CHECKS.get_one("negative_data_rejection")],
+}
+"""What is sent is as described, or isn't and then is refused."""
+
+
+def test_every_route_and_method_is_described() -> None:
+    served = {
+        (route.path, method)
+        for route in routes()
+        for method in ("get", "post", "put", "delete", "patch", "head")
+        if hasattr(route.resource, f"on_{method}")
+    }
+    assert served == set(OPERATIONS)
+
+
+def test_every_problem_is_described_where_it_can_come() -> None:
+    for path, method in ((path, method) for path, method in OPERATIONS if path not in PAGES):
+        statuses = {int(status) for status in PATHS[path][method]["responses"]}
+        open_to_all = PATHS[path][method].get("security") == []
+        body = "requestBody" in PATHS[path][method]
+        assert 500 in statuses
+        assert ({401, 403, 429} <= statuses) != open_to_all
+        assert ({413, 415} <= statuses) == body
+        assert (409 in statuses) == ("Keystore-Epoch" in str(PATHS[path][method]) or (path, method) == _LEASE)
+    described = {int(status) for methods in PATHS.values() for one in methods.values() for status in one["responses"]}
+    assert {status for status, _ in TITLES.values()} - described == {405}, "405 is for what isn't described"
+
+
+_LEASE = ("/v1/companies/{company}/lease", "post")
+
+
+def test_the_served_description_is_this_one(api: Api) -> None:
+    assert api.ask("GET", "/openapi.json").json == openapi("test")
+
+
+def test_the_docs_name_every_route_and_problem() -> None:
+    told = (Path(__file__).parent.parent.parent / "docs" / "http.md").read_text(encoding="utf-8")
+    for path, method in OPERATIONS:
+        short = path.removeprefix("/v1/companies/{company}") or "/v1/companies/{company}"
+        assert re.search(rf"`{method.upper()} \S*{re.escape(short)}", told), f"{method} {path}"
+    assert all(f"`{slug}`" in told for slug in TITLES)
+
+
+@pytest.fixture(scope="session")
+def schema(api: Api) -> BaseSchema:
+    """The description that the service gives of itself."""
+    return schemathesis.openapi.from_dict(api.ask("GET", "/openapi.json").json)
+
+
+@pytest.mark.parametrize(("path", "method"), WITH_INPUT)
+def test_whatever_is_sent_is_answered_as_described(api: Api, schema: BaseSchema, path: str, method: str) -> None:
+    operation: Any = schema[path][method.upper()]
+    made = sum(_sent(api, operation, mode, EACH // 2 + 1) for mode in MODES)
+    assert made >= EACH
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(set(OPERATIONS) - set(WITH_INPUT)))
+def test_what_takes_no_input_answers_as_described(api: Api, schema: BaseSchema, path: str, method: str) -> None:
+    assert _sent(api, schema[path][method.upper()], schemathesis.GenerationMode.POSITIVE, 1) == 1
+
+
+def _sent(api: Api, operation: Any, mode: schemathesis.GenerationMode, most: int) -> int:
+    """Sends so many requests that are made up, and holds the answers to the description; how many it were."""
+    made = 0
+
+    @settings(
+        max_examples=most,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode))
+    def answers_as_described(case: Any) -> None:
+        nonlocal made
+        made += 1
+        response = case.call(base_url=f"http://127.0.0.1:{api.port}", headers={"Authorization": f"Bearer {api.admin}"})
+        case.validate_response(response, checks=MODES[mode])
+
+    answers_as_described()
+    return made

@@ -1,0 +1,79 @@
+"""What run.py and its workers tell each other, and a store that can't be opened yet."""
+
+import math
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from api.orders import Tls, read_orders
+from api.worker import REOPEN_AFTER_S, StoreAtHand
+from api.workers import Address, listen
+from keystore import Store, open_store
+from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavailable
+from keystore.ttl import CAREFUL, NEVER, parse_policy
+from tests.api.service import orders, serving_api
+
+
+@pytest.mark.parametrize("policy", [CAREFUL, parse_policy("careful,pre-key=7d,default=never")])
+def test_orders_come_through_the_pipe_as_they_were_given(policy: object) -> None:
+    given = orders("postgresql://bot:S3CRET@db/bots", policy=policy, tls=Tls("c", "k"), requests_per_s=0.5, socket=7)
+    line = given.line()
+    assert line.count(b"\n") == 1
+    assert read_orders(line) == given
+    assert math.isinf(NEVER)
+    assert "S3CRET" not in repr(given)
+
+
+def test_policy_and_guard_reach_the_worker(tmp_path: Path) -> None:
+    with serving_api(f"sqlite:///{tmp_path}/k.db", policy=parse_policy("session=never")) as api:
+        assert api.ask("POST", "/v1/companies/a/keys", {"session": {"x": 1}, "pre-key": {"1": 1}}).status == 204
+        rows = {row.key_type: row for row in api.store.export_rows("a")}
+    assert rows["session"].never_expires
+    assert rows["pre-key"].expires_at is not None
+
+
+def test_a_store_that_cannot_be_opened_is_tried_again_after_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tried = 100.0, 0
+    monkeypatch.setattr("api.worker.monotonic", lambda: now)
+
+    def opening() -> Store:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise StoreUnavailable(f"away {tried}")
+        return open_store(f"sqlite:///{tmp_path}/k.db")
+
+    with closing(StoreAtHand(opening)) as store:
+        for later_s, says in ((0.0, "away 1"), (REOPEN_AFTER_S / 2, "away 1"), (REOPEN_AFTER_S, "away 2")):
+            now = 100.0 + later_s
+            with pytest.raises(StoreUnavailable, match=says):
+                store()
+        now += REOPEN_AFTER_S
+        assert store() is store()
+        assert tried == 3
+
+
+def test_a_socket_is_of_the_address_and_has_what_finds_dead_clients() -> None:
+    import socket
+
+    with listen(Address("127.0.0.1", 0)) as opened:
+        assert opened.getsockname()[0] == "127.0.0.1"
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert str(Address("::1", 80)) == "[::1]:80"
+    with pytest.raises(InvalidInput, match="no address of this machine"):
+        listen(Address("nobody.invalid", 0))
+    with pytest.raises(KeystoreError, match=r"192\.0\.2\.1"):
+        listen(Address("192.0.2.1", 0))
+
+
+def test_an_error_of_the_store_is_said_again_as_it_was() -> None:
+    def opening() -> Store:
+        raise LeaseLost("once")
+
+    store = StoreAtHand(opening)
+    for _ in range(2):
+        with pytest.raises(LeaseLost, match="once"):
+            store()

@@ -1,0 +1,51 @@
+"""The npm package: its own tests, its README's example, and what it is made of."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from tests.clients.node import CLIENT, npm
+
+
+def test_its_own_tests_pass(client: Path) -> None:
+    npm(client, "test")
+
+
+def test_the_readmes_example_has_the_types_of_each_baileys(client: Path, each_baileys: Path) -> None:
+    (example,) = re.findall(r"```ts\n(.*?)```", (client / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    folder = each_baileys / "node_modules" / ".example"
+    folder.mkdir(exist_ok=True)
+    (folder / "bot.ts").write_text(example, encoding="utf-8")
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    flags = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", "--types", "node"]
+    compiled = subprocess.run(
+        [str(client / "node_modules" / ".bin" / "tsc"), *flags, str(folder / "bot.ts")],
+        cwd=each_baileys,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stdout
+
+
+def test_the_readme_names_every_option(client: Path) -> None:
+    source = (client / "src" / "auth-state.ts").read_text(encoding="utf-8")
+    (options,) = re.findall(r"export interface KeystoreOptions \{\n(.*?)\n\}", source, re.DOTALL)
+    declared = set(re.findall(r"^  (\w+)\??:", options, re.MULTILINE))
+    readme = (client / "README.md").read_text(encoding="utf-8")
+    told = {name for row in re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert told == declared
+
+
+def test_it_depends_on_nothing_but_baileys() -> None:
+    package = json.loads((CLIENT / "package.json").read_text(encoding="utf-8"))
+    assert "dependencies" not in package
+    assert set(package["peerDependencies"]) == {"baileys"}
+
+
+def test_no_committed_file_names_a_registry() -> None:
+    for lock in CLIENT.rglob("package-lock.json"):
+        if "node_modules" not in lock.parts:
+            assert '"resolved"' not in lock.read_text(encoding="utf-8"), lock
