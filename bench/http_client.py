@@ -10,6 +10,7 @@ from keystore.store import AuthState, Keys
 
 TIMEOUT_S = 45.0
 CONNECTIONS = 256
+NULL = msgspec.Raw(b"null")
 
 
 class HttpBot:
@@ -24,7 +25,7 @@ class HttpBot:
         """Creds and all keys."""
         state = msgspec.json.decode(self._asked("GET", f"{company_id}/state"), type=_State)
         return AuthState(
-            None if state.creds is None else bytes(state.creds),
+            None if state.creds == NULL else bytes(state.creds),
             {key_type: _bytes(by_id) for key_type, by_id in state.keys.items()},
         )
 
@@ -60,7 +61,7 @@ class HttpBot:
 
 
 class _State(msgspec.Struct):
-    creds: msgspec.Raw | None
+    creds: msgspec.Raw
     keys: dict[str, dict[str, msgspec.Raw]]
 
 
