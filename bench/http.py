@@ -11,7 +11,6 @@ import multiprocessing
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 
 from bench.latency import free_port
 from bench.server import database_on, own_postgres
+from bench.service import new_token, serving
 from bench.state import real_state
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
@@ -47,8 +47,8 @@ IDS = 20
 HANDLERS = {"same": 0.75, "plain": None}
 """The bare handlers, and what the API is to reach of their requests a second.
 
-`same` runs the store's own statement, and so does what the API does. `plain` runs a SELECT that renews nothing, and
-prepared, which a transaction pooler in between would break: it is told beside the other."""
+`same` runs the store's own statement, and so does what the API does. `plain` runs a SELECT that renews nothing: it is
+told beside the other."""
 
 
 @dataclass(frozen=True)
@@ -196,34 +196,9 @@ def _exchange(connection: socket.socket, sent: bytes) -> bytes:
 @contextmanager
 def _api(url: str) -> Iterator[Side]:
     """Our service, with its log in a file as in production."""
-    settings = {"KEYSTORE_URL": url, "KEYSTORE_HTTP_RATE": "off", "KEYSTORE_CONNECTIONS": str(CONNECTIONS)}
-    settings |= {"KEYSTORE_LOG": "json", "KEYSTORE_HTTP": "127.0.0.1:0"}
-    made = subprocess.run(
-        [sys.executable, ROOT / "run.py", "token", "create", "--company", COMPANY, "--json"],
-        env=settings,
-        capture_output=True,
-        check=True,
-    )
-    token = json.loads(made.stdout)["token"]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen([sys.executable, ROOT / "run.py"], env=settings, stderr=stderr)
-        try:
-            yield Side(_port_of(log, process), f"Authorization: Bearer {token}\r\n")
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-def _port_of(log: Path, process: subprocess.Popen[bytes]) -> int:
-    give_up_at = monotonic() + START_WITHIN_S
-    while monotonic() < give_up_at and process.poll() is None:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            if '"serving"' in line:
-                return int(urlsplit(json.loads(line)["http"]).port or 0)
-        threading.Event().wait(0.05)
-    raise KeystoreError(f"the service didn't start: {log.read_text(encoding='utf-8')}")
+    token = new_token(url, COMPANY)
+    with serving(url, {"KEYSTORE_HTTP_RATE": "off", "KEYSTORE_CONNECTIONS": str(CONNECTIONS)}) as service:
+        yield Side(int(urlsplit(service.url).port or 0), f"Authorization: Bearer {token}\r\n")
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """The one module that talks to psycopg: a pool, one way to run a statement, and errors in our words.
 
 What it holds to:
-* a statement is one round trip: autocommit, no preparing (a transaction-pooling proxy has no session to keep a
-  prepared statement in), no checking query before a pooled connection is used. A broken connection is found by
-  failing, and the call is repeated on another, since every operation is idempotent;
+* a statement is one round trip: autocommit, no checking query before a pooled connection is used. A broken connection
+  is found by failing, and the call is repeated on another, since every operation is idempotent;
+* a bot's statements are prepared where the connection ends at the server itself (decision 12): planning is most of what
+  a small one costs. A transaction-pooling proxy has no session to keep them in, so behind one nothing is prepared;
 * nobody waits for ever: connecting, waiting for a connection and waiting for an answer are each bounded. psycopg
   bounds the last only inside its own code (`Connection.wait(timeout=…)`, 3.3.9), so a subclass passes the bound in;
 * psycopg's errors become ours, with their cause; except where Postgres's message may quote a row's values.
@@ -37,6 +38,12 @@ NOT_AN_ADDRESS = (
     "not a Postgres address; expected postgresql://user:password@host:5432/database, "
     "with @ / : # ? in user or password percent-encoded"
 )
+
+PREPARE_AFTER = 5
+"""Uses of a statement on one connection; preparing it is one round trip more, once."""
+
+_NOT_PREPARED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, errors.FeatureNotSupported)
+"""What a prepared statement that isn't ours any more is answered with; the last when a column's type has changed."""
 
 _REPEATABLE = (
     errors.DeadlockDetected,
@@ -94,6 +101,7 @@ class PostgresLink:
             reconnect_timeout=CONNECT_TIMEOUT_S,
             max_idle=600,
             num_workers=1,
+            configure=_prepare_if_direct,
             open=True,
             name="keystore",
         )
@@ -104,8 +112,9 @@ class PostgresLink:
         return not self._pool.closed and os.getpid() == self._process
 
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
-        """Runs one statement on its own, in one round trip, and returns its rows."""
-        return self._repeated(lambda conn: _run(conn, statement, params), timeout_s)
+        """Runs one statement on its own, in one round trip, and returns its rows. Without `timeout_s` it is a bot's."""
+        prepare = None if timeout_s is None else False
+        return self._repeated(lambda conn: _run(conn, statement, params, prepare), timeout_s)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
         """Runs several statements in one round trip, all or none; each sees what was committed before it began.
@@ -130,8 +139,8 @@ class PostgresLink:
         def in_transaction(conn: _BoundedConnection) -> T:
             with conn.transaction():
                 if snapshot:
-                    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                return unit(lambda statement, params: _run(conn, statement, params))
+                    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
+                return unit(lambda statement, params: _run(conn, statement, params, prepare=False))
 
         return self._repeated(in_transaction, timeout_s)
 
@@ -165,8 +174,9 @@ class PostgresLink:
                     timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
                     if timed_out:
                         _abandon(conn)
-                    elif isinstance(error, errors.ReadOnlySqlTransaction):
-                        conn.close()  # Another server is the primary by now; a new connection finds it.
+                    elif isinstance(error, (errors.ReadOnlySqlTransaction, *_NOT_PREPARED)):
+                        # Another server is the primary by now, or has our statements; a new connection finds it.
+                        conn.close()
                     repeatable = conn.closed or isinstance(error, _REPEATABLE)
                     if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
                         self._raise(error)
@@ -235,9 +245,16 @@ def database_name(url: str) -> str:
     return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
 
 
-def _run(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+def _prepare_if_direct(conn: _BoundedConnection) -> None:
+    """Has a new connection prepare, unless a proxy answers in the server's place: it tells a process id of its own."""
+    ((server_process,),) = conn.execute("SELECT pg_backend_pid()").fetchall()
+    if server_process == conn.info.backend_pid:
+        conn.prepare_threshold = PREPARE_AFTER
+
+
+def _run(conn: _BoundedConnection, statement: str, params: Params, prepare: bool | None) -> list[Row]:
     with conn.cursor(binary=True) as cursor:
-        cursor.execute(statement, params)
+        cursor.execute(statement, params, prepare=prepare)
         return cursor.fetchall() if cursor.description is not None else []
 
 

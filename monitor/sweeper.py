@@ -25,6 +25,13 @@ LEASE_S = 30.0
 BATCH_KEYS = 5_000
 """Due keys in a batch, about; one company's are never split, since its guards look at all of them."""
 
+REST = 4.0
+"""How many times as long as a batch took the service rests after it: nobody waits for a sweep, and bots share the
+database's processors with it. (The idea is Postgres' own: autovacuum's cost delay.)"""
+
+LONGEST_REST_S = 5.0
+"""Far below the lease's life."""
+
 log = structlog.get_logger()
 
 
@@ -48,10 +55,11 @@ def sweep(
     store: Store,
     *,
     batch_keys: int = BATCH_KEYS,
+    rest: float = 0.0,
     stopping: threading.Event | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepReport:
-    """Sweeps everything that is due, once.
+    """Sweeps everything that is due, once; after each batch rests `rest` times as long as that took.
 
     Looks at `stopping` between batches, and tells `progress` how many of how many companies are done. Raises what
     the store raises, with the failure recorded where the database still takes it.
@@ -62,15 +70,18 @@ def sweep(
     if lease is None:
         return SweepReport(store.database, 0, {}, _ms_since(began), skipped=True)
     run = store.start_sweep(sweeper)
+    stopping = threading.Event() if stopping is None else stopping
     stopped = False
     try:
         due = store.due_companies()
-        done = 0
+        done, rest_s = 0, 0.0
         for batch in _batches(due, batch_keys):
-            if stopping is not None and stopping.is_set():
+            if stopping.wait(rest_s):
                 stopped = True
                 break
+            batch_began = perf_counter()
             run = _sweep_batch(store, lease, run, batch)
+            rest_s = min(rest * (perf_counter() - batch_began), LONGEST_REST_S)
             done += len(batch)
             if progress is not None:
                 progress(done, len(due))
@@ -90,7 +101,7 @@ def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
 
     Where another holds the lease, returns after how many seconds to look again: it may be at work, or have died.
     """
-    report = sweep(store, stopping=stopping)
+    report = sweep(store, rest=REST, stopping=stopping)
     if report.skipped:
         log.info("sweep_skipped", database=report.database, reason="another sweeper is at work")
         return LEASE_S

@@ -12,7 +12,7 @@ from keystore import Store, StoreUnavailable, open_store
 from keystore.postgres import PostgresStore
 from keystore.store import Lease, SweepRun
 from monitor import sweeper
-from monitor.sweeper import sweep
+from monitor.sweeper import LONGEST_REST_S, sweep
 from tests.fix_clock import Clock, eventually
 
 DAY = timedelta(days=1)
@@ -145,3 +145,25 @@ def test_what_a_sweep_would_delete_is_what_it_deletes(store: Store, clock: Clock
     fill_with_expired(store, clock, companies=3)
     would = sweeper.due_now(store.census())
     assert sweep(store).by_type == would == {"session": 9}
+
+
+class Rests(threading.Event):
+    """Takes note of how long it was asked to wait, and doesn't."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked_s.append(timeout or 0.0)
+        return False
+
+
+@pytest.mark.parametrize("rest", [1e-3, 1e9])
+def test_a_sweep_rests_after_each_batch_in_proportion_and_not_for_ever(store: Store, clock: Clock, rest: float) -> None:
+    fill_with_expired(store, clock, companies=3)
+    rests = Rests()
+    assert sweep(store, batch_keys=1, rest=rest, stopping=rests).deleted == 9
+    assert rests.asked_s[0] == 0
+    assert all(0 < rest_s < 1 if rest < 1 else rest_s == LONGEST_REST_S for rest_s in rests.asked_s[1:])
+    assert len(rests.asked_s) == 3

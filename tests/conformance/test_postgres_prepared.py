@@ -1,0 +1,77 @@
+"""Preparing: where the server itself answers, never behind a pooler, and nobody notices when a statement is gone."""
+
+import psycopg
+
+from bench.latency import Relay
+from keystore import open_store
+from keystore.link import UPKEEP_TIMEOUT_S
+from keystore.postgres import PostgresStore
+from keystore.postgres_link import PREPARE_AFTER
+
+USES = PREPARE_AFTER + 2
+FORGET_ALL = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
+"""Behind psycopg's back, which would take note of a plain DEALLOCATE."""
+
+
+def used(url: str) -> PostgresStore:
+    """A store on one connection, each operation of a bot used often enough to be prepared; the caller closes it."""
+    store = open_store(url, max_connections=1)
+    assert isinstance(store, PostgresStore)
+    for number in range(USES):
+        use(store, number)
+    return store
+
+
+def use(store: PostgresStore, number: int) -> None:
+    """Each operation of a bot, once."""
+    store.set("1", {"session": {"a": b"%d" % number}})
+    store.set("1", {"pre-key": {"7": b"%d" % number}}, creds=b"C")
+    assert store.get("1", "session", ["a", "b"]) == {"a": b"%d" % number}
+    assert store.load("1").keys == {"session": {"a": b"%d" % number}, "pre-key": {"7": b"%d" % number}}
+    store.touch("1", {"session": ["a"]})
+
+
+def prepared(store: PostgresStore) -> int:
+    """How many statements the store's connection has prepared."""
+    return int(store.link.rows("SELECT count(*) FROM pg_prepared_statements", {}, UPKEEP_TIMEOUT_S)[0][0])
+
+
+def test_a_bots_statements_are_prepared_on_the_server_itself(migrated_postgres_url: str) -> None:
+    with used(migrated_postgres_url) as store:
+        assert prepared(store) == 5
+        for _ in range(USES):
+            store.census()
+            store.companies()
+        assert prepared(store) == 5, "upkeep is planned for what it is asked"
+
+
+def test_nothing_is_prepared_behind_a_pooler(pgbouncer_url: str) -> None:
+    with used(pgbouncer_url) as store:
+        assert prepared(store) == 0
+
+
+def test_one_use_takes_one_round_trip_more(migrated_postgres_url: str, relay: Relay) -> None:
+    with open_store(relay.url(migrated_postgres_url), max_connections=1) as store:
+        store.load("1")
+        taken = []
+        for _ in range(2 * USES):
+            before = relay.round_trips
+            store.load("1")
+            taken.append(relay.round_trips - before)
+        assert sorted(taken) == [1] * (2 * USES - 1) + [2]
+
+
+def test_statements_that_are_gone_are_no_error(migrated_postgres_url: str) -> None:
+    with used(migrated_postgres_url) as store:
+        store.link.rows(FORGET_ALL, {}, UPKEEP_TIMEOUT_S)
+        assert prepared(store) == 0
+        for number in range(USES):
+            use(store, number)
+
+
+def test_a_column_of_another_type_is_no_error(migrated_postgres_url: str) -> None:
+    with used(migrated_postgres_url) as store:
+        with psycopg.connect(migrated_postgres_url) as conn:
+            conn.execute("ALTER TABLE whatsapp_keys ALTER COLUMN key_id TYPE varchar(1000)")
+        for number in range(USES):
+            use(store, number)
