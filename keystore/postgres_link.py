@@ -11,8 +11,9 @@ What it holds to:
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from time import monotonic
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -40,7 +41,7 @@ NOT_AN_ADDRESS = (
 )
 
 PREPARE_AFTER = 5
-"""Uses of a statement on one connection; preparing it is one round trip more, once."""
+"""Uses of a statement on one connection."""
 
 _NOT_PREPARED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, errors.FeatureNotSupported)
 """What a prepared statement that isn't ours any more is answered with; the last when a column's type has changed."""
@@ -59,6 +60,12 @@ class _BoundedConnection(psycopg.Connection[Row]):
     """A connection on which every wait for the server ends."""
 
     answer_timeout_s = ANSWER_TIMEOUT_S
+    prepares = False
+    """Whether the server itself answers: no pooler in between that would mix up prepared statements."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(gen, interval, self.answer_timeout_s if timeout is None else timeout)
@@ -113,8 +120,8 @@ class PostgresLink:
 
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
         """Runs one statement on its own, in one round trip, and returns its rows. Without `timeout_s` it is a bot's."""
-        prepare = None if timeout_s is None else False
-        return self._repeated(lambda conn: _run(conn, statement, params, prepare), timeout_s)
+        run = _run_often if timeout_s is None else _run
+        return self._repeated(lambda conn: run(conn, statement, params), timeout_s)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
         """Runs several statements in one round trip, all or none; each sees what was committed before it began.
@@ -139,8 +146,8 @@ class PostgresLink:
         def in_transaction(conn: _BoundedConnection) -> T:
             with conn.transaction():
                 if snapshot:
-                    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
-                return unit(lambda statement, params: _run(conn, statement, params, prepare=False))
+                    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                return unit(lambda statement, params: _run(conn, statement, params))
 
         return self._repeated(in_transaction, timeout_s)
 
@@ -248,14 +255,31 @@ def database_name(url: str) -> str:
 def _prepare_if_direct(conn: _BoundedConnection) -> None:
     """Has a new connection prepare, unless a proxy answers in the server's place: it tells a process id of its own."""
     ((server_process,),) = conn.execute("SELECT pg_backend_pid()").fetchall()
-    if server_process == conn.info.backend_pid:
-        conn.prepare_threshold = PREPARE_AFTER
+    conn.prepares = server_process == conn.info.backend_pid
 
 
-def _run(conn: _BoundedConnection, statement: str, params: Params, prepare: bool | None) -> list[Row]:
+def _run(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
     with conn.cursor(binary=True) as cursor:
-        cursor.execute(statement, params, prepare=prepare)
+        cursor.execute(statement, params)
         return cursor.fetchall() if cursor.description is not None else []
+
+
+def _run_often(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+    """Runs a statement that is prepared once it is used often: then in one round trip with its own running."""
+    if not conn.prepares:
+        return _run(conn, statement, params)
+    kind = (statement, tuple(value is None for value in params.values()))
+    conn.uses[kind] += 1
+    if conn.uses[kind] <= PREPARE_AFTER:
+        return _run(conn, statement, params)
+    conn.prepare_threshold = 0
+    try:
+        with conn.cursor(binary=True) as cursor:
+            with conn.pipeline() if conn.uses[kind] == PREPARE_AFTER + 1 else nullcontext():
+                cursor.execute(statement, params)
+            return cursor.fetchall() if cursor.description is not None else []
+    finally:
+        conn.prepare_threshold = None
 
 
 def _abandon(conn: _BoundedConnection) -> None:
