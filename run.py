@@ -11,7 +11,6 @@ import threading
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from queue import SimpleQueue
 from time import monotonic
 from typing import Annotated, Any, NoReturn
 
@@ -80,7 +79,7 @@ def main(context: typer.Context) -> None:
 @app.command()
 def serve() -> None:
     """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
-    ended_by = end_signals()
+    ended_by = EndSignals()
     settings = read_settings()
     settings.require_closed_http()
     orders = _orders(settings)
@@ -161,15 +160,24 @@ def _orders(settings: Settings) -> Orders:
     )
 
 
-def end_signals() -> SimpleQueue[str]:
-    """Where the names of the signals that ask us to end arrive.
+class EndSignals:
+    """The signals that ask us to end, in the order in which they arrive.
 
-    Not an Event: its lock isn't reentrant, and a signal that came while `wait` held it would wait for itself for ever.
+    They come through a pipe that the system's own handler writes to, whichever thread it runs in. A lock in its place
+    hangs: an Event's isn't reentrant, and a wait for a queue's goes on when another thread took the signal, or when it
+    came just before the wait.
     """
-    arrived: SimpleQueue[str] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: arrived.put(signal.Signals(number).name))
-    return arrived
+
+    def __init__(self) -> None:
+        self._arrived, arriving = os.pipe()
+        os.set_blocking(arriving, False)
+        signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+
+    def get(self) -> str:
+        """Waits for the next one; its name."""
+        return signal.Signals(os.read(self._arrived, 1)[0]).name
 
 
 def _end_now(database: str) -> NoReturn:
