@@ -25,7 +25,7 @@ LEASE_S = 30.0
 BATCH_KEYS = 5_000
 """Due keys in a batch, about; one company's are never split, since its guards look at all of them."""
 
-REST = 4.0
+REST = 9.0
 """How many times as long as a batch took the service rests after it: nobody waits for a sweep, and bots share the
 database's processors with it. (The idea is Postgres' own: autovacuum's cost delay.)"""
 
