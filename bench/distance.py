@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from bench.command import errors_in_one_line
 from bench.dataset import diary_creds, diary_rows, seed
 from bench.latency import Relay, relay_to
 from bench.server import database_on
@@ -158,6 +159,7 @@ def _median(rounds: list[Took]) -> Took:
     return Took(round(median(took.ms for took in rounds), 1), max(took.round_trips for took in rounds))
 
 
+@errors_in_one_line
 def main(args: Sequence[str] | None = None) -> int:
     """Measures what the command line asks for; 1 when a limit is missed or the server can't be used."""
     parser = argparse.ArgumentParser(
@@ -177,20 +179,13 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.error("--url is a PostgreSQL address: postgresql://user:password@host:5432/database")
     if given.rounds < 1 or not all(0 <= ms <= LONGEST_MS for ms in given.ms):
         parser.error(f"--rounds is 1 or more, and each of --ms from 0 to {LONGEST_MS:,}")
-    try:
-        if given.json:
-            given.json.touch()  # Before the work, not after it.
-        with progress_bar("distances") as told:
-            distances = measure(given.url, given.ms, given.rounds, told)
-        if given.json:
-            figures = [asdict(one) | {"met": one.met} for one in distances]
-            given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    except KeystoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    if given.json:
+        given.json.touch()  # Before the work, not after it.
+    with progress_bar("distances") as told:
+        distances = measure(given.url, given.ms, given.rounds, told)
+    if given.json:
+        figures = [asdict(one) | {"met": one.met} for one in distances]
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     _print(distances)
     return 0 if all(one.met for one in distances) else 1
 

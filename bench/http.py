@@ -21,6 +21,7 @@ from time import monotonic, perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench.command import errors_in_one_line
 from bench.latency import free_port
 from bench.server import database_on, own_postgres
 from bench.service import new_token, serving
@@ -224,6 +225,7 @@ def _bare(url: str, handler: str) -> Iterator[Side]:
         process.wait(10)
 
 
+@errors_in_one_line
 def main(args: Sequence[str] | None = None) -> int:
     """Measures, says what came out, and exits with 1 when a ratio is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.http", description=__doc__)

@@ -20,10 +20,10 @@ from pathlib import Path
 import psycopg
 
 from bench import scale_measures as measures
+from bench.command import errors_in_one_line
 from bench.scale_measures import Effort
 from bench.scale_site import Figures, Server, Site, Size, Told, drop, memory_bytes, own_server, site
 from bench.scale_tables import tables, targets, with_tables
-from keystore.errors import KeystoreError
 from monitor.progress import progress_bar
 
 EPILOG = """
@@ -182,6 +182,7 @@ def _server(url: str | None, home: Path | None) -> Iterator[Server]:
         yield Server(url)
 
 
+@errors_in_one_line
 def main(args: Sequence[str] | None = None) -> int:
     """Measures what the command line asks for; 1 when a target is missed or the server can't be used."""
     parser = argparse.ArgumentParser(
@@ -231,12 +232,6 @@ def main(args: Sequence[str] | None = None) -> int:
     except psycopg.Error as error:
         where_to_look = "look at --url" if given.url else "look at the server's log"
         print(f"error: the server can't be used: {type(error).__name__}; {where_to_look}", file=sys.stderr)
-        return 1
-    except KeystoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     print(tables(figures))
     missed = [one for one in targets(figures) if not one.met]

@@ -19,6 +19,7 @@ from time import perf_counter, sleep
 
 import psycopg
 
+from bench.command import errors_in_one_line
 from bench.server import database_on, own_postgres
 from bench.state import real_state
 from bench.storm_companies import (
@@ -253,6 +254,7 @@ def measure(
             return Storms(storm, back, steady(url, companies, seconds))
 
 
+@errors_in_one_line
 def main(args: Sequence[str] | None = None) -> int:
     """Measures; 1 when a limit is missed or the server can't be used."""
     parser = argparse.ArgumentParser(
@@ -275,19 +277,12 @@ def main(args: Sequence[str] | None = None) -> int:
             "--rounds, --accounts and --companies are 1 or more, "
             f"and --seconds from {2 * MESSAGE_EVERY_S:g} to {LONGEST_S:,g}"
         )
-    try:
-        if given.json:
-            given.json.touch()  # Before the work, not after it.
-        with progress_bar("storms") as told, nullcontext(given.url) if given.url else own_postgres() as server_url:
-            storms = measure(server_url, given.rounds, given.accounts, given.companies, given.seconds, told)
-        if given.json:
-            given.json.write_text(json.dumps(asdict(storms), indent=2) + "\n", encoding="utf-8")
-    except KeystoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    if given.json:
+        given.json.touch()  # Before the work, not after it.
+    with progress_bar("storms") as told, nullcontext(given.url) if given.url else own_postgres() as server_url:
+        storms = measure(server_url, given.rounds, given.accounts, given.companies, given.seconds, told)
+    if given.json:
+        given.json.write_text(json.dumps(asdict(storms), indent=2) + "\n", encoding="utf-8")
     _print(storms)
     return 0 if storms.met else 1
 

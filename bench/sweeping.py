@@ -9,29 +9,24 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median, quantiles
 from time import perf_counter
 
 from bench.bare import LIFE, BarePostgres
+from bench.compare import EXPIRING, PAST, SEED
 from bench.state import real_state
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
 
-SEED = 721
 COMPANIES = 300
 ROUNDS = 8
 ALONE_S = 0.4
 """How long gets are timed without a sweep, in each round."""
 
-EXPIRING = ("session", "identity-key", "lid-mapping", "device-list", "tctoken")
-"""The types of which some are due: none that a guard holds, so that both sides delete as many."""
-
 DUE_SHARE = 0.25
-PAST = timedelta(days=-2)
 JOIN_TIMEOUT_S = 30.0
 
 

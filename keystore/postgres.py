@@ -169,11 +169,7 @@ class PostgresStore(SqlStore):
         return {"types": types, "ttls_s": [ttl_s for ttl_s, _ in lives], "steps_s": [step_s for _, step_s in lives]}
 
     def backfill(self, limit: int) -> dict[str, int]:
-        return super().backfill(limit) or self._backfill_locked(limit)
-
-    def _backfill_locked(self, limit: int) -> dict[str, int]:
-        types = [row[0] for row in self._rows("types_without_expiry", limit=limit)]
-        return dict(self._rows("backfill_locked", limit=limit, **self._policy_params(types))) if types else {}
+        return super().backfill(limit) or self._backfill("backfill_locked", limit)
 
     def _require_expiry(self, run: Run) -> None:
         run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind us while a backup reads the table.

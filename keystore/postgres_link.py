@@ -258,9 +258,10 @@ def _prepare_if_direct(conn: _BoundedConnection) -> None:
     conn.prepares = server_process == conn.info.backend_pid
 
 
-def _run(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+def _run(conn: _BoundedConnection, statement: str, params: Params, *, pipelined: bool = False) -> list[Row]:
     with conn.cursor(binary=True) as cursor:
-        cursor.execute(statement, params)
+        with conn.pipeline() if pipelined else nullcontext():
+            cursor.execute(statement, params)
         return cursor.fetchall() if cursor.description is not None else []
 
 
@@ -274,10 +275,7 @@ def _run_often(conn: _BoundedConnection, statement: str, params: Params) -> list
         return _run(conn, statement, params)
     conn.prepare_threshold = 0
     try:
-        with conn.cursor(binary=True) as cursor:
-            with conn.pipeline() if conn.uses[kind] == PREPARE_AFTER + 1 else nullcontext():
-                cursor.execute(statement, params)
-            return cursor.fetchall() if cursor.description is not None else []
+        return _run(conn, statement, params, pipelined=conn.uses[kind] == PREPARE_AFTER + 1)
     finally:
         conn.prepare_threshold = None
 

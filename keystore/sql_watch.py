@@ -266,10 +266,14 @@ class SqlWatch(SqlDialect, Upkeep):
     # Expiry.
 
     def backfill(self, limit: int) -> dict[str, int]:
+        return self._backfill("backfill", limit)
+
+    def _backfill(self, name: str, limit: int) -> dict[str, int]:
+        """A batch by the statement of this name."""
         types = [row[0] for row in self._rows("types_without_expiry", limit=limit)]
         if not types:
             return {}
-        return self._backfilled(self._rows("backfill", limit=limit, **self._policy_params(types)))
+        return self._backfilled(self._rows(name, limit=limit, **self._policy_params(types)))
 
     def _backfilled(self, rows: list[Row]) -> dict[str, int]:
         """How many of each type, from the rows of a backfill."""

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import bench.peers
+from bench.command import errors_in_one_line
 from bench.peers import BURST_TIMES, KEYS_PER_INSERT, LOAD_TIMES, MOST_KEYS_PER_INSERT, ROUNDS, Act, Peers, measure
 from bench.server import own_postgres
-from keystore.errors import KeystoreError
 from monitor.progress import progress_bar
 
 EPILOG = f"""
@@ -21,6 +21,7 @@ Exits with 1 when the diary-shaped adapter's load takes less than {LOAD_TIMES:g}
 """
 
 
+@errors_in_one_line
 def main(args: Sequence[str] | None = None) -> int:
     """Measures; 1 when a target is missed or something can't be used, 2 where Node or npm is absent."""
     parser = argparse.ArgumentParser(
@@ -46,25 +47,18 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.error("--rounds is 1 or more")
     if not 1 <= given.keys_per_insert <= MOST_KEYS_PER_INSERT:
         parser.error(f"--keys-per-insert is from 1 to {MOST_KEYS_PER_INSERT:,}")
-    try:
-        if given.json:
-            given.json.touch()  # Before the work, not after it.
-        with ExitStack() as stack:
-            url = given.url or stack.enter_context(own_postgres())
-            peers = measure(
-                url, given.rounds, stack.enter_context(progress_bar("rounds")), keys_per_insert=given.keys_per_insert
-            )
-        if peers is None:
-            print("error: node or npm is not installed here, and the peers run on them", file=sys.stderr)
-            return 2
-        if given.json:
-            given.json.write_text(json.dumps(asdict(peers) | {"met": peers.met}, indent=2) + "\n", encoding="utf-8")
-    except KeystoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    if given.json:
+        given.json.touch()  # Before the work, not after it.
+    with ExitStack() as stack:
+        url = given.url or stack.enter_context(own_postgres())
+        peers = measure(
+            url, given.rounds, stack.enter_context(progress_bar("rounds")), keys_per_insert=given.keys_per_insert
+        )
+    if peers is None:
+        print("error: node or npm is not installed here, and the peers run on them", file=sys.stderr)
+        return 2
+    if given.json:
+        given.json.write_text(json.dumps(asdict(peers) | {"met": peers.met}, indent=2) + "\n", encoding="utf-8")
     _print(peers)
     return 0 if peers.met else 1
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import idle, sweeping
+from bench import http, idle, sweeping
 from bench.compare import OPERATIONS, OTHER_BURSTS, Operation
+from bench.latency import free_port
 from keystore import KeystoreError
 from tests.fix_postgres import PostgresSite
 
@@ -48,3 +49,11 @@ def test_a_service_that_does_not_start_is_told_without_its_address(
     with pytest.raises(KeystoreError, match=r"run\.py didn't start") as caught:
         idle.measure(url)
     assert "wrong" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert http.main(["--url", f"postgresql://bench:S3CRET@127.0.0.1:{free_port()}/postgres"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: the server can't be used")
+    assert told.count("\n") == 1
+    assert "S3CRET" not in told
