@@ -32,8 +32,10 @@ class Link(Protocol):
     def usable(self) -> bool:
         """Whether it is open, and in the process that opened it."""
 
-    def rows(self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None) -> list[Row]:
-        """Runs one statement on its own and returns its rows."""
+    def rows(
+        self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None, *, large: bool = False
+    ) -> list[Row]:
+        """Runs one statement on its own and returns its rows; `large` says that those are many."""
 
     def work(self, unit: Callable[[Run], T], timeout_s: float = ..., *, snapshot: bool = False) -> T:
         """Runs `unit(run)` in one transaction; with `snapshot` read-only, all of it as of one moment."""

@@ -118,9 +118,12 @@ class PostgresLink:
         """Whether it is open, and in the process that opened it."""
         return not self._pool.closed and os.getpid() == self._process
 
-    def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
-        """Runs one statement on its own, in one round trip, and returns its rows. Without `timeout_s` it is a bot's."""
-        run = _run_often if timeout_s is None else _run
+    def rows(self, statement: str, params: Params, timeout_s: float | None = None, *, large: bool = False) -> list[Row]:
+        """Runs one statement on its own, in one round trip, and returns its rows. Without `timeout_s` it is a bot's.
+
+        A `large` one is never prepared: its answer would begin before the pipeline that prepares it has been sent.
+        """
+        run = _run_often if timeout_s is None and not large else _run
         return self._repeated(lambda conn: run(conn, statement, params), timeout_s)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:

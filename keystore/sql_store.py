@@ -19,9 +19,10 @@ class SqlStore(SqlWatch, SqlTokens, Store):
 
     def load(self, company_id: str) -> AuthState:
         company = ids.canonical_company(company_id)
+        self._require_converted()
         creds: bytes | None = None
         keys: dict[str, dict[str, bytes]] = {}
-        for key_type, key_id, stored in self._bot_rows("load", company_id=company):
+        for key_type, key_id, stored in self.link.rows(self._sql["load"], {"company_id": company}, large=True):
             if key_type is None:
                 creds = codec.decode(stored, f"{company} creds")
                 continue

@@ -84,7 +84,7 @@ class SqliteLink:
         """Whether it is open, and in the process that opened it."""
         return not self._closed and os.getpid() == self._process
 
-    def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
+    def rows(self, statement: str, params: Params, timeout_s: float | None = None, *, large: bool = False) -> list[Row]:
         """Runs one statement on its own and returns its rows; the busy timeout is what bounds it."""
         if statement.startswith(_READS):
             return self._used(lambda db: _run(db, statement, params))
