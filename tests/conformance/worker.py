@@ -8,6 +8,7 @@ knows what had been acknowledged.
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -147,9 +148,15 @@ class Worker:
         self._process.stdin.flush()
 
     def _rest(self) -> list[Any]:
-        out, _ = self._process.communicate(timeout=END_TIMEOUT_S)
+        # Not communicate(): it reads the pipe itself, past the part of it that readline() holds already.
+        assert self._process.stdout is not None
+        overdue = threading.Timer(END_TIMEOUT_S, self._process.kill)
+        overdue.start()
+        lines = self._process.stdout.readlines()
+        overdue.cancel()
+        self._process.wait(END_TIMEOUT_S)
         # A killed process may leave a torn last line; what it says was not told to anybody.
-        return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def close(self) -> None:
         """Ends it if it still runs."""
