@@ -25,6 +25,7 @@ from api.access_log import AccessLog
 from api.app import Parts, build_app
 from api.auth import Gate
 from api.orders import BACKLOG, Orders, Tls, read_orders
+from api.turns import Turns
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
@@ -118,7 +119,7 @@ def main() -> None:
 
     def load_app() -> Any:
         logs.configure(orders.log, verbose=True)  # Granian has set up its own meanwhile.
-        return app_of(orders, store, access_log)
+        return Turns(app_of(orders, store, access_log))
 
     _OneWorker(orders.socket, orders.tls).run(load_app)
     store.close()
