@@ -9,7 +9,7 @@ import msgspec
 
 from api.bodies import MAX_NUMBER, decoded, limit_ids, number_param, read_body, whole_number
 from api.problems import Problem, rfc3339
-from api.values import incoming, incoming_keys, is_json, outgoing, outgoing_keys
+from api.values import by_id, encoded, incoming, incoming_keys, is_json, outgoing
 from keystore.errors import InvalidInput
 from keystore.ids import checked_type
 from keystore.store import Store
@@ -114,9 +114,13 @@ class State(_OnStore):
     def on_get(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Everything for a reconnect."""
         state = self._store().load(company)
-        creds = None if state.creds is None else outgoing(state.creds)
-        keys = {key_type: outgoing_keys(by_id) for key_type, by_id in state.keys.items()}
-        body = _encoder.encode({"creds": creds, "keys": keys})
+        creds = [] if state.creds is None else [state.creds]
+        body = encoded(
+            lambda texts: {
+                "creds": next(iter(texts(creds)), None),
+                "keys": {key_type: by_id(keys, texts) for key_type, keys in state.keys.items()},
+            }
+        )
         resp.set_header("Vary", "Accept-Encoding")
         if len(body) >= GZIP_FROM_BYTES and _takes_gzip(req):
             packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
@@ -170,7 +174,8 @@ class WantedKeys(_OnStore):
         """Those that are there."""
         wanted = decoded(_wanted, read_body(req))
         limit_ids(len(wanted.ids))
-        resp.data = _encoder.encode(outgoing_keys(self._store().get(company, wanted.type, wanted.ids)))
+        found = self._store().get(company, wanted.type, wanted.ids)
+        resp.data = encoded(lambda texts: by_id(found, texts))
 
 
 class UsedKeys(_OnStore):

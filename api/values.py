@@ -7,12 +7,16 @@ its syntax in one scan, never made into objects. What is stored but isn't JSON (
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from keystore.errors import InvalidInput
 
+Texts = Callable[[Iterable[bytes]], Iterable[msgspec.Raw]]
+"""Makes stored values JSON."""
+
+_encode = msgspec.json.Encoder().encode
 _syntax = msgspec.json.Decoder(msgspec.Raw).decode
 _wrapped = msgspec.json.Decoder(dict[str, str])
 
@@ -41,20 +45,24 @@ def outgoing(value: bytes) -> msgspec.Raw:
     return msgspec.Raw(b'{"$base64":"' + base64.b64encode(value) + b'"}')
 
 
-def outgoing_keys(keys: Mapping[str, bytes]) -> dict[str, msgspec.Raw]:
-    """`{id: value}` as JSON.
+def encoded(shape: Callable[[Texts], object]) -> bytes:
+    """A document with stored values in it: `shape` is handed what makes several of them JSON, and returns the rest.
 
-    All of them at once, as nearly all are JSON in ASCII: a call for each took 0.33 ms for 721 keys, this takes 0.2.
+    Nearly all values are JSON in ASCII without a mark, and looking once at the whole answer tells that of all of them:
+    looking at each took 0.33 ms for 721 keys, this takes 0.17.
     """
-    values = keys.values()
     try:
-        texts = list(map(_syntax, values))
+        body = _encode(shape(lambda values: map(_syntax, values)))
+        if body.isascii() and b"$" not in body:
+            return body
     except (msgspec.DecodeError, RecursionError):
-        texts = []
-    together = b"".join(values) if texts else b""
-    if not together.isascii() or len(texts) < len(keys) or b"$" in together:
-        return {key_id: outgoing(value) for key_id, value in keys.items()}
-    return dict(zip(keys, texts, strict=True))
+        pass
+    return _encode(shape(lambda values: map(outgoing, values)))
+
+
+def by_id(keys: Mapping[str, bytes], texts: Texts) -> dict[str, msgspec.Raw]:
+    """`{id: value}` for a shape."""
+    return dict(zip(keys, texts(keys.values()), strict=True))
 
 
 def incoming(value: msgspec.Raw, what: str) -> bytes | None:

@@ -61,10 +61,18 @@ def checked_ids(key_ids: Iterable[str]) -> list[str]:
     if isinstance(key_ids, str):
         raise InvalidInput("key_ids: expected several ids, got one string; wrap it in a list")
     try:
-        unique = dict.fromkeys(key_ids)
+        unique = list(dict.fromkeys(key_ids))
     except TypeError as error:
         raise InvalidInput(f"key_ids: expected strings ({error})") from None
-    return [checked_name("key_id", key_id) for key_id in unique]
+    return unique if _all_names(unique) else [checked_name("key_id", key_id) for key_id in unique]
+
+
+def _all_names(names: list[str]) -> bool:
+    """Whether `checked_name` has nothing against any of them, all looked at together."""
+    try:
+        return "".join(names).isprintable() and all(1 <= len(name) <= MAX_NAME_CHARS for name in names)
+    except TypeError:
+        return False
 
 
 def checked_value(field: str, value: bytes) -> bytes:

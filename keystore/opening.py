@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
 from keystore.migrate import WATCH_TABLES, Shape, migrate, schema_of
-from keystore.postgres import PostgresStore
+from keystore.postgres import LARGE, PostgresStore
 from keystore.postgres_link import PostgresLink
 from keystore.sqlite import SqliteStore
 from keystore.sqlite_link import SqliteLink
@@ -71,7 +71,7 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS) -> PostgresLink 
     if scheme == "sqlite":
         return SqliteLink(_sqlite_path(url), max_connections)
     if scheme in ("postgresql", "postgres"):
-        return PostgresLink(url, max_connections)
+        return PostgresLink(url, max_connections, LARGE)
     raise InvalidInput(f"database address: can't tell what kind it is; {_ADDRESSES}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from keystore import codec, ids
 from keystore.link import Row, RowLocked, Run
+from keystore.postgres_arrays import Blobs, Texts
 from keystore.postgres_link import PostgresLink
 from keystore.sql_dialect import Clock, ttl_and_step
 from keystore.sql_store import SqlStore
@@ -21,6 +22,8 @@ from keystore.ttl import Policy
 
 STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
 
+LARGE = STATEMENTS["load"], {"company_id": ""}
+"""What a link prepares when it opens a connection, and parameters that nothing is found for."""
 
 ENFORCE_BATCH_KEYS = 1_000
 
@@ -53,11 +56,19 @@ class PostgresStore(SqlStore):
         if not wanted:
             return {}
         ttl_s, step_s = ttl_and_step(self._policy, key_type)
-        params = {"company_id": company, "key_type": key_type, "key_ids": wanted, "ttl_s": ttl_s, "step_s": step_s}
+        params = {
+            "company_id": company,
+            "key_type": key_type,
+            "key_ids": Texts(wanted),
+            "ttl_s": ttl_s,
+            "step_s": step_s,
+        }
         found = self._bot_rows("get", **params)
         if any(raced for _, _, raced, _ in found):
             found = self._bot_rows("get", **params)
-        self._count(company, [("renewed", key_type, sum(renewed for *_, renewed in found))])
+        renewed = sum(renewed for _, _, _, renewed in found)
+        if renewed:
+            self._count(company, [("renewed", key_type, renewed)])
         return self._found(company, key_type, found)
 
     def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
@@ -75,9 +86,9 @@ class PostgresStore(SqlStore):
         params = {
             "company_id": company,
             "epoch": epoch,
-            "key_types": [key_type for key_type, _, _ in written],
-            "key_ids": [key_id for _, key_id, _ in written],
-            "values": [codec.encode(value) for _, _, value in written],
+            "key_types": Texts(key_type for key_type, _, _ in written),
+            "key_ids": Texts(key_id for _, key_id, _ in written),
+            "values": Blobs(codec.encode(value) for _, _, value in written),
             **self._policy_params(types),
         }
         if not gone and creds is None and "pre-key" not in types:
@@ -85,7 +96,10 @@ class PostgresStore(SqlStore):
             self._require_epoch(company, epoch, *happened[0][3:])
             self._count(company, [row[:3] for row in happened])
             return
-        params |= {"gone_types": [key_type for key_type, _ in gone], "gone_ids": [key_id for _, key_id in gone]}
+        params |= {
+            "gone_types": Texts(key_type for key_type, _ in gone),
+            "gone_ids": Texts(key_id for _, key_id in gone),
+        }
         happened = self._bot_rows("set", creds=creds, **params)
         self._require_allowed(company, epoch, happened)
         self._count(company, [row for row in happened if row[0] != "rewritten"])
@@ -136,9 +150,9 @@ class PostgresStore(SqlStore):
 
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
         columns = {
-            "key_types": [row.key_type for row in rows],
-            "key_ids": [row.key_id for row in rows],
-            "values": [codec.encode(row.value) for row in rows],
+            "key_types": Texts(row.key_type for row in rows),
+            "key_ids": Texts(row.key_id for row in rows),
+            "values": Blobs(codec.encode(row.value) for row in rows),
             "created_at": [row.created_at for row in rows],
             "updated_at": [row.updated_at for row in rows],
             "expires_at": [row.expires_at for row in rows],
@@ -160,8 +174,8 @@ class PostgresStore(SqlStore):
     def _stored_time(self, time: datetime) -> datetime:
         return time
 
-    def _list(self, values: Iterable[str]) -> list[str]:
-        return list(values)
+    def _list(self, values: Iterable[str]) -> Texts:
+        return Texts(values)
 
     def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
         types = sorted(key_types)

@@ -4,16 +4,18 @@ What it holds to:
 * a statement is one round trip: autocommit, no checking query before a pooled connection is used. A broken connection
   is found by failing, and the call is repeated on another, since every operation is idempotent;
 * a bot's statements are prepared where the connection ends at the server itself (decision 12): planning is most of what
-  a small one costs. A transaction-pooling proxy has no session to keep them in, so behind one nothing is prepared;
+  a small one costs. A transaction-pooling proxy has no session to keep them in, so behind one nothing is prepared.
+  Other statements never are: they are planned for what they are asked;
 * nobody waits for ever: connecting, waiting for a connection and waiting for an answer are each bounded. psycopg
   bounds the last only inside its own code (`Connection.wait(timeout=…)`, 3.3.9), so a subclass passes the bound in;
 * psycopg's errors become ours, with their cause; except where Postgres's message may quote a row's values.
 """
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from time import monotonic
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -66,6 +68,7 @@ class _BoundedConnection(psycopg.Connection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
+        self.prepared_at_opening: str | None = None
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(gen, interval, self.answer_timeout_s if timeout is None else timeout)
@@ -74,8 +77,11 @@ class _BoundedConnection(psycopg.Connection[Row]):
 class PostgresLink:
     """A pool of connections to one Postgres database; thread-safe."""
 
-    def __init__(self, url: str, max_connections: int) -> None:
-        """Connects once, to find out what is wrong with the address; raises StoreUnavailable or InvalidInput."""
+    def __init__(self, url: str, max_connections: int, large: tuple[str, Params] | None = None) -> None:
+        """Connects once, to find out what is wrong with the address; raises StoreUnavailable or InvalidInput.
+
+        `large`: a statement whose answer is large (see `rows`), with parameters for which it answers nothing.
+        """
         self.name = database_name(url)
         self.url = url
         self.answer_timeout_s = ANSWER_TIMEOUT_S
@@ -91,6 +97,7 @@ class PostgresLink:
             "client_encoding": "UTF8",
         }
         self._max_connections = max_connections
+        self._large = large
         self._process = os.getpid()
         try:
             given = conninfo_to_dict(url)
@@ -108,7 +115,7 @@ class PostgresLink:
             reconnect_timeout=CONNECT_TIMEOUT_S,
             max_idle=600,
             num_workers=1,
-            configure=_prepare_if_direct,
+            configure=self._opened,
             open=True,
             name="keystore",
         )
@@ -121,10 +128,12 @@ class PostgresLink:
     def rows(self, statement: str, params: Params, timeout_s: float | None = None, *, large: bool = False) -> list[Row]:
         """Runs one statement on its own, in one round trip, and returns its rows. Without `timeout_s` it is a bot's.
 
-        A `large` one is never prepared: its answer would begin before the pipeline that prepares it has been sent.
+        A `large` one is prepared when a connection is opened, or not at all: later its answer would begin before the
+        pipeline that prepares it has been sent.
         """
-        run = _run_often if timeout_s is None and not large else _run
-        return self._repeated(lambda conn: run(conn, statement, params), timeout_s)
+        run: Callable[[_BoundedConnection, str, Params], list[Row]]
+        run = _run if timeout_s is not None else _run_large if large else _run_often
+        return self._repeated(run, timeout_s, statement, params)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
         """Runs several statements in one round trip, all or none; each sees what was committed before it began.
@@ -168,7 +177,7 @@ class PostgresLink:
         if os.getpid() == self._process:
             self._pool.close(timeout=CONNECT_TIMEOUT_S)
 
-    def _repeated(self, operation: Callable[[_BoundedConnection], T], timeout_s: float | None) -> T:
+    def _repeated(self, operation: Callable[..., T], timeout_s: float | None, *args: Any) -> T:
         """Repeats an operation that met a broken connection or lost a deadlock, on another connection each time.
 
         After a restart each pooled connection is broken in turn, so there are as many repeats as connections.
@@ -177,26 +186,29 @@ class PostgresLink:
         give_up_at = monotonic() + max(answer_timeout_s, CONNECT_TIMEOUT_S)
         repeats = self._max_connections + 1
         while True:
-            with self._connection(answer_timeout_s) as conn:
-                try:
-                    return operation(conn)
-                except psycopg.Error as error:
-                    timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
-                    if timed_out:
-                        _abandon(conn)
-                    elif isinstance(error, (errors.ReadOnlySqlTransaction, *_NOT_PREPARED)):
-                        # Another server is the primary by now, or has our statements; a new connection finds it.
-                        conn.close()
-                    repeatable = conn.closed or isinstance(error, _REPEATABLE)
-                    if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
-                        self._raise(error)
-                    repeats -= 1
+            conn = self._borrowed()
+            conn.answer_timeout_s = answer_timeout_s
+            try:
+                return operation(conn, *args)
+            except psycopg.Error as error:
+                timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+                if timed_out:
+                    _abandon(conn)
+                elif isinstance(error, (errors.ReadOnlySqlTransaction, *_NOT_PREPARED)):
+                    # Another server is the primary by now, or has our statements; a new connection finds it.
+                    conn.close()
+                repeatable = conn.closed or isinstance(error, _REPEATABLE)
+                if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
+                    self._raise(error)
+                repeats -= 1
+            finally:
+                self._pool.putconn(conn)
 
-    @contextmanager
-    def _connection(self, answer_timeout_s: float) -> Iterator[_BoundedConnection]:
+    def _borrowed(self) -> _BoundedConnection:
+        """A connection of the pool, to be put back."""
         require_own_process(self._process)
         try:
-            conn = self._pool.getconn()
+            return self._pool.getconn()
         except PoolClosed:
             raise StoreClosed("the store is closed; open a new one") from None
         except PoolTimeout as error:
@@ -206,11 +218,18 @@ class PostgresLink:
             else:
                 detail = f"no connection within {CONNECT_TIMEOUT_S} s"
             raise StoreUnavailable(f"{self.name}: {detail}; is the database up?") from error
-        conn.answer_timeout_s = answer_timeout_s
-        try:
-            yield conn
-        finally:
-            self._pool.putconn(conn)
+
+    def _opened(self, conn: _BoundedConnection) -> None:
+        """Has a new connection prepare, unless a proxy answers in the server's place: its process ids are its own."""
+        ((server_process,),) = conn.execute("SELECT pg_backend_pid()").fetchall()
+        conn.prepares = server_process == conn.info.backend_pid
+        if not conn.prepares:
+            return
+        conn.prepare_threshold = sys.maxsize  # With None, psycopg prepares nothing even where it is told to.
+        if self._large is not None:
+            with suppress(psycopg.Error):  # A database that isn't migrated yet, say; whoever needs the table is told.
+                _run(conn, *self._large, prepare=True, pipelined=True)
+                conn.prepared_at_opening = self._large[0]
 
     def _raise(self, error: psycopg.Error) -> NoReturn:
         """Our error for psycopg's. Only its first line is quoted: what follows may show values."""
@@ -255,32 +274,28 @@ def database_name(url: str) -> str:
     return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
 
 
-def _prepare_if_direct(conn: _BoundedConnection) -> None:
-    """Has a new connection prepare, unless a proxy answers in the server's place: it tells a process id of its own."""
-    ((server_process,),) = conn.execute("SELECT pg_backend_pid()").fetchall()
-    conn.prepares = server_process == conn.info.backend_pid
-
-
-def _run(conn: _BoundedConnection, statement: str, params: Params, *, pipelined: bool = False) -> list[Row]:
+def _run(
+    conn: _BoundedConnection, statement: str, params: Params, *, prepare: bool = False, pipelined: bool = False
+) -> list[Row]:
     with conn.cursor(binary=True) as cursor:
         with conn.pipeline() if pipelined else nullcontext():
-            cursor.execute(statement, params)
-        return cursor.fetchall() if cursor.description is not None else []
+            cursor.execute(statement, params, prepare=prepare)
+        answers = cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
+        return cursor.fetchall() if answers else []
 
 
 def _run_often(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
     """Runs a statement that is prepared once it is used often: then in one round trip with its own running."""
     if not conn.prepares:
         return _run(conn, statement, params)
-    kind = (statement, tuple(value is None for value in params.values()))
-    conn.uses[kind] += 1
-    if conn.uses[kind] <= PREPARE_AFTER:
-        return _run(conn, statement, params)
-    conn.prepare_threshold = 0
-    try:
-        return _run(conn, statement, params, pipelined=conn.uses[kind] == PREPARE_AFTER + 1)
-    finally:
-        conn.prepare_threshold = None
+    kind = (statement, tuple([value is None for value in params.values()]))
+    uses = conn.uses[kind] = conn.uses[kind] + 1
+    return _run(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses == PREPARE_AFTER + 1)
+
+
+def _run_large(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+    """Runs a statement that may have been prepared when the connection was opened."""
+    return _run(conn, statement, params, prepare=conn.prepared_at_opening == statement)
 
 
 def _abandon(conn: _BoundedConnection) -> None:

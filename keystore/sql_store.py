@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from keystore import codec, ids
+from keystore.codec import PLAIN
 from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
 from keystore.link import Row
 from keystore.sql_tokens import SqlTokens
@@ -22,16 +23,16 @@ class SqlStore(SqlWatch, SqlTokens, Store):
         self._require_converted()
         creds: bytes | None = None
         keys: dict[str, dict[str, bytes]] = {}
+        last_type, by_id = None, {}
         for key_type, key_id, stored in self.link.rows(self._sql["load"], {"company_id": company}, large=True):
             if key_type is None:
                 creds = codec.decode(stored, f"{company} creds")
                 continue
-            if stored[:1] != codec.PLAIN:
-                codec.decode(stored, f"{company} {key_type} {key_id}")
-            by_id = keys.get(key_type)
-            if by_id is None:
-                by_id = keys[key_type] = {}
-            by_id[key_id] = stored[1:]
+            if key_type != last_type:
+                last_type, by_id = key_type, keys.setdefault(key_type, {})
+            by_id[key_id] = (
+                stored[1:] if stored[:1] == PLAIN else codec.decode(stored, f"{company} {key_type} {key_id}")
+            )
         return AuthState(creds, keys)
 
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
@@ -106,7 +107,10 @@ class SqlStore(SqlWatch, SqlTokens, Store):
 
     def _found(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
         """What a get answers, from rows that begin with id and stored value."""
-        return {row[0]: codec.decode(row[1], f"{company} {key_type} {row[0]}") for row in rows}
+        return {
+            key_id: stored[1:] if stored[:1] == PLAIN else codec.decode(stored, f"{company} {key_type} {key_id}")
+            for key_id, stored, *_ in rows
+        }
 
     def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
         """Says that unused pre-keys got another value: whoever was handed the old one can't be read."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.values import incoming, is_json, outgoing, outgoing_keys
+from api.values import by_id, encoded, incoming, is_json, outgoing
 from keystore.errors import InvalidInput
 
 JSON = st.recursive(
@@ -39,11 +39,9 @@ def test_what_is_stored_comes_back_as_the_same_bytes(stored: bytes) -> None:
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), STORED))
 def test_many_at_once_are_as_each_alone(stored: dict[str, bytes]) -> None:
-    together = outgoing_keys(stored)
-    assert {key_id: bytes(text) for key_id, text in together.items()} == {
-        key_id: bytes(outgoing(value)) for key_id, value in stored.items()
-    }
-    assert json.loads(msgspec.json.encode(together)).keys() == stored.keys()
+    together = encoded(lambda texts: by_id(stored, texts))
+    assert together == msgspec.json.encode({key_id: outgoing(value) for key_id, value in stored.items()})
+    assert json.loads(together).keys() == stored.keys()
 
 
 @settings(deadline=None)
@@ -55,7 +53,7 @@ def test_any_bytes_come_in_as_base64(stored: bytes) -> None:
 
 def test_neighbours_cannot_be_forged_by_a_value() -> None:
     forged = {"a": b'1,"b":2', "c": b"[1", "d": b"2]"}
-    sent = json.loads(msgspec.json.encode(outgoing_keys(forged)))
+    sent = json.loads(encoded(lambda texts: by_id(forged, texts)))
     assert sent == {key_id: {"$base64": base64.b64encode(value).decode()} for key_id, value in forged.items()}
 
 
