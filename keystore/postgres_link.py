@@ -45,6 +45,9 @@ NOT_AN_ADDRESS = (
 PREPARE_AFTER = 5
 """Uses of a statement on one connection."""
 
+_WAIT_BRIEFLY = "SELECT set_config('lock_timeout', '200ms', true)"
+"""Until the end of the transaction, and so of the pipeline."""
+
 _NOT_PREPARED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, errors.FeatureNotSupported)
 """What a prepared statement that isn't ours any more is answered with; the last when a column's type has changed."""
 
@@ -227,8 +230,11 @@ class PostgresLink:
             return
         conn.prepare_threshold = sys.maxsize  # With None, psycopg prepares nothing even where it is told to.
         if self._large is not None:
-            with suppress(psycopg.Error):  # A database that isn't migrated yet, say; whoever needs the table is told.
-                _run(conn, *self._large, prepare=True, pipelined=True)
+            # A table that isn't there yet, or that somebody keeps locked, must not keep the connection from others.
+            with suppress(psycopg.Error):
+                with conn.pipeline():
+                    conn.execute(_WAIT_BRIEFLY)
+                    conn.execute(*self._large, prepare=True)
                 conn.prepared_at_opening = self._large[0]
 
     def _raise(self, error: psycopg.Error) -> NoReturn:

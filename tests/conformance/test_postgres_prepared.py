@@ -72,6 +72,17 @@ def test_a_connection_older_than_the_tables_is_no_error(postgres_url: str) -> No
         assert prepared(store) == 4, "all but the load, which it couldn't prepare"
 
 
+def test_a_locked_table_keeps_no_connection_waiting(migrated_postgres_url: str) -> None:
+    with psycopg.connect(migrated_postgres_url) as holder:
+        holder.execute("LOCK TABLE whatsapp_keys")
+        store = open_store(migrated_postgres_url, max_connections=1)
+        assert isinstance(store, PostgresStore)
+        assert prepared(store) == 0
+        assert store.link.rows("SELECT current_setting('lock_timeout')", {}) == [("0",)]
+    with store:
+        use(store, 1)
+
+
 def test_statements_that_are_gone_are_no_error(migrated_postgres_url: str) -> None:
     with used(migrated_postgres_url) as store:
         store.link.rows(FORGET_ALL, {}, UPKEEP_TIMEOUT_S)
