@@ -1,6 +1,6 @@
 """Lists as Postgres takes them in binary form, written in one go.
 
-psycopg's own dumper looks at each item to find out what it is, which takes longer than writing it. What these hold is
+psycopg's own way is to look at each item to find out what it is, which takes longer than writing it. What these hold is
 known: the ids were checked.
 
 The form is that of Postgres's `array_recv`, in big-endian numbers of 32 bits: how many dimensions, a flag for nulls, an
@@ -9,38 +9,26 @@ item's type; the dimension's length and lower bound; then each item behind its o
 
 from struct import Struct
 
-from psycopg import adapters
-from psycopg.adapt import Dumper
-from psycopg.postgres import types
-from psycopg.pq import Format
+TEXT, TEXTS, BYTEA, BYTEAS = 25, 1009, 17, 1001
+"""Postgres's numbers for the types of items and of lists."""
 
 _empty_head, _head, _length = Struct(">3i").pack, Struct(">5i").pack, Struct(">i").pack
-
-_TEXT, _BYTEA = types["text"], types["bytea"]
 
 
 class Texts(list[str]):
     """A parameter of the type `text[]`."""
 
+    def sent(self) -> bytes:
+        """As it goes to the server."""
+        return _array(TEXT, [text.encode() for text in self])
+
 
 class Blobs(list[bytes]):
     """A parameter of the type `bytea[]`."""
 
-
-class _TextsDumper(Dumper):
-    format = Format.BINARY
-    oid = _TEXT.array_oid
-
-    def dump(self, obj: Texts) -> bytes:
-        return _array(_TEXT.oid, [text.encode() for text in obj])
-
-
-class _BlobsDumper(Dumper):
-    format = Format.BINARY
-    oid = _BYTEA.array_oid
-
-    def dump(self, obj: Blobs) -> bytes:
-        return _array(_BYTEA.oid, obj)
+    def sent(self) -> bytes:
+        """As it goes to the server."""
+        return _array(BYTEA, self)
 
 
 def _array(oid: int, items: list[bytes]) -> bytes:
@@ -51,7 +39,3 @@ def _array(oid: int, items: list[bytes]) -> bytes:
         parts.append(_length(len(item)))
         parts.append(item)
     return b"".join(parts)
-
-
-adapters.register_dumper(Texts, _TextsDumper)
-adapters.register_dumper(Blobs, _BlobsDumper)

@@ -23,11 +23,13 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 from psycopg import errors
 from psycopg.abc import PQGen
+from psycopg.adapt import Dumper
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
 from keystore.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
+from keystore.postgres_arrays import BYTEAS, TEXTS, Blobs, Texts
 
 Params = Mapping[str, Any]
 
@@ -59,6 +61,24 @@ _REPEATABLE = (
     errors.CannotConnectNow,
     errors.UniqueViolation,
 )
+
+
+class _TextsDumper(Dumper):
+    format, oid = psycopg.pq.Format.BINARY, TEXTS
+
+    def dump(self, obj: Texts) -> bytes:
+        return obj.sent()
+
+
+class _BlobsDumper(Dumper):
+    format, oid = psycopg.pq.Format.BINARY, BYTEAS
+
+    def dump(self, obj: Blobs) -> bytes:
+        return obj.sent()
+
+
+psycopg.adapters.register_dumper(Texts, _TextsDumper)
+psycopg.adapters.register_dumper(Blobs, _BlobsDumper)
 
 
 class _BoundedConnection(psycopg.Connection[Row]):

@@ -84,7 +84,9 @@ def test_the_docs_name_every_route_and_problem() -> None:
 @pytest.fixture(scope="session")
 def schema(api: Api) -> BaseSchema:
     """The description that the service gives of itself."""
-    return schemathesis.openapi.from_dict(api.ask("GET", "/openapi.json").json)
+    refused = [str(status) for status in (400, 401, 403, 404, 405, 413, 415)]  # Its own list lacks 413.
+    config = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": refused}}})
+    return schemathesis.openapi.from_dict(api.ask("GET", "/openapi.json").json, config=config)
 
 
 @pytest.mark.parametrize(("path", "method"), WITH_INPUT)
