@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from structlog.testing import capture_logs
 
 from bench.bare import LIFE, Bare, BarePostgres, BareSqlite
-from bench.state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE_KEYS, pre_keys, real_state
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, sweep
+from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE_KEYS, pre_keys, real_state
 
 SEED = 721
 WARM_UP_ROUNDS = 5

@@ -5,7 +5,7 @@ Registered here, not by `pytest_plugins`, which pytest refuses in any conftest b
 
 import pytest
 
-FIXTURES = ("tests.fix_clock", "tests.fix_proxy", "tests.fix_postgres")
+FIXTURES = ("rig.fixtures.clock", "rig.fixtures.relay", "rig.fixtures.postgres")
 
 
 def pytest_configure(config: pytest.Config) -> None:

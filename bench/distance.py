@@ -23,12 +23,12 @@ from psycopg.types.json import Jsonb
 
 from bench.command import errors_in_one_line
 from bench.dataset import diary_creds, diary_rows, seed
-from bench.latency import Relay, relay_to
-from bench.server import database_on
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.progress import progress_bar
+from rig.postgres_server import database_on
+from rig.relay import Relay, relay_to
 
 EPILOG = """
 It makes a database of its own on a Postgres server, and drops it again; for example:

@@ -19,10 +19,10 @@ from typing import Any
 import psycopg
 
 from bench.dataset import diary_creds
-from bench.state import STATE_KEYS, real_state
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.ttl import DIARY, expires_at
+from rig.baileys_state import STATE_KEYS, real_state
 
 SEED = 20251008
 FIRST_COMPANY = 79_000_000_000

@@ -22,12 +22,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.command import errors_in_one_line
-from bench.latency import free_port
-from bench.server import database_on, own_postgres
-from bench.service import new_token, serving
-from bench.state import real_state
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
+from rig.baileys_state import real_state
+from rig.postgres_server import database_on, own_postgres
+from rig.program import new_token, serving
+from rig.relay import free_port
 
 ROOT = Path(__file__).parent.parent
 COMPANY = "79990000000"

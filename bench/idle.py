@@ -5,7 +5,7 @@ from time import sleep
 
 import psutil
 
-from bench.service import serving
+from rig.program import serving
 
 SETTLE_S = 10.0
 """After its start: its first sweep and its first samples are over."""

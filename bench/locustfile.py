@@ -29,13 +29,13 @@ from locust.exception import StopUser
 from locust.runners import LocalRunner, Runner
 
 from bench.http_client import HttpBot
-from bench.server import own_postgres
-from bench.service import new_token, serving
 from bench.storm_companies import CONSUME_EVERY, MESSAGE_EVERY_S, Bot, reconnect, state
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.progress import progress_bar
+from rig.postgres_server import own_postgres
+from rig.program import new_token, serving
 
 STOP_WITHIN_S = 10.0
 """For a call under way at the end."""

@@ -17,9 +17,9 @@ from typing import Any
 import psycopg
 
 from bench.fill import SEED, Connection, company_name, fill
-from bench.state import real_state
 from keystore.opening import open_store
 from keystore.postgres import STATEMENTS
+from rig.baileys_state import real_state
 
 COMPANIES, EACH = 100, 100
 THREADS = 4

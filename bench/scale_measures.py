@@ -14,11 +14,11 @@ from typing import Any
 from bench.fill import SEED, Connection, company_name
 from bench.pages import explained_load, pages_per_load, rewrite, sampled
 from bench.scale_site import Figures, Site, Told, gather, partition
-from bench.state import real_state
 from keystore.opening import open_store
 from keystore.store import Store
 from keystore.ttl import DIARY, expires_at
 from monitor.sweeper import sweep
+from rig.baileys_state import real_state
 
 SWEPT_AFTER = timedelta(days=4)
 """After the last arrival: then about two of the five days' keys of the short-lived types are due, a tenth of all."""

@@ -19,7 +19,9 @@ import psycopg
 from psycopg import sql
 
 from bench.fill import Connection, Filled, fill
-from bench.server import (
+from keystore.migrate import MIGRATIONS
+from keystore.opening import open_store
+from rig.postgres_server import (
     ENVIRONMENT,
     STOP_TIMEOUT_S,
     PostgresServer,
@@ -28,8 +30,6 @@ from bench.server import (
     postgres_programs,
     server_home,
 )
-from keystore.migrate import MIGRATIONS
-from keystore.opening import open_store
 
 PARTITIONING = MIGRATIONS / "large" / "hash_partitions.sql"
 GATHERING = MIGRATIONS / "large" / "gather_companies.sql"

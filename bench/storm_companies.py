@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar
 import psycopg
 
 from bench.dataset import diary_creds
-from bench.state import pre_keys, real_state
 from keystore.errors import KeystoreError
 from keystore.store import AuthState, Keys, Store
+from rig.baileys_state import pre_keys, real_state
 
 FIRST_BURST_ID = 100_000
 """Beyond the ids of the real pre-keys."""

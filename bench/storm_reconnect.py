@@ -15,12 +15,12 @@ from typing import Any
 
 import psycopg
 
-from bench.state import BURST_KEYS, STATE_KEYS
 from bench.storm_companies import at_once, burst, driver_errors_told, fill, p95, reconnect
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
+from rig.baileys_state import BURST_KEYS, STATE_KEYS
 
 RATIO_LIMIT = 0.6
 THREADS = 8

@@ -20,8 +20,6 @@ from time import perf_counter, sleep
 import psycopg
 
 from bench.command import errors_in_one_line
-from bench.server import database_on, own_postgres
-from bench.state import real_state
 from bench.storm_companies import (
     CONSUME_EVERY,
     MESSAGE_EVERY_S,
@@ -38,6 +36,8 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.opening import open_store
 from keystore.store import AuthState, Store
 from monitor.progress import progress_bar
+from rig.baileys_state import real_state
+from rig.postgres_server import database_on, own_postgres
 
 EPILOG = """
 Without --url it runs a Postgres of its own; with it, it makes databases on that server, and drops them again.

@@ -16,10 +16,10 @@ from time import perf_counter
 
 from bench.bare import LIFE, BarePostgres
 from bench.compare import EXPIRING, PAST, SEED
-from bench.state import real_state
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
+from rig.baileys_state import real_state
 
 COMPANIES = 300
 ROUNDS = 8

@@ -17,10 +17,10 @@ from typing import Any
 from bench import distance, idle, pages, peers, storm_reconnect, storms, sweeping
 from bench.compare import OPERATIONS
 from bench.machine import commit, this_machine
-from bench.server import database_on, own_postgres
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from monitor.progress import progress_bar
+from rig.postgres_server import database_on, own_postgres
 
 EPILOG = """
 Exits with 1 when a target is missed. The figures in README.md and docs/performance.md are made from its JSON:

@@ -22,12 +22,12 @@ from typing import Any
 import psycopg
 
 from bench.peers.node import Node, install, node_and_npm, started
-from bench.server import database_on
-from bench.state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE, pre_keys, real_state
 from keystore.errors import KeystoreError
 from keystore.migrate import MIGRATIONS
 from keystore.opening import open_store
 from keystore.store import Store
+from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE, pre_keys, real_state
+from rig.postgres_server import database_on
 
 ROUNDS = 15
 WARM_UP_ROUNDS = 3

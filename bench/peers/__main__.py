@@ -11,8 +11,8 @@ from pathlib import Path
 import bench.peers
 from bench.command import errors_in_one_line
 from bench.peers import BURST_TIMES, KEYS_PER_INSERT, LOAD_TIMES, MOST_KEYS_PER_INSERT, ROUNDS, Act, Peers, measure
-from bench.server import own_postgres
 from monitor.progress import progress_bar
+from rig.postgres_server import own_postgres
 
 EPILOG = f"""
 It needs Node 20 and npm, which installs Baileys and pg beside this module the first time.

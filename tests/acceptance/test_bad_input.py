@@ -10,10 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench.latency import free_port
 from keystore import open_store
-from tests.acceptance.program import RUN, TIMEOUT_S, environment, run, told
-from tests.fix_postgres import PASSWORD, OwnServer, PostgresSite
+from rig.commands import RUN, TIMEOUT_S, environment, run, told
+from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
+from rig.relay import free_port
 
 EVERY_COMMAND = [["serve"], ["check"], ["types"], ["growth"], ["perf"], ["backfill"], ["sweep"], ["migrate"], ["seed"]]
 

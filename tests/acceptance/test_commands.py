@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from tests.acceptance.program import report, run, told
-from tests.conformance.real_state import real_creds, real_keys
-from tests.fix_postgres import PostgresSite
+from rig.commands import report, run, told
+from rig.fixtures.postgres import PostgresSite
+from rig.real_state import real_creds, real_keys
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
 COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair")

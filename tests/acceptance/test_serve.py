@@ -14,9 +14,9 @@ import pytest
 
 from keystore import Store, open_store
 from keystore.store import KeyRow
-from tests.acceptance.program import RUN, report, run, serving
-from tests.fix_clock import eventually
-from tests.fix_postgres import PASSWORD, OwnServer
+from rig.commands import RUN, report, run, serving
+from rig.fixtures.clock import eventually
+from rig.fixtures.postgres import PASSWORD, OwnServer
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

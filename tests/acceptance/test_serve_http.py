@@ -18,10 +18,10 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from tests.acceptance.program import RUN, Service, report, serving, told
+from rig.commands import RUN, Service, report, serving, told
+from rig.fixtures.clock import eventually
+from rig.fixtures.postgres import PASSWORD, OwnServer
 from tests.api.service import Answer, ask
-from tests.fix_clock import eventually
-from tests.fix_postgres import PASSWORD, OwnServer
 
 MB = 1_000_000
 MOST_OF_ONE, MOST_OF_ALL = 90 * MB, 160 * MB

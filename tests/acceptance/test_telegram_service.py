@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from keystore import open_store
-from tests.acceptance.program import Service, report, run, serving
-from tests.fix_clock import eventually
-from tests.fix_telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
+from rig.commands import Service, report, run, serving
+from rig.fixtures.clock import eventually
+from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
 
 
 @pytest.fixture

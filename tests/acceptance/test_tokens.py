@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import report, run, told
+from rig.commands import report, run, told
 
 
 @pytest.fixture

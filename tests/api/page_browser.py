@@ -13,7 +13,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.fix_clock import eventually
+from rig.fixtures.clock import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ANSWER_WITHIN_S = 30.0

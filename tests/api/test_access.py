@@ -12,8 +12,8 @@ from api.auth import IN_HAND, REMEMBERED_FOR_S, Caller, Gate
 from api.problems import Problem
 from api.tokens import hash_of
 from keystore.store import TokenRecord
+from rig.fixtures.clock import eventually
 from tests.api.service import Answer, Api, ask, serving_api
-from tests.fix_clock import eventually
 
 OPEN = {"/healthz", "/readyz", "/", "/sign-in", "/sign-out"}
 """The status page looks for itself who asks (test_page.py)."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bench.state import pre_keys, real_state
+from rig.baileys_state import pre_keys, real_state
 from tests.api.service import Api
 
 CREDS = b'{"registered" : true,"n":1.0e5}'

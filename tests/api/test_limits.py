@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from api.bodies import MAX_BODY_BYTES, MAX_IDS
+from rig.fixtures.clock import eventually
 from tests.api.service import Api, serving_api
-from tests.fix_clock import eventually
 
 
 def send(api: Api, path: str, pieces: Iterable[bytes], *, length: int | None, finish: bool = True) -> bytes:

@@ -23,8 +23,8 @@ from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
 from monitor.alerts import Standing, State, to_json
 from monitor.mute import mute
+from rig.fixtures.clock import START, eventually
 from tests.api.page_site import Site, serving_site
-from tests.fix_clock import START, eventually
 from tests.unit.desks import FORECAST, GROWTH
 
 BOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana.json"

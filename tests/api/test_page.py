@@ -14,10 +14,10 @@ from api.app import Parts, build_app
 from api.auth import Gate
 from api.session import LASTS, NOTES, Sessions
 from api.tokens import create_token
-from bench.latency import Relay
 from keystore import Store, open_store
+from rig.fixtures.clock import Clock, eventually
+from rig.relay import Relay
 from tests.api.page_site import BROWSER, FORM, Site, serving_site
-from tests.fix_clock import Clock, eventually
 
 WRONG = "kst_unknown_" + "x" * 43
 

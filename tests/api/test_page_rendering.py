@@ -18,7 +18,7 @@ from keystore.errors import StoreUnavailable
 from keystore.store import CompanyLease, CompanyPage, CompanySeen
 from monitor import watch
 from monitor.telegram.desk import LoadTime
-from tests.fix_clock import START, eventually
+from rig.fixtures.clock import START, eventually
 from tests.unit.censuses import run
 from tests.unit.desks import CHECK, FORECAST, GROWTH, LOAD, OUTCOMES, TYPES, without_forecast
 

@@ -14,6 +14,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from keystore import open_store
+from rig.fixtures.clock import eventually
+from rig.fixtures.postgres import OwnServer
+from rig.real_state import real_creds, real_keys
 from tests.clients.conftest import free_port
 from tests.clients.node import Accounts, DeviceError
 from tests.clients.site import COMPANY, Site
@@ -32,9 +35,6 @@ from tests.clients.talk import (
     open_peers,
     text,
 )
-from tests.conformance.real_state import real_creds, real_keys
-from tests.fix_clock import eventually
-from tests.fix_postgres import OwnServer
 
 Noticed: TypeAlias = Callable[[], None]
 """Returns once a write of the bot has failed, and waits to be repeated."""

@@ -13,7 +13,7 @@ from keystore import ttl
 from keystore.ids import canonical_company
 from keystore.store import CompanyLease, Keys
 from keystore.ttl import Policy
-from tests.fix_clock import Clock
+from rig.fixtures.clock import Clock
 
 Name = tuple[str, str, str]
 """Company, type, id."""

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from keystore import Store
+from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
-from tests.fix_clock import Clock
 
 GENERATIONS = 40
 KEYS = 30

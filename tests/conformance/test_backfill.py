@@ -8,9 +8,9 @@ import pytest
 from keystore import InvalidInput, Store, ttl
 from keystore.store import KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
+from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import START, Clock
 
 DAY = timedelta(days=1)
 BY_TYPE = {"session": 30, "pre-key": 50, "device-list": 20}

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from keystore import Store
 from keystore.store import Census, KeyRow, TypeCount
 from keystore.ttl import DIARY
+from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.model import Model, ModelKey, Name
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import START, Clock
 
 DAY = timedelta(days=1)
 NOW = START

@@ -6,7 +6,7 @@ import pytest
 
 from keystore import InvalidInput, Store
 from keystore.store import CompanyPage, CompanySeen
-from tests.fix_clock import START, Clock
+from rig.fixtures.clock import START, Clock
 
 MINUTE = timedelta(minutes=1)
 

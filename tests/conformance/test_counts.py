@@ -7,14 +7,14 @@ from datetime import date, timedelta
 
 import pytest
 
-from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.store import Burst, HourCount, LifeCount
 from keystore.tally import BURST_KEYS, MOST_PENDING, PROBE_COMPANY, Count, Tally
 from keystore.ttl import CAREFUL
+from rig.fixtures.clock import START, Clock
+from rig.relay import Relay
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import START, Clock
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

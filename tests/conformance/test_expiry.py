@@ -7,9 +7,9 @@ import pytest
 from keystore import Store, ttl
 from keystore.store import KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
+from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import START, Clock
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)

@@ -6,9 +6,9 @@ import pytest
 
 from keystore import Store
 from keystore.store import Keys
+from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import Clock
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

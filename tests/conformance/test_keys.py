@@ -3,7 +3,7 @@
 import pytest
 
 from keystore import AuthState, Store
-from tests.conformance.real_state import real_creds, real_keys
+from rig.real_state import real_creds, real_keys
 
 ODD_NAMES = [
     "'; DROP TABLE whatsapp_keys; --",

@@ -6,9 +6,9 @@ import pytest
 
 from keystore import Store
 from keystore.store import KeyRow
+from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.worker import Worker, backfill, generation_keys, workers, write_generations
-from tests.fix_clock import START, Clock
 
 KEYS = 150
 KILL_AFTER_S = [0.0, 0.004, 0.011, 0.019, 0.03]

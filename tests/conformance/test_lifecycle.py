@@ -9,9 +9,9 @@ import pytest
 
 from keystore import InvalidInput, Store, StoreClosed, open_store
 from keystore.store import KeyName, KeyRow, Lease, SweepRun, TokenRecord
+from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.postgres import PASSWORD
 from tests.conformance.conftest import Backend, MakeStore
-from tests.fix_clock import START, Clock, eventually
-from tests.fix_postgres import PASSWORD
 
 NAME = KeyName("1", "session", "a", START)
 LEASE = Lease("sweep", "me", 1, START)

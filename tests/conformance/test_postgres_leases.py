@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from keystore import LeaseLost, Store, open_store
+from rig.fixtures.clock import eventually
 from tests.conformance.test_postgres_table import locked
-from tests.fix_clock import eventually
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]
 

@@ -8,13 +8,13 @@ from time import monotonic
 
 import pytest
 
-from bench.latency import Relay
 from keystore import LeaseLost, Store, StoreUnavailable, open_store
 from keystore.postgres import PostgresStore
 from keystore.store import Keys
-from tests.conformance.real_state import real_creds, real_keys
-from tests.fix_clock import Clock, eventually
-from tests.fix_postgres import PASSWORD, OwnServer
+from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.postgres import PASSWORD, OwnServer
+from rig.real_state import real_creds, real_keys
+from rig.relay import Relay
 
 DAY = timedelta(days=1)
 ANSWER_TIMEOUT_S = 1.0

@@ -2,11 +2,11 @@
 
 import psycopg
 
-from bench.latency import Relay
 from keystore import open_store
 from keystore.link import UPKEEP_TIMEOUT_S
 from keystore.postgres import PostgresStore
 from keystore.postgres_link import PREPARE_AFTER
+from rig.relay import Relay
 
 USES = PREPARE_AFTER + 2
 FORGET_ALL = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"

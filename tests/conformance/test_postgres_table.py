@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from tests.conformance.real_state import real_keys
+from rig.fixtures.clock import Clock, eventually
+from rig.real_state import real_keys
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import Clock, eventually
 
 DAY = timedelta(days=1)
 REWRITES = 10_000

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from keystore import Store
+from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import Backend, MakeStore
 from tests.conformance.worker import (
     Worker,
@@ -11,7 +12,6 @@ from tests.conformance.worker import (
     workers,
     write_one_by_one,
 )
-from tests.fix_clock import START, Clock
 
 DAY = timedelta(days=1)
 

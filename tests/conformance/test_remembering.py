@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from keystore import Store
 from keystore.store import HistoryEntry, Note
-from tests.fix_clock import START, Clock
+from rig.fixtures.clock import START, Clock
 
 
 def test_a_note_is_replaced_and_forgotten(store: Store, clock: Clock) -> None:

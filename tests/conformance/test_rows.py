@@ -8,9 +8,9 @@ import pytest
 from keystore import InvalidInput, Store
 from keystore.store import KeyName, KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
+from rig.fixtures.clock import START, Clock
+from rig.real_state import real_creds, real_keys
 from tests.conformance.conftest import MakeStore
-from tests.conformance.real_state import real_creds, real_keys
-from tests.fix_clock import START, Clock
 
 DAY = timedelta(days=1)
 

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from keystore import LeaseHeld, LeaseLost, Store
 from keystore.ids import canonical_company
 from keystore.ttl import DIARY, NEVER, Policy
+from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.model import Model
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import Clock
 
 EXAMPLES = 40
 STEPS = 30

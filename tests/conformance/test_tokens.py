@@ -8,8 +8,8 @@ import pytest
 
 from keystore import InvalidInput, Store
 from keystore.store import TokenRecord
+from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
-from tests.fix_clock import START, Clock
 
 DAY = timedelta(days=1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keystore import Store, open_store
-from tests.fix_clock import Clock
+from rig.fixtures.clock import Clock
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -12,7 +12,7 @@ from keystore.errors import StoreUnavailable
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
 from monitor.telegram.offsets import Offsets, SavedOffset
-from tests.fix_telegram import CHAT, TOKEN, FakeTelegram
+from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram
 from tests.unit.desks import Asked
 
 DEADLINE_S = 5.0

@@ -9,7 +9,7 @@ from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
 from monitor.telegram.desk import desk_of
 from monitor.telegram.offsets import offsets_in
-from tests.fix_telegram import CHAT, TOKEN
+from rig.fixtures.telegram import CHAT, TOKEN
 
 
 def main(file: str, url: str) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.latency import Relay
 from keystore import open_store
 from monitor.outbox import NotDelivered
-from tests.fix_clock import Clock
+from rig.fixtures.clock import Clock
+from rig.relay import Relay
 from tests.integration.watches import MINUTE, Watched
 
 ROOT = Path(__file__).parent.parent.parent

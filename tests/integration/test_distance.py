@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from bench.distance import main
-from bench.latency import relay_to
 from keystore import open_store
-from tests.fix_postgres import PostgresSite
+from rig.fixtures.postgres import PostgresSite
+from rig.relay import relay_to
 
 ROUND_TRIP_MS = 60.0
 

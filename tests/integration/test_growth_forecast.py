@@ -11,7 +11,7 @@ from keystore.ttl import parse_policy
 from monitor.growth import growth_report
 from monitor.history import counted
 from monitor.sweeper import sweep
-from tests.fix_clock import START, Clock
+from rig.fixtures.clock import START, Clock
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

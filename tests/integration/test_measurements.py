@@ -6,9 +6,9 @@ import pytest
 
 from bench import http, idle, sweeping
 from bench.compare import OPERATIONS, OTHER_BURSTS, Operation
-from bench.latency import free_port
 from keystore import KeystoreError
-from tests.fix_postgres import PostgresSite
+from rig.fixtures.postgres import PostgresSite
+from rig.relay import free_port
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *OTHER_BURSTS], ids=lambda operation: operation.name)

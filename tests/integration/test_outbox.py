@@ -6,10 +6,10 @@ from time import monotonic
 import pytest
 from structlog.testing import capture_logs
 
-from bench.latency import Relay
 from keystore import Store, open_store
 from monitor.outbox import NOTE, NotDelivered, Outbox
-from tests.fix_clock import Clock, eventually
+from rig.fixtures.clock import Clock, eventually
+from rig.relay import Relay
 from tests.integration.watches import MINUTE, Blocked
 
 A, B = 11, -22

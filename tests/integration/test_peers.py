@@ -11,7 +11,7 @@ from bench.peers import BURST_TIMES, LOAD_TIMES, measure
 from bench.peers.__main__ import main
 from bench.peers.node import Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
-from tests.fix_postgres import PostgresSite
+from rig.fixtures.postgres import PostgresSite
 
 
 @pytest.fixture(scope="module")

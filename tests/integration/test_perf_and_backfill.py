@@ -9,7 +9,7 @@ from keystore.store import KeyRow
 from keystore.tally import PROBE_COMPANY
 from monitor.backfill import backfill
 from monitor.perf import perf_report
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 
 
 def lacking(count: int, key_type: str = "session") -> list[KeyRow]:

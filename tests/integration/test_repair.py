@@ -5,7 +5,7 @@ from datetime import timedelta
 from bench.dataset import seed
 from keystore import Store
 from monitor.repair import Move, repair
-from tests.fix_clock import Clock
+from rig.fixtures.clock import Clock
 
 DAY = timedelta(days=1)
 

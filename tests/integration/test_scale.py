@@ -26,9 +26,9 @@ from keystore.migrate import migrate, schema_of
 from keystore.opening import open_link
 from keystore.store import KeyName, KeyRow, Store
 from monitor.sweeper import sweep
-from tests.conformance.real_state import real_keys
-from tests.fix_clock import Clock
-from tests.fix_postgres import PostgresSite
+from rig.fixtures.clock import Clock
+from rig.fixtures.postgres import PostgresSite
+from rig.real_state import real_keys
 
 PARTITIONS = 4
 COMPANIES = 40

@@ -9,7 +9,7 @@ from bench.dataset import diary_creds, diary_rows, seed
 from keystore import open_store
 from keystore.errors import InvalidInput
 from keystore.store import Store
-from tests.fix_clock import Clock
+from rig.fixtures.clock import Clock
 
 BATCH = 250
 """Smaller than what lacks an expiry, so that the backfill has several batches."""

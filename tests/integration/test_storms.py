@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench.state import BURST_KEYS, STATE_KEYS
 from bench.storm_reconnect import reconnect_storm
 from bench.storms import Steady, main, restart, steady
 from keystore import open_store
 from keystore.errors import KeystoreError
-from tests.fix_postgres import PASSWORD, PostgresSite
+from rig.baileys_state import BURST_KEYS, STATE_KEYS
+from rig.fixtures.postgres import PASSWORD, PostgresSite
 
 LOCUSTFILE = Path(__file__).parent.parent.parent / "bench" / "locustfile.py"
 LOCUST_TIMEOUT_S = 60

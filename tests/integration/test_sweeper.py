@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.postgres import PostgresStore
 from keystore.store import Lease, SweepRun
 from monitor import sweeper
 from monitor.sweeper import LONGEST_REST_S, sweep
-from tests.fix_clock import Clock, eventually
+from rig.fixtures.clock import Clock, eventually
+from rig.relay import Relay
 
 DAY = timedelta(days=1)
 

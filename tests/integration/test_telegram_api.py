@@ -9,11 +9,11 @@ from time import monotonic
 
 import pytest
 
-from bench.latency import free_port
 from monitor.telegram.api import Button, TelegramApi
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
-from tests.fix_clock import eventually
-from tests.fix_telegram import CHAT, RETRY_AFTER_S, TOKEN, USERNAME, Failure, FakeTelegram, Sent, always
+from rig.fixtures.clock import eventually
+from rig.fixtures.telegram import CHAT, RETRY_AFTER_S, TOKEN, USERNAME, Failure, FakeTelegram, Sent, always
+from rig.relay import free_port
 
 DEADLINE_S = 0.3
 PATIENT_S = 8.0

@@ -12,8 +12,8 @@ from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import BAD_TOKEN_PAUSE_S, CONFLICT_PAUSE_S, STRANGERS_KNOWN, Bot
 from monitor.telegram.offsets import SavedOffset
 from monitor.telegram.texts import COMMANDS
-from tests.fix_clock import START, Clock, eventually
-from tests.fix_telegram import (
+from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.telegram import (
     CHAT,
     RETRY_AFTER_S,
     TOKEN,

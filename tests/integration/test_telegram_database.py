@@ -8,7 +8,6 @@ from time import monotonic
 
 import pytest
 
-from bench.latency import Relay
 from keystore import Store, open_store
 from keystore.store import KeyRow
 from monitor.history import record
@@ -17,9 +16,10 @@ from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
 from monitor.telegram.desk import desk_of
 from monitor.telegram.offsets import offsets_in
-from tests.fix_clock import eventually
-from tests.fix_postgres import OwnServer
-from tests.fix_telegram import CHAT, TOKEN, FakeTelegram, plain_text
+from rig.fixtures.clock import eventually
+from rig.fixtures.postgres import OwnServer
+from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram, plain_text
+from rig.relay import Relay
 
 ANSWER_WITHIN_S = 10.0
 SWEEP_EVERY_S = 6 * 3_600.0

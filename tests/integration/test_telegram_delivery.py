@@ -7,7 +7,7 @@ import pytest
 from monitor.outbox import NotDelivered, Undeliverable
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.delivery import BAD_TOKEN_RETRY_S, delivery
-from tests.fix_telegram import CHAT, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, always, plain_text
+from rig.fixtures.telegram import CHAT, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, always, plain_text
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import signal
 from pathlib import Path
 
-from tests.fix_clock import eventually
-from tests.fix_telegram import CHAT, Failure, FakeTelegram
+from rig.fixtures.clock import eventually
+from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
 from tests.integration.telegram_bots import worker_at
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fix_clock import eventually
-from tests.fix_telegram import CHAT, FakeTelegram
+from rig.fixtures.clock import eventually
+from rig.fixtures.telegram import CHAT, FakeTelegram
 from tests.integration.telegram_bots import worker_at
 
 UPDATES = 100_000

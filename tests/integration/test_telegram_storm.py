@@ -4,8 +4,8 @@ from collections import Counter
 from datetime import timedelta
 
 from monitor.telegram.bot import CONFLICT_PAUSE_S, BotCounts
-from tests.fix_clock import START, Clock, eventually
-from tests.fix_telegram import PASSING, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, in_turn, plain_text
+from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.telegram import PASSING, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, in_turn, plain_text
 from tests.integration.telegram_bots import Kept, Waits, bot_at
 from tests.unit.desks import Asked
 

@@ -23,8 +23,8 @@ from monitor import archive as archives
 from monitor import folder as folders
 from monitor.archive import export_archive, import_archive
 from monitor.folder import export_folder, import_folder
-from tests.conformance.real_state import real_creds, real_keys
-from tests.fix_clock import START, Clock
+from rig.fixtures.clock import START, Clock
+from rig.real_state import real_creds, real_keys
 
 DAY = timedelta(days=1)
 ROOT = Path(__file__).parent.parent.parent

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from structlog.testing import capture_logs
 
-from bench.latency import Relay
 from keystore import Store, StoreUnavailable, open_store
 from keystore.store import Census
 from monitor import mute
@@ -17,8 +16,9 @@ from monitor.outbox import Outbox
 from monitor.probes import embedded_in
 from monitor.sweeper import sweep
 from monitor.watch import AWAY_TICK_S, Watch
-from tests.fix_clock import Clock
-from tests.fix_postgres import OwnServer
+from rig.fixtures.clock import Clock
+from rig.fixtures.postgres import OwnServer
+from rig.relay import Relay
 from tests.integration.watches import EVERY_S, HOUR, MINUTE, Blocked, Watched, at
 
 DAY = timedelta(days=1)

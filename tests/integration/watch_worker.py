@@ -8,7 +8,7 @@ import sys
 
 from keystore import open_store
 from monitor.outbox import NotDelivered
-from tests.fix_clock import Clock
+from rig.fixtures.clock import Clock
 from tests.integration.watches import Watched
 
 

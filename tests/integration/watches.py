@@ -8,7 +8,7 @@ from monitor.memory import Limit, ProcessMemory
 from monitor.outbox import Outbox
 from monitor.sweeper import sweep
 from monitor.watch import Watch
-from tests.fix_clock import START, Clock
+from rig.fixtures.clock import START, Clock
 
 CHAT = 11
 EVERY_S = 6 * 3_600.0

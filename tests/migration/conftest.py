@@ -12,7 +12,7 @@ import pytest
 
 from keystore.migrate import MIGRATIONS, Link
 from keystore.opening import open_link
-from tests.fix_postgres import PostgresSite
+from rig.fixtures.postgres import PostgresSite
 
 DIARY_FILES = ("20251007_create_whatsapp_auth_tables", "20251008_optimize_whatsapp_keys")
 

@@ -13,7 +13,7 @@ from keystore import open_store
 from keystore.baileys import read_json
 from keystore.migrate import MIGRATIONS, attach, migrate, schema_of
 from keystore.store import AuthState
-from tests.conformance.real_state import real_creds, real_keys
+from rig.real_state import real_creds, real_keys
 from tests.migration.conftest import DIARY_FILES, OUR_FILES, Diary, catalog, fetched, linked
 
 WRITTEN = datetime(2025, 10, 8, 9, 41, 27, 123456, tzinfo=UTC)

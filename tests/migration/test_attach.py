@@ -12,9 +12,9 @@ import pytest
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
 from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
 from keystore.store import TokenRecord
+from rig.fixtures.clock import START, eventually
+from rig.fixtures.postgres import PostgresSite
 from tests.conformance.sweeping import sweep
-from tests.fix_clock import START, eventually
-from tests.fix_postgres import PostgresSite
 from tests.migration.conftest import POSTGRES_FILES, UPSERT, Diary, catalog, linked
 
 STORE_CALLS: dict[str, Callable[[Store], object]] = {

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from bench.latency import free_port
-from bench.server import server_home
 from keystore import InvalidInput, KeystoreError, SchemaMismatch, StoreUnavailable, open_store
 from keystore.migrate import Shape, migrate, schema_of
-from tests.fix_postgres import PASSWORD, OwnServer, PostgresSite
+from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
+from rig.postgres_server import server_home
+from rig.relay import free_port
 from tests.migration.conftest import POSTGRES_FILES, SQLITE_FILES, Diary, catalog, fetched, linked
 
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "ss/w:rd", "ss%2Fw")

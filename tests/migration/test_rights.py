@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from keystore import SchemaMismatch, open_store
 from keystore.migrate import attach, migrate
-from tests.fix_postgres import OwnServer
+from rig.fixtures.postgres import OwnServer
 from tests.migration.conftest import Diary, as_the_diary_did, catalog, fetched, linked
 
 STRANGER_PASSWORD = secrets.token_hex(8)

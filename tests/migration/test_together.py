@@ -14,10 +14,10 @@ import pytest
 
 from keystore import SchemaMismatch, StoreUnavailable, open_store
 from keystore.migrate import WATCH_TABLES, attach, migrate, schema_of
+from rig.fixtures.clock import eventually
+from rig.fixtures.pgbouncer import Pooler
+from rig.fixtures.postgres import OwnServer, PostgresSite
 from tests.conformance.worker import ROOT, Worker, rewrite, workers
-from tests.fix_clock import eventually
-from tests.fix_pgbouncer import Pooler
-from tests.fix_postgres import OwnServer, PostgresSite
 from tests.migration.conftest import (
     POSTGRES_FILES,
     SQLITE_FILES,

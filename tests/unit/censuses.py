@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from keystore.store import Census, SweepRun
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 
 EMPTY = Census(
     taken_at=START,

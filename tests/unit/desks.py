@@ -14,7 +14,7 @@ from monitor.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.desk import DbHealth, Desk, LoadTime
 from monitor.types import TypesReport
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 from tests.unit.censuses import census, run
 
 DATABASE = "postgresql://db.example/<bots>"

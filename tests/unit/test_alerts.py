@@ -20,7 +20,7 @@ from monitor.alerts import (
     message,
     to_json,
 )
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 
 SECOND = timedelta(seconds=1)
 HEAP = Rule("heap", "heap", threshold=90, clear=85, for_s=120, cooldown_s=3_600)

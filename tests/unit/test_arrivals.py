@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keystore.store import Burst, HourCount
 from monitor.arrivals import Flow, flows, recurring
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NOW = START.replace(minute=0, second=0, microsecond=0)

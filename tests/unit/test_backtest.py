@@ -8,7 +8,7 @@ import pytest
 from keystore.store import HistoryEntry
 from monitor.backtest import Record, judged, widening
 from monitor.history import Counted
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 
 DAY = timedelta(days=1)
 

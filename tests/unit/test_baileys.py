@@ -21,7 +21,7 @@ from keystore.baileys import (
     write_json,
 )
 from keystore.errors import InvalidInput
-from tests.conformance.real_state import real_creds, real_keys
+from rig.real_state import real_creds, real_keys
 
 REAL_NAMES = [(key_type, key_id) for key_type, by_id in real_keys().items() for key_id in by_id]
 

@@ -10,8 +10,8 @@ from bench.dataset import RECONNECT_PRE_KEYS, diary_creds, diary_rows
 from keystore.codec import encode
 from keystore.store import KeyRow
 from keystore.ttl import DIARY
-from tests.conformance.real_state import real_keys
-from tests.fix_clock import START
+from rig.fixtures.clock import START
+from rig.real_state import real_keys
 
 DAY = timedelta(days=1)
 LATER = (timedelta(), timedelta(hours=1), timedelta(hours=3))

@@ -8,7 +8,7 @@ import pytest
 from keystore.errors import StoreUnavailable
 from monitor.backoff import Backoff
 from monitor.deadline import Busy, NoAnswerYet, Slots
-from tests.fix_clock import eventually
+from rig.fixtures.clock import eventually
 
 SOON_S = 0.05
 

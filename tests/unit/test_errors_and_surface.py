@@ -8,7 +8,7 @@ import pytest
 import keystore
 from keystore import AuthState, KeystoreError, Store, errors, open_store
 from keystore.store import KeyRow, KeyStore, Upkeep
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 
 SURFACE = [
     "AuthState",

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from monitor.growth import Projection, growth_of, projection
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 from tests.unit.censuses import census
 
 

@@ -9,7 +9,7 @@ import time_machine
 from structlog.testing import capture_logs
 
 from monitor.loop import Loop
-from tests.fix_clock import eventually
+from rig.fixtures.clock import eventually
 
 HOUR_S = 3_600.0
 

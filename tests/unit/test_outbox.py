@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from monitor.backoff import Backoff
 from monitor.outbox import MOST_CHARS, MOST_PENDING, TRIES_OF_UNKNOWN, NotDelivered, Outbox, Undeliverable
-from tests.fix_clock import Clock, eventually
+from rig.fixtures.clock import Clock, eventually
 
 A, B = 11, -22
 

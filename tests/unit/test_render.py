@@ -21,7 +21,7 @@ from monitor.perf import PerfReport, Rating, rating
 from monitor.sweeper import SweepReport
 from monitor.telegram.access import TelegramAccess
 from monitor.types import TypesReport
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 from tests.unit.censuses import census
 from tests.unit.desks import CHECK as A_CHECK
 

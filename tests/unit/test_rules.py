@@ -9,7 +9,7 @@ from monitor import rules
 from monitor.alerts import Notice, Rule, Sample, State, decide
 from monitor.backtest import Verdict
 from monitor.memory import BotMemory, BotReport, Limit, ProcessMemory
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 from tests.unit.censuses import census, run
 
 HOUR = timedelta(hours=1)

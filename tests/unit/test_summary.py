@@ -10,7 +10,7 @@ from monitor.growth import growth_of
 from monitor.health import CheckReport, judge, sweep_state, worst
 from monitor.history import Counted
 from monitor.summary import due
-from tests.fix_clock import START
+from rig.fixtures.clock import START
 from tests.unit.censuses import census, run
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -13,8 +13,8 @@ from monitor.telegram.answers import Answers, Reply
 from monitor.telegram.desk import DbHealth
 from monitor.telegram.message import messages
 from monitor.telegram.texts import COMMANDS
-from tests.fix_clock import START, Clock
-from tests.fix_telegram import plain_text, text_refusal
+from rig.fixtures.clock import START, Clock
+from rig.fixtures.telegram import plain_text, text_refusal
 from tests.unit.desks import CHECK, DATABASE, GROWTH, LOAD, OUTCOMES, Asked, without_forecast
 
 CHAT = 5

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.telegram.message import LIMIT, Line, messages, pairs, plain, table
-from tests.fix_telegram import plain_text, text_refusal
+from rig.fixtures.telegram import plain_text, text_refusal
 
 STYLES = st.sampled_from(["plain", "bold", "pre"])
 TEXTS = st.text(max_size=80) | st.sampled_from(["<", "&", "<b>", "</pre>", "a" * 300, "🔑&" * 100, ""])

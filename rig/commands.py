@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.fix_clock import eventually
+from rig.fixtures.clock import eventually
 
-RUN = Path(__file__).parent.parent.parent / "run.py"
+RUN = Path(__file__).parent.parent / "run.py"
 TIMEOUT_S = 60.0
 STEERING = ("KEYSTORE_", "TELEGRAM_", "DATABASE_URL", "PG")
 

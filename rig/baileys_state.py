@@ -4,7 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-STATE = Path(__file__).parent.parent / "tests" / "data" / "baileys_state.jsonl"
+STATE = Path(__file__).parent / "data" / "baileys_state.jsonl"
 STATE_KEYS = 721
 BURST_KEYS = 250
 """What a reconnect writes."""

@@ -4,7 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parent / "data"
 
 
 def as_stored(document: object) -> bytes:
