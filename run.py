@@ -27,7 +27,7 @@ from keystore.migrate import WATCH_TABLES, schema_of
 from keystore.migrate import attach as attach_watch
 from keystore.migrate import migrate as apply_migrations
 from keystore.opening import open_link, open_store
-from keystore.sqlite import SqliteStore
+from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import parse_duration, parse_policy
 from monitor import doctor as doctoring

@@ -13,8 +13,8 @@ import falcon
 import msgspec
 from psycopg_pool import ConnectionPool
 
-from keystore.postgres import STATEMENTS
-from keystore.sql_dialect import ttl_and_step
+from keystore.postgres.store import STATEMENTS
+from keystore.sql.dialect import ttl_and_step
 from keystore.ttl import DIARY
 
 GET = """

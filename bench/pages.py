@@ -18,7 +18,7 @@ import psycopg
 
 from bench.fill import SEED, Connection, company_name, fill
 from keystore.opening import open_store
-from keystore.postgres import STATEMENTS
+from keystore.postgres.store import STATEMENTS
 from rig.baileys_state import real_state
 
 COMPANIES, EACH = 100, 100

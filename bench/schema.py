@@ -21,7 +21,7 @@ from psycopg import sql
 
 from bench.dataset import diary_creds, diary_rows
 from keystore.codec import encode
-from keystore.postgres import STATEMENTS
+from keystore.postgres.store import STATEMENTS
 from keystore.ttl import DIARY, step_s
 
 HOW_TO_GET_ONE = """

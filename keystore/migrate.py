@@ -26,10 +26,10 @@ from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
-from keystore.postgres import STATEMENTS as POSTGRES_STATEMENTS
-from keystore.postgres_link import PostgresLink
-from keystore.sqlite import STATEMENTS as SQLITE_STATEMENTS
-from keystore.sqlite_link import SqliteLink
+from keystore.postgres.link import PostgresLink
+from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
+from keystore.sqlite.link import SqliteLink
+from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 
 Link = PostgresLink | SqliteLink
 Read = Callable[[str], list[tuple[Any, ...]]]

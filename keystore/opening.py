@@ -8,10 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
 from keystore.migrate import WATCH_TABLES, Shape, migrate, schema_of
-from keystore.postgres import LARGE, PostgresStore
-from keystore.postgres_link import PostgresLink
-from keystore.sqlite import SqliteStore
-from keystore.sqlite_link import SqliteLink
+from keystore.postgres.link import PostgresLink
+from keystore.postgres.store import LARGE, PostgresStore
+from keystore.sqlite.link import SqliteLink
+from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import DIARY, Policy
 

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from keystore import LeaseLost, Store, StoreUnavailable, open_store
-from keystore.postgres import PostgresStore
+from keystore.postgres.store import PostgresStore
 from keystore.store import Keys
 from rig.fixtures.clock import Clock, eventually
 from rig.fixtures.postgres import PASSWORD, OwnServer

@@ -3,9 +3,9 @@
 import psycopg
 
 from keystore import open_store
-from keystore.link import UPKEEP_TIMEOUT_S
-from keystore.postgres import PostgresStore
-from keystore.postgres_link import PREPARE_AFTER
+from keystore.postgres.link import PREPARE_AFTER
+from keystore.postgres.store import PostgresStore
+from keystore.sql.link import UPKEEP_TIMEOUT_S
 from rig.relay import Relay
 
 USES = PREPARE_AFTER + 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from keystore import open_store
-from keystore.sqlite import SqliteStore
+from keystore.sqlite.store import SqliteStore
 from tests.conformance.worker import ROOT, Worker, workers, write_one_by_one
 
 OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.argv[1]).close()"

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
-from keystore.postgres import PostgresStore
+from keystore.postgres.store import PostgresStore
 from keystore.store import Lease, SweepRun
 from monitor import sweeper
 from monitor.sweeper import LONGEST_REST_S, sweep

@@ -24,10 +24,10 @@ MAY_NOT_IMPORT = {
 """Each part of the house, and the parts above or beside it."""
 
 ONE_MODULE = {
-    "psycopg": "keystore/postgres_link.py",
-    "psycopg_pool": "keystore/postgres_link.py",
-    "sqlite3": "keystore/sqlite_link.py",
-    "sqlite_utils": "keystore/sqlite_link.py",
+    "psycopg": "keystore/postgres/link.py",
+    "psycopg_pool": "keystore/postgres/link.py",
+    "sqlite3": "keystore/sqlite/link.py",
+    "sqlite_utils": "keystore/sqlite/link.py",
     "yoyo": "keystore/migrate.py",
     "schedule": "monitor/loop.py",
     "requests": "monitor/telegram/api.py",

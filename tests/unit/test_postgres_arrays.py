@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.adapt import PyFormat, Transformer
 
-import keystore.postgres_link  # noqa: F401  # It has psycopg send them.
-from keystore.postgres_arrays import Blobs, Texts
+from keystore.postgres.arrays import Blobs, Texts
 
 
 def sent(value: list[str] | list[bytes]) -> tuple[bytes, int]:

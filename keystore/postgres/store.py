@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
-from keystore.link import Row, RowLocked, Run
-from keystore.postgres_arrays import Blobs, Texts
-from keystore.postgres_link import PostgresLink
-from keystore.sql_dialect import Clock, ttl_and_step
-from keystore.sql_store import SqlStore
-from keystore.statements import read_statements
+from keystore.postgres.arrays import Blobs, Texts
+from keystore.postgres.link import PostgresLink
+from keystore.sql.dialect import Clock, ttl_and_step
+from keystore.sql.link import Row, RowLocked, Run
+from keystore.sql.statements import read_statements
+from keystore.sql.store import SqlStore
 from keystore.store import KeyRow, Keys, Lease, SweepRun
 from keystore.tally import Count
 from keystore.ttl import Policy
 
-STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
+STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
 LARGE = STATEMENTS["load"], {"company_id": ""}
 """What a link prepares when it opens a connection, and parameters that nothing is found for."""

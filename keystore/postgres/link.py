@@ -28,8 +28,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
-from keystore.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
-from keystore.postgres_arrays import BYTEAS, TEXTS, Blobs, Texts
+from keystore.postgres.arrays import BYTEAS, TEXTS, Blobs, Texts
+from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
 
 Params = Mapping[str, Any]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from keystore import codec, ids
 from keystore.errors import InvalidInput, LeaseLost
-from keystore.link import Row, Run
-from keystore.sql_dialect import SqlDialect
+from keystore.sql.dialect import SqlDialect
+from keystore.sql.link import Row, Run
 from keystore.store import (
     Burst,
     Census,

@@ -7,9 +7,9 @@ import structlog
 from keystore import codec, ids
 from keystore.codec import PLAIN
 from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
-from keystore.link import Row
-from keystore.sql_tokens import SqlTokens
-from keystore.sql_watch import SqlWatch
+from keystore.sql.link import Row
+from keystore.sql.tokens import SqlTokens
+from keystore.sql.upkeep import SqlWatch
 from keystore.store import AuthState, CompanyLease, Store
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
--- The statements of keystore/postgres.py. %(now)s is the store's own clock, or null for the database's. Lists are sent
+-- The statements of keystore/postgres/store.py. %(now)s is the store's own clock, or null for the database's. Lists are sent
 -- in binary form (%b): psycopg turns 250 values of bytea into text in 1.1 ms, and into binary in 0.04.
 
 -- Reads keys and renews those with less than half of their life left (a type that never expires: any that carry an

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from sqlite_utils import Database
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
-from keystore.link import Row, Run, T, require_own_process
+from keystore.sql.link import Row, Run, T, require_own_process
 
 Params = Mapping[str, Any] | Sequence[Row]
 """One statement's named parameters, or one row of parameters for each time it is run."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from keystore import ttl
 from keystore.errors import InvalidInput, SchemaMismatch
-from keystore.link import UPKEEP_TIMEOUT_S, Link, Row
+from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row
 from keystore.tally import Count, Tally
 from keystore.ttl import Policy
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from keystore import ids
 from keystore.errors import InvalidInput
-from keystore.link import Row
-from keystore.sql_dialect import SqlDialect
+from keystore.sql.dialect import SqlDialect
+from keystore.sql.link import Row
 from keystore.store import TokenRecord, Upkeep
 
 SHA256_BYTES = 32

@@ -1,4 +1,4 @@
--- The statements of keystore/sqlite.py. Times are microseconds since 1970 UTC; :never is the time of never.
+-- The statements of keystore/sqlite/store.py. Times are microseconds since 1970 UTC; :never is the time of never.
 -- :policy is a JSON list of [key_type, expires_at, due_before]: what a use at :now gives a key of that type, and
 -- before which expiry it is due. Lists come as JSON arrays.
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids, ttl
-from keystore.link import Row, Run
-from keystore.sql_dialect import Clock, ttl_and_step
-from keystore.sql_store import SqlStore
-from keystore.sqlite_link import SqliteLink
-from keystore.statements import read_statements
+from keystore.sql.dialect import Clock, ttl_and_step
+from keystore.sql.link import Row, Run
+from keystore.sql.statements import read_statements
+from keystore.sql.store import SqlStore
+from keystore.sqlite.link import SqliteLink
 from keystore.store import KeyRow, Keys
 from keystore.tally import Count
 from keystore.ttl import Policy
 
-STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
+STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
 PRE_KEY = "pre-key"
 

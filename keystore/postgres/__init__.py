@@ -1,0 +1,1 @@
+"""The PostgreSQL backend: its statements, its store, its link to psycopg. Opened through `keystore.open_store`."""

@@ -1,0 +1,1 @@
+"""The SQLite backend: its statements, its store, its link to the file. Opened through `keystore.open_store`."""
