@@ -14,7 +14,8 @@ from time import monotonic
 
 from api.problems import Problem, retry_after
 from api.tokens import TOKEN, hash_of, in_force
-from keystore.store import Store, TokenRecord
+from keystore.records import TokenRecord
+from keystore.store import Store
 from monitor.deadline import Slots
 
 REMEMBERED_FOR_S = 5.0

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from api.pages.figures import Alerts, Figures, Kept, Within
 from api.seen import Seen
-from keystore.store import SweepRun
+from keystore.records import SweepRun
 from monitor.growth import GrowthReport
 from monitor.health import CheckReport
 from monitor.telegram.desk import LoadTime

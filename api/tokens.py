@@ -14,7 +14,8 @@ from pathlib import Path
 
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ids import canonical_company
-from keystore.store import Store, TokenRecord
+from keystore.records import TokenRecord
+from keystore.store import Store
 
 TOKEN = re.compile(r"kst_([a-z0-9]{1,32})_([A-Za-z0-9_-]{20,128})")
 """Its id and its secret."""

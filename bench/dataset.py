@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 
 from keystore import ids
 from keystore.errors import InvalidInput
-from keystore.store import KeyRow, Store
+from keystore.records import KeyRow
+from keystore.store import Store
 from keystore.ttl import DIARY, expires_at
 
 SEED = 20251008

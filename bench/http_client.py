@@ -6,7 +6,7 @@ import msgspec
 import urllib3
 
 from keystore.errors import KeystoreError
-from keystore.store import AuthState, Keys
+from keystore.records import AuthState, Keys
 
 TIMEOUT_S = 45.0
 CONNECTIONS = 256

@@ -13,7 +13,8 @@ import psycopg
 
 from bench.dataset import diary_creds
 from keystore.errors import KeystoreError
-from keystore.store import AuthState, Keys, Store
+from keystore.records import AuthState, Keys
+from keystore.store import Store
 from rig.baileys_state import pre_keys, real_state
 
 FIRST_BURST_ID = 100_000

@@ -34,7 +34,8 @@ from bench.storm_companies import (
 from bench.storm_reconnect import RATIO_LIMIT, ROUNDS, ReconnectStorm, reconnect_storm
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.opening import open_store
-from keystore.store import AuthState, Store
+from keystore.records import AuthState
+from keystore.store import Store
 from monitor.progress import progress_bar
 from rig.baileys_state import real_state
 from rig.postgres_server import database_on, own_postgres

@@ -11,7 +11,8 @@ from keystore.errors import (
     StoreUnavailable,
 )
 from keystore.opening import open_store
-from keystore.store import AuthState, KeyStore, Store
+from keystore.records import AuthState
+from keystore.store import KeyStore, Store
 
 __all__ = [
     "AuthState",

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import Event
+from keystore.records import Event
 
 SAVE_EVERY_S = 60.0
 MOST_PENDING = 50_000

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from keystore import ids
 from keystore.errors import InvalidInput, StoreUnavailable
-from keystore.store import KeyRow, Store
+from keystore.records import KeyRow
+from keystore.store import Store
 from monitor.archive_format import Archive, archive_lines, parsed_archive
 from monitor.staging import settle, staged, write_private
 from monitor.transfer import (

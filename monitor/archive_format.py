@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from keystore import ids
 from keystore.errors import InvalidInput
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from monitor.transfer import Name, Progress
 
 FORMAT = "signal-keystore-archive"

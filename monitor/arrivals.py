@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from statistics import mean, median, variance
 
-from keystore.store import Burst, HourCount
+from keystore.records import Burst, HourCount
 from keystore.tally import EVERYBODY
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

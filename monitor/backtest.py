@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from keystore.store import Census, HistoryEntry, Store
+from keystore.records import Census, HistoryEntry
+from keystore.store import Store
 from monitor.forecast import Forecast
 from monitor.history import Counted, counted, readable, start_of_day
 

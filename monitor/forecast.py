@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property, partial
 from itertools import accumulate
 
-from keystore.store import Burst, HourCount, LifeCount
+from keystore.records import Burst, HourCount, LifeCount
 from keystore.ttl import Policy
 from monitor.arrivals import DAY, HOUR, NO_BURSTS, Flow, flows, pauses
 from monitor.history import Lives, part_of_day

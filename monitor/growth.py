@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from keystore.store import Census, Store
+from keystore.records import Census
+from keystore.store import Store
 from keystore.ttl import Policy
 from monitor.arrivals import BURSTS_FROM, COUNTED_FROM
 from monitor.backtest import Outcome, record_of, widening

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from keystore.store import Census, Store, SweepRun
+from keystore.records import Census, SweepRun
+from keystore.store import Store
 from monitor.history import past_month
 
 Verdict = Literal["ok", "warning", "critical"]

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import structlog
 
-from keystore.store import Census, HistoryEntry, LifeCount, Store
+from keystore.records import Census, HistoryEntry, LifeCount
+from keystore.store import Store
 from keystore.tally import hour_of
 
 COUNTED, LIVES = "census", "lives"

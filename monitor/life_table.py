@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
-from keystore.store import LifeCount
+from keystore.records import LifeCount
 from keystore.ttl import NEVER, Policy
 from monitor.history import Lives, part_of_day
 

@@ -17,7 +17,8 @@ from typing import TypeVar
 import structlog
 
 from keystore.errors import KeystoreError, StoreUnavailable
-from keystore.store import Burst, Census, Store, SweepRun
+from keystore.records import Burst, Census, SweepRun
+from keystore.store import Store
 from monitor import memory, rules
 from monitor.alerts import Sample, State
 from monitor.backtest import Verdict, record_of

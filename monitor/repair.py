@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keystore.baileys import MIS_SPLIT_TYPES, rightful
-from keystore.store import KeyName, Store
+from keystore.records import KeyName
+from keystore.store import Store
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
-from keystore.store import Burst, Census, SweepRun
+from keystore.records import Burst, Census, SweepRun
 from monitor.alerts import Rule, Sample, duration
 from monitor.backtest import Verdict
 from monitor.health import sweep_state

@@ -17,7 +17,8 @@ from time import perf_counter
 import structlog
 
 from keystore.errors import KeystoreError, StoreUnavailable
-from keystore.store import Census, DueCompany, Lease, Store, SweepRun
+from keystore.records import Census, DueCompany, Lease, SweepRun
+from keystore.store import Store
 from monitor.journal import try_journal
 
 LEASE = "sweep"

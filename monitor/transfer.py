@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from keystore.errors import InvalidInput
 from keystore.ids import MAX_VALUE_BYTES
-from keystore.store import AuthState, Store
+from keystore.records import AuthState
+from keystore.store import Store
 
 Name: TypeAlias = tuple[str, str]
 """A key's type and id."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keystore.store import Store, TypeCount
+from keystore.records import TypeCount
+from keystore.store import Store
 from monitor.history import past_month
 
 

@@ -16,7 +16,8 @@ from time import monotonic
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import Lease, Store
+from keystore.records import Lease
+from keystore.store import Store
 from monitor import memory, mute, rules, summary
 from monitor.alerts import Sample, State, decide, duration, firing_lines, from_json, message, to_json
 from monitor.deadline import Busy, NoAnswerYet

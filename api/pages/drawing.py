@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup
 
-from keystore.store import SweepRun
+from keystore.records import SweepRun
 from monitor.forecast import Forecast
 from monitor.history import Counted
 

@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import CompanyPage, Store, SweepRun
+from keystore.records import CompanyPage, SweepRun
+from keystore.store import Store
 from monitor import mute
 from monitor.alerts import from_json
 from monitor.deadline import Busy, NoAnswerYet, Slots

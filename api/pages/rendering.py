@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from api.pages import drawing
 from api.pages.figures import Alerts, Answer, Firing
 from api.session import LASTS
-from keystore.store import CompanyPage, SweepRun
+from keystore.records import CompanyPage, SweepRun
 from monitor.alerts import Severity, duration
 from monitor.growth import GrowthReport
 from monitor.health import CheckReport

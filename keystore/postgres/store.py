@@ -12,11 +12,11 @@ from typing import Any
 from keystore import codec, ids
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
+from keystore.records import KeyRow, Keys, Lease, SweepRun
 from keystore.sql.dialect import Clock, ttl_and_step
 from keystore.sql.link import Row, RowLocked, Run
 from keystore.sql.statements import read_statements
 from keystore.sql.store import SqlStore
-from keystore.store import KeyRow, Keys, Lease, SweepRun
 from keystore.tally import Count
 from keystore.ttl import Policy
 

@@ -7,10 +7,11 @@ import structlog
 from keystore import codec, ids
 from keystore.codec import PLAIN
 from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
+from keystore.records import AuthState, CompanyLease
 from keystore.sql.link import Row
 from keystore.sql.tokens import SqlTokens
 from keystore.sql.upkeep import SqlWatch
-from keystore.store import AuthState, CompanyLease, Store
+from keystore.store import Store
 
 log = structlog.get_logger()
 

@@ -4,9 +4,10 @@ from datetime import datetime
 
 from keystore import ids
 from keystore.errors import InvalidInput
+from keystore.records import TokenRecord
 from keystore.sql.dialect import SqlDialect
 from keystore.sql.link import Row
-from keystore.store import TokenRecord, Upkeep
+from keystore.store import Upkeep
 
 SHA256_BYTES = 32
 

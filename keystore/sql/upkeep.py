@@ -12,9 +12,7 @@ from typing import Any
 
 from keystore import codec, ids
 from keystore.errors import InvalidInput, LeaseLost
-from keystore.sql.dialect import SqlDialect
-from keystore.sql.link import Row, Run
-from keystore.store import (
+from keystore.records import (
     Burst,
     Census,
     CompanyLease,
@@ -30,8 +28,10 @@ from keystore.store import (
     Note,
     SweepRun,
     TypeCount,
-    Upkeep,
 )
+from keystore.sql.dialect import SqlDialect
+from keystore.sql.link import Row, Run
+from keystore.store import Upkeep
 from keystore.tally import EVERYBODY, hour_of
 
 MOST_ON_A_PAGE = 1_000

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids, ttl
+from keystore.records import KeyRow, Keys
 from keystore.sql.dialect import Clock, ttl_and_step
 from keystore.sql.link import Row, Run
 from keystore.sql.statements import read_statements
 from keystore.sql.store import SqlStore
 from keystore.sqlite.link import SqliteLink
-from keystore.store import KeyRow, Keys
 from keystore.tally import Count
 from keystore.ttl import Policy
 

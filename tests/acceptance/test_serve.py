@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from keystore import Store, open_store
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from rig.commands import RUN, report, run, serving
 from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import PASSWORD, OwnServer

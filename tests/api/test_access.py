@@ -11,7 +11,7 @@ from api.app import NO_ROUTE, Parts, Route, routes_of
 from api.auth import IN_HAND, REMEMBERED_FOR_S, Caller, Gate
 from api.problems import Problem
 from api.tokens import hash_of
-from keystore.store import TokenRecord
+from keystore.records import TokenRecord
 from rig.fixtures.clock import eventually
 from tests.api.service import Answer, Api, ask, serving_api
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.dataset import seed
 from keystore import open_store
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from tests.api.page_browser import CHROMIUM, DESK, PHONE, Browser, chromium
 from tests.api.page_site import Site, serving_site
 

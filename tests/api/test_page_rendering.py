@@ -15,7 +15,7 @@ from api.pages.figures import ALERTS as ALERTS_NOTE
 from api.pages.figures import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, Answer, Firing, Kept, Within
 from api.pages.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, status_page, verdict_of
 from keystore.errors import StoreUnavailable
-from keystore.store import CompanyLease, CompanyPage, CompanySeen
+from keystore.records import CompanyLease, CompanyPage, CompanySeen
 from monitor import watch
 from monitor.telegram.desk import LoadTime
 from rig.fixtures.clock import START, eventually

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from keystore import ttl
 from keystore.ids import canonical_company
-from keystore.store import CompanyLease, Keys
+from keystore.records import CompanyLease, Keys
 from keystore.ttl import Policy
 from rig.fixtures.clock import Clock
 

@@ -1,7 +1,7 @@
 """One sweep through the contract's own steps, as the sweeper takes them."""
 
 from keystore import Store
-from keystore.store import SweepRun
+from keystore.records import SweepRun
 
 LEASE_S = 60.0
 

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store
-from keystore.store import Census, KeyRow, TypeCount
+from keystore.records import Census, KeyRow, TypeCount
 from keystore.ttl import DIARY
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore

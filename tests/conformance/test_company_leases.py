@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from keystore import AuthState, InvalidInput, LeaseHeld, LeaseLost, Store
-from keystore.store import Keys
+from keystore.records import Keys
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep

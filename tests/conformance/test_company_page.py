@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import InvalidInput, Store
-from keystore.store import CompanyPage, CompanySeen
+from keystore.records import CompanyPage, CompanySeen
 from rig.fixtures.clock import START, Clock
 
 MINUTE = timedelta(minutes=1)

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pytest
 
 from keystore import Store, StoreUnavailable, open_store
-from keystore.store import Burst, HourCount, LifeCount
+from keystore.records import Burst, HourCount, LifeCount
 from keystore.tally import BURST_KEYS, MOST_PENDING, PROBE_COMPANY, Count, Tally
 from keystore.ttl import CAREFUL
 from rig.fixtures.clock import START, Clock

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from keystore import Store, ttl
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import Store
-from keystore.store import Keys
+from keystore.records import Keys
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep

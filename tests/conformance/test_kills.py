@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from keystore import Store
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.worker import Worker, backfill, generation_keys, workers, write_generations

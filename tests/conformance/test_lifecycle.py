@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import InvalidInput, Store, StoreClosed, open_store
-from keystore.store import KeyName, KeyRow, Lease, SweepRun, TokenRecord
+from keystore.records import KeyName, KeyRow, Lease, SweepRun, TokenRecord
 from rig.fixtures.clock import START, Clock, eventually
 from rig.fixtures.postgres import PASSWORD
 from tests.conformance.conftest import Backend, MakeStore

@@ -10,7 +10,7 @@ import pytest
 
 from keystore import LeaseLost, Store, StoreUnavailable, open_store
 from keystore.postgres.store import PostgresStore
-from keystore.store import Keys
+from keystore.records import Keys
 from rig.fixtures.clock import Clock, eventually
 from rig.fixtures.postgres import PASSWORD, OwnServer
 from rig.real_state import real_creds, real_keys

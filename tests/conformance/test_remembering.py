@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from keystore import Store
-from keystore.store import HistoryEntry, Note
+from keystore.records import HistoryEntry, Note
 from rig.fixtures.clock import START, Clock
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from keystore import InvalidInput, Store
-from keystore.store import KeyName, KeyRow
+from keystore.records import KeyName, KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
 from rig.fixtures.clock import START, Clock
 from rig.real_state import real_creds, real_keys

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import LeaseLost, Store
-from keystore.store import Lease
+from keystore.records import Lease
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.sweeping import sweep

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 from keystore import LeaseHeld, LeaseLost, Store
-from keystore.store import AuthState, Keys
+from keystore.records import AuthState, Keys
 from tests.conformance.conftest import MakeStore
 from tests.conformance.worker import Worker, workers, write_under_a_lease
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from keystore import InvalidInput, Store
-from keystore.store import TokenRecord
+from keystore.records import TokenRecord
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 

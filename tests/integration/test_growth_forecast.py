@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import Store, StoreUnavailable
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from keystore.ttl import parse_policy
 from monitor.growth import growth_report
 from monitor.history import counted

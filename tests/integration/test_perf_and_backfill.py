@@ -5,7 +5,7 @@ import json
 import pytest
 
 from keystore import InvalidInput, Store, StoreUnavailable
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from keystore.tally import PROBE_COMPANY
 from monitor.backfill import backfill
 from monitor.perf import perf_report

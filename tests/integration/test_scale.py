@@ -24,7 +24,8 @@ from keystore import open_store
 from keystore.errors import KeystoreError
 from keystore.migrate import migrate, schema_of
 from keystore.opening import open_link
-from keystore.store import KeyName, KeyRow, Store
+from keystore.records import KeyName, KeyRow
+from keystore.store import Store
 from monitor.sweeper import sweep
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PostgresSite

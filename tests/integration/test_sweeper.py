@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
 from keystore.postgres.store import PostgresStore
-from keystore.store import Lease, SweepRun
+from keystore.records import Lease, SweepRun
 from monitor import sweeper
 from monitor.sweeper import LONGEST_REST_S, sweep
 from rig.fixtures.clock import Clock, eventually

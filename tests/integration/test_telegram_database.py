@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from keystore import Store, open_store
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from monitor.history import record
 from monitor.sweeper import sweep
 from monitor.telegram.api import TelegramApi

@@ -17,7 +17,7 @@ import pytest
 from keystore import InvalidInput, Store, StoreUnavailable, open_store
 from keystore.baileys import file_name
 from keystore.ids import MAX_VALUE_BYTES
-from keystore.store import AuthState, KeyRow, Keys
+from keystore.records import AuthState, KeyRow, Keys
 from keystore.ttl import DIARY, NEVER, Policy
 from monitor import archive as archives
 from monitor import folder as folders

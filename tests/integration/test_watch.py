@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
-from keystore.store import Census
+from keystore.records import Census
 from monitor import mute
 from monitor.memory import BotMemory, bot_reports, report_memory
 from monitor.outbox import Outbox

@@ -12,7 +12,7 @@ from yoyo import get_backend, read_migrations
 from keystore import open_store
 from keystore.baileys import read_json
 from keystore.migrate import MIGRATIONS, attach, migrate, schema_of
-from keystore.store import AuthState
+from keystore.records import AuthState
 from rig.real_state import real_creds, real_keys
 from tests.migration.conftest import DIARY_FILES, OUR_FILES, Diary, catalog, fetched, linked
 

@@ -11,7 +11,7 @@ import pytest
 
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
 from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
-from keystore.store import TokenRecord
+from keystore.records import TokenRecord
 from rig.fixtures.clock import START, eventually
 from rig.fixtures.postgres import PostgresSite
 from tests.conformance.sweeping import sweep

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from keystore.store import Census, SweepRun
+from keystore.records import Census, SweepRun
 from rig.fixtures.clock import START
 
 EMPTY = Census(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from keystore.store import TypeCount
+from keystore.records import TypeCount
 from monitor.backtest import Outcome
 from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport, growth_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keystore.store import Burst, HourCount
+from keystore.records import Burst, HourCount
 from monitor.arrivals import Flow, flows, recurring
 from rig.fixtures.clock import START
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from keystore.store import HistoryEntry
+from keystore.records import HistoryEntry
 from monitor.backtest import Record, judged, widening
 from monitor.history import Counted
 from rig.fixtures.clock import START

@@ -8,7 +8,7 @@ import pytest
 
 from bench.dataset import RECONNECT_PRE_KEYS, diary_creds, diary_rows
 from keystore.codec import encode
-from keystore.store import KeyRow
+from keystore.records import KeyRow
 from keystore.ttl import DIARY
 from rig.fixtures.clock import START
 from rig.real_state import real_keys

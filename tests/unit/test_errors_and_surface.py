@@ -7,7 +7,8 @@ import pytest
 
 import keystore
 from keystore import AuthState, KeystoreError, Store, errors, open_store
-from keystore.store import KeyRow, KeyStore, Upkeep
+from keystore.records import KeyRow
+from keystore.store import KeyStore, Upkeep
 from rig.fixtures.clock import START
 
 SURFACE = [

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from keystore.store import Census, SweepRun
+from keystore.records import Census, SweepRun
 from monitor.health import Finding, judge, sweep_state, worst
 from tests.unit.censuses import census, run
 

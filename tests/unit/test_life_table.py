@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from keystore.store import LifeCount
+from keystore.records import LifeCount
 from keystore.ttl import CAREFUL, DIARY
 from monitor.history import Lives
 from monitor.life_table import Survival, days_silent, held_share, lifetime_days, survival

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from keystore.store import TypeCount
+from keystore.records import TypeCount
 from monitor import render
 from monitor.backfill import BackfillReport
 from monitor.backtest import Outcome

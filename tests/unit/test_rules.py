@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from keystore.store import Burst
+from keystore.records import Burst
 from monitor import rules
 from monitor.alerts import Notice, Rule, Sample, State, decide
 from monitor.backtest import Verdict
