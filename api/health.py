@@ -12,7 +12,7 @@ from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from monitor.deadline import Slots
-from monitor.health import check_report
+from monitor.reports.check import check_report
 
 READY_WITHIN_S = 2.0
 READY_KEPT_S = 1.0

@@ -21,9 +21,9 @@ from api.pages.figures import Alerts, Figures, Kept, Within
 from api.seen import Seen
 from keystore.records import SweepRun
 from monitor.growth import GrowthReport
-from monitor.health import CheckReport
+from monitor.reports.check import CheckReport
+from monitor.reports.key_types import TypesReport
 from monitor.telegram.desk import LoadTime
-from monitor.types import TypesReport
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FORECAST_DAYS = (1, 7, 30)

@@ -23,7 +23,7 @@ from monitor import memory, rules
 from monitor.alerts import Sample, State
 from monitor.backtest import Verdict, record_of
 from monitor.deadline import Busy, NoAnswerYet, Slots
-from monitor.health import SWEEPS_LOOKED_AT
+from monitor.reports.check import SWEEPS_LOOKED_AT
 
 ANSWER_WITHIN_S = 5.0
 """For a question that one row answers."""

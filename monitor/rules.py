@@ -12,9 +12,9 @@ from math import ceil
 from keystore.records import Burst, Census, SweepRun
 from monitor.alerts import Rule, Sample, duration
 from monitor.backtest import Verdict
-from monitor.health import sweep_state
 from monitor.memory import FRESH_FOR, BotReport, ProcessMemory
-from monitor.words import size
+from monitor.reports.check import sweep_state
+from monitor.reports.formatting import size
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 

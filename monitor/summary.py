@@ -8,9 +8,9 @@ where the day is too far gone.
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from monitor.growth import GrowthReport
-from monitor.health import CheckReport, Verdict
-from monitor.sparkline import sparkline
-from monitor.words import ago, last_sweep, size
+from monitor.reports.check import CheckReport, Verdict
+from monitor.reports.formatting import ago, last_sweep, size
+from monitor.reports.sparkline import sparkline
 
 LATE_AT_MOST = timedelta(hours=6)
 """A summary that comes later than that tells nobody how the day began."""

@@ -22,9 +22,9 @@ from monitor import memory, mute, rules, summary
 from monitor.alerts import Sample, State, decide, duration, firing_lines, from_json, message, to_json
 from monitor.deadline import Busy, NoAnswerYet
 from monitor.growth import growth_report
-from monitor.health import check_report
 from monitor.outbox import Outbox
 from monitor.probes import Probes
+from monitor.reports.check import check_report
 
 LEASE = "watch"
 LEASE_S = 150.0

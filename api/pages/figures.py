@@ -20,9 +20,9 @@ from monitor import mute
 from monitor.alerts import from_json
 from monitor.deadline import Busy, NoAnswerYet, Slots
 from monitor.growth import GrowthReport, growth_report
-from monitor.health import CheckReport, check_report
+from monitor.reports.check import CheckReport, check_report
+from monitor.reports.key_types import TypesReport, types_report
 from monitor.telegram.desk import LoadTime
-from monitor.types import TypesReport, types_report
 
 KEPT_FOR_S = 10.0
 SHARE = 50

@@ -24,11 +24,11 @@ from api.session import LASTS
 from keystore.records import CompanyPage, SweepRun
 from monitor.alerts import Severity, duration
 from monitor.growth import GrowthReport
-from monitor.health import CheckReport
+from monitor.reports.check import CheckReport
+from monitor.reports.formatting import size
+from monitor.reports.key_types import TypesReport
 from monitor.rules import rules
 from monitor.telegram.desk import LoadTime
-from monitor.types import TypesReport
-from monitor.words import size
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")

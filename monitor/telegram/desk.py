@@ -15,10 +15,10 @@ from typing import TypeVar
 from keystore.store import Store
 from monitor.deadline import Slots
 from monitor.growth import GrowthReport, growth_report
-from monitor.health import CheckReport, Verdict, check_report
-from monitor.perf import PerfReport, perf_report
+from monitor.reports.check import CheckReport, Verdict, check_report
+from monitor.reports.key_types import TypesReport, types_report
+from monitor.reports.perf import PerfReport, perf_report
 from monitor.sweeper import SweepReport, sweep
-from monitor.types import TypesReport, types_report
 
 ANSWER_WITHIN_S = 7.0
 """With saving the update's offset before, and sending the answer after it, below the 10 s that an answer may take."""

@@ -4,12 +4,12 @@ from datetime import datetime
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
-from monitor.perf import PerfReport
+from monitor.reports.formatting import ago, last_sweep, signed, size
+from monitor.reports.key_types import TypesReport
+from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.desk import DbHealth, LoadTime
 from monitor.telegram.message import Line, pairs, plain, table
-from monitor.types import TypesReport
-from monitor.words import ago, last_sweep, signed, size
 
 COMMANDS = {
     "status": "How the service is",

@@ -8,12 +8,12 @@ from keystore.records import TypeCount
 from monitor.backtest import Outcome
 from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport, growth_of
-from monitor.health import CheckReport
 from monitor.history import Counted
-from monitor.perf import PerfReport
+from monitor.reports.check import CheckReport
+from monitor.reports.key_types import TypesReport
+from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.desk import DbHealth, Desk, LoadTime
-from monitor.types import TypesReport
 from rig.fixtures.clock import START
 from tests.unit.censuses import census, run
 

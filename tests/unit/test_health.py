@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from keystore.records import Census, SweepRun
-from monitor.health import Finding, judge, sweep_state, worst
+from monitor.reports.check import Finding, judge, sweep_state, worst
 from tests.unit.censuses import census, run
 
 HOUR = timedelta(hours=1)

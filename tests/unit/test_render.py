@@ -10,17 +10,17 @@ import pytest
 from rich.console import Console, RenderableType
 
 from keystore.records import TypeCount
-from monitor import render
 from monitor.backfill import BackfillReport
 from monitor.backtest import Outcome
-from monitor.doctor import Check, DoctorReport
 from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import growth_of
 from monitor.history import Counted
-from monitor.perf import PerfReport, Rating, rating
+from monitor.reports import terminal as render
+from monitor.reports.doctor import Check, DoctorReport
+from monitor.reports.key_types import TypesReport
+from monitor.reports.perf import PerfReport, Rating, rating
 from monitor.sweeper import SweepReport
 from monitor.telegram.access import TelegramAccess
-from monitor.types import TypesReport
 from rig.fixtures.clock import START
 from tests.unit.censuses import census
 from tests.unit.desks import CHECK as A_CHECK

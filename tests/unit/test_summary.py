@@ -7,8 +7,8 @@ import pytest
 
 from monitor import summary
 from monitor.growth import growth_of
-from monitor.health import CheckReport, judge, sweep_state, worst
 from monitor.history import Counted
+from monitor.reports.check import CheckReport, judge, sweep_state, worst
 from monitor.summary import due
 from rig.fixtures.clock import START
 from tests.unit.censuses import census, run

@@ -13,17 +13,17 @@ from rich.text import Text
 
 from monitor.backfill import BackfillReport
 from monitor.backtest import Outcome
-from monitor.doctor import DoctorReport
 from monitor.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport
-from monitor.health import CheckReport
-from monitor.perf import PerfReport
 from monitor.repair import Move, RepairReport
-from monitor.sparkline import sparkline
+from monitor.reports.check import CheckReport
+from monitor.reports.doctor import DoctorReport
+from monitor.reports.formatting import ago, last_sweep, signed, size
+from monitor.reports.key_types import TypesReport
+from monitor.reports.perf import PerfReport
+from monitor.reports.sparkline import sparkline
 from monitor.sweeper import SweepReport
 from monitor.transfer import TransferReport
-from monitor.types import TypesReport
-from monitor.words import ago, last_sweep, signed, size
 
 BAR_WIDTH = 18
 """Fits, with what stands beside it, into 60 columns."""

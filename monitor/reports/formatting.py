@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from monitor.health import CheckReport
+from monitor.reports.check import CheckReport
 
 
 def last_sweep(report: CheckReport) -> str:
