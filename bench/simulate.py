@@ -20,8 +20,8 @@ from bench.dataset import seed as seed_diary
 from bench.life import DIARY_LIKE, HOUR, Company, Mix, random_mix
 from keystore import KeystoreError, Store, open_store
 from monitor.backfill import backfill
+from monitor.forecast.daily_records import write_journal
 from monitor.growth import growth_report
-from monitor.journal import write_journal
 from monitor.progress import progress_bar
 from monitor.sweeper import sweep
 

@@ -13,10 +13,10 @@ from datetime import timedelta
 from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
-from monitor.arrivals import BURSTS_FROM, COUNTED_FROM
-from monitor.backtest import Outcome, record_of, widening
-from monitor.forecast import FEWEST_DAYS, Forecast, Observed, days_observed, forecast
-from monitor.history import Counted, lives, past_month
+from monitor.forecast.arrivals import BURSTS_FROM, COUNTED_FROM
+from monitor.forecast.backtest import Outcome, record_of, widening
+from monitor.forecast.forecast import FEWEST_DAYS, Forecast, Observed, days_observed, forecast
+from monitor.forecast.history import Counted, lives, past_month
 
 DIARY_LIVES_DAYS = (7, 14)
 DAYS_COUNTED = 7

@@ -21,8 +21,8 @@ from keystore.records import Burst, Census, SweepRun
 from keystore.store import Store
 from monitor import memory, rules
 from monitor.alerts import Sample, State
-from monitor.backtest import Verdict, record_of
 from monitor.deadline import Busy, NoAnswerYet, Slots
+from monitor.forecast.backtest import Verdict, record_of
 from monitor.reports.check import SWEEPS_LOOKED_AT
 
 ANSWER_WITHIN_S = 5.0

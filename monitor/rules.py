@@ -11,7 +11,7 @@ from math import ceil
 
 from keystore.records import Burst, Census, SweepRun
 from monitor.alerts import Rule, Sample, duration
-from monitor.backtest import Verdict
+from monitor.forecast.backtest import Verdict
 from monitor.memory import FRESH_FOR, BotReport, ProcessMemory
 from monitor.reports.check import sweep_state
 from monitor.reports.formatting import size

@@ -11,7 +11,7 @@ from time import monotonic
 
 from keystore.store import Store
 from monitor import mute
-from monitor.journal import write_journal
+from monitor.forecast.daily_records import write_journal
 from monitor.loop import Loop
 from monitor.outbox import Outbox
 from monitor.sweeper import sweep_and_log

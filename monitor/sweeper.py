@@ -19,7 +19,7 @@ import structlog
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Census, DueCompany, Lease, SweepRun
 from keystore.store import Store
-from monitor.journal import try_journal
+from monitor.forecast.daily_records import try_journal
 
 LEASE = "sweep"
 LEASE_S = 30.0

@@ -11,8 +11,8 @@ from math import ceil, floor, log10
 from markupsafe import Markup
 
 from keystore.records import SweepRun
-from monitor.forecast import Forecast
-from monitor.history import Counted
+from monitor.forecast.forecast import Forecast
+from monitor.forecast.history import Counted
 
 AHEAD_DAYS = 30
 FEWEST_SWEEPS = 3

@@ -10,7 +10,7 @@ from typing import Literal
 
 from keystore.records import Census, SweepRun
 from keystore.store import Store
-from monitor.history import past_month
+from monitor.forecast.history import past_month
 
 Verdict = Literal["ok", "warning", "critical"]
 

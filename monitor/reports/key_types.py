@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from keystore.records import TypeCount
 from keystore.store import Store
-from monitor.history import past_month
+from monitor.forecast.history import past_month
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from monitor.backfill import BackfillReport
-from monitor.backtest import Outcome
-from monitor.forecast import Forecast, TypeForecast
+from monitor.forecast.backtest import Outcome
+from monitor.forecast.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport
 from monitor.repair import Move, RepairReport
 from monitor.reports.check import CheckReport

@@ -8,8 +8,8 @@ import pytest
 from keystore import Store, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.ttl import parse_policy
+from monitor.forecast.history import counted
 from monitor.growth import growth_report
-from monitor.history import counted
 from monitor.sweeper import sweep
 from rig.fixtures.clock import START, Clock
 

@@ -10,7 +10,7 @@ import pytest
 
 from keystore import Store, open_store
 from keystore.records import KeyRow
-from monitor.history import record
+from monitor.forecast.history import record
 from monitor.sweeper import sweep
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keystore.records import TypeCount
-from monitor.backtest import Outcome
-from monitor.forecast import Forecast, TypeForecast
+from monitor.forecast.backtest import Outcome
+from monitor.forecast.forecast import Forecast, TypeForecast
+from monitor.forecast.history import Counted
 from monitor.growth import GrowthReport, growth_of
-from monitor.history import Counted
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystore.records import Burst, HourCount
-from monitor.arrivals import Flow, flows, recurring
+from monitor.forecast.arrivals import Flow, flows, recurring
 from rig.fixtures.clock import START
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

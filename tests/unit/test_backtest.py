@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from keystore.records import HistoryEntry
-from monitor.backtest import Record, judged, widening
-from monitor.history import Counted
+from monitor.forecast.backtest import Record, judged, widening
+from monitor.forecast.history import Counted
 from rig.fixtures.clock import START
 
 DAY = timedelta(days=1)

@@ -7,8 +7,8 @@ import pytest
 
 from keystore.records import LifeCount
 from keystore.ttl import CAREFUL, DIARY
-from monitor.history import Lives
-from monitor.life_table import Survival, days_silent, held_share, lifetime_days, survival
+from monitor.forecast.history import Lives
+from monitor.forecast.life_table import Survival, days_silent, held_share, lifetime_days, survival
 
 DAY = timedelta(days=1)
 MIDNIGHT = datetime(2025, 10, 8, tzinfo=UTC)

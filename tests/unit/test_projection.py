@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.life_table import Survival
-from monitor.projection import Cohort, PreKeyStepping, Stepping, project, project_pre_keys
+from monitor.forecast.life_table import Survival
+from monitor.forecast.projection import Cohort, PreKeyStepping, Stepping, project, project_pre_keys
 
 SILENT = Survival(({1: 1.0}, {1: 1.0}), (0, 0))
 """Nobody is ever used again."""

@@ -11,10 +11,10 @@ from rich.console import Console, RenderableType
 
 from keystore.records import TypeCount
 from monitor.backfill import BackfillReport
-from monitor.backtest import Outcome
-from monitor.forecast import Forecast, TypeForecast
+from monitor.forecast.backtest import Outcome
+from monitor.forecast.forecast import Forecast, TypeForecast
+from monitor.forecast.history import Counted
 from monitor.growth import growth_of
-from monitor.history import Counted
 from monitor.reports import terminal as render
 from monitor.reports.doctor import Check, DoctorReport
 from monitor.reports.key_types import TypesReport

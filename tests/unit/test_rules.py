@@ -7,7 +7,7 @@ import pytest
 from keystore.records import Burst
 from monitor import rules
 from monitor.alerts import Notice, Rule, Sample, State, decide
-from monitor.backtest import Verdict
+from monitor.forecast.backtest import Verdict
 from monitor.memory import BotMemory, BotReport, Limit, ProcessMemory
 from rig.fixtures.clock import START
 from tests.unit.censuses import census, run

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from monitor import summary
+from monitor.forecast.history import Counted
 from monitor.growth import growth_of
-from monitor.history import Counted
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
 from monitor.summary import due
 from rig.fixtures.clock import START

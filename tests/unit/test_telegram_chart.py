@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitor import charts
+from monitor.forecast import charts
 from tests.unit.desks import GROWTH, without_forecast
 
 pytest.importorskip("matplotlib", reason="the `charts` extra isn't there")

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from keystore.records import LifeCount
 from keystore.ttl import NEVER, Policy
-from monitor.history import Lives, part_of_day
+from monitor.forecast.history import Lives, part_of_day
 
 DAY_S = 86_400
 PAIR_DAYS = (0.7, 1.3)

@@ -4,10 +4,10 @@ import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.backtest import is_kept, keep, record_of, widening
-from monitor.forecast import forecast
+from monitor.forecast.backtest import is_kept, keep, record_of, widening
+from monitor.forecast.forecast import forecast
+from monitor.forecast.history import record
 from monitor.growth import observe
-from monitor.history import record
 
 log = structlog.get_logger()
 

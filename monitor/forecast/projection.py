@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp
 
-from monitor.life_table import Survival
+from monitor.forecast.life_table import Survival
 
 PRE_KEY = "pre-key"
 

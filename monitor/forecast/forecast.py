@@ -15,17 +15,10 @@ from itertools import accumulate
 
 from keystore.records import Burst, HourCount, LifeCount
 from keystore.ttl import Policy
-from monitor.arrivals import DAY, HOUR, NO_BURSTS, Flow, flows, pauses
-from monitor.history import Lives, part_of_day
-from monitor.life_table import DAY_S, Survival, days_silent, held_share, lifetime_days, survival
-from monitor.projection import (
-    PRE_KEY,
-    Cohort,
-    PreKeyStepping,
-    Stepping,
-    project,
-    project_pre_keys,
-)
+from monitor.forecast.arrivals import DAY, HOUR, NO_BURSTS, Flow, flows, pauses
+from monitor.forecast.history import Lives, part_of_day
+from monitor.forecast.life_table import DAY_S, Survival, days_silent, held_share, lifetime_days, survival
+from monitor.forecast.projection import PRE_KEY, Cohort, PreKeyStepping, Stepping, project, project_pre_keys
 
 HORIZON_DAYS = 365
 FEWEST_DAYS = 3

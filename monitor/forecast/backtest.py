@@ -11,8 +11,8 @@ from statistics import median
 
 from keystore.records import Census, HistoryEntry
 from keystore.store import Store
-from monitor.forecast import Forecast
-from monitor.history import Counted, counted, readable, start_of_day
+from monitor.forecast.forecast import Forecast
+from monitor.forecast.history import Counted, counted, readable, start_of_day
 
 KEPT = "forecast"
 KEPT_FOR = timedelta(days=120)
