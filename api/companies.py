@@ -13,8 +13,8 @@ from api.values import by_id, encoded, incoming, incoming_keys, is_json, outgoin
 from keystore.errors import InvalidInput
 from keystore.ids import checked_type
 from keystore.store import Store
+from monitor.alerts.memory import BotMemory, report_memory
 from monitor.deadline import Slots
-from monitor.memory import BotMemory, report_memory
 
 OpenStore = Callable[[], Store]
 

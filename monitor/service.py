@@ -10,10 +10,11 @@ from functools import partial
 from time import monotonic
 
 from keystore.store import Store
-from monitor import mute
+from monitor.alerts import mute
+from monitor.alerts.outbox import Outbox
+from monitor.alerts.watch import TICK_S, Watch
 from monitor.forecast.daily_records import write_journal
 from monitor.loop import Loop
-from monitor.outbox import Outbox
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.access import TelegramAccess
 from monitor.telegram.api import TelegramApi
@@ -21,7 +22,6 @@ from monitor.telegram.bot import Bot
 from monitor.telegram.delivery import delivery
 from monitor.telegram.desk import desk_of
 from monitor.telegram.offsets import offsets_in
-from monitor.watch import TICK_S, Watch
 
 JOURNAL_EVERY_S = 300.0
 """An entry an hour is written, soon after the hour begins."""

@@ -16,8 +16,8 @@ import structlog
 from keystore.errors import KeystoreError
 from keystore.records import CompanyPage, SweepRun
 from keystore.store import Store
-from monitor import mute
-from monitor.alerts import from_json
+from monitor.alerts import mute
+from monitor.alerts.decisions import from_json
 from monitor.deadline import Busy, NoAnswerYet, Slots
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report

@@ -22,12 +22,12 @@ from api.pages import drawing
 from api.pages.figures import Alerts, Answer, Firing
 from api.session import LASTS
 from keystore.records import CompanyPage, SweepRun
-from monitor.alerts import Severity, duration
+from monitor.alerts.decisions import Severity, duration
+from monitor.alerts.rules import rules
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.formatting import size
 from monitor.reports.key_types import TypesReport
-from monitor.rules import rules
 from monitor.telegram.desk import LoadTime
 
 HERE = Path(__file__).parent

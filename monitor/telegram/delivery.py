@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from monitor.outbox import NotDelivered, Undeliverable
+from monitor.alerts.outbox import NotDelivered, Undeliverable
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.errors import BadToken, PollConflict, TelegramRefused, TelegramUnavailable
 from monitor.telegram.message import messages, plain

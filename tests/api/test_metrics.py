@@ -21,8 +21,8 @@ from api.seen import Seen
 from bench.dataset import seed
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
-from monitor.alerts import Standing, State, to_json
-from monitor.mute import mute
+from monitor.alerts.decisions import Standing, State, to_json
+from monitor.alerts.mute import mute
 from rig.fixtures.clock import START, eventually
 from tests.api.page_site import Site, serving_site
 from tests.unit.desks import FORECAST, GROWTH

@@ -16,7 +16,7 @@ from api.pages.figures import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, Ans
 from api.pages.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, status_page, verdict_of
 from keystore.errors import StoreUnavailable
 from keystore.records import CompanyLease, CompanyPage, CompanySeen
-from monitor import watch
+from monitor.alerts import watch
 from monitor.telegram.desk import LoadTime
 from rig.fixtures.clock import START, eventually
 from tests.unit.censuses import run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keystore import open_store
-from monitor.outbox import NotDelivered
+from monitor.alerts.outbox import NotDelivered
 from rig.fixtures.clock import Clock
 from rig.relay import Relay
 from tests.integration.watches import MINUTE, Watched

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, open_store
-from monitor.outbox import NOTE, NotDelivered, Outbox
+from monitor.alerts.outbox import NOTE, NotDelivered, Outbox
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
 from tests.integration.watches import MINUTE, Blocked

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from monitor.outbox import NotDelivered, Undeliverable
+from monitor.alerts.outbox import NotDelivered, Undeliverable
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.delivery import BAD_TOKEN_RETRY_S, delivery
 from rig.fixtures.telegram import CHAT, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, always, plain_text

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
-from monitor import mute
-from monitor.memory import BotMemory, bot_reports, report_memory
-from monitor.outbox import Outbox
-from monitor.probes import embedded_in
+from monitor.alerts import mute
+from monitor.alerts.memory import BotMemory, bot_reports, report_memory
+from monitor.alerts.outbox import Outbox
+from monitor.alerts.probes import embedded_in
+from monitor.alerts.watch import AWAY_TICK_S, Watch
 from monitor.sweeper import sweep
-from monitor.watch import AWAY_TICK_S, Watch
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import OwnServer
 from rig.relay import Relay
@@ -264,7 +264,7 @@ def test_counting_is_paced_by_what_it_costs(watched: Watched, monkeypatch: pytes
 def test_a_table_too_large_to_count_in_time_is_no_outage(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.settled()
     blocked = Blocked()
-    monkeypatch.setattr("monitor.probes.SURVEY_WITHIN_S", 0.05)
+    monkeypatch.setattr("monitor.alerts.probes.SURVEY_WITHIN_S", 0.05)
     monkeypatch.setattr(watched.store, "census", lambda: blocked(0, ""))
     with capture_logs() as logs:
         assert watched.look(3) == []

@@ -7,7 +7,7 @@ its standard output: whether it holds the lease, how many notices it tells, and 
 import sys
 
 from keystore import open_store
-from monitor.outbox import NotDelivered
+from monitor.alerts.outbox import NotDelivered
 from rig.fixtures.clock import Clock
 from tests.integration.watches import Watched
 

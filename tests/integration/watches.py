@@ -4,10 +4,10 @@ import threading
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
 from keystore.store import Store
-from monitor.memory import Limit, ProcessMemory
-from monitor.outbox import Outbox
+from monitor.alerts.memory import Limit, ProcessMemory
+from monitor.alerts.outbox import Outbox
+from monitor.alerts.watch import Watch
 from monitor.sweeper import sweep
-from monitor.watch import Watch
 from rig.fixtures.clock import START, Clock
 
 CHAT = 11

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.alerts import (
+from monitor.alerts.decisions import (
     MOST_SUBJECTS,
     Notice,
     Rule,

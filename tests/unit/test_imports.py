@@ -31,7 +31,7 @@ ONE_MODULE = {
     "yoyo": "keystore/migrate.py",
     "schedule": "monitor/loop.py",
     "requests": "monitor/telegram/api.py",
-    "psutil": "monitor/memory.py",
+    "psutil": "monitor/alerts/memory.py",
     "granian": "api/worker.py",
     "prometheus_client": "api/metrics.py",
     "jinja2": "api/pages/rendering.py",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keystore.errors import InvalidInput
-from monitor.memory import BotMemory, Limit, limit, measure
+from monitor.alerts.memory import BotMemory, Limit, limit, measure
 
 PHYSICAL = 8_000_000_000
 UNLIMITED_V1 = "9223372036854771712"

@@ -9,8 +9,8 @@ from time import monotonic
 import pytest
 from structlog.testing import capture_logs
 
+from monitor.alerts.outbox import MOST_CHARS, MOST_PENDING, TRIES_OF_UNKNOWN, NotDelivered, Outbox, Undeliverable
 from monitor.backoff import Backoff
-from monitor.outbox import MOST_CHARS, MOST_PENDING, TRIES_OF_UNKNOWN, NotDelivered, Outbox, Undeliverable
 from rig.fixtures.clock import Clock, eventually
 
 A, B = 11, -22

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from keystore.records import Burst
-from monitor import rules
-from monitor.alerts import Notice, Rule, Sample, State, decide
+from monitor.alerts import rules
+from monitor.alerts.decisions import Notice, Rule, Sample, State, decide
+from monitor.alerts.memory import BotMemory, BotReport, Limit, ProcessMemory
 from monitor.forecast.backtest import Verdict
-from monitor.memory import BotMemory, BotReport, Limit, ProcessMemory
 from rig.fixtures.clock import START
 from tests.unit.censuses import census, run
 

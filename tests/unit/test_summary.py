@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from monitor import summary
+from monitor.alerts import summary
+from monitor.alerts.summary import due
 from monitor.forecast.history import Counted
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
-from monitor.summary import due
 from rig.fixtures.clock import START
 from tests.unit.censuses import census, run
 

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from keystore.records import Burst, Census, SweepRun
-from monitor.alerts import Rule, Sample, duration
+from monitor.alerts.decisions import Rule, Sample, duration
+from monitor.alerts.memory import FRESH_FOR, BotReport, ProcessMemory
 from monitor.forecast.backtest import Verdict
-from monitor.memory import FRESH_FOR, BotReport, ProcessMemory
 from monitor.reports.check import sweep_state
 from monitor.reports.formatting import size
 

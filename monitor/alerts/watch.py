@@ -18,12 +18,12 @@ import structlog
 from keystore.errors import KeystoreError
 from keystore.records import Lease
 from keystore.store import Store
-from monitor import memory, mute, rules, summary
-from monitor.alerts import Sample, State, decide, duration, firing_lines, from_json, message, to_json
+from monitor.alerts import memory, mute, rules, summary
+from monitor.alerts.decisions import Sample, State, decide, duration, firing_lines, from_json, message, to_json
+from monitor.alerts.outbox import Outbox
+from monitor.alerts.probes import Probes
 from monitor.deadline import Busy, NoAnswerYet
 from monitor.growth import growth_report
-from monitor.outbox import Outbox
-from monitor.probes import Probes
 from monitor.reports.check import check_report
 
 LEASE = "watch"

@@ -19,8 +19,8 @@ import structlog
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Burst, Census, SweepRun
 from keystore.store import Store
-from monitor import memory, rules
-from monitor.alerts import Sample, State
+from monitor.alerts import memory, rules
+from monitor.alerts.decisions import Sample, State
 from monitor.deadline import Busy, NoAnswerYet, Slots
 from monitor.forecast.backtest import Verdict, record_of
 from monitor.reports.check import SWEEPS_LOOKED_AT
