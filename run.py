@@ -31,9 +31,7 @@ from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import parse_duration, parse_policy
 from monitor import logs, sweeper
-from monitor.archive import export_archive, import_archive
 from monitor.backfill import backfill as backfill_keys
-from monitor.folder import export_folder, import_folder
 from monitor.growth import growth_report
 from monitor.progress import progress_bar
 from monitor.repair import repair as repair_rows
@@ -44,6 +42,8 @@ from monitor.reports import terminal as render
 from monitor.reports.key_types import types_report
 from monitor.service import Service
 from monitor.telegram.access import TelegramAccess
+from monitor.transfer.archive import export_archive, import_archive
+from monitor.transfer.folder import export_folder, import_folder
 from settings import Settings, SettingsError, environment_of_workers, read_settings
 
 STOP_WITHIN_S = 4.0

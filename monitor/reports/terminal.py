@@ -23,7 +23,7 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
 from monitor.reports.sparkline import sparkline
 from monitor.sweeper import SweepReport
-from monitor.transfer import TransferReport
+from monitor.transfer.report import TransferReport
 
 BAR_WIDTH = 18
 """Fits, with what stands beside it, into 60 columns."""

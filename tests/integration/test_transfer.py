@@ -19,10 +19,10 @@ from keystore.baileys import file_name
 from keystore.ids import MAX_VALUE_BYTES
 from keystore.records import AuthState, KeyRow, Keys
 from keystore.ttl import DIARY, NEVER, Policy
-from monitor import archive as archives
-from monitor import folder as folders
-from monitor.archive import export_archive, import_archive
-from monitor.folder import export_folder, import_folder
+from monitor.transfer import archive as archives
+from monitor.transfer import folder as folders
+from monitor.transfer.archive import export_archive, import_archive
+from monitor.transfer.folder import export_folder, import_folder
 from rig.fixtures.clock import START, Clock
 from rig.real_state import real_creds, real_keys
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from keystore import baileys, ids
 from keystore.errors import InvalidInput
 from keystore.store import Store
-from monitor.staging import settle, staged, write_private
-from monitor.transfer import (
+from monitor.transfer.report import (
     READS_BACK_DIFFERENTLY,
     Name,
     Progress,
@@ -24,6 +23,7 @@ from monitor.transfer import (
     read_whole,
     unverified,
 )
+from monitor.transfer.staging import settle, staged, write_private
 
 CREDS: Name = ("", "")
 """Stands for the creds where names of keys stand."""

@@ -2,7 +2,7 @@
 
 An import never takes a live bot back in time: ratchets that have moved on can't be replaced by older ones without
 every message after that becoming unreadable. So a company that has anything which the import would change is refused,
-unless that is asked for. `monitor.folder` and `monitor.archive` are the two forms.
+unless that is asked for. `monitor.transfer.folder` and `monitor.transfer.archive` are the two forms.
 """
 
 from collections import Counter

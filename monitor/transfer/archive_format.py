@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from keystore import ids
 from keystore.errors import InvalidInput
 from keystore.records import KeyRow
-from monitor.transfer import Name, Progress
+from monitor.transfer.report import Name, Progress
 
 FORMAT = "signal-keystore-archive"
 VERSION = 1

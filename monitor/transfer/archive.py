@@ -1,4 +1,4 @@
-"""A company's state in and out of one file, our archive (`monitor.archive_format` says what is in it).
+"""A company's state in and out of one file, our archive (`monitor.transfer.archive_format` says what is in it).
 
 Unlike a Baileys folder it keeps every value to the byte, of any type, and every time: restored keys go on with the life
 they had, and one that is past its expiry by then goes with the next sweep.
@@ -14,17 +14,9 @@ from keystore import ids
 from keystore.errors import InvalidInput, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.store import Store
-from monitor.archive_format import Archive, archive_lines, parsed_archive
-from monitor.staging import settle, staged, write_private
-from monitor.transfer import (
-    READS_BACK_DIFFERENTLY,
-    Name,
-    Progress,
-    TransferReport,
-    counted,
-    planned,
-    unverified,
-)
+from monitor.transfer.archive_format import Archive, archive_lines, parsed_archive
+from monitor.transfer.report import READS_BACK_DIFFERENTLY, Name, Progress, TransferReport, counted, planned, unverified
+from monitor.transfer.staging import settle, staged, write_private
 
 SNAPSHOT_TRIES = 10
 """Two reads see the same state unless a bot writes in the few milliseconds between them."""
