@@ -21,7 +21,6 @@ from rich.console import Console, RenderableType
 from api.orders import Orders, Tls
 from api.tokens import create_token, first_admin_token, listed_tokens, revoke_token, token_line
 from api.workers import Address, Workers, listen, require_usable
-from bench.dataset import seed as seed_dataset
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.migrate import WATCH_TABLES, schema_of
 from keystore.migrate import attach as attach_watch
@@ -31,10 +30,8 @@ from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import parse_duration, parse_policy
 from monitor import logs, sweeper
-from monitor.backfill import backfill as backfill_keys
 from monitor.growth import growth_report
 from monitor.progress import progress_bar
-from monitor.repair import repair as repair_rows
 from monitor.reports import check as health
 from monitor.reports import doctor as doctoring
 from monitor.reports import perf
@@ -44,6 +41,9 @@ from monitor.service import Service
 from monitor.telegram.access import TelegramAccess
 from monitor.transfer.archive import export_archive, import_archive
 from monitor.transfer.folder import export_folder, import_folder
+from monitor.upkeep.backfill import backfill as backfill_keys
+from monitor.upkeep.demo import seed as seed_dataset
+from monitor.upkeep.repair import repair as repair_rows
 from settings import Settings, SettingsError, environment_of_workers, read_settings
 
 STOP_WITHIN_S = 4.0

@@ -22,11 +22,11 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from bench.command import errors_in_one_line
-from bench.dataset import diary_creds, diary_rows, seed
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.progress import progress_bar
+from monitor.upkeep.demo import diary_creds, diary_rows, seed
 from rig.postgres_server import database_on
 from rig.relay import Relay, relay_to
 

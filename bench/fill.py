@@ -18,10 +18,10 @@ from typing import Any
 
 import psycopg
 
-from bench.dataset import diary_creds
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.ttl import DIARY, expires_at
+from monitor.upkeep.demo import diary_creds
 from rig.baileys_state import STATE_KEYS, real_state
 
 SEED = 20251008

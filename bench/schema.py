@@ -19,10 +19,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from bench.dataset import diary_creds, diary_rows
 from keystore.codec import encode
 from keystore.postgres.store import STATEMENTS
 from keystore.ttl import DIARY, step_s
+from monitor.upkeep.demo import diary_creds, diary_rows
 
 HOW_TO_GET_ONE = """
 It needs an empty database that may be thrown away, for example:

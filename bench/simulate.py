@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from bench.dataset import seed as seed_diary
 from bench.life import DIARY_LIKE, HOUR, Company, Mix, random_mix
 from keystore import KeystoreError, Store, open_store
-from monitor.backfill import backfill
 from monitor.forecast.daily_records import write_journal
 from monitor.growth import growth_report
 from monitor.progress import progress_bar
 from monitor.sweeper import sweep
+from monitor.upkeep.backfill import backfill
+from monitor.upkeep.demo import seed as seed_diary
 
 DAY_0 = datetime(2025, 10, 8, 9, 0, tzinfo=UTC)
 DAYS = 30

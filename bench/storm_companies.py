@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 
 import psycopg
 
-from bench.dataset import diary_creds
 from keystore.errors import KeystoreError
 from keystore.records import AuthState, Keys
 from keystore.store import Store
+from monitor.upkeep.demo import diary_creds
 from rig.baileys_state import pre_keys, real_state
 
 FIRST_BURST_ID = 100_000

@@ -11,11 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from monitor.backfill import BackfillReport
 from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport
-from monitor.repair import Move, RepairReport
 from monitor.reports.check import CheckReport
 from monitor.reports.doctor import DoctorReport
 from monitor.reports.formatting import ago, last_sweep, signed, size
@@ -24,6 +22,8 @@ from monitor.reports.perf import PerfReport
 from monitor.reports.sparkline import sparkline
 from monitor.sweeper import SweepReport
 from monitor.transfer.report import TransferReport
+from monitor.upkeep.backfill import BackfillReport
+from monitor.upkeep.repair import Move, RepairReport
 
 BAR_WIDTH = 18
 """Fits, with what stands beside it, into 60 columns."""

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.metrics import Metrics, RequestCounts
 from api.pages.figures import Figures, Kept
 from api.seen import Seen
-from bench.dataset import seed
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
 from monitor.alerts.decisions import Standing, State, to_json
 from monitor.alerts.mute import mute
+from monitor.upkeep.demo import seed
 from rig.fixtures.clock import START, eventually
 from tests.api.page_site import Site, serving_site
 from tests.unit.desks import FORECAST, GROWTH

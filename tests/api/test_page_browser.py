@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.dataset import seed
 from keystore import open_store
 from keystore.records import KeyRow
+from monitor.upkeep.demo import seed
 from tests.api.page_browser import CHROMIUM, DESK, PHONE, Browser, chromium
 from tests.api.page_site import Site, serving_site
 

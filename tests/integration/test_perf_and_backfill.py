@@ -7,8 +7,8 @@ import pytest
 from keystore import InvalidInput, Store, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.tally import PROBE_COMPANY
-from monitor.backfill import backfill
 from monitor.reports.perf import perf_report
+from monitor.upkeep.backfill import backfill
 from rig.fixtures.clock import START
 
 

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from bench.dataset import seed
 from keystore import Store
-from monitor.repair import Move, repair
+from monitor.upkeep.demo import seed
+from monitor.upkeep.repair import Move, repair
 from rig.fixtures.clock import Clock
 
 DAY = timedelta(days=1)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.dataset import diary_creds, diary_rows, seed
 from keystore import open_store
 from keystore.errors import InvalidInput
 from keystore.store import Store
+from monitor.upkeep.demo import diary_creds, diary_rows, seed
 from rig.fixtures.clock import Clock
 
 BATCH = 250

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench.dataset import RECONNECT_PRE_KEYS, diary_creds, diary_rows
 from keystore.codec import encode
 from keystore.records import KeyRow
 from keystore.ttl import DIARY
+from monitor.upkeep.demo import RECONNECT_PRE_KEYS, diary_creds, diary_rows
 from rig.fixtures.clock import START
 from rig.real_state import real_keys
 

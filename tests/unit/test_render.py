@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console, RenderableType
 
 from keystore.records import TypeCount
-from monitor.backfill import BackfillReport
 from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast, TypeForecast
 from monitor.forecast.history import Counted
@@ -21,6 +20,7 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport, Rating, rating
 from monitor.sweeper import SweepReport
 from monitor.telegram.access import TelegramAccess
+from monitor.upkeep.backfill import BackfillReport
 from rig.fixtures.clock import START
 from tests.unit.censuses import census
 from tests.unit.desks import CHECK as A_CHECK
