@@ -29,14 +29,15 @@ from keystore.opening import open_link, open_store
 from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import parse_duration, parse_policy
-from monitor import logs, sweeper
+from monitor import sweeper
 from monitor.growth import growth_report
-from monitor.progress import progress_bar
 from monitor.reports import check as health
 from monitor.reports import doctor as doctoring
 from monitor.reports import perf
 from monitor.reports import terminal as render
 from monitor.reports.key_types import types_report
+from monitor.running import logs
+from monitor.running.progress import progress_bar
 from monitor.service import Service
 from monitor.telegram.access import TelegramAccess
 from monitor.transfer.archive import export_archive, import_archive

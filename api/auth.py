@@ -16,7 +16,7 @@ from api.problems import Problem, retry_after
 from api.tokens import TOKEN, hash_of, in_force
 from keystore.records import TokenRecord
 from keystore.store import Store
-from monitor.deadline import Slots
+from monitor.running.bounded_calls import Slots
 
 REMEMBERED_FOR_S = 5.0
 MOST_REMEMBERED = 10_000

@@ -14,7 +14,7 @@ from keystore.errors import InvalidInput
 from keystore.ids import checked_type
 from keystore.store import Store
 from monitor.alerts.memory import BotMemory, report_memory
-from monitor.deadline import Slots
+from monitor.running.bounded_calls import Slots
 
 OpenStore = Callable[[], Store]
 

@@ -11,8 +11,8 @@ from api.openapi import openapi
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.deadline import Slots
 from monitor.reports.check import check_report
+from monitor.running.bounded_calls import Slots
 
 READY_WITHIN_S = 2.0
 READY_KEPT_S = 1.0

@@ -30,7 +30,7 @@ from api.turns import Turns
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
-from monitor import logs
+from monitor.running import logs
 
 FINISH_WITHIN_S = 3.0
 """For requests in hand once the worker is to end; run.py is to be gone within 5."""

@@ -25,7 +25,7 @@ from bench.command import errors_in_one_line
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 from monitor.upkeep.demo import diary_creds, diary_rows, seed
 from rig.postgres_server import database_on
 from rig.relay import Relay, relay_to

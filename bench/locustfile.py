@@ -33,7 +33,7 @@ from bench.storm_companies import CONSUME_EVERY, MESSAGE_EVERY_S, Bot, reconnect
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 from rig.postgres_server import own_postgres
 from rig.program import new_token, serving
 

@@ -24,7 +24,7 @@ from bench.command import errors_in_one_line
 from bench.scale_measures import Effort
 from bench.scale_site import Figures, Server, Site, Size, Told, drop, memory_bytes, own_server, site
 from bench.scale_tables import tables, targets, with_tables
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 
 EPILOG = """
 It starts a Postgres of its own, with a quarter of the machine's memory (8 GB at most) as shared_buffers, unless --url

@@ -20,7 +20,7 @@ from bench.life import DIARY_LIKE, HOUR, Company, Mix, random_mix
 from keystore import KeystoreError, Store, open_store
 from monitor.forecast.daily_records import write_journal
 from monitor.growth import growth_report
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 from monitor.sweeper import sweep
 from monitor.upkeep.backfill import backfill
 from monitor.upkeep.demo import seed as seed_diary

@@ -36,7 +36,7 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.opening import open_store
 from keystore.records import AuthState
 from keystore.store import Store
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 from rig.baileys_state import real_state
 from rig.postgres_server import database_on, own_postgres
 

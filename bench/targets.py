@@ -19,7 +19,7 @@ from bench.compare import OPERATIONS
 from bench.machine import commit, this_machine
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 from rig.postgres_server import database_on, own_postgres
 
 EPILOG = """

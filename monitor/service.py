@@ -14,7 +14,7 @@ from monitor.alerts import mute
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.watch import TICK_S, Watch
 from monitor.forecast.daily_records import write_journal
-from monitor.loop import Loop
+from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.access import TelegramAccess
 from monitor.telegram.api import TelegramApi

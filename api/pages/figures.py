@@ -18,10 +18,10 @@ from keystore.records import CompanyPage, SweepRun
 from keystore.store import Store
 from monitor.alerts import mute
 from monitor.alerts.decisions import from_json
-from monitor.deadline import Busy, NoAnswerYet, Slots
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
+from monitor.running.bounded_calls import Busy, NoAnswerYet, Slots
 from monitor.telegram.desk import LoadTime
 
 KEPT_FOR_S = 10.0

@@ -21,7 +21,7 @@ from api.problems import Problem
 from api.session import LASTS, Sessions
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.deadline import Slots
+from monitor.running.bounded_calls import Slots
 
 MAX_FORM_BYTES = 4_096
 MAX_SEARCH_CHARS = 64

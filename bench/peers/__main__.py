@@ -11,7 +11,7 @@ from pathlib import Path
 import bench.peers
 from bench.command import errors_in_one_line
 from bench.peers import BURST_TIMES, KEYS_PER_INSERT, LOAD_TIMES, MOST_KEYS_PER_INSERT, ROUNDS, Act, Peers, measure
-from monitor.progress import progress_bar
+from monitor.running.progress import progress_bar
 from rig.postgres_server import own_postgres
 
 EPILOG = f"""

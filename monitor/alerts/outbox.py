@@ -18,8 +18,8 @@ import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.backoff import Backoff
-from monitor.deadline import Slots
+from monitor.running.backoff import Backoff
+from monitor.running.bounded_calls import Slots
 
 NOTE = "outbox"
 MOST_PENDING = 200

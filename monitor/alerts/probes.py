@@ -21,9 +21,9 @@ from keystore.records import Burst, Census, SweepRun
 from keystore.store import Store
 from monitor.alerts import memory, rules
 from monitor.alerts.decisions import Sample, State
-from monitor.deadline import Busy, NoAnswerYet, Slots
 from monitor.forecast.backtest import Verdict, record_of
 from monitor.reports.check import SWEEPS_LOOKED_AT
+from monitor.running.bounded_calls import Busy, NoAnswerYet, Slots
 
 ANSWER_WITHIN_S = 5.0
 """For a question that one row answers."""

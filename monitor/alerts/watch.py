@@ -22,9 +22,9 @@ from monitor.alerts import memory, mute, rules, summary
 from monitor.alerts.decisions import Sample, State, decide, duration, firing_lines, from_json, message, to_json
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.probes import Probes
-from monitor.deadline import Busy, NoAnswerYet
 from monitor.growth import growth_report
 from monitor.reports.check import check_report
+from monitor.running.bounded_calls import Busy, NoAnswerYet
 
 LEASE = "watch"
 LEASE_S = 150.0

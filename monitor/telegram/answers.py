@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ttl import parse_duration
-from monitor.deadline import Busy, NoAnswerYet
 from monitor.forecast import charts
+from monitor.running.bounded_calls import Busy, NoAnswerYet
 from monitor.telegram import texts
 from monitor.telegram.api import Button, Keyboard
 from monitor.telegram.desk import Desk

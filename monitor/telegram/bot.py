@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from keystore.errors import KeystoreError
-from monitor.backoff import Backoff
+from monitor.running.backoff import Backoff
 from monitor.telegram import texts
 from monitor.telegram.answers import KEEP, SWEEP, Answers, Reply
 from monitor.telegram.api import TelegramApi

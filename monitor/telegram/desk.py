@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import TypeVar
 
 from keystore.store import Store
-from monitor.deadline import Slots
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, Verdict, check_report
 from monitor.reports.key_types import TypesReport, types_report
 from monitor.reports.perf import PerfReport, perf_report
+from monitor.running.bounded_calls import Slots
 from monitor.sweeper import SweepReport, sweep
 
 ANSWER_WITHIN_S = 7.0

@@ -13,7 +13,7 @@ import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.deadline import Slots
+from monitor.running.bounded_calls import Slots
 
 SAVE_WITHIN_S = 1.0
 """A command waits for it: with a frozen database its answer is to be there within 10 seconds all the same."""

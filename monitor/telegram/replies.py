@@ -5,7 +5,7 @@ from functools import partial
 
 import structlog
 
-from monitor.backoff import Backoff
+from monitor.running.backoff import Backoff
 from monitor.telegram.answers import Reply
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.errors import TelegramError, TelegramUnavailable

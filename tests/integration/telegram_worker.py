@@ -4,7 +4,7 @@ import sys
 import threading
 
 from keystore import open_store
-from monitor.logs import configure
+from monitor.running.logs import configure
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
 from monitor.telegram.desk import desk_of

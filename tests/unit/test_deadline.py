@@ -6,8 +6,8 @@ from time import monotonic
 import pytest
 
 from keystore.errors import StoreUnavailable
-from monitor.backoff import Backoff
-from monitor.deadline import Busy, NoAnswerYet, Slots
+from monitor.running.backoff import Backoff
+from monitor.running.bounded_calls import Busy, NoAnswerYet, Slots
 from rig.fixtures.clock import eventually
 
 SOON_S = 0.05

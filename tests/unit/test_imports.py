@@ -29,7 +29,7 @@ ONE_MODULE = {
     "sqlite3": "keystore/sqlite/link.py",
     "sqlite_utils": "keystore/sqlite/link.py",
     "yoyo": "keystore/migrate.py",
-    "schedule": "monitor/loop.py",
+    "schedule": "monitor/running/loop.py",
     "requests": "monitor/telegram/api.py",
     "psutil": "monitor/alerts/memory.py",
     "granian": "api/worker.py",

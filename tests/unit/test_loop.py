@@ -8,7 +8,7 @@ import pytest
 import time_machine
 from structlog.testing import capture_logs
 
-from monitor.loop import Loop
+from monitor.running.loop import Loop
 from rig.fixtures.clock import eventually
 
 HOUR_S = 3_600.0

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor.alerts.outbox import MOST_CHARS, MOST_PENDING, TRIES_OF_UNKNOWN, NotDelivered, Outbox, Undeliverable
-from monitor.backoff import Backoff
+from monitor.running.backoff import Backoff
 from rig.fixtures.clock import Clock, eventually
 
 A, B = 11, -22

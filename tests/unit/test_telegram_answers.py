@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
-from monitor.deadline import Busy, NoAnswerYet
 from monitor.forecast import charts
+from monitor.running.bounded_calls import Busy, NoAnswerYet
 from monitor.sweeper import SweepReport
 from monitor.telegram.answers import Answers, Reply
 from monitor.telegram.desk import DbHealth
