@@ -18,9 +18,9 @@ import structlog
 import typer
 from rich.console import Console, RenderableType
 
-from api.orders import Orders, Tls
-from api.tokens import create_token, first_admin_token, listed_tokens, revoke_token, token_line
-from api.workers import Address, Workers, listen, require_usable
+from api.access.tokens import create_token, first_admin_token, listed_tokens, revoke_token, token_line
+from api.workers.config import Orders, Tls
+from api.workers.supervisor import Address, Workers, listen, require_usable
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.migrate import WATCH_TABLES, schema_of
 from keystore.migrate import attach as attach_watch
@@ -38,13 +38,13 @@ from monitor.reports import terminal as render
 from monitor.reports.key_types import types_report
 from monitor.running import logs
 from monitor.running.progress import progress_bar
-from monitor.service import Service
 from monitor.telegram.access import TelegramAccess
 from monitor.transfer.archive import export_archive, import_archive
 from monitor.transfer.folder import export_folder, import_folder
 from monitor.upkeep.backfill import backfill as backfill_keys
 from monitor.upkeep.demo import seed as seed_dataset
 from monitor.upkeep.repair import repair as repair_rows
+from service.background import Service
 from settings import Settings, SettingsError, environment_of_workers, read_settings
 
 STOP_WITHIN_S = 4.0

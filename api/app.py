@@ -3,7 +3,7 @@
 A route is added to `routes_of`, with its access:
 * `company`: the URI has `{company}`; its token or an admin's. The resource gets the canonical id.
 * `admin`: an admin's token.
-* `open`: anybody; what is behind it looks for itself who asks (`parts.gate`, `api.auth.require_admin`).
+* `open`: anybody; what is behind it looks for itself who asks (`parts.gate`, `api.access.authentication.require_admin`).
 
 A responder raises `api.problems.Problem` or any KeystoreError; what it raises is answered as a problem document.
 Whoever wants to know of every finished request adds an observer to `observers_of`.
@@ -23,13 +23,13 @@ import falcon
 import structlog
 
 from api import health
+from api.access.authentication import Gate, require_admin, require_company
 from api.access_log import AccessLog
-from api.auth import Gate, require_admin, require_company
 from api.companies import company_resources
 from api.metrics import Metrics, RequestCounts
-from api.pages.figures import Figures
-from api.pages.routes import page_resources
+from api.page.routes import page_resources
 from api.problems import MEDIA_TYPE, Problem, problem_of
+from api.reports import Figures
 from api.seen import Seen
 from keystore.errors import KeystoreError
 from keystore.ids import canonical_company

@@ -8,8 +8,8 @@ import falcon
 import msgspec
 
 from api.bodies import MAX_NUMBER, decoded, limit_ids, number_param, read_body, whole_number
+from api.json_values import by_id, encoded, incoming, incoming_keys, is_json, outgoing
 from api.problems import Problem, rfc3339
-from api.values import by_id, encoded, incoming, incoming_keys, is_json, outgoing
 from keystore.errors import InvalidInput
 from keystore.ids import checked_type
 from keystore.store import Store

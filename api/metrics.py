@@ -1,8 +1,8 @@
 """`/metrics`, in Prometheus' text: what stands in the database, and what was asked of this service.
 
-The first is read from the database (`api.pages.figures`, kept for some seconds), so that every worker says the same.
+The first is read from the database (`api.reports`, kept for some seconds), so that every worker says the same.
 The second is counted by each worker. With several, prometheus-client adds them up: each keeps its counts in a file of
-a common folder, which `api/workers.py` makes and names in PROMETHEUS_MULTIPROC_DIR. A worker that dies leaves its
+a common folder, which `api/workers/supervisor.py` makes and names in PROMETHEUS_MULTIPROC_DIR. A worker that dies leaves its
 counts there. `deploy/grafana.json` draws all of it.
 """
 
@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api.pages.figures import Alerts, Figures, Kept, Within
+from api.reports import Alerts, Figures, Kept, Within
 from api.seen import Seen
 from keystore.records import SweepRun
 from monitor.growth import GrowthReport

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlencode, urlsplit
 
-from api.tokens import create_token
+from api.access.tokens import create_token
 from keystore import open_store
 from rig.commands import Service, serving
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from api.orders import Orders
-from api.tokens import create_token
-from api.workers import Address, Workers, listen
+from api.access.tokens import create_token
+from api.workers.config import Orders
+from api.workers.supervisor import Address, Workers, listen
 from keystore import Store, open_store
 from keystore.ttl import DIARY
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.access.authentication import IN_HAND, REMEMBERED_FOR_S, Caller, Gate
+from api.access.tokens import hash_of
 from api.access_log import AccessLog
 from api.app import NO_ROUTE, Parts, Route, routes_of
-from api.auth import IN_HAND, REMEMBERED_FOR_S, Caller, Gate
 from api.problems import Problem
-from api.tokens import hash_of
 from keystore.records import TokenRecord
 from rig.fixtures.clock import eventually
 from tests.api.service import Answer, Api, ask, serving_api
@@ -139,7 +139,7 @@ def gate(requests_per_s: float | None = None, revoked: bool = False) -> tuple[Ga
 
 def test_a_token_is_looked_up_once_in_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("api.auth.monotonic", lambda: now)
+    monkeypatch.setattr("api.access.authentication.monotonic", lambda: now)
     lets_in, tokens = gate()
     for later_s, asked in ((0.0, 1), (4.9, 1), (5.1, 2)):
         now = 100.0 + later_s
@@ -163,7 +163,7 @@ def _refused(act: Callable[[], object]) -> Problem:
 
 def test_a_token_has_two_seconds_of_its_rate_and_then_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("api.auth.monotonic", lambda: now)
+    monkeypatch.setattr("api.access.authentication.monotonic", lambda: now)
     lets_in, _ = gate(requests_per_s=2)
     one, other = Caller("t", "a"), Caller("u", "b")
 
@@ -247,7 +247,7 @@ def test_unknown_addresses_and_methods_are_problems(api: Api) -> None:
 
 
 def test_a_token_soon_to_expire_is_in_force_until_then() -> None:
-    from api.tokens import in_force
+    from api.access.tokens import in_force
 
     now = datetime(2026, 1, 1, tzinfo=UTC)
     token = TokenRecord("t", b"", None, now, now + timedelta(seconds=1), None)

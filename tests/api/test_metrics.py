@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import Metrics, RequestCounts
-from api.pages.figures import Figures, Kept
+from api.reports import Figures, Kept
 from api.seen import Seen
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable

@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 import pytest
 from falcon import testing
 
+from api.access.authentication import Gate
+from api.access.tokens import create_token
 from api.access_log import AccessLog
 from api.app import Parts, build_app
-from api.auth import Gate
-from api.session import LASTS, NOTES, Sessions
-from api.tokens import create_token
+from api.page.login_sessions import LASTS, NOTES, Sessions
 from keystore import Store, open_store
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from api.pages import drawing
-from api.pages.figures import ALERTS as ALERTS_NOTE
-from api.pages.figures import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, Answer, Firing, Kept, Within
-from api.pages.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, status_page, verdict_of
+from api.page import drawing
+from api.page.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, status_page, verdict_of
+from api.reports import ALERTS as ALERTS_NOTE
+from api.reports import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, Answer, Firing, Kept, Within
 from keystore.errors import StoreUnavailable
 from keystore.records import CompanyLease, CompanyPage, CompanySeen
 from monitor.alerts import watch

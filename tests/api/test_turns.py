@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.turns import Turns
+from api.workers.concurrency_limit import Turns
 
 FOR_EVER_S = 60.0
 AT_ONCE, REQUESTS = 3, 12

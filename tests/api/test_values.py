@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.values import by_id, encoded, incoming, is_json, outgoing
+from api.json_values import by_id, encoded, incoming, is_json, outgoing
 from keystore.errors import InvalidInput
 
 JSON = st.recursive(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from api.orders import Tls, read_orders
-from api.worker import REOPEN_AFTER_S, StoreAtHand
-from api.workers import Address, listen
+from api.workers.config import Tls, read_orders
+from api.workers.supervisor import Address, listen
+from api.workers.worker import REOPEN_AFTER_S, StoreAtHand
 from keystore import Store, open_store
 from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavailable
 from keystore.ttl import CAREFUL, NEVER, parse_policy
@@ -37,7 +37,7 @@ def test_a_store_that_cannot_be_opened_is_tried_again_after_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, tried = 100.0, 0
-    monkeypatch.setattr("api.worker.monotonic", lambda: now)
+    monkeypatch.setattr("api.workers.worker.monotonic", lambda: now)
 
     def opening() -> Store:
         nonlocal tried

@@ -32,9 +32,9 @@ ONE_MODULE = {
     "schedule": "monitor/running/loop.py",
     "requests": "monitor/telegram/api.py",
     "psutil": "monitor/alerts/memory.py",
-    "granian": "api/worker.py",
+    "granian": "api/workers/worker.py",
     "prometheus_client": "api/metrics.py",
-    "jinja2": "api/pages/rendering.py",
+    "jinja2": "api/page/rendering.py",
     "pydantic_settings": "settings.py",
 }
 """Each library, and the one module that talks to it; `bench` may import those that it measures with as well."""

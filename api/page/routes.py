@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import falcon
 import structlog
 
-from api.auth import CHALLENGE, Gate, require_admin
-from api.pages.figures import Figures, Within
+from api.access.authentication import CHALLENGE, Gate, require_admin
+from api.page.login_sessions import LASTS, Sessions
 from api.problems import Problem
-from api.session import LASTS, Sessions
+from api.reports import Figures, Within
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from monitor.running.bounded_calls import Slots
@@ -192,7 +192,7 @@ class SignOut:
 
 def _rendering() -> ModuleType:
     """Jinja and what else a page is made with: loaded with the first page, not with every worker."""
-    from api.pages import rendering
+    from api.page import rendering
 
     return rendering
 

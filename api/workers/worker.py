@@ -22,11 +22,11 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from api.access.authentication import Gate
 from api.access_log import AccessLog
 from api.app import Parts, build_app
-from api.auth import Gate
-from api.orders import BACKLOG, Orders, Tls, read_orders
-from api.turns import Turns
+from api.workers.concurrency_limit import Turns
+from api.workers.config import BACKLOG, Orders, Tls, read_orders
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store

@@ -21,7 +21,7 @@ from typing import IO
 
 import structlog
 
-from api.orders import BACKLOG, Orders, Tls
+from api.workers.config import BACKLOG, Orders, Tls
 from keystore.errors import InvalidInput, KeystoreError
 
 PROGRAM = Path(__file__).with_name("__main__.py")

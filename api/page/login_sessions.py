@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from api.tokens import in_force
+from api.access.tokens import in_force
 from keystore.store import Store
 
 NOTES = "page-session/"

@@ -2,7 +2,7 @@
 
 The templates are Jinja's, with escaping always on and a name that isn't there an error: of the engines that escape by
 themselves the one most people know, pure Python but for MarkupSafe. It is loaded with the first page that is asked
-for (`api.pages.routes`), and so is the watch's list of rules; a worker that serves bots alone has neither in memory.
+for (`api.page.routes`), and so is the watch's list of rules; a worker that serves bots alone has neither in memory.
 """
 
 import base64
@@ -18,9 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from api.pages import drawing
-from api.pages.figures import Alerts, Answer, Firing
-from api.session import LASTS
+from api.page import drawing
+from api.page.login_sessions import LASTS
+from api.reports import Alerts, Answer, Firing
 from keystore.records import CompanyPage, SweepRun
 from monitor.alerts.decisions import Severity, duration
 from monitor.alerts.rules import rules

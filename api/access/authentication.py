@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
+from api.access.tokens import TOKEN, hash_of, in_force
 from api.problems import Problem, retry_after
-from api.tokens import TOKEN, hash_of, in_force
 from keystore.records import TokenRecord
 from keystore.store import Store
 from monitor.running.bounded_calls import Slots

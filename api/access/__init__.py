@@ -1,0 +1,1 @@
+"""Who may ask for what: API tokens, bearer authentication, limits on requests."""
