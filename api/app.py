@@ -3,7 +3,7 @@
 A route is added to `routes_of`, with its access:
 * `company`: the URI has `{company}`; its token or an admin's. The resource gets the canonical id.
 * `admin`: an admin's token.
-* `open`: anybody; what is behind it looks for itself who asks (`parts.gate`, `api.access.authentication.require_admin`).
+* `open`: anybody; the resource itself looks at who asks (`parts.gate`, `require_admin`).
 
 A responder raises `api.problems.Problem` or any KeystoreError; what it raises is answered as a problem document.
 Whoever wants to know of every finished request adds an observer to `observers_of`.

@@ -2,8 +2,8 @@
 
 The first is read from the database (`api.reports`, kept for some seconds), so that every worker says the same.
 The second is counted by each worker. With several, prometheus-client adds them up: each keeps its counts in a file of
-a common folder, which `api/workers/supervisor.py` makes and names in PROMETHEUS_MULTIPROC_DIR. A worker that dies leaves its
-counts there. `deploy/grafana.json` draws all of it.
+a common folder, which `api/workers/supervisor.py` makes and names in PROMETHEUS_MULTIPROC_DIR. A worker that dies
+leaves its counts there. `deploy/grafana.json` draws all of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator

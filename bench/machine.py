@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-ROOT = Path(__file__).parent.parent
+from rig.paths import PROJECT
+
 TIMEOUT_S = 10.0
 
 
@@ -49,7 +50,7 @@ def commit() -> str | None:
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],  # noqa: S607
-            cwd=ROOT,
+            cwd=PROJECT,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

@@ -14,21 +14,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import distance, idle, pages, peers, storm_reconnect, storms, sweeping
-from bench.compare import OPERATIONS
+from bench import distance, idle
+from bench.gates import sweeping
+from bench.gates.operations import OPERATIONS
 from bench.machine import commit, this_machine
+from bench.peers import measure as peers
+from bench.scale import pages
+from bench.storms import reconnect as storm_reconnect
+from bench.storms import run as storms
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from monitor.running.progress import progress_bar
+from rig.paths import PROJECT
 from rig.postgres_server import database_on, own_postgres
 
 EPILOG = """
 Exits with 1 when a target is missed. The figures in README.md and docs/performance.md are made from its JSON:
-  python -m bench.targets --json docs/figures/targets.json && python -m bench.tables
+  python -m bench.targets --json docs/figures/targets.json && python -m bench.report.tables
   python -m bench.report docs/figures/targets.json --out report.html
 """
 
-FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+FIGURES = PROJECT / "docs" / "figures"
 
 SERVER = {"shared_buffers": "512MB"}
 """Of our own PostgreSQL, over its defaults: the tables measured here fit, as they should in production."""

@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rig.fixtures.clock import eventually
+from rig.paths import PROJECT
 
-RUN = Path(__file__).parent.parent / "run.py"
+RUN = PROJECT / "run.py"
 TIMEOUT_S = 60.0
 STEERING = ("KEYSTORE_", "TELEGRAM_", "DATABASE_URL", "PG")
 

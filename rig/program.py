@@ -13,8 +13,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from keystore.errors import KeystoreError
+from rig.paths import PROJECT
 
-RUN = Path(__file__).parent.parent / "run.py"
+RUN = PROJECT / "run.py"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05

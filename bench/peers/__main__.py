@@ -8,9 +8,18 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-import bench.peers
 from bench.command import errors_in_one_line
-from bench.peers import BURST_TIMES, KEYS_PER_INSERT, LOAD_TIMES, MOST_KEYS_PER_INSERT, ROUNDS, Act, Peers, measure
+from bench.peers import measure as measuring
+from bench.peers.measure import (
+    BURST_TIMES,
+    KEYS_PER_INSERT,
+    LOAD_TIMES,
+    MOST_KEYS_PER_INSERT,
+    ROUNDS,
+    Act,
+    Peers,
+    measure,
+)
 from monitor.running.progress import progress_bar
 from rig.postgres_server import own_postgres
 
@@ -26,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Measures; 1 when a target is missed or something can't be used, 2 where Node or npm is absent."""
     parser = argparse.ArgumentParser(
         "python -m bench.peers",
-        description=bench.peers.__doc__,
+        description=measuring.__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

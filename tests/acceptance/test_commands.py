@@ -12,6 +12,7 @@ import pytest
 from keystore import open_store
 from rig.commands import report, run, told
 from rig.fixtures.postgres import PostgresSite
+from rig.paths import PROJECT
 from rig.real_state import real_creds, real_keys
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
@@ -185,7 +186,7 @@ def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
 
 
 def _make_diary_s(site: PostgresSite, url: str) -> None:
-    migrations = Path(__file__).parent.parent.parent / "migrations" / "postgres"
+    migrations = PROJECT / "migrations" / "postgres"
     with closing(psycopg.connect(url, autocommit=True)) as conn:
         for name in ("20251007_create_whatsapp_auth_tables.sql", "20251008_optimize_whatsapp_keys.sql"):
             conn.execute((migrations / name).read_bytes())

@@ -24,10 +24,11 @@ from monitor.alerts.decisions import Standing, State, to_json
 from monitor.alerts.mute import mute
 from monitor.upkeep.demo import seed
 from rig.fixtures.clock import START, eventually
-from tests.api.page_site import Site, serving_site
-from tests.unit.desks import FORECAST, GROWTH
+from rig.paths import PROJECT
+from tests.api.page.site import Site, serving_site
+from tests.monitor.sample_reports import FORECAST, GROWTH
 
-BOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana.json"
+BOARD = PROJECT / "deploy" / "grafana.json"
 SEEN = Seen(route="/v1/companies/{company}/state", method="GET", company="1", status=200, took_ms=3.0, request_id="r")
 
 

@@ -1,7 +1,6 @@
 """The description is true: every route and method is in it, and whatever is sent, what comes back is documented."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from schemathesis.schemas import BaseSchema
 
 from api.openapi import PATHS, openapi
 from api.problems import TITLES
+from rig.paths import PROJECT
 from tests.api.service import Api
 from tests.api.test_access import routes
 
@@ -74,7 +74,7 @@ def test_the_served_description_is_this_one(api: Api) -> None:
 
 
 def test_the_docs_name_every_route_and_problem() -> None:
-    told = (Path(__file__).parent.parent.parent / "docs" / "http.md").read_text(encoding="utf-8")
+    told = (PROJECT / "docs" / "http.md").read_text(encoding="utf-8")
     for path, method in OPERATIONS:
         short = path.removeprefix("/v1/companies/{company}") or "/v1/companies/{company}"
         assert re.search(rf"`{method.upper()} \S*{re.escape(short)}", told), f"{method} {path}"

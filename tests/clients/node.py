@@ -18,7 +18,9 @@ from typing import Any, Self
 
 import pytest
 
-CLIENT = Path(__file__).parent.parent.parent / "clients" / "baileys"
+from rig.paths import PROJECT
+
+CLIENT = PROJECT / "clients" / "baileys"
 ACCOUNT = Path(__file__).parent / "account.mjs"
 OLDEST_NODE = 20
 INSTALL_TIMEOUT_S = 240.0

@@ -12,12 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from keystore import LeaseLost, Store, open_store
+from rig.paths import PROJECT
 
-ROOT = Path(__file__).parent.parent.parent
 END_TIMEOUT_S = 120.0
 
 Job = dict[str, Any]
@@ -112,7 +111,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=PROJECT,
         )
         self._say(json.dumps({"job": job.__name__, "url": url, "now": now and now.isoformat(), **job_args}))
 

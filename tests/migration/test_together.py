@@ -17,7 +17,8 @@ from keystore.migrate import WATCH_TABLES, attach, migrate, schema_of
 from rig.fixtures.clock import eventually
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
-from tests.conformance.worker import ROOT, Worker, rewrite, workers
+from rig.paths import PROJECT
+from tests.conformance.worker import Worker, rewrite, workers
 from tests.migration.conftest import (
     POSTGRES_FILES,
     SQLITE_FILES,
@@ -68,7 +69,7 @@ def migrating(url: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
+        cwd=PROJECT,
     )
     assert process.stdin is not None
     process.stdin.write(url + "\n")

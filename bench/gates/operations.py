@@ -1,0 +1,270 @@
+"""How much longer the store takes than its bare driver for the same rows on the same server, operation by operation.
+
+Absolute times say more of the machine than of the code, so each is measured next to the bare driver, turn by turn in
+one run; a slow moment of the machine hits both. What is held to a limit is the ratio of the medians.
+"""
+
+import gc
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from structlog.testing import capture_logs
+
+from bench.gates.bare import LIFE, Bare, BarePostgres, BareSqlite
+from keystore.opening import open_store
+from keystore.store import Store
+from monitor.sweeper import BATCH_KEYS, sweep
+from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE_KEYS, pre_keys, real_state
+
+SEED = 721
+WARM_UP_ROUNDS = 5
+
+NO_FSYNC = "options=-c%20synchronous_commit%3Doff"
+"""Waiting for the disk is the same for both and hides what the store itself costs; without it that is seen."""
+
+COMPANIES = [f"company-{number:03}" for number in range(60)]
+"""Those of a sweep, a backfill and a census, each with the real keys."""
+
+EXPIRING = ("session", "identity-key", "lid-mapping", "device-list", "tctoken")
+"""The types whose keys are due, or without expiry: none that a guard holds, so that both sides change as many."""
+
+PAST = timedelta(days=-2)
+BACKFILL_BATCH_KEYS = 1_000
+
+Turn = Callable[[int], float]
+"""One turn of the round with this number; prepares untimed, and returns the seconds that the operation itself took."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Medians of one operation in milliseconds, and the store's over the bare driver's."""
+
+    backend: str
+    operation: str
+    store_ms: float
+    driver_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: how many times the bare driver's median it may take, and the turns of both sides.
+
+    Without `durable`, Postgres doesn't wait for the disk.
+    """
+
+    name: str
+    sides: Callable[[Store, Bare], tuple[Turn, Turn]]
+    limit: float
+    sqlite_limit: float
+    rounds: int = 100
+    durable: bool = True
+
+    def compare(self, url: str, rounds: int | None = None) -> Compared:
+        """Measures on the empty, migrated database at `url`."""
+        backend = urlsplit(url).scheme
+        if not self.durable and backend == "postgresql":
+            url = f"{url}?{NO_FSYNC}"
+        with _opened(url) as (store, bare), capture_logs():
+            store_ms, driver_ms = in_turn(*self.sides(store, bare), rounds or self.rounds)
+        return Compared(backend, self.name, round(store_ms, 3), round(driver_ms, 3), round(store_ms / driver_ms, 3))
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[Store, Bare]]:
+    with open_store(url) as store:
+        bare = BareSqlite(Path(urlsplit(url).path[1:])) if url.startswith("sqlite:") else BarePostgres(url)
+        with bare:
+            yield store, bare
+
+
+def in_turn(store: Turn, driver: Turn, rounds: int) -> tuple[float, float]:
+    """The medians of both in milliseconds, in turn; who goes first alternates."""
+    took: dict[Turn, list[float]] = {store: [], driver: []}
+    gc.collect()
+    warm_up = min(WARM_UP_ROUNDS, rounds // 4)
+    for number in range(warm_up + rounds):
+        for turn in (store, driver) if number % 2 else (driver, store):
+            took[turn].append(turn(number))
+    store_ms, driver_ms = (median(took[turn][warm_up:]) * 1000 for turn in (store, driver))
+    return store_ms, driver_ms
+
+
+def timed(act: Callable[[], object]) -> float:
+    """The seconds that it takes."""
+    began = perf_counter()
+    act()
+    return perf_counter() - began
+
+
+def _load(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+    store.set("one", real_state())
+    assert store.load("one").total == len(bare.load("one")) == STATE_KEYS
+    return lambda _: timed(lambda: store.load("one")), lambda _: timed(lambda: bare.load("one"))
+
+
+def _get(keys: int) -> Callable[[Store, Bare], tuple[Turn, Turn]]:
+    def sides(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+        store.set("one", real_state())
+        wanted = list(real_state()["session"])[:keys]
+        assert len(store.get("one", "session", wanted)) == len(bare.get("one", "session", wanted)) == keys
+        return (
+            lambda _: timed(lambda: store.get("one", "session", wanted)),
+            lambda _: timed(lambda: bare.get("one", "session", wanted)),
+        )
+
+    return sides
+
+
+def _burst(keys: int, into: str, key_type: str = "pre-key") -> Callable[[Store, Bare], tuple[Turn, Turn]]:
+    """Writes into companies of the store's and of the driver's own.
+
+    `into` says what stands there: each burst goes into a `new` company, under new ids into one that is `growing` (as a
+    bot's reconnects do), or is `rewritten`, with other values under the ids of the last one.
+    """
+    given = pre_keys(keys) if key_type == "pre-key" else dict(list(real_state()[key_type].items())[:keys])
+
+    def values(number: int) -> dict[str, bytes]:
+        prefix = f"{number}0" if into == "growing" else ""
+        return {prefix + key_id: b"%d" % (number % 10) + value[1:] for key_id, value in given.items()}
+
+    def sides(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+        def store_turn(number: int) -> float:
+            company, keys = f"store-{number}" if into == "new" else "store", values(number)
+            return timed(lambda: store.set(company, {key_type: keys}))
+
+        def driver_turn(number: int) -> float:
+            company, keys = f"driver-{number}" if into == "new" else "driver", values(number)
+            return timed(lambda: bare.upsert(company, key_type, keys))
+
+        return store_turn, driver_turn
+
+    return sides
+
+
+def _reconnect(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+    """Creds and all keys read, a burst written."""
+    for company in ("store", "driver"):
+        store.set(company, real_state(), creds=b"{}" * 1_000)
+
+    def forget(company: str, number: int) -> None:
+        store.set(company, {"pre-key": dict.fromkeys(_reconnect_burst(number - 1))})
+
+    def store_turn(number: int) -> float:
+        forget("store", number)
+        burst = _reconnect_burst(number)
+        return timed(lambda: (store.load("store"), store.set("store", {"pre-key": burst})))
+
+    def driver_turn(number: int) -> float:
+        forget("driver", number)
+        burst = _reconnect_burst(number)
+        return timed(lambda: (bare.load_creds("driver"), bare.load("driver"), bare.upsert("driver", "pre-key", burst)))
+
+    return store_turn, driver_turn
+
+
+def _reconnect_burst(number: int) -> dict[str, bytes]:
+    return pre_keys(BURST_KEYS, first=100_000 + number * BURST_KEYS)
+
+
+def _fill(store: Store) -> int:
+    """Gives the companies everything but what expires, and returns how many keys that will be."""
+    lasting = {key_type: keys for key_type, keys in real_state().items() if key_type not in EXPIRING}
+    for company in COMPANIES:
+        store.set(company, lasting, creds=b"{}")
+    return len(_expiring())
+
+
+@cache
+def _expiring() -> list[tuple[str, str, str, bytes]]:
+    """`(company, key_type, key_id, value)` of the expiring types, in the order in which traffic brings them: any."""
+    rows = [
+        (company, key_type, key_id, value)
+        for company in COMPANIES
+        for key_type in EXPIRING
+        for key_id, value in real_state()[key_type].items()
+    ]
+    random.Random(SEED).shuffle(rows)
+    return rows
+
+
+def _sweep(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+    """A sweep from its lease to its record (what it counts afterwards for the history is a census), in its batches."""
+    due = _fill(store)
+    at_once = BATCH_KEYS // (due // len(COMPANIES))
+    batches = [COMPANIES[first : first + at_once] for first in range(0, len(COMPANIES), at_once)]
+
+    def store_turn(_: int) -> float:
+        bare.arrive(_expiring(), PAST)
+        report = sweep(store)
+        assert report.deleted == due
+        return report.took_ms / 1000
+
+    def driver_turn(_: int) -> float:
+        bare.arrive(_expiring(), PAST)
+        began = perf_counter()
+        deleted = [bare.delete_due(batch) for batch in batches]
+        took_s = perf_counter() - began
+        assert sum(deleted) == due
+        return took_s
+
+    return store_turn, driver_turn
+
+
+def _backfill(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+    lacking = _fill(store)
+
+    def turn(fill: Callable[[], int]) -> float:
+        bare.arrive(_expiring(), None)
+        filled, began = 0, perf_counter()
+        while keys := fill():
+            filled += keys
+        took_s = perf_counter() - began
+        assert filled == lacking
+        return took_s
+
+    return (
+        lambda _: turn(lambda: sum(store.backfill(BACKFILL_BATCH_KEYS).values())),
+        lambda _: turn(lambda: bare.backfill(BACKFILL_BATCH_KEYS)),
+    )
+
+
+def _census(store: Store, bare: Bare) -> tuple[Turn, Turn]:
+    _fill(store)
+    bare.arrive(_expiring(), LIFE)
+    assert store.census().total == sum(row[1] for row in bare.census()) == len(COMPANIES) * STATE_KEYS
+    return lambda _: timed(store.census), lambda _: timed(bare.census)
+
+
+LOAD = Operation("load", _load, 2.5, 2.5)
+GETS = (Operation("get 1", _get(1), 5.5, 4.0), Operation("get 20", _get(20), 5.5, 4.0))
+SET = Operation("set 1", _burst(1, "rewritten", "session"), 4.5, 2.5, durable=False)
+BURSTS = tuple(Operation(f"burst {keys}", _burst(keys, "growing"), 1.5, 2.5) for keys in (250, 812))
+RECONNECT = Operation("reconnect", _reconnect, 1.8, 2.5)
+SWEEP = Operation("sweep", _sweep, 5.0, 4.0, rounds=9)
+BACKFILL = Operation("backfill", _backfill, 3.0, 3.5, rounds=5)
+CENSUS = Operation("census", _census, 8.0, 8.0, rounds=30)
+OPERATIONS = (LOAD, *GETS, SET, *BURSTS, RECONNECT, SWEEP, BACKFILL, CENSUS)
+"""What the gates and `bench.targets` measure."""
+
+QUICK = (LOAD, BURSTS[0], RECONNECT)
+"""The gates of CI."""
+
+OTHER_BURSTS = tuple(
+    Operation(f"burst {keys}, {into}{'' if durable else ', no fsync'}", _burst(keys, into), limit, 2.5, durable=durable)
+    for keys in (BURST_KEYS, BAILEYS_7_BURST_KEYS)
+    for into in ("new", "growing", "rewritten")
+    for durable in (True, False)
+    if (into, durable) != ("growing", True)
+    for limit in [1.5 if durable and into != "rewritten" else 2.0]
+)
+"""The other ways in which a burst may come, on Postgres. Without waiting for the disk, and for rewritten pre-keys, the
+limit is wider: the store compares each with what stands there, counts those and warns."""

@@ -1,0 +1,85 @@
+"""The least that answers over HTTP: Falcon on Granian with one query through psycopg, to hold the API against.
+
+It runs either the very statement that the store runs (`same`), or the plainest SELECT there is (`plain`); psycopg
+prepares both, as it does by default.
+
+Started by `run.py` as Granian's own program starts an application; the database's address comes on standard
+input. No token is looked at, nothing is checked, counted, renewed or logged.
+"""
+
+import sys
+
+import falcon
+import msgspec
+from psycopg_pool import ConnectionPool
+
+from keystore.postgres.store import STATEMENTS
+from keystore.sql.dialect import ttl_and_step
+from keystore.ttl import DIARY
+
+GET = """
+SELECT key_id, value FROM whatsapp_keys
+WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = ANY (%(key_ids)s)
+"""
+LOAD = """
+SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = %(company_id)s
+UNION ALL
+SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = %(company_id)s
+"""
+
+
+class Bare:
+    """Both reads."""
+
+    def __init__(self, url: str, connections: int, kind: str) -> None:
+        same = kind == "same"
+        self._get, self._load = (STATEMENTS["get"], STATEMENTS["load"]) if same else (GET, LOAD)
+        options = {"autocommit": True}
+        self._pool = ConnectionPool(url, min_size=0, max_size=connections, kwargs=options, open=True)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
+        """Keys of one type."""
+        wanted = msgspec.json.decode(req.stream.read())
+        ttl_s, step_s = ttl_and_step(DIARY, wanted["type"])
+        params = {"company_id": company, "key_type": wanted["type"], "key_ids": wanted["ids"]}
+        params |= {"ttl_s": ttl_s, "step_s": step_s, "now": None}
+        with self._pool.connection() as conn, conn.cursor(binary=True) as cursor:
+            cursor.execute(self._get, params)
+            resp.data = msgspec.json.encode({row[0]: msgspec.Raw(row[1][1:]) for row in cursor.fetchall()})
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
+        """Creds and all keys."""
+        creds: msgspec.Raw | None = None
+        keys: dict[str, dict[str, msgspec.Raw]] = {}
+        with self._pool.connection() as conn, conn.cursor(binary=True) as cursor:
+            cursor.execute(self._load, {"company_id": company, "now": None})
+            for key_type, key_id, value in cursor.fetchall():
+                if key_type is None:
+                    creds = msgspec.Raw(value[1:])
+                else:
+                    keys.setdefault(key_type, {})[key_id] = msgspec.Raw(value[1:])
+        resp.data = msgspec.json.encode({"creds": creds, "keys": keys})
+
+
+def build(url: str, connections: int, kind: str) -> falcon.App[falcon.Request, falcon.Response]:
+    """The application."""
+    app = falcon.App()
+    bare = Bare(url, connections, kind)
+    app.add_route("/v1/companies/{company}/keys/get", bare)
+    app.add_route("/v1/companies/{company}/state", bare)
+    return app
+
+
+if __name__ == "__main__":
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server import Server
+
+    address, port, threads, most, which = sys.stdin.readline().split()
+    Server(
+        "bench.http_api.bare",
+        port=int(port),
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        blocking_threads=int(threads),
+        log_enabled=False,
+    ).serve(target_loader=lambda *_: build(address, int(most), which), wrap_loader=False)

@@ -1,0 +1,181 @@
+"""The status page in a real browser: with no, one and a thousand companies, by keyboard, on a phone, in the dark."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from keystore import open_store
+from keystore.records import KeyRow
+from monitor.upkeep.demo import seed
+from tests.api.page.browser import CHROMIUM, DESK, PHONE, Browser, chromium
+from tests.api.page.site import Site, serving_site
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)")
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+
+CONTRAST = """(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = part => (part /= 255) <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
+  const under = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const found = rgba(getComputedStyle(e).backgroundColor);
+      if (found[3] === 255) return found;
+    }
+    return [255, 255, 255, 255];
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const says = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!says || element.tagName === 'title' || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const ink = light(rgba(element.closest('svg') ? style.fill : style.color)), ground = light(under(element));
+    const contrast = (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05);
+    if (contrast < 4.5) poor.push(`${element.outerHTML.slice(0, 80)}: ${contrast.toFixed(2)}`);
+  }
+  return poor;
+})()"""
+"""The texts whose contrast is below what WCAG wants (AA)."""
+
+UNNAMED = """(() => {
+  const all = selector => [...document.querySelectorAll(selector)];
+  return [
+    ...all('input').filter(e => !e.hidden && !e.labels.length),
+    ...all('svg').filter(e => e.getAttribute('role') !== 'img' || !e.getAttribute('aria-label')),
+    ...all('th').filter(e => !e.scope || !e.textContent.trim()),
+    ...all('section').filter(e => !document.getElementById(e.getAttribute('aria-labelledby'))),
+    ...all('a, button').filter(e => !e.textContent.trim()),
+  ].map(e => e.outerHTML);
+})()"""
+"""What somebody who hears the page would meet without a name."""
+
+
+def fill(store_url: str, companies: int) -> None:
+    """One company is the demo's; of many, each has some keys. The demo's lease has a hostile holder."""
+    if not companies:
+        return
+    with open_store(store_url) as store:
+        seed(store, "demo")
+        now = datetime.now(UTC)
+        row = KeyRow("session", "a", b"{}", now, now, now + timedelta(days=7))
+        for number in range(companies - 1):
+            store.restore_rows(f"bot{number:04}", [row])
+        store.lease_company("demo", HOSTILE, 3_600)
+
+
+@pytest.fixture(scope="module", params=[0, 1, 1_000], ids=lambda companies: f"{companies} companies")
+def companies(request: pytest.FixtureRequest) -> int:
+    """How many there are."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, companies: int) -> Iterator[Site]:
+    """The service with so many companies."""
+    folder = tmp_path_factory.mktemp("site")
+    store_url = f"sqlite:///{folder}/k.db"
+    fill(store_url, companies)
+    with serving_site(folder, store_url) as site:
+        site.service.logged("sweep_finished")
+        yield site
+
+
+@pytest.fixture(scope="module")
+def chromium_there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser for all tests here."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium_there: Browser) -> Browser:
+    """The browser, which isn't signed in."""
+    chromium_there.forget()
+    chromium_there.look(DESK)
+    return chromium_there
+
+
+def sign_in(browser: Browser, site: Site) -> None:
+    """As an operator does: types the token, presses Enter."""
+    browser.open(f"{site.url}/")
+    assert browser.js("location.pathname") == "/sign-in"
+    browser.type_into("#token", site.admin)
+    browser.press("Enter", leads_on=True)
+    assert browser.js("location.pathname") == "/"
+
+
+def test_the_page_says_how_it_stands_and_the_console_is_silent(browser: Browser, site: Site, companies: int) -> None:
+    sign_in(browser, site)
+    heads = browser.js("[...document.querySelectorAll('h2')].map(e => e.textContent.trim())")
+    assert heads[0][2:] == ("Needs you now" if companies == 1 else "Needs a look")
+    assert heads[1:] == ["Alerts", "Counts", "Keys by type", "Sweeps", "Growth", "Load time", "Companies"]
+    listed = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
+    expected = [*(f"bot{number:04}" for number in range(companies - 1)), *(["demo"] if companies else [])]
+    assert listed == expected[:25]
+    assert browser.js("document.querySelectorAll('.problem').length") == 0
+    assert browser.complaints == []
+    elsewhere = [url for url in browser.requested if not url.startswith((f"{site.url}/", "data:"))]
+    assert elsewhere == []
+
+
+def test_a_wrong_token_is_refused_and_says_so(browser: Browser, site: Site) -> None:
+    browser.open(f"{site.url}/sign-in")
+    browser.type_into("#token", f"{site.admin}x")
+    browser.press("Enter", leads_on=True)
+    assert browser.text("[role=alert]") == "This token isn't known, has expired or was revoked."
+    browser.open(f"{site.url}/")
+    assert browser.js("location.pathname") == "/sign-in"
+
+
+def test_companies_are_found_and_paged_and_the_session_ended_by_keyboard(
+    browser: Browser, site: Site, companies: int
+) -> None:
+    sign_in(browser, site)
+    browser.tab_to("#search")
+    browser.type("demo")
+    browser.press("Enter", leads_on=True)
+    listed = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
+    assert listed == (["demo"] if companies else [])
+    if companies:
+        assert HOSTILE in browser.text(".companies tbody td:last-child")
+        assert browser.js("document.querySelectorAll('img, script').length") == 0
+    if companies > 25:
+        browser.tab_to("#companies form a")
+        browser.press("Enter", leads_on=True)
+        browser.tab_to("a[rel=next]")
+        browser.press("Enter", leads_on=True)
+        assert browser.text(".companies tbody th") == "bot0025"
+        assert browser.text(".pager span") == "26–50 of 1,000"
+    browser.tab_to("button.plain")
+    browser.press("Enter", leads_on=True)
+    assert browser.js("location.pathname") == "/sign-in"
+    browser.open(f"{site.url}/")
+    assert browser.js("location.pathname") == "/sign-in"
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_it_can_be_read(
+    browser: Browser, site: Site, tmp_path: Path, size: tuple[int, int], dark: bool, companies: int
+) -> None:
+    browser.look(size, dark=dark)
+    for where in ("/sign-in", "/"):
+        if where == "/":
+            sign_in(browser, site)
+        else:
+            browser.open(f"{site.url}{where}")
+        browser.shoot(tmp_path / f"{companies}{where.replace('/', '-')}{size[0]}{'-dark' if dark else ''}.png")
+        assert browser.js("document.documentElement.scrollWidth") <= size[0]
+        assert browser.js(CONTRAST) == []
+        assert browser.js(UNNAMED) == []
+        assert browser.js("document.querySelectorAll('h1').length") == 1

@@ -1,0 +1,50 @@
+"""Simulated months through the real store: the same seed lives the same month, and its forecast is held to it."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.simulate.life import random_mix
+from bench.simulate.months import Clock, Month, accuracy, month
+from bench.simulate.months import main as simulate
+from keystore import open_store
+
+SEEDS = (18, 20)
+
+
+def lived(path: Path, seed: int) -> Month:
+    """The month of a seed."""
+    clock = Clock()
+    with open_store(f"sqlite:///{path}", clock=clock) as store:
+        return month(store, clock, random_mix(seed), from_diary=False, told=lambda done, total: None)
+
+
+@pytest.mark.timeout(600)
+def test_the_forecast_of_day_14_comes_true_and_the_diary_s_arithmetic_doesn_t(tmp_path: Path) -> None:
+    months = [lived(tmp_path / f"{seed}.db", seed) for seed in SEEDS]
+    of_day_14 = accuracy(months, 14)
+    assert of_day_14.worst_percent <= 20
+    assert of_day_14.diary_median_percent > 2 * of_day_14.worst_percent
+    for one in months:
+        assert len(one.totals) == 31
+        assert one.swept > one.totals[-1]
+
+
+def test_a_database_with_keys_is_left_alone(postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_store(postgres_url) as store:
+        store.set("962302", {"session": {"a": b"A"}}, creds=b"C")
+        assert simulate(["--mixes", "0", "--url", postgres_url]) == 1
+        assert "isn't empty" in capsys.readouterr().err
+        assert store.load("962302").total == 1
+    with pytest.raises(SystemExit):
+        simulate(["--url", "sqlite:///k.db"])
+
+
+def test_a_file_that_cannot_be_written_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate(["--json", "/nope/x.json"]) == 1
+    assert "/nope/x.json: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_seed_draws_the_same_mix() -> None:
+    assert random_mix(7) == random_mix(7)
+    assert random_mix(7) != random_mix(8)

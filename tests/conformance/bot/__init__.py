@@ -1,0 +1,1 @@
+"""What a bot relies on, on every backend."""

@@ -1,0 +1,1 @@
+"""What holds on one of the databases alone."""

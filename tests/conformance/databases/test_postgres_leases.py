@@ -1,0 +1,120 @@
+"""Who waits for whom on Postgres, a lease's row held in the middle: what races only meet by chance."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from keystore import LeaseLost, Store, open_store
+from rig.fixtures.clock import eventually
+from tests.conformance.databases.test_postgres_table import locked
+
+Rows = Callable[[str, str], list[tuple[Any, ...]]]
+
+TAKEN_OVER = "UPDATE keystore_company_leases SET epoch = epoch + 1, holder = 'newer'"
+
+WRITES: dict[str, Callable[[Store, int], None]] = {
+    "put": lambda store, epoch: store.set("7", {"session": {"a": b"X"}}, epoch=epoch),
+    "set": lambda store, epoch: store.set("7", {"pre-key": {"1": b"X"}}, creds=b"X", epoch=epoch),
+    "set_creds": lambda store, epoch: store.set_creds("7", b"X", epoch=epoch),
+    "clear": lambda store, epoch: store.clear("7", epoch=epoch),
+}
+
+
+@pytest.fixture
+def leased(migrated_postgres_url: str) -> Iterator[Store]:
+    """A store in which company 7 has a state, and a lease of epoch 1."""
+    with open_store(migrated_postgres_url) as store:
+        store.set("7", {"session": {"a": b"A"}, "pre-key": {"1": b"P"}}, creds=b"C")
+        store.lease_company("7", "older", 600)
+        yield store
+
+
+@pytest.fixture
+def waiting(migrated_postgres_url: str, database_rows: Rows) -> Callable[[], int]:
+    """`waiting()`: how many statements wait for a lock."""
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return lambda: int(database_rows(migrated_postgres_url, count)[0][0])
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_takeover_waits_for_a_write_under_way(
+    leased: Store, migrated_postgres_url: str, waiting: Callable[[], int], write: str
+) -> None:
+    table = "whatsapp_auth" if write == "set_creds" else "whatsapp_keys"
+    with ThreadPoolExecutor(2) as pool:
+        with locked(migrated_postgres_url, "true", table):
+            writing = pool.submit(WRITES[write], leased, 1)
+            eventually(lambda: waiting() == 1, "the write waits in its middle")
+            taking = pool.submit(leased.lease_company, "7", "newer", 600, force=True)
+            eventually(lambda: waiting() == 2, "the takeover waits for the write")
+            assert not taking.done()
+        writing.result(30)
+        assert taking.result(30).epoch == 2
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_that_waited_for_a_takeover_is_refused(
+    leased: Store, migrated_postgres_url: str, waiting: Callable[[], int], write: str
+) -> None:
+    before = leased.load("7"), leased.export_rows("7")
+    with ThreadPoolExecutor(1) as pool:
+        with closing(psycopg.connect(migrated_postgres_url)) as conn:
+            conn.execute(TAKEN_OVER)
+            writing = pool.submit(WRITES[write], leased, 1)
+            eventually(lambda: waiting() == 1, "the write waits for the takeover")
+            conn.commit()
+        with pytest.raises(LeaseLost, match="newer has the lease"):
+            writing.result(30)
+    assert (leased.load("7"), leased.export_rows("7")) == before
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_writes_under_one_lease_do_not_wait_for_each_other(
+    leased: Store, migrated_postgres_url: str, write: str
+) -> None:
+    with closing(psycopg.connect(migrated_postgres_url)) as conn:
+        conn.execute("SELECT 1 FROM keystore_company_leases FOR SHARE")
+        WRITES[write](leased, 1)
+
+
+def test_a_renewal_does_not_lose_a_write_that_waited_for_it(
+    leased: Store, migrated_postgres_url: str, waiting: Callable[[], int]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with closing(psycopg.connect(migrated_postgres_url)) as conn:
+            conn.execute("UPDATE keystore_company_leases SET expires_at = expires_at + interval '1 minute'")
+            writing = pool.submit(WRITES["set"], leased, 1)
+            eventually(lambda: waiting() == 1, "the write waits for the renewal")
+            conn.commit()
+        writing.result(30)
+    assert leased.get_creds("7") == b"X"
+
+
+def test_a_clear_that_began_before_the_very_first_lease_stays_whole(
+    migrated_postgres_url: str, waiting: Callable[[], int]
+) -> None:
+    with open_store(migrated_postgres_url) as store, ThreadPoolExecutor(2) as pool:
+        store.set("7", {"session": {"a": b"old", "z": b"old"}}, creds=b"old")
+        with locked(migrated_postgres_url, "key_id = 'z'"):
+            new = {"session": {"a": b"new", "b": b"new", "z": b"new"}, "pre-key": {"1": b"new"}}
+            writing = pool.submit(store.set, "7", new, b"new")
+            eventually(lambda: waiting() == 1, "the set waits in its middle")
+            clearing = pool.submit(store.clear, "7")
+            eventually(lambda: waiting() == 2, "the clear waits for the set")
+            store.lease_company("7", "first", 600)
+        writing.result(30)
+        clearing.result(30)
+        assert (store.load("7").creds, store.load("7").keys) == (None, {})
+
+
+def test_what_a_clear_s_passes_tell_each_other_ends_with_it(leased: Store, migrated_postgres_url: str) -> None:
+    with open_store(migrated_postgres_url, max_connections=1) as store:
+        store.clear("7", epoch=1)
+        leased.set("7", {"session": {"a": b"A"}}, creds=b"C", epoch=1)
+        with pytest.raises(LeaseLost):
+            store.clear("7")
+    assert (leased.load("7").creds, leased.load("7").total) == (b"C", 1)

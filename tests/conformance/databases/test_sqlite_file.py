@@ -1,0 +1,87 @@
+"""What only a file shows: several stores and processes on one SQLite file lose nothing to each other."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from keystore import open_store
+from keystore.sqlite.store import SqliteStore
+from rig.paths import PROJECT
+from tests.conformance.worker import Worker, workers, write_one_by_one
+
+OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.argv[1]).close()"
+
+
+def in_another_process(url: str) -> None:
+    """Another process opens the file and closes it again."""
+    subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, url], cwd=PROJECT, check=True)
+
+
+def test_an_acknowledged_write_waits_for_the_disk(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path / 'keystore.db'}") as store:
+        assert isinstance(store, SqliteStore)
+        assert store.link.rows("SELECT synchronous FROM pragma_synchronous", {}) == [(2,)], "2 is FULL"
+        assert store.link.rows("SELECT journal_mode FROM pragma_journal_mode", {}) == [("wal",)]
+
+
+def test_processes_that_read_before_they_write_lose_nothing_to_each_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'keystore.db'}"
+    open_store(url).close()
+    # A set of pre-keys looks for rewritten ones first: begun as a reader it could not become a writer.
+    writers = [
+        Worker(write_one_by_one, url, None, company="bot", prefix=f"{n}", count=100, key_type="pre-key")
+        for n in range(4)
+    ]
+    with workers(*writers):
+        for writer in writers:
+            writer.go()
+        assert [writer.result() for writer in writers] == [100] * 4
+    with open_store(url) as store:
+        assert len(store.load("bot").keys["pre-key"]) == 400
+
+
+def test_a_second_store_of_this_process_costs_the_first_no_acknowledged_write(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'keystore.db'}"
+    with open_store(url) as first, open_store(url):
+        first.set("1", {"session": {"before": b"1"}})
+        in_another_process(url)
+        first.set("1", {"session": {"after": b"2"}})
+        with open_store(url) as fresh:
+            assert fresh.load("1").keys == {"session": {"before": b"1", "after": b"2"}}
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handling of SIGINT, also where whoever started the tests has it ignored (`… &` in a script)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_a_write_waits_for_its_turn_jams_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "keystore.db"
+    with open_store(f"sqlite:///{path}") as store:
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            timers = [
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)),
+                threading.Timer(0.6, other.execute, ("COMMIT",)),
+            ]
+            for timer in timers:
+                timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                store.set("1", {"session": {"interrupted": b"A"}})
+            for timer in timers:
+                timer.join()
+        store.set("1", {"session": {"after": b"A"}})
+        in_another_process(f"sqlite:///{path}")
+        assert store.load("1").keys["session"]["after"] == b"A"

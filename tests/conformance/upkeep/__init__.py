@@ -1,0 +1,1 @@
+"""What the watch relies on, on every backend."""

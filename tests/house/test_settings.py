@@ -1,0 +1,215 @@
+"""Settings are read in one place: what is wrong is said by name, with what would do, and never with a secret."""
+
+from datetime import time
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from keystore.ttl import CAREFUL, DIARY
+from rig.paths import PROJECT
+from settings import HttpAddress, Settings, SettingsError, environment_of_workers, read_settings
+
+SECRET = "S3CRET"
+TOKEN = f"123456:{SECRET}-{'x' * 30}"
+
+
+def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
+    env_file = tmp_path / ".env"
+    env_file.write_text(file, encoding="utf-8")
+    return read_settings(environment, env_file)
+
+
+def test_nothing_set_is_the_design_s_defaults(tmp_path: Path) -> None:
+    settings = read_settings({}, tmp_path / "absent")
+    assert settings.url.get_secret_value() == "sqlite:///keystore.db"
+    assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
+    assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
+    assert (settings.telegram_token, settings.telegram_chats) == (None, ())
+    assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
+
+
+def test_everything_can_be_set(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        KEYSTORE_URL="postgresql://bot:x@db/bots",
+        KEYSTORE_GUARD="off",
+        KEYSTORE_TTL="careful",
+        KEYSTORE_HTTP="off",
+        KEYSTORE_SWEEP_EVERY="90m",
+        KEYSTORE_LOAD_BUDGET_MS="300.5",
+        KEYSTORE_CONNECTIONS="3",
+        KEYSTORE_LOG="json",
+        KEYSTORE_HTTP_WORKERS="2",
+        KEYSTORE_HTTP_RATE="off",
+        KEYSTORE_TLS_CERT="/etc/tls/cert.pem",
+        KEYSTORE_TLS_KEY="/etc/tls/key.pem",
+        KEYSTORE_BEHIND_PROXY="on",
+        TELEGRAM_BOT_TOKEN=TOKEN,
+        TELEGRAM_CHAT_ID="123, -100456",
+        TELEGRAM_API_URL="http://127.0.0.1:1234",
+        KEYSTORE_TIMEZONE="Europe/Berlin",
+        KEYSTORE_SUMMARY_AT="off",
+        KEYSTORE_MEMORY_ALERT_PERCENT="85",
+    )
+    assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
+    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, None)
+    assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
+    assert settings.log == "json"
+    assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
+    assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
+    assert settings.telegram_token is not None
+    assert settings.telegram_token.get_secret_value() == TOKEN
+    assert settings.telegram_chats == (123, -100456)
+    assert settings.telegram_api_url == "http://127.0.0.1:1234"
+    assert (settings.timezone, settings.summary_at) == (ZoneInfo("Europe/Berlin"), None)
+    assert settings.memory_alert_percent == 85
+    assert read(tmp_path, KEYSTORE_SUMMARY_AT="7:05").summary_at == time(7, 5)
+
+
+def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    file = 'KEYSTORE_GUARD=off  # a comment\nKEYSTORE_HTTP="off"\nOTHER=thing\n'
+    settings = read(tmp_path, file, KEYSTORE_GUARD="on")
+    assert (settings.guard, settings.http) == (True, None)
+
+
+def test_a_password_in_the_file_is_taken_as_it_stands(tmp_path: Path) -> None:
+    url = "postgresql://bot:a$HOME%23b@db/bots"
+    assert read(tmp_path, f"KEYSTORE_URL={url}\n").url.get_secret_value() == url
+
+
+def test_database_url_is_taken_where_ours_is_not_set(tmp_path: Path) -> None:
+    assert read(tmp_path, DATABASE_URL="postgresql://a/b").url.get_secret_value() == "postgresql://a/b"
+    both = read(tmp_path, DATABASE_URL="postgresql://a/b", KEYSTORE_URL="sqlite:///x.db")
+    assert both.url.get_secret_value() == "sqlite:///x.db"
+    ours_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:///x.db", DATABASE_URL="postgresql://a/b")
+    assert ours_in_file.url.get_secret_value() == "sqlite:///x.db"
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    settings = read(tmp_path, KEYSTORE_URL="", KEYSTORE_TTL=" ", TELEGRAM_BOT_TOKEN="")
+    assert settings.url.get_secret_value() == "sqlite:///keystore.db"
+    assert settings.telegram_token is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KEYSTORE_TLL", "KEYSTORE_TTL"),
+        ("KEYSTORE_DATABASE_URL", "KEYSTORE_URL"),
+        ("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN"),
+        ("TELEGRAM_CHAT_IDS", "TELEGRAM_CHAT_ID"),
+        ("KEYSTORE_SWEEP_INTERVAL", "KEYSTORE_SWEEP_EVERY"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_refused_with_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+    told_by = rf"{name} is set, but nothing reads it; did you mean {meant}\?"
+    for file, environment in (("", {name: SECRET}), (f"{name}={SECRET}\n", {})):
+        with pytest.raises(SettingsError, match=told_by) as told:
+            read(tmp_path, file, **environment)
+        assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEYSTORE_GUARD", "maybe"),
+        ("KEYSTORE_TTL", "pre-key=soon"),
+        ("KEYSTORE_TTL", "pre-key"),
+        ("KEYSTORE_HTTP", "8080"),
+        ("KEYSTORE_HTTP", "0.0.0.0:99999"),
+        ("KEYSTORE_HTTP", "[::1]"),
+        ("KEYSTORE_HTTP_WORKERS", "0"),
+        ("KEYSTORE_HTTP_RATE", "0"),
+        ("KEYSTORE_HTTP_RATE", "inf"),
+        ("KEYSTORE_BEHIND_PROXY", "maybe"),
+        ("KEYSTORE_SWEEP_EVERY", "often"),
+        ("KEYSTORE_SWEEP_EVERY", "5s"),
+        ("KEYSTORE_LOAD_BUDGET_MS", "-1"),
+        ("KEYSTORE_LOAD_BUDGET_MS", "inf"),
+        ("KEYSTORE_LOAD_BUDGET_MS", "fast"),
+        ("KEYSTORE_CONNECTIONS", "0"),
+        ("KEYSTORE_LOG", "xml"),
+        ("KEYSTORE_SECRET_KEYS", "abc"),
+        ("TELEGRAM_CHAT_ID", "me"),
+        ("TELEGRAM_API_URL", "telegram"),
+        ("KEYSTORE_TIMEZONE", "Mars/Olympus"),
+        ("KEYSTORE_TIMEZONE", "../../etc/passwd"),
+        ("KEYSTORE_SUMMARY_AT", "25:00"),
+        ("KEYSTORE_SUMMARY_AT", "noon"),
+        ("KEYSTORE_MEMORY_ALERT_PERCENT", "0.9"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: ") as told:
+        read(tmp_path, **{name: value})
+    assert "\n" not in str(told.value)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as told:
+        read(tmp_path, KEYSTORE_TLL="7d", KEYSTORE_GUARD="maybe", TELEGRAM_CHAT_ID="me")
+    assert all(name in str(told.value) for name in ("KEYSTORE_TLL", "KEYSTORE_GUARD", "TELEGRAM_CHAT_ID"))
+
+
+def test_no_secret_shows(tmp_path: Path) -> None:
+    settings = read(tmp_path, KEYSTORE_URL=f"postgresql://bot:{SECRET}@db/bots", TELEGRAM_BOT_TOKEN=TOKEN)
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+
+
+def test_the_tests_own_variable_is_left_alone(tmp_path: Path) -> None:
+    read(tmp_path, KEYSTORE_TEST_URL="postgresql://x")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"\.env"):
+        read_settings({}, tmp_path / ".env")
+
+
+@pytest.mark.parametrize("line", ['KEYSTORE_URL="postgresql://bot:S3CRET@db/bots', "KEYSTORE_URL: x", "KEYSTORE_URL"])
+def test_a_line_that_sets_nothing_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SettingsError, match="line 2") as told:
+        read(tmp_path, f"KEYSTORE_GUARD=on\n{line}\n")
+    assert SECRET not in str(told.value)
+
+
+def test_the_example_file_sets_nothing_but_names_everything() -> None:
+    example = PROJECT / ".env.example"
+    named = {
+        line.lstrip("# ").partition("=")[0] for line in example.read_text(encoding="utf-8").splitlines() if "=" in line
+    }
+    assert {str(field.alias) for field in Settings.model_fields.values()} <= named | {"KEYSTORE_SECRET_KEYS"}
+    assert read_settings({}, example) == read_settings({}, Path("absent"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "off"])
+def test_what_only_this_machine_reaches_needs_no_tls(tmp_path: Path, address: str) -> None:
+    read(tmp_path, KEYSTORE_HTTP=address).require_closed_http()
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "keys.example:80", "127.0.0.1.example:80"]
+)
+def test_what_other_machines_reach_needs_tls_or_a_proxy_that_does_it(tmp_path: Path, address: str) -> None:
+    with pytest.raises(SettingsError, match=r"^KEYSTORE_HTTP: .*KEYSTORE_TLS_CERT.*KEYSTORE_BEHIND_PROXY=on"):
+        read(tmp_path, KEYSTORE_HTTP=address).require_closed_http()
+    read(tmp_path, KEYSTORE_HTTP=address, KEYSTORE_BEHIND_PROXY="on").require_closed_http()
+    read(tmp_path, KEYSTORE_HTTP=address, KEYSTORE_TLS_CERT="c", KEYSTORE_TLS_KEY="k").require_closed_http()
+
+
+def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="KEYSTORE_TLS_CERT is set without KEYSTORE_TLS_KEY"):
+        read(tmp_path, KEYSTORE_TLS_CERT="c").require_closed_http()
+    with pytest.raises(SettingsError, match="KEYSTORE_TLS_KEY is set without KEYSTORE_TLS_CERT"):
+        read(tmp_path, KEYSTORE_TLS_KEY="k").require_closed_http()
+
+
+def test_a_worker_inherits_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEYSTORE_URL", "TELEGRAM_BOT_TOKEN", "DATABASE_URL"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("PGSSLROOTCERT", "/ca.pem")
+    environment = environment_of_workers()
+    assert SECRET not in environment.values()
+    assert environment["PGSSLROOTCERT"] == "/ca.pem"

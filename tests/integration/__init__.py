@@ -1,1 +1,0 @@
-"""Parts of the product together, on a real database."""

@@ -1,0 +1,1 @@
+"""Tests of the store's pure parts; its promises are tested in `tests/conformance`."""

@@ -1,0 +1,1 @@
+"""Tests of the watch, in the rooms of `monitor/`."""

@@ -1,0 +1,199 @@
+"""Several watches on one Postgres: one alerts, and another goes on where it stopped when it dies."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import timedelta
+
+import pytest
+
+from keystore import open_store
+from monitor.alerts.outbox import NotDelivered
+from rig.fixtures.clock import Clock
+from rig.paths import PROJECT
+from rig.relay import Relay
+from tests.monitor.alerts.watches import MINUTE, Watched
+
+RULE = "memory of this service"
+
+
+@pytest.fixture
+def process(migrated_postgres_url: str, clock: Clock) -> Iterator[Callable[[], Watched]]:
+    """Makes a watch with a store of its own, as another process has."""
+    with ExitStack() as stack:
+
+        def another() -> Watched:
+            return Watched(stack.enter_context(open_store(migrated_postgres_url, clock=clock)), clock)
+
+        yield another
+
+
+def together(first: Watched, second: Watched, times: int) -> tuple[list[str], list[str]]:
+    """Both look so many times, a minute apart; what each told."""
+    told: tuple[list[str], list[str]] = ([], [])
+    for _ in range(times):
+        told[0].extend(first.look())
+        told[1].extend(second.look(every=timedelta(0)))
+    return told
+
+
+def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
+    first, second = process(), process()
+    together(first, second, 2)
+    assert [first.watch.is_holder, second.watch.is_holder] == [True, False]
+    first.used_share = second.used_share = 0.93
+    alerts, silence = together(first, second, 30)
+    assert [len(alerts), silence] == [1, []]
+    assert "role: stands by, another one alerts" in second.watch.status()
+    first.used_share = second.used_share = 0.5
+    recoveries, silence = together(first, second, 30)
+    assert [len(recoveries), silence] == [1, []]
+
+
+def test_the_one_that_stands_by_says_that_it_does_so(process: Callable[[], Watched], clock: Clock) -> None:
+    first, second = process(), process()
+    (told,) = first.look()
+    assert told.endswith(f"it alerts. It watches {first.store.database}")
+    clock.advance(timedelta(minutes=10))
+    first.look()
+    (told,) = second.look()
+    assert "another one alerts; this one stands by" in told
+
+
+def test_when_it_dies_the_other_goes_on_where_it_stopped(process: Callable[[], Watched]) -> None:
+    first, second = process(), process()
+    together(first, second, 2)
+    first.used_share = second.used_share = 0.93
+    together(first, second, 5)
+    assert second.look(2) == [], "the lease still lives"
+    assert not second.watch.is_holder
+    told = second.look(10)
+    assert second.watch.is_holder
+    assert told == [], "what fires was told already"
+    assert RULE in second.watch.status()
+    second.used_share = 0.5
+    (over,) = second.look(3)
+    assert over.startswith(f"Recovered:\n🟢 {RULE}")
+
+
+def test_one_that_stops_makes_room_at_once(process: Callable[[], Watched]) -> None:
+    first, second = process(), process()
+    together(first, second, 2)
+    first.watch.stop(10)
+    second.look()
+    assert second.watch.is_holder
+
+
+def test_what_the_dead_one_could_not_deliver_the_other_delivers(process: Callable[[], Watched]) -> None:
+    first, second = process(), process()
+    together(first, second, 2)
+    first.failing = NotDelivered(0)
+    first.used_share = second.used_share = 0.93
+    first.look(5)
+    assert first.outbox.pending == 1
+    told = second.look(5)
+    assert len(told) == 1
+    assert f"🔴 {RULE}" in told[0]
+    assert told[0].startswith("["), "with the time that it is from"
+
+
+def test_one_that_comes_back_from_the_dead_stands_by(process: Callable[[], Watched]) -> None:
+    first, second = process(), process()
+    together(first, second, 2)
+    first.used_share = second.used_share = 0.93
+    second.look(10)
+    assert second.watch.is_holder
+    assert first.look(2) == []
+    assert not first.watch.is_holder
+    assert second.look(3) == []
+    assert second.watch.is_holder
+
+
+def test_while_the_database_is_away_its_last_holder_goes_on_alone_and_hands_over_cleanly(
+    relay: Relay, migrated_postgres_url: str, clock: Clock
+) -> None:
+    through = relay.url(migrated_postgres_url)
+    with open_store(through, clock=clock) as one, open_store(through, clock=clock) as other:
+        first, second = Watched(one, clock), Watched(other, clock)
+        together(first, second, 2)
+        with relay.refusing():
+            alerts, silence = together(first, second, 2)
+            assert [len(alerts), silence] == [1, []]
+            assert first.watch.is_holder
+            clock.advance(10 * MINUTE)
+        for _ in range(20):
+            if second.watch.is_holder:
+                break
+            second.look(every=timedelta(seconds=1))
+        assert second.watch.is_holder, "whoever comes first when the lease has run out"
+        back = first.look()
+        assert len(back) == 1
+        assert back[0].startswith("Recovered:\n🟢 database"), "each alert has its recovery"
+        assert not first.watch.is_holder
+        assert together(first, second, 5) == ([], [])
+
+
+class Worker:
+    """A watch in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def look(self, how: str = "") -> str:
+        """One look; whether it holds the lease, how much it told, how much waits."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{how}\n")
+        self.process.stdin.flush()
+        return next(line for line in self.process.stdout if line.startswith(("True", "False"))).strip()
+
+    def close(self) -> None:
+        """Kills it, as the kernel does when memory is short."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def worker(url: str) -> Worker:
+    return Worker(
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.monitor.alerts.watch_worker", url],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    )
+
+
+def test_a_process_that_is_killed_is_followed_by_another(
+    migrated_postgres_url: str, clock: Clock, process: Callable[[], Watched]
+) -> None:
+    with closing(worker(migrated_postgres_url)) as killed:
+        assert killed.look() == "True 1 0", "it holds the lease, and has said that it starts"
+        assert [killed.look(), killed.look()] == ["True 0 0", "True 1 0"], "its memory is told"
+        clock.advance(3 * MINUTE)
+        second = process()
+        second.used_share = 0.93
+        assert second.look(1) == []
+        assert not second.watch.is_holder
+    assert second.look(1) == [], "killed, and its lease still lives"
+    assert not second.watch.is_holder
+    assert second.look(10) == [], "its alert isn't told twice"
+    assert second.watch.is_holder
+    second.used_share = 0.5
+    (over,) = second.look(3)
+    assert over.startswith(f"Recovered:\n🟢 {RULE}")
+
+
+def test_what_a_killed_process_had_not_delivered_is_delivered_by_the_next(
+    migrated_postgres_url: str, clock: Clock, process: Callable[[], Watched]
+) -> None:
+    with closing(worker(migrated_postgres_url)) as killed:
+        killed.look()
+        assert [killed.look(), killed.look("out of reach")] == ["True 0 0", "True 0 1"]
+    clock.advance(6 * MINUTE)
+    second = process()
+    second.used_share = 0.93
+    told = "\n".join(second.look(3))
+    assert told.count(f"🔴 {RULE}") == 1

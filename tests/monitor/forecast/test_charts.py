@@ -1,0 +1,50 @@
+"""The growth chart: a picture, as often as wanted without the process growing, and nothing where nothing is known."""
+
+import gc
+import struct
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from monitor.forecast import charts
+from tests.monitor.sample_reports import GROWTH, without_forecast
+
+pytest.importorskip("matplotlib", reason="the `charts` extra isn't there")
+
+WARM_UP, PICTURES = 5, 25
+MAY_GROW_BYTES = 300_000
+"""A figure that stays takes a megabyte and more."""
+
+
+def test_a_report_becomes_a_picture() -> None:
+    assert charts.available()
+    for report in (GROWTH, replace(GROWTH, forecast=None), replace(GROWTH, history=())):
+        png = charts.growth_chart(report)
+        assert png is not None
+        assert png.startswith(b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", png[16:24])
+        assert (width, height) == (880, 495)
+        assert 10_000 < len(png) < 200_000
+
+
+def test_what_nobody_knows_is_not_drawn() -> None:
+    assert charts.growth_chart(without_forecast()) is None
+
+
+def test_pictures_leave_nothing_behind() -> None:
+    for _ in range(WARM_UP):
+        charts.growth_chart(GROWTH)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        charts.growth_chart(GROWTH)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(PICTURES):
+            charts.growth_chart(GROWTH)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < MAY_GROW_BYTES

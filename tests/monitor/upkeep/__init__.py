@@ -1,0 +1,1 @@
+"""Tests of sweeping, repairing and seeding."""

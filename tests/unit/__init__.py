@@ -1,1 +1,0 @@
-"""Pure parts and house rules: no database, no network."""
