@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 import msgspec
 
-from api.seen import Seen
+from api.finished_request import FinishedRequest
 
 WRITTEN_AFTER_S = 0.05
 
@@ -26,12 +26,12 @@ class AccessLog:
     def __init__(self, form: Literal["text", "json"], stream: TextIO | None = None) -> None:
         self._line = _json_line if form == "json" else _text_line
         self._stream = stream or sys.stderr
-        self._finished: deque[tuple[datetime, Seen]] = deque()
+        self._finished: deque[tuple[datetime, FinishedRequest]] = deque()
         self._come = threading.Event()
         self._writing = threading.Lock()
         threading.Thread(target=self._run, name="access-log", daemon=True).start()
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: FinishedRequest) -> None:
         """Takes one."""
         self._finished.append((datetime.now(UTC), seen))
         if not self._come.is_set():
@@ -53,7 +53,7 @@ class AccessLog:
             self.flush()
 
 
-def _json_line(at: datetime, seen: Seen) -> str:
+def _json_line(at: datetime, seen: FinishedRequest) -> str:
     told = {
         "company": seen.company,
         "route": f"{seen.method} {seen.route}",
@@ -67,7 +67,7 @@ def _json_line(at: datetime, seen: Seen) -> str:
     return _encoder.encode(told).decode() + "\n"
 
 
-def _text_line(at: datetime, seen: Seen) -> str:
+def _text_line(at: datetime, seen: FinishedRequest) -> str:
     return (
         f"{_written(at)} [info     ] request                        company={seen.company} ms={seen.took_ms:.1f} "
         f"request_id={seen.request_id} route='{seen.method} {seen.route}' status={seen.status}\n"

@@ -26,17 +26,18 @@ from api import health
 from api.access.authentication import Gate, require_admin, require_company
 from api.access_log import AccessLog
 from api.companies import company_resources
+from api.finished_request import FinishedRequest
 from api.metrics import Metrics, RequestCounts
 from api.page.routes import page_resources
 from api.problems import MEDIA_TYPE, Problem, problem_of
-from api.reports import Figures
-from api.seen import Seen
+from api.reports import CachedReports
 from keystore.errors import KeystoreError
 from keystore.ids import canonical_company
 from keystore.store import Store
+from monitor.watch_settings import WatchSettings
 
 Access = Literal["open", "company", "admin"]
-Observer = Callable[[Seen], None]
+Observer = Callable[[FinishedRequest], None]
 
 NO_ROUTE = "(none)"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -50,7 +51,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
     """What the routes work with.
 
     `store` opens the store at its first call and raises StoreUnavailable while it can't. `over_tls`: whether browsers
@@ -59,10 +60,8 @@ class Parts:
 
     store: Callable[[], Store]
     gate: Gate
-    sweep_every_s: float
-    load_budget_ms: float
+    settings: WatchSettings
     over_tls: bool
-    version: str
     access_log: AccessLog
     counts: RequestCounts = field(default_factory=RequestCounts)
 
@@ -76,16 +75,16 @@ class Route:
     access: Access
 
 
-def routes_of(parts: Parts) -> list[Route]:
+def routes_of(parts: Services) -> list[Route]:
     """Every route there is."""
-    figures = Figures(parts.store, sweep_every_s=parts.sweep_every_s, load_budget_ms=parts.load_budget_ms)
+    figures = CachedReports(parts.store, parts.settings)
     return [
         *(Route(f"/v1/companies/{{company}}{path}", one, "company") for path, one in company_resources(parts.store)),
         Route("/healthz", health.Alive(), "open"),
         Route("/readyz", health.Ready(parts.store), "open"),
-        Route("/v1/health", health.Check(parts.store, parts.sweep_every_s), "admin"),
-        Route("/openapi.json", health.Description(parts.version), "admin"),
-        Route("/metrics", Metrics(figures, parts.counts, parts.version), "admin"),
+        Route("/v1/health", health.Health(parts.store, parts.settings.sweep_every_s), "admin"),
+        Route("/openapi.json", health.Description(parts.settings.version), "admin"),
+        Route("/metrics", Metrics(figures, parts.counts, parts.settings.version), "admin"),
         *(
             Route(path, one, "open")
             for path, one in page_resources(parts.store, parts.gate, figures, over_tls=parts.over_tls)
@@ -93,15 +92,15 @@ def routes_of(parts: Parts) -> list[Route]:
     ]
 
 
-def observers_of(parts: Parts) -> list[Observer]:
+def observers_of(parts: Services) -> list[Observer]:
     """Who hears of every finished request."""
     return [parts.access_log.observe, parts.counts.observe]
 
 
-def build_app(parts: Parts, routes: Sequence[Route] | None = None) -> falcon.App[falcon.Request, falcon.Response]:
+def build_app(parts: Services, routes: Sequence[Route] | None = None) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application of one worker."""
     routes = routes_of(parts) if routes is None else routes
-    around = _Around(parts.gate, {route.path: route.access for route in routes}, observers_of(parts))
+    around = _RequestMiddleware(parts.gate, {route.path: route.access for route in routes}, observers_of(parts))
     app = falcon.App(middleware=[around])
     app.req_options.strip_url_path_trailing_slash = False
     app.resp_options.default_media_type = "application/json"
@@ -111,7 +110,7 @@ def build_app(parts: Parts, routes: Sequence[Route] | None = None) -> falcon.App
     return app
 
 
-class _Around:
+class _RequestMiddleware:
     """What happens around every request: its id, who asks, and what observers hear of it."""
 
     def __init__(self, gate: Gate, access: Mapping[str, Access], observers: Sequence[Observer]) -> None:
@@ -156,7 +155,7 @@ class _Around:
         """Once the answer is made."""
         if req.context.caller is not None:
             self._gate.leave(req.context.caller)
-        seen = Seen(
+        seen = FinishedRequest(
             route=req.uri_template or NO_ROUTE,
             method=req.method,
             company=req.context.company,

@@ -14,7 +14,7 @@ from keystore.errors import InvalidInput
 from keystore.ids import checked_type
 from keystore.store import Store
 from monitor.alerts.memory import BotMemory, report_memory
-from monitor.running.bounded_calls import Slots
+from monitor.running.bounded_calls import BoundedCalls
 
 OpenStore = Callable[[], Store]
 
@@ -216,7 +216,7 @@ class Heartbeat(_OnStore):
 
     def __init__(self, store: OpenStore) -> None:
         super().__init__(store)
-        self._slots = Slots(HEARTBEATS_AT_ONCE, "heartbeat")
+        self._slots = BoundedCalls(HEARTBEATS_AT_ONCE, "heartbeat")
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Takes its memory, for the memory rule of the watch."""

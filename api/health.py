@@ -12,7 +12,7 @@ from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from monitor.reports.check import check_report
-from monitor.running.bounded_calls import Slots
+from monitor.running.bounded_calls import BoundedCalls
 
 READY_WITHIN_S = 2.0
 READY_KEPT_S = 1.0
@@ -39,7 +39,7 @@ class Ready:
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
-        self._slots = Slots(1, "ready")
+        self._slots = BoundedCalls(1, "ready")
         self._asking = threading.Lock()
         self._known: tuple[float, str | None] = (float("-inf"), None)
 
@@ -70,13 +70,13 @@ class Ready:
         return store.converted
 
 
-class Check:
+class Health:
     """The `check` report."""
 
     def __init__(self, store: Callable[[], Store], sweep_every_s: float) -> None:
         self._store = store
         self._sweep_every_s = sweep_every_s
-        self._slots = Slots(1, "check")
+        self._slots = BoundedCalls(1, "check")
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Counts the table."""

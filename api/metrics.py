@@ -17,13 +17,13 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api.reports import Alerts, Figures, Kept, Within
-from api.seen import Seen
+from api.finished_request import FinishedRequest
+from api.reports import Alerts, CachedReport, CachedReports, Deadline
 from keystore.records import SweepRun
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
-from monitor.telegram.desk import LoadTime
+from monitor.telegram.service_queries import LoadTime
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FORECAST_DAYS = (1, 7, 30)
@@ -57,7 +57,7 @@ class RequestCounts:
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._histograms: dict[str, Histogram] = {}
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: FinishedRequest) -> None:
         """Counts one."""
         key = (seen.route, seen.method, seen.status)
         counter = self._counters.get(key)
@@ -84,7 +84,7 @@ class RequestCounts:
 class Metrics:
     """The route's resource; for admins."""
 
-    def __init__(self, figures: Figures, counts: RequestCounts, version: str) -> None:
+    def __init__(self, figures: CachedReports, counts: RequestCounts, version: str) -> None:
         self._counts = counts
         self._registry = CollectorRegistry()
         self._registry.register(_OfDatabase(figures, version))
@@ -98,7 +98,7 @@ class Metrics:
 class _OfDatabase(Collector):
     """The reports as gauges."""
 
-    def __init__(self, figures: Figures, version: str) -> None:
+    def __init__(self, figures: CachedReports, version: str) -> None:
         self._figures = figures
         self._version = version
 
@@ -108,10 +108,10 @@ class _OfDatabase(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Asks for what is old."""
-        within, figures = Within(), self._figures
+        within, figures = Deadline(), self._figures
         asked: list[tuple[str, bool, datetime]] = []
 
-        def told(kept: Kept[T], tell: Callable[[T], Iterator[Metric]]) -> Iterator[Metric]:
+        def told(kept: CachedReport[T], tell: Callable[[T], Iterator[Metric]]) -> Iterator[Metric]:
             answer = kept.answer(within.left_s)
             asked.append((kept.name, answer.value is not None, answer.at))
             if answer.value is not None:

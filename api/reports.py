@@ -21,8 +21,9 @@ from monitor.alerts.decisions import from_json
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
-from monitor.running.bounded_calls import Busy, NoAnswerYet, Slots
-from monitor.telegram.desk import LoadTime
+from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
+from monitor.telegram.service_queries import LoadTime
+from monitor.watch_settings import WatchSettings
 
 KEPT_FOR_S = 10.0
 SHARE = 50
@@ -43,7 +44,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
+class ReportResult(Generic[T]):
     """A report as of a moment, or why there is none."""
 
     value: T | None
@@ -69,18 +70,18 @@ class Alerts:
     muted_until: datetime | None
 
 
-class Kept(Generic[T]):
+class CachedReport(Generic[T]):
     """One report and its latest answer; for any number of threads, of which one asks at a time."""
 
     def __init__(self, name: str, ask: Callable[[], T], ticks: Callable[[], float] = monotonic) -> None:
         self.name = name
         self._ask = ask
         self._ticks = ticks
-        self._slot = Slots(1, f"page-{name}")
-        self._latest: Answer[T] | None = None
+        self._slot = BoundedCalls(1, f"page-{name}")
+        self._latest: ReportResult[T] | None = None
         self._good_until = 0.0
 
-    def answer(self, within_s: float) -> Answer[T]:
+    def answer(self, within_s: float) -> ReportResult[T]:
         """The report, asked anew if it is old. One that takes too long comes as it was, where it ever was.
 
         With no time left it isn't asked at all: what made the others late is still at work.
@@ -90,27 +91,27 @@ class Kept(Generic[T]):
             return latest
         try:
             if within_s <= 0:
-                raise NoAnswerYet("it wasn't asked for: the reports before it took all the time there was")
+                raise TimedOut("it wasn't asked for: the reports before it took all the time there was")
             return self._slot.call(self._renewed, within_s)
-        except (NoAnswerYet, Busy) as error:
+        except (TimedOut, Busy) as error:
             latest = self._latest
-            return latest if latest is not None else Answer(None, str(error), datetime.now(UTC))
+            return latest if latest is not None else ReportResult(None, str(error), datetime.now(UTC))
 
-    def _fresh(self) -> Answer[T] | None:
+    def _fresh(self) -> ReportResult[T] | None:
         return self._latest if self._ticks() < self._good_until else None
 
-    def _renewed(self) -> Answer[T]:
+    def _renewed(self) -> ReportResult[T]:
         latest = self._fresh()  # Whoever had the slot before may have asked already.
         if latest is not None:
             return latest
         began = self._ticks()
         try:
-            answer = Answer(self._ask(), None, datetime.now(UTC))
+            answer = ReportResult(self._ask(), None, datetime.now(UTC))
         except KeystoreError as error:
-            answer = Answer(None, str(error), datetime.now(UTC))
+            answer = ReportResult(None, str(error), datetime.now(UTC))
         except Exception:  # The edge of the report: the others are told all the same.
             log.exception("report_failed", report=self.name)
-            answer = Answer(None, "it failed; the service's log says why", datetime.now(UTC))
+            answer = ReportResult(None, "it failed; the service's log says why", datetime.now(UTC))
         self._latest = answer
         ended = self._ticks()
         good_for_s = max(KEPT_FOR_S, SHARE * (ended - began)) if answer.error is None else FAILURE_KEPT_FOR_S
@@ -118,7 +119,7 @@ class Kept(Generic[T]):
         return answer
 
 
-class Within:
+class Deadline:
     """What is left of a time that several waits share."""
 
     def __init__(self, seconds: float = WITHIN_S, ticks: Callable[[], float] = monotonic) -> None:
@@ -131,43 +132,41 @@ class Within:
         return max(0.0, self._ends_at - self._ticks())
 
 
-class Figures:
+class CachedReports:
     """The reports on one store, each kept by itself; `store` opens it, and raises StoreUnavailable while it can't."""
 
     def __init__(
         self,
         store: Callable[[], Store],
-        *,
-        sweep_every_s: float,
-        load_budget_ms: float,
+        settings: WatchSettings,
         ticks: Callable[[], float] = monotonic,
     ) -> None:
-        def kept(name: str, ask: Callable[[Store], T]) -> Kept[T]:
-            return Kept(name, lambda: ask(store()), ticks)
+        def kept(name: str, ask: Callable[[Store], T]) -> CachedReport[T]:
+            return CachedReport(name, lambda: ask(store()), ticks)
 
         self._store = store
-        self._companies = Slots(2, "page-companies")
-        self.check: Kept[CheckReport] = kept("check", lambda store: check_report(store, sweep_every_s))
-        self.types: Kept[TypesReport] = kept("types", types_report)
-        self.growth: Kept[GrowthReport] = kept("growth", growth_report)
-        self.load: Kept[LoadTime] = kept("load", lambda store: timed_load(store, load_budget_ms))
-        self.sweeps: Kept[list[SweepRun]] = kept("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
-        self.alerts: Kept[Alerts] = kept("alerts", alerts)
-        self.events: Kept[dict[tuple[str, str], int]] = kept("events", events_24h)
+        self._companies = BoundedCalls(2, "page-companies")
+        self.check: CachedReport[CheckReport] = kept("check", lambda store: check_report(store, settings.sweep_every_s))
+        self.types: CachedReport[TypesReport] = kept("types", types_report)
+        self.growth: CachedReport[GrowthReport] = kept("growth", growth_report)
+        self.load: CachedReport[LoadTime] = kept("load", lambda store: timed_load(store, settings.load_budget_ms))
+        self.sweeps: CachedReport[list[SweepRun]] = kept("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
+        self.alerts: CachedReport[Alerts] = kept("alerts", alerts)
+        self.events: CachedReport[dict[tuple[str, str], int]] = kept("events", events_24h)
 
     @property
     def database(self) -> str:
         """Which one all of it is about. Raises StoreUnavailable."""
         return self._store().database
 
-    def companies(self, search: str, limit: int, offset: int, within_s: float) -> Answer[CompanyPage]:
+    def companies(self, search: str, limit: int, offset: int, within_s: float) -> ReportResult[CompanyPage]:
         """Some of the companies, as they are now."""
         now = datetime.now(UTC)
         try:
             page = self._companies.call(lambda: self._store().company_page(search, limit, offset), within_s)
         except KeystoreError as error:
-            return Answer(None, str(error), now)
-        return Answer(page, None, now)
+            return ReportResult(None, str(error), now)
+        return ReportResult(page, None, now)
 
 
 def timed_load(store: Store, budget_ms: float) -> LoadTime:

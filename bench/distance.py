@@ -26,7 +26,7 @@ from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.running.progress import progress_bar
-from monitor.upkeep.demo import diary_creds, diary_rows, seed
+from monitor.upkeep.demo import demo_creds, demo_rows, seed
 from rig.postgres_server import database_on
 from rig.relay import Relay, relay_to
 
@@ -106,10 +106,10 @@ def measure(url: str, round_trips_ms: Sequence[float], rounds: int, told: Callab
 
 def _fill_diarys(url: str) -> None:
     """The same creds and keys in the diary's tables."""
-    rows = [(COMPANY, row.key_type, row.key_id, Jsonb(json.loads(row.value))) for row in diary_rows(datetime.now(UTC))]
+    rows = [(COMPANY, row.key_type, row.key_id, Jsonb(json.loads(row.value))) for row in demo_rows(datetime.now(UTC))]
     with psycopg.connect(url) as conn, conn.cursor() as cursor:
         cursor.execute(DIARYS_TABLES)
-        creds = Jsonb(json.loads(diary_creds()))
+        creds = Jsonb(json.loads(demo_creds()))
         cursor.execute("INSERT INTO diary.whatsapp_auth (company_id, creds) VALUES (%s, %s)", [COMPANY, creds])
         cursor.executemany("INSERT INTO diary.whatsapp_keys VALUES (%s, %s, %s, %s)", rows)
 

@@ -22,7 +22,7 @@ from psycopg import sql
 from keystore.codec import encode
 from keystore.postgres.store import STATEMENTS
 from keystore.ttl import DIARY, step_s
-from monitor.upkeep.demo import diary_creds, diary_rows
+from monitor.upkeep.demo import demo_creds, demo_rows
 
 HOW_TO_GET_ONE = """
 It needs an empty database that may be thrown away, for example:
@@ -161,7 +161,7 @@ def read_ms(conn: Connection, name: str, **params: Any) -> float:
 def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: float = 0) -> Figures:
     """A day of session rewrites, then bursts, then reads. A `step` of 0 is the store's own rounding."""
     rng = random.Random(SEED)
-    rows = [(row.key_type, row.key_id, encode(row.value)) for row in diary_rows(NOW)]
+    rows = [(row.key_type, row.key_id, encode(row.value)) for row in demo_rows(NOW)]
     sessions = [(key_id, len(value)) for key_type, key_id, value in rows if key_type == "session"]
     with variant(conn, choice, indexes, keys_fill):
         for company in range(COMPANIES):
@@ -191,7 +191,7 @@ def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: 
 
 def creds_rewrites(conn: Connection, fillfactor: int) -> Figures:
     """A day of creds rewrites."""
-    rng, length = random.Random(SEED), len(encode(diary_creds()))
+    rng, length = random.Random(SEED), len(encode(demo_creds()))
     with variant(conn, f"creds, fill factor {fillfactor}", OURS, auth_fill=fillfactor):
         for company in range(AUTH_COMPANIES):
             run(conn, "set_creds", company_id=str(company), creds=rng.randbytes(length), now=NOW, epoch=None)

@@ -31,13 +31,13 @@ from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 
-Link = PostgresLink | SqliteLink
+DatabaseLink = PostgresLink | SqliteLink
 Read = Callable[[str], list[tuple[Any, ...]]]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-WATCH_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
-"""The Postgres migrations that add only our own tables: what `attach` applies beside a live bot."""
+UPKEEP_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
+"""The Postgres migrations that add only our own tables: what `attach_upkeep` applies beside a live bot."""
 
 LOCK_TIMEOUT_S = 60
 """For another process to finish migrating."""
@@ -76,12 +76,12 @@ class Schema:
     pending: tuple[str, ...]
 
 
-def schema_of(link: Link) -> Schema:
+def schema_of(link: DatabaseLink) -> Schema:
     """What stands in this database. Raises SchemaMismatch for tables of a newer version, or that hide their rows."""
     return _schema(link, lambda statement: link.rows(statement, {}))
 
 
-def migrate(link: Link, only: tuple[str, ...] | None = None) -> list[str]:
+def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
     """Applies what is pending, in order, and returns the ids of what it applied; with `only`, of those alone.
 
     All of it or nothing. Raises SchemaMismatch, with the database's own words, when a migration fails, and
@@ -113,7 +113,7 @@ def migrate(link: Link, only: tuple[str, ...] | None = None) -> list[str]:
     return applied
 
 
-def attach(link: Link) -> list[str]:
+def attach_upkeep(link: DatabaseLink) -> list[str]:
     """Adds only our own tables beside a live bot's; returns the ids of what it applied, [] when they are there.
 
     Raises KeystoreError where there is no such bot's database to attach to.
@@ -124,10 +124,10 @@ def attach(link: Link) -> list[str]:
             f"{link.name}: there is nothing to attach to: attaching is for a Postgres database whose whatsapp_keys "
             f"a bot still writes as jsonb, and this one is {shape.value}; run `python run.py migrate`"
         )
-    return migrate(link, only=WATCH_TABLES)
+    return migrate(link, only=UPKEEP_TABLES)
 
 
-def _schema(link: Link, read: Read) -> Schema:
+def _schema(link: DatabaseLink, read: Read) -> Schema:
     applied: set[str] = set()
     if isinstance(link, SqliteLink):
         ((has_keys, has_record),) = read(SQLITE_STATEMENTS["schema"])
@@ -148,7 +148,7 @@ def _schema(link: Link, read: Read) -> Schema:
         elif value_type == "bytea":
             shape = Shape.OURS
         else:
-            shape = Shape.ATTACHED if WATCH_TABLES[0] in applied else Shape.DIARY
+            shape = Shape.ATTACHED if UPKEEP_TABLES[0] in applied else Shape.DIARY
     known = [migration.id for migration in _migrations(link)]
     unknown = sorted(applied - set(known))
     if unknown:
@@ -162,7 +162,7 @@ def _wanted(schema: Schema, only: tuple[str, ...] | None) -> tuple[str, ...]:
     return schema.pending if only is None else tuple(name for name in schema.pending if name in only)
 
 
-def _migrations(link: Link) -> MigrationList:
+def _migrations(link: DatabaseLink) -> MigrationList:
     folder = MIGRATIONS / ("sqlite" if isinstance(link, SqliteLink) else "postgres")
     return read_migrations(str(folder))
 
@@ -238,7 +238,7 @@ def _address(scheme: str) -> DatabaseURI:
     return DatabaseURI(scheme, None, None, None, None, None, {})
 
 
-def _yoyo(link: Link) -> AbstractContextManager[Any]:
+def _yoyo(link: DatabaseLink) -> AbstractContextManager[Any]:
     backend: AbstractContextManager[Any] = (
         _YoyoOnSqlite(link) if isinstance(link, SqliteLink) else _YoyoOnPostgres(link)
     )
@@ -257,7 +257,7 @@ def _first(error: Exception, kind: type[Exception]) -> Exception:
     return error
 
 
-def _raise(link: Link, migration: str | None, error: Exception) -> NoReturn:
+def _raise(link: DatabaseLink, migration: str | None, error: Exception) -> NoReturn:
     """Our error for the driver's, which is its cause where it can't quote a row."""
     sqlstate: str = getattr(error, "sqlstate", None) or ""
     said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
-from keystore.migrate import WATCH_TABLES, Shape, migrate, schema_of
+from keystore.migrate import UPKEEP_TABLES, Shape, migrate, schema_of
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE, PostgresStore
 from keystore.sqlite.link import SqliteLink
@@ -48,7 +48,7 @@ def open_store(
                 f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run `python run.py "
                 "migrate` to convert them, or run `python run.py migrate --attach` to watch beside the running bot"
             )
-        if schema.shape is Shape.ATTACHED and set(schema.pending) & set(WATCH_TABLES):
+        if schema.shape is Shape.ATTACHED and set(schema.pending) & set(UPKEEP_TABLES):
             raise SchemaMismatch(f"{link.name}: the watch has new tables; run `python run.py migrate --attach`")
         if schema.shape is not Shape.ATTACHED and schema.pending:
             raise SchemaMismatch(

@@ -20,7 +20,7 @@ MOST_PENDING = 50_000
 
 CLOSE_WITHIN_S = 2.0
 
-BURST_KEYS = 100
+BURST_FROM_KEYS = 100
 """So many keys of a type created by one set are a burst: a reconnect (Baileys writes 250, or 812) or a first sync."""
 
 PROBE_COMPANY = "keystore-perf-probe"
@@ -70,7 +70,7 @@ class Tally:
             for event, key_type, keys in happened:
                 if keys:
                     self._add(Count(EVERYBODY, hour, key_type, event), keys)
-                if event == "created" and keys >= BURST_KEYS:
+                if event == "created" and keys >= BURST_FROM_KEYS:
                     self._add(Count(company_id, hour, key_type, "burst"), keys)
             if self._pending and self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._run, name="keystore-tally", daemon=True)

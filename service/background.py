@@ -5,77 +5,52 @@ own, so that an outage of Telegram delays neither. The bot polls only where the 
 with one token Telegram refuses one.
 """
 
-from datetime import UTC, datetime, time, tzinfo
 from functools import partial
 from time import monotonic
 
 from keystore.store import Store
-from monitor.alerts import mute
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.watch import TICK_S, Watch
 from monitor.forecast.daily_records import write_journal
 from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
-from monitor.telegram.access import TelegramAccess
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.delivery import delivery
-from monitor.telegram.desk import desk_of
-from monitor.telegram.offsets import offsets_in
 
-JOURNAL_EVERY_S = 300.0
-"""An entry an hour is written, soon after the hour begins."""
+RECORDS_EVERY_S = 300.0
+"""How often the daily records are looked at: an entry an hour is written, soon after the hour begins."""
 
 FAREWELL_S = 1.5
 """For the notice that the service stops, and what else still waits, to be delivered."""
 
 
-class Service:
-    """The running service on one store, which stays its caller's to close."""
+def sweeper_loop(store: Store, sweep_every_s: float) -> Loop:
+    """The loop that sweeps the store and keeps its records; not started."""
+    loop = Loop("upkeep")
+    loop.every(sweep_every_s, "sweep", partial(sweep_and_log, store, loop.stopping))
+    loop.every(RECORDS_EVERY_S, "journal", partial(write_journal, store))
+    return loop
+
+
+class Background:
+    """The parts that run in threads beside the API: sweeper, daily records, watch, notifier and Telegram bot."""
 
     def __init__(
         self,
-        store: Store,
-        *,
-        sweep_every_s: float,
-        load_budget_ms: float,
-        memory_alert_percent: float,
-        zone: tzinfo,
-        summary_at: time | None,
-        version: str,
-        telegram: TelegramAccess | None,
+        sweeper: Loop,
+        watch: Watch,
+        notifier: Outbox,
+        telegram: TelegramApi | None,
+        bot: Bot | None,
     ) -> None:
-        self._api = None if telegram is None else TelegramApi(telegram.token, telegram.api_url)
-        chats = () if telegram is None else telegram.chats
-        deliver = _nobody if self._api is None else delivery(self._api)
-        self._outbox = Outbox(deliver, chats, zone=zone)
-        self._watch = Watch(
-            store,
-            self._outbox,
-            load_budget_ms=load_budget_ms,
-            sweep_every_s=sweep_every_s,
-            memory_alert_percent=memory_alert_percent,
-            zone=zone,
-            summary_at=summary_at,
-            version=version,
-        )
-        self._upkeep, self._looking = Loop("upkeep"), Loop("watch")
-        self._upkeep.every(sweep_every_s, "sweep", partial(sweep_and_log, store, self._upkeep.stopping))
-        self._upkeep.every(JOURNAL_EVERY_S, "journal", partial(write_journal, store))
+        """Takes over all of them: `stop` ends and closes each. `sweeper` is a loop that has its jobs already."""
+        self._upkeep = sweeper
+        self._watch = watch
+        self._outbox = notifier
+        self._api = telegram
+        self._bot = bot
+        self._looking = Loop("watch")
         self._looking.every(TICK_S, "watch", self._look)
-        self._bot: Bot | None = None
-        if self._api is not None:
-            desk = desk_of(
-                store,
-                sweep_every_s=sweep_every_s,
-                load_budget_ms=load_budget_ms,
-                status=self._watch.status,
-                mute=self._watch.mute,
-                unmute=self._watch.unmute,
-                muted_until=lambda: mute.muted_until(store, datetime.now(UTC)),
-                stopping=self._upkeep.stopping,
-            )
-            self._bot = Bot(self._api, desk, chats, offsets_in(store, self._api.bot_id))
 
     def start(self) -> None:
         """Begins."""
@@ -111,7 +86,3 @@ class Service:
             else:
                 self._bot.stop(0)
         return again_s
-
-
-def _nobody(chat: int, text: str) -> None:
-    """Delivers nothing: there are no chats."""

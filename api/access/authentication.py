@@ -16,7 +16,7 @@ from api.access.tokens import TOKEN, hash_of, in_force
 from api.problems import Problem, retry_after
 from keystore.records import TokenRecord
 from keystore.store import Store
-from monitor.running.bounded_calls import Slots
+from monitor.running.bounded_calls import BoundedCalls
 
 REMEMBERED_FOR_S = 5.0
 MOST_REMEMBERED = 10_000
@@ -71,7 +71,7 @@ class Gate:
         """`requests_per_s` None: as many as come."""
         self._store = store
         self._rate = requests_per_s
-        self._slots = Slots(LOOK_UPS_AT_ONCE, "token")
+        self._slots = BoundedCalls(LOOK_UPS_AT_ONCE, "token")
         self._remembered: dict[str, _Remembered] = {}
         self._buckets: dict[str, _Bucket] = {}
         self._counting = threading.Lock()

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import structlog
+
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ids import canonical_company
 from keystore.records import TokenRecord
@@ -24,6 +26,8 @@ ID_BYTES = 6
 SECRET_BYTES = 32
 
 FILE_SUFFIX = ".admin-token"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,14 @@ def revoke_token(store: Store, token_id: str) -> None:
         raise InvalidInput(f"token {ascii(token_id)[:80]}: there is none with this id; see `python run.py token list`")
 
 
-def first_admin_token(store: Store, database: Path) -> Path | None:
+def announce_first_admin_token(store: Store, database: Path) -> None:
+    """Make an admin's token where there never was a token, and log the file that holds it. Raises KeystoreError."""
+    file = keep_first_admin_token(store, database)
+    if file is not None:
+        log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
+
+
+def keep_first_admin_token(store: Store, database: Path) -> Path | None:
     """Makes an admin's token where there never was a token, and keeps it beside the database file; where, or None.
 
     The file is written first: a start that dies in between is the first start again.

@@ -20,14 +20,14 @@ COOKIE_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Session:
+class LoginSession:
     """Whose it is and when it ends."""
 
     token_id: str
     expires_at: datetime
 
 
-class Sessions:
+class LoginSessions:
     """The sessions kept in a store's database; `store` opens it. Every method raises what the store raises."""
 
     def __init__(self, store: Callable[[], Store], clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -46,7 +46,7 @@ class Sessions:
         self._store().remember(_name(cookie), document)
         return cookie
 
-    def find(self, cookie: str) -> Session | None:
+    def find(self, cookie: str) -> LoginSession | None:
         """The session that a cookie stands for; None when there is none, or it is over, or its token no longer holds.
 
         Two round trips: the second finds a token that was revoked since.
@@ -72,10 +72,10 @@ def _name(cookie: str) -> str:
     return NOTES + hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def _read(document: str) -> Session | None:
+def _read(document: str) -> LoginSession | None:
     try:
         kept = json.loads(document)
         expires_at = datetime.fromisoformat(kept["expires_at"])
-        return Session(str(kept["token_id"]), expires_at) if expires_at.tzinfo is not None else None
+        return LoginSession(str(kept["token_id"]), expires_at) if expires_at.tzinfo is not None else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -20,15 +20,16 @@ from markupsafe import Markup, escape
 
 from api.page import drawing
 from api.page.login_sessions import LASTS
-from api.reports import Alerts, Answer, Firing
+from api.reports import Alerts, Firing, ReportResult
 from keystore.records import CompanyPage, SweepRun
 from monitor.alerts.decisions import Severity, duration
-from monitor.alerts.rules import rules
+from monitor.alerts.rules import alert_rules
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.formatting import size
 from monitor.reports.key_types import TypesReport
-from monitor.telegram.desk import LoadTime
+from monitor.telegram.service_queries import LoadTime
+from monitor.watch_settings import WatchSettings
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -49,7 +50,7 @@ _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
 
 # The numbers don't matter here: only a rule's title and severity are shown.
-_RULES = rules(memory_percent=90, load_budget_ms=750, sweep_every_s=21_600)
+_RULES = alert_rules(WatchSettings())
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,16 @@ class Status:
     """Everything that the page shows, each with its error where it failed."""
 
     database: str
-    check: Answer[CheckReport]
-    types: Answer[TypesReport]
-    growth: Answer[GrowthReport]
-    load: Answer[LoadTime]
-    sweeps: Answer[list[SweepRun]]
-    alerts: Answer[Alerts]
-    companies: Answer[CompanyPage]
+    check: ReportResult[CheckReport]
+    types: ReportResult[TypesReport]
+    growth: ReportResult[GrowthReport]
+    load: ReportResult[LoadTime]
+    sweeps: ReportResult[list[SweepRun]]
+    alerts: ReportResult[Alerts]
+    companies: ReportResult[CompanyPage]
 
     @property
-    def reports(self) -> Mapping[str, Answer[Any]]:
+    def reports(self) -> Mapping[str, ReportResult[Any]]:
         """Everything beside the check, by the head that it stands under."""
         return {
             "alerts": self.alerts,
@@ -79,7 +80,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerdictLine:
     """The one line, and why."""
 
     level: Level
@@ -97,7 +98,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Told:
+class AlertRow:
     """An alert as it is shown."""
 
     title: str
@@ -170,11 +171,11 @@ def away_page() -> str:
     return _render("away.html", mark=_COLOURS["unknown"])
 
 
-def verdict_of(status: Status, firing: list[Told]) -> Verdict:
+def verdict_of(status: Status, firing: list[AlertRow]) -> VerdictLine:
     """The worst of the check, the load and what fires, with the reasons that aren't told elsewhere on the page."""
     check, load = status.check.value, status.load.value
     if check is None:
-        return Verdict("unknown", ())
+        return VerdictLine("unknown", ())
     reasons = list(check.advice)
     levels: list[Level] = [check.verdict]
     if load is not None and not load.within_budget:
@@ -187,7 +188,7 @@ def verdict_of(status: Status, firing: list[Told]) -> Verdict:
     if unknown:
         levels.append("warning")
         reasons.append(f"not known: {', '.join(unknown)}")
-    return Verdict(next(level for level in ("critical", "warning", "ok") if level in levels), tuple(reasons))
+    return VerdictLine(next(level for level in ("critical", "warning", "ok") if level in levels), tuple(reasons))
 
 
 def listing(companies: CompanyPage | None, search: str, page: int) -> Listing:
@@ -205,17 +206,17 @@ def listing(companies: CompanyPage | None, search: str, page: int) -> Listing:
     )
 
 
-def _told(alerts: Alerts | None) -> list[Told]:
+def _told(alerts: Alerts | None) -> list[AlertRow]:
     """What fires, worst first; an alert of a rule that this version doesn't know is told by the rule's name."""
     told = [_tell(firing) for firing in (() if alerts is None else alerts.firing)]
     return sorted(told, key=lambda alert: alert.severity != "critical")
 
 
-def _tell(firing: Firing) -> Told:
+def _tell(firing: Firing) -> AlertRow:
     rule = _RULES.get(firing.rule)
     if rule is None:
-        return Told(firing.rule, "warning", firing.subject, firing.since, firing.detail)
-    return Told(rule.title, rule.severity, firing.subject, firing.since, firing.detail)
+        return AlertRow(firing.rule, "warning", firing.subject, firing.since, firing.detail)
+    return AlertRow(rule.title, rule.severity, firing.subject, firing.since, firing.detail)
 
 
 def _type_rows(report: TypesReport) -> Iterator[TypeRow]:
@@ -237,7 +238,7 @@ def _type_rows(report: TypesReport) -> Iterator[TypeRow]:
         )
 
 
-def _growth_chart(answer: Answer[GrowthReport]) -> Markup | None:
+def _growth_chart(answer: ReportResult[GrowthReport]) -> Markup | None:
     report = answer.value
     if report is None:
         return None

@@ -16,12 +16,12 @@ import falcon
 import structlog
 
 from api.access.authentication import CHALLENGE, Gate, require_admin
-from api.page.login_sessions import LASTS, Sessions
+from api.page.login_sessions import LASTS, LoginSessions
 from api.problems import Problem
-from api.reports import Figures, Within
+from api.reports import CachedReports, Deadline
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.running.bounded_calls import Slots
+from monitor.running.bounded_calls import BoundedCalls
 
 MAX_FORM_BYTES = 4_096
 MAX_SEARCH_CHARS = 64
@@ -42,22 +42,22 @@ log = structlog.get_logger()
 
 
 def page_resources(
-    store: Callable[[], Store], gate: Gate, figures: Figures, *, over_tls: bool
+    store: Callable[[], Store], gate: Gate, figures: CachedReports, *, over_tls: bool
 ) -> list[tuple[str, object]]:
     """Each address with its resource."""
-    door = _Door(Sessions(store), gate, over_tls=over_tls)
+    door = _PageLogin(LoginSessions(store), gate, over_tls=over_tls)
     return [("/", StatusPage(door, figures)), ("/sign-in", SignIn(door)), ("/sign-out", SignOut(door))]
 
 
-class _Door:
+class _PageLogin:
     """Who may see the page."""
 
-    def __init__(self, sessions: Sessions, gate: Gate, *, over_tls: bool) -> None:
+    def __init__(self, sessions: LoginSessions, gate: Gate, *, over_tls: bool) -> None:
         self._sessions = sessions
         self._gate = gate
         self._secure = over_tls
         self._cookie = SECURE_COOKIE if over_tls else COOKIE
-        self._slots = Slots(4, "page-session")
+        self._slots = BoundedCalls(4, "page-session")
 
     def knows(self, req: falcon.Request) -> bool:
         """Whether an admin asks, by a session or a token. Raises Problem where a token is sent that won't do."""
@@ -110,7 +110,7 @@ class _Door:
 class StatusPage:
     """What an operator looks at."""
 
-    def __init__(self, door: _Door, figures: Figures) -> None:
+    def __init__(self, door: _PageLogin, figures: CachedReports) -> None:
         self._door = door
         self._figures = figures
 
@@ -129,7 +129,7 @@ class StatusPage:
         rendering = _rendering()
         search = (req.get_param("search") or "").strip()[:MAX_SEARCH_CHARS].removeprefix("company_")
         page = _page(req.get_param("page"))
-        figures, within = self._figures, Within()
+        figures, within = self._figures, Deadline()
         size = rendering.PAGE_COMPANIES
         status = rendering.Status(
             database=figures.database,
@@ -148,7 +148,7 @@ class StatusPage:
 class SignIn:
     """The way in."""
 
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: _PageLogin) -> None:
         self._door = door
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -177,7 +177,7 @@ class SignIn:
 class SignOut:
     """The way out."""
 
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: _PageLogin) -> None:
         self._door = door
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -19,7 +19,7 @@ WAIT_S = 0.02
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class Turns:
+class ConcurrencyLimit:
     """A WSGI application in front of another."""
 
     def __init__(self, app: Wsgi, at_once: int = AT_ONCE, wait_s: float = WAIT_S) -> None:

@@ -22,7 +22,7 @@ class Tls:
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerConfig:
     """Everything a worker needs; it reads no settings itself. `socket` is the number of a listening socket it inherits.
 
     `requests_per_s` is what one token may ask of one worker, None: as much as it likes. `metrics_folder` is where
@@ -48,9 +48,11 @@ class Orders:
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
-def read_orders(line: bytes) -> Orders:
+def read_worker_config(line: bytes) -> WorkerConfig:
     """What `line` made a line of."""
     given = json.loads(line)
     policy, tls = given.pop("policy"), given.pop("tls")
     containing = tuple((part, ttl_s) for part, ttl_s in policy.pop("containing"))
-    return Orders(policy=Policy(containing=containing, **policy), tls=None if tls is None else Tls(**tls), **given)
+    return WorkerConfig(
+        policy=Policy(containing=containing, **policy), tls=None if tls is None else Tls(**tls), **given
+    )

@@ -21,7 +21,7 @@ from typing import IO
 
 import structlog
 
-from api.workers.config import BACKLOG, Orders, Tls
+from api.workers.config import BACKLOG, Tls, WorkerConfig
 from keystore.errors import InvalidInput, KeystoreError
 
 PROGRAM = Path(__file__).with_name("__main__.py")
@@ -95,7 +95,9 @@ def require_usable(tls: Tls) -> None:
 class Workers:
     """So many workers on one socket."""
 
-    def __init__(self, listening: socket.socket, orders: Orders, count: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, listening: socket.socket, orders: WorkerConfig, count: int, environment: Mapping[str, str]
+    ) -> None:
         """Takes the socket over: `stop` closes it. Several workers keep their counts of requests in a common folder."""
         self._listening = listening
         self._folder = tempfile.mkdtemp(prefix="keystore-metrics-") if count > 1 else None

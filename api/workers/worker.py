@@ -24,13 +24,14 @@ from granian.server.mp import MPServer
 
 from api.access.authentication import Gate
 from api.access_log import AccessLog
-from api.app import Parts, build_app
-from api.workers.concurrency_limit import Turns
-from api.workers.config import BACKLOG, Orders, Tls, read_orders
+from api.app import Services, build_app
+from api.workers.concurrency_limit import ConcurrencyLimit
+from api.workers.config import BACKLOG, Tls, WorkerConfig, read_worker_config
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.running import logs
+from monitor.watch_settings import WatchSettings
 
 FINISH_WITHIN_S = 3.0
 """For requests in hand once the worker is to end; run.py is to be gone within 5."""
@@ -55,7 +56,7 @@ ending = threading.Event()
 log = structlog.get_logger()
 
 
-class StoreAtHand:
+class LazyStore:
     """The worker's store, opened when it is first asked for: a worker starts, and says why not, without a database."""
 
     def __init__(self, open_it: Callable[[], Store]) -> None:
@@ -112,19 +113,19 @@ class _OneWorker(MPServer):
 
 def main() -> None:
     """Takes its orders, and carries them out until the pipe ends."""
-    orders = read_orders(sys.stdin.buffer.readline())
+    orders = read_worker_config(sys.stdin.buffer.readline())
     logs.configure(orders.log, verbose=True)
     access_log = AccessLog(orders.log)
     threading.Thread(
         target=_end_with, args=(sys.stdin.buffer.fileno(), orders, access_log), name="orders", daemon=True
     ).start()
-    store = StoreAtHand(
+    store = LazyStore(
         lambda: open_store(orders.url, policy=orders.policy, guard=orders.guard, max_connections=orders.connections)
     )
 
     def load_app() -> Any:
         logs.configure(orders.log, verbose=True)  # Granian has set up its own meanwhile.
-        app = Turns(app_of(orders, store, access_log))
+        app = ConcurrencyLimit(app_of(orders, store, access_log))
         gc.freeze()
         gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
         return app
@@ -134,22 +135,20 @@ def main() -> None:
     _end(orders, access_log)
 
 
-def app_of(orders: Orders, store: Callable[[], Store], access_log: AccessLog) -> Any:
+def app_of(orders: WorkerConfig, store: Callable[[], Store], access_log: AccessLog) -> Any:
     """The application that the orders describe."""
     return build_app(
-        Parts(
+        Services(
             store=store,
             gate=Gate(store, orders.requests_per_s),
-            sweep_every_s=orders.sweep_every_s,
-            load_budget_ms=orders.load_budget_ms,
+            settings=WatchSettings(orders.sweep_every_s, orders.load_budget_ms, version=orders.version),
             over_tls=orders.over_tls,
-            version=orders.version,
             access_log=access_log,
         )
     )
 
 
-def _end_with(pipe: int, orders: Orders, access_log: AccessLog) -> None:
+def _end_with(pipe: int, orders: WorkerConfig, access_log: AccessLog) -> None:
     """Ends the worker when the pipe does: requests in hand are answered, within three seconds."""
     while os.read(pipe, 1):
         pass
@@ -160,7 +159,7 @@ def _end_with(pipe: int, orders: Orders, access_log: AccessLog) -> None:
     _end(orders, access_log)
 
 
-def _end(orders: Orders, access_log: AccessLog) -> NoReturn:
+def _end(orders: WorkerConfig, access_log: AccessLog) -> NoReturn:
     """Ends the process as it is: a thread that waits for the database would hold it up.
 
     It leaves nothing behind, also where run.py was killed and can't tidy up.

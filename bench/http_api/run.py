@@ -228,7 +228,7 @@ def _bare(url: str, handler: str) -> Iterator[Side]:
 @errors_in_one_line
 def main(args: Sequence[str] | None = None) -> int:
     """Measures, says what came out, and exits with 1 when a ratio is missed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.http", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.http_api", description=__doc__)
     parser.add_argument("--url", help="a superuser's Postgres address; default: a server of its own")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=ROUND_S, help="of each round")

@@ -21,7 +21,7 @@ import psycopg
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.ttl import DIARY, expires_at
-from monitor.upkeep.demo import diary_creds
+from monitor.upkeep.demo import demo_creds
 from rig.baileys_state import STATE_KEYS, real_state
 
 SEED = 20251008
@@ -126,7 +126,7 @@ def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at:
     with conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) VALUES (%s, %s, %s, %s)",
-            [(company, encode(diary_creds()), at, at) for company in paired],
+            [(company, encode(demo_creds()), at, at) for company in paired],
         )
 
 

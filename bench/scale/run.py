@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 
 from bench.command import errors_in_one_line
-from bench.scale import measures as measures
+from bench.scale import measures
 from bench.scale.measures import Effort
 from bench.scale.site import Figures, Server, Site, Size, Told, drop, memory_bytes, own_server, site
 from bench.scale.tables import tables, targets, with_tables

@@ -14,7 +14,7 @@ import psycopg
 from keystore.errors import KeystoreError
 from keystore.records import AuthState, Keys
 from keystore.store import Store
-from monitor.upkeep.demo import diary_creds
+from monitor.upkeep.demo import demo_creds
 from rig.baileys_state import pre_keys, real_state
 
 FIRST_BURST_ID = 100_000
@@ -60,7 +60,7 @@ class Bot(Protocol):
 @cache
 def state() -> AuthState:
     """What each company has: creds and the 721 real keys; for reading only."""
-    return AuthState(diary_creds(), real_state())
+    return AuthState(demo_creds(), real_state())
 
 
 @cache

@@ -10,13 +10,13 @@ from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
 from keystore.records import AuthState, CompanyLease
 from keystore.sql.link import Row
 from keystore.sql.tokens import SqlTokens
-from keystore.sql.upkeep import SqlWatch
+from keystore.sql.upkeep import SqlUpkeep
 from keystore.store import Store
 
 log = structlog.get_logger()
 
 
-class SqlStore(SqlWatch, SqlTokens, Store):
+class SqlStore(SqlUpkeep, SqlTokens, Store):
     """A store on a SQL database."""
 
     def load(self, company_id: str) -> AuthState:

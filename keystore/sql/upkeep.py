@@ -37,7 +37,7 @@ from keystore.tally import EVERYBODY, hour_of
 MOST_ON_A_PAGE = 1_000
 
 
-class SqlWatch(SqlDialect, Upkeep):
+class SqlUpkeep(SqlDialect, Upkeep):
     """The watch's half of a store on a SQL database."""
 
     # Counting.

@@ -74,7 +74,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class State:
+class AlertState:
     """Everything that has to be known to decide on the next samples."""
 
     standings: Mapping[Key, Standing] = field(default_factory=dict)
@@ -97,8 +97,8 @@ class Notice:
 
 
 def decide(
-    rules: Mapping[str, Rule], state: State, samples: Iterable[Sample], now: datetime
-) -> tuple[State, tuple[Notice, ...]]:
+    rules: Mapping[str, Rule], state: AlertState, samples: Iterable[Sample], now: datetime
+) -> tuple[AlertState, tuple[Notice, ...]]:
     """The state after these samples, and what there is to tell. A subject without a sample stays as it was."""
     standings = {key: of for key, of in state.standings.items() if key[0] in rules and _counts(rules[key[0]], of, now)}
     subjects = Counter(rule for rule, _ in standings)
@@ -116,7 +116,7 @@ def decide(
             subjects[rule.id] += 1
         if notice is not None:
             notices.append(notice)
-    return State(standings), tuple(notices)
+    return AlertState(standings), tuple(notices)
 
 
 def _judge(rule: Rule, before: Standing, sample: Sample, now: datetime) -> tuple[Standing, Notice | None]:
@@ -175,7 +175,7 @@ def message(notices: Iterable[Notice]) -> str:
     return "\n\n".join(parts)
 
 
-def firing_lines(rules: Mapping[str, Rule], state: State, now: datetime) -> list[str]:
+def firing_lines(rules: Mapping[str, Rule], state: AlertState, now: datetime) -> list[str]:
     """What fires, a line each, worst first; many as a number."""
     firing = [(rules[rule], subject, of) for (rule, subject), of in state.firing().items() if rule in rules]
     firing.sort(key=lambda item: item[0].severity != "critical")
@@ -196,7 +196,7 @@ def duration(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def to_json(state: State) -> str:
+def to_json(state: AlertState) -> str:
     """The state as a document."""
     rows = [
         (rule, subject, _iso(of.above_since), of.firing, _iso(of.raised_at), of.detail)
@@ -205,7 +205,7 @@ def to_json(state: State) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 
-def from_json(document: str) -> State:
+def from_json(document: str) -> AlertState:
     """The state in a document. Raises ValueError where it isn't one."""
     try:
         standings = {
@@ -216,7 +216,7 @@ def from_json(document: str) -> State:
             raise ValueError("something fires that was never raised")
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a state of alerts: {error}") from error
-    return State(standings)
+    return AlertState(standings)
 
 
 def _line(notice: Notice) -> str:

@@ -19,7 +19,7 @@ import structlog
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from monitor.running.backoff import Backoff
-from monitor.running.bounded_calls import Slots
+from monitor.running.bounded_calls import BoundedCalls
 
 NOTE = "outbox"
 MOST_PENDING = 200
@@ -74,6 +74,10 @@ class _Queue:
     failed: int = 0
 
 
+def discard(chat: int, text: str) -> None:
+    """Deliver nothing: for an outbox without chats."""
+
+
 class Outbox:
     """Delivers texts to every chat; `post` them and forget about them."""
 
@@ -101,7 +105,7 @@ class Outbox:
         self._adopting = False
         self._saved: str | None = None
         self._saving_failed = False
-        self._slot = Slots(1, "outbox-save")
+        self._slot = BoundedCalls(1, "outbox-save")
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     @property

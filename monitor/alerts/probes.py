@@ -20,10 +20,11 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Burst, Census, SweepRun
 from keystore.store import Store
 from monitor.alerts import memory, rules
-from monitor.alerts.decisions import Sample, State
-from monitor.forecast.backtest import Verdict, record_of
+from monitor.alerts.decisions import AlertState, Sample
+from monitor.forecast.backtest import JudgedForecast, record_of
 from monitor.reports.check import SWEEPS_LOOKED_AT
-from monitor.running.bounded_calls import Busy, NoAnswerYet, Slots
+from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
+from monitor.watch_settings import WatchSettings
 
 ANSWER_WITHIN_S = 5.0
 """For a question that one row answers."""
@@ -49,7 +50,7 @@ class Survey:
     sweeps: list[SweepRun]
     low_on_pre_keys: dict[str, int]
     bursts: list[Burst]
-    forecasts: tuple[Verdict, ...]
+    forecasts: tuple[JudgedForecast, ...]
 
 
 class Probes:
@@ -58,23 +59,21 @@ class Probes:
     def __init__(
         self,
         store: Store,
+        settings: WatchSettings,
         *,
-        load_budget_ms: float,
-        sweep_every_s: float,
         watching_since: datetime,
         ticks: Callable[[], float] = monotonic,
         process_memory: Callable[[], memory.ProcessMemory] = memory.measure,
     ) -> None:
         """`watching_since`: from when on this service could have seen a sweep."""
         self._store = store
-        self._load_budget_ms = load_budget_ms
-        self._sweep_every_s = sweep_every_s
+        self._settings = settings
         self._watching_since = watching_since
         self._ticks = ticks
         self._process_memory = process_memory
-        self._questions = Slots(1, "watch-question")
-        self._loading = Slots(1, "watch-load")
-        self._surveys = Slots(1, "watch-survey")
+        self._questions = BoundedCalls(1, "watch-question")
+        self._loading = BoundedCalls(1, "watch-load")
+        self._surveys = BoundedCalls(1, "watch-survey")
         self._survey_due_at = 0.0
         self._largest: str | None = None
         self._loads_ms: deque[float] = deque(maxlen=LOADS_KEPT)
@@ -99,20 +98,20 @@ class Probes:
             else:
                 yield rules.of_disk(rules.Disk(usage.total - usage.free, usage.free))
 
-    def of_database(self, state: State, now: datetime) -> Iterator[Sample]:
+    def of_database(self, state: AlertState, now: datetime) -> Iterator[Sample]:
         """What the database can be asked. Raises StoreUnavailable when it stops answering on the way."""
         reports = self.ask(lambda: memory.bot_reports(self._store, now))
         yield from rules.of_bots(reports, _subjects(state, rules.BOT_MEMORY), now)
         yield from self._survey(state, now)
         yield from self._load()
 
-    def _survey(self, state: State, now: datetime) -> Iterator[Sample]:
+    def _survey(self, state: AlertState, now: datetime) -> Iterator[Sample]:
         began = self._ticks()
         if began < self._survey_due_at:
             return
         try:
             found = self.ask_at_length(lambda: survey(self._store, now))
-        except (NoAnswerYet, Busy):
+        except (TimedOut, Busy):
             # A table too large to count in time is no outage: all else may answer.
             log.warning("survey_too_slow", within_s=SURVEY_WITHIN_S)
             return
@@ -121,7 +120,7 @@ class Probes:
             self._survey_due_at = self._ticks() + max(SURVEY_EVERY_S, SURVEY_SHARE * took_s) - took_s
         self._largest = found.largest_company
         yield from rules.of_census(found.census)
-        yield rules.of_sweeps(found.sweeps, self._sweep_every_s, self._watching_since, now)
+        yield rules.of_sweeps(found.sweeps, self._settings.sweep_every_s, self._watching_since, now)
         yield from rules.of_growth(found.forecasts, now)
         yield from rules.of_pre_keys(found.low_on_pre_keys, _subjects(state, rules.PRE_KEYS))
         yield from rules.of_bursts(found.bursts)
@@ -134,7 +133,7 @@ class Probes:
         began = self._ticks()
         try:
             self._loading.call(lambda: self._store.load(company), LOAD_WITHIN_S)
-        except (NoAnswerYet, Busy):
+        except (TimedOut, Busy):
             log.warning("load_too_slow", company_id=company, within_s=LOAD_WITHIN_S)
         except StoreUnavailable:
             raise
@@ -142,7 +141,7 @@ class Probes:
             log.warning("load_not_timed", company_id=company, error=str(error))
             return
         self._loads_ms.append((self._ticks() - began) * 1000)
-        yield from rules.of_loads(self._loads_ms, self._load_budget_ms, company)
+        yield from rules.of_loads(self._loads_ms, self._settings.load_budget_ms, company)
 
 
 def survey(store: Store, now: datetime) -> Survey:
@@ -164,6 +163,6 @@ def embedded_in(database: str) -> Path | None:
     return Path(path).parent if scheme == "sqlite" else None
 
 
-def _subjects(state: State, rule: str) -> set[str]:
+def _subjects(state: AlertState, rule: str) -> set[str]:
     """The subjects of a rule that were raised, or are about to be."""
     return {subject for of_rule, subject in state.standings if of_rule == rule}

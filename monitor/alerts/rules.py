@@ -12,9 +12,10 @@ from math import ceil
 from keystore.records import Burst, Census, SweepRun
 from monitor.alerts.decisions import Rule, Sample, duration
 from monitor.alerts.memory import FRESH_FOR, BotReport, ProcessMemory
-from monitor.forecast.backtest import Verdict
+from monitor.forecast.backtest import JudgedForecast
 from monitor.reports.check import sweep_state
 from monitor.reports.formatting import size
+from monitor.watch_settings import WatchSettings
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 
@@ -51,10 +52,10 @@ class Disk:
     free_bytes: int
 
 
-def rules(memory_percent: float, load_budget_ms: float, sweep_every_s: float) -> dict[str, Rule]:
+def alert_rules(settings: WatchSettings) -> dict[str, Rule]:
     """Every rule by its id."""
     # 5 points lower clears: what a collection of garbage frees is less than that, what a restart frees is more.
-    memory, clear_memory = memory_percent / 100, max(0.0, memory_percent - 5) / 100
+    memory, clear_memory = settings.memory_alert_percent / 100, max(0.0, settings.memory_alert_percent - 5) / 100
     return {
         rule.id: rule
         for rule in (
@@ -64,9 +65,16 @@ def rules(memory_percent: float, load_budget_ms: float, sweep_every_s: float) ->
             # Half a minute: a restarted database is back by then. No cooldown to speak of: every outage is news.
             Rule(DATABASE, "database", 1, 0, 30, 5 * MINUTE_S, "critical"),
             # The 95th percentile of 20 loads, a minute apart: it is over the budget only when two of them were.
-            Rule(LOAD, "loading a bot's state", load_budget_ms, 0.8 * load_budget_ms, 5 * MINUTE_S, 6 * HOUR_S),
+            Rule(
+                LOAD,
+                "loading a bot's state",
+                settings.load_budget_ms,
+                0.8 * settings.load_budget_ms,
+                5 * MINUTE_S,
+                6 * HOUR_S,
+            ),
             # A tenth of the table, and still there after the next sweep was due: sweeps don't keep up.
-            Rule(BACKLOG, "expired keys", 0.10, 0.05, sweep_every_s + 10 * MINUTE_S, DAY_S),
+            Rule(BACKLOG, "expired keys", 0.10, 0.05, settings.sweep_every_s + 10 * MINUTE_S, DAY_S),
             # A quarter of an hour lets a `backfill` that is at work finish.
             Rule(NO_EXPIRY, "keys without expiry", 1, 0, 15 * MINUTE_S, DAY_S),
             # The value is in intervals. Ten minutes let the sweep that runs at a start finish.
@@ -151,7 +159,7 @@ def of_sweeps(runs: list[SweepRun], sweep_every_s: float, watching_since: dateti
     return Sample(SWEEPER, "", ago_s / sweep_every_s, f"{told} {duration(ago_s)} ago{every}")
 
 
-def of_growth(verdicts: Iterable[Verdict], now: datetime) -> Iterator[Sample]:
+def of_growth(verdicts: Iterable[JudgedForecast], now: datetime) -> Iterator[Sample]:
     """The table against what was forecast for today: a week ago, else yesterday. Nothing without a forecast."""
     told = [verdict for verdict in verdicts if abs(_due(verdict) - now) <= timedelta(hours=12)]
     for days in (7, 1):
@@ -203,5 +211,5 @@ def percentile_95(values: Collection[float]) -> float:
     return sorted(values)[ceil(0.95 * len(values)) - 1]
 
 
-def _due(verdict: Verdict) -> datetime:
+def _due(verdict: JudgedForecast) -> datetime:
     return verdict.made_at + timedelta(days=verdict.days)

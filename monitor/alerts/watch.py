@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic
 
 import structlog
@@ -19,12 +19,13 @@ from keystore.errors import KeystoreError
 from keystore.records import Lease
 from keystore.store import Store
 from monitor.alerts import memory, mute, rules, summary
-from monitor.alerts.decisions import Sample, State, decide, duration, firing_lines, from_json, message, to_json
+from monitor.alerts.decisions import AlertState, Sample, decide, duration, firing_lines, from_json, message, to_json
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.probes import Probes
 from monitor.growth import growth_report
 from monitor.reports.check import check_report
-from monitor.running.bounded_calls import Busy, NoAnswerYet
+from monitor.running.bounded_calls import Busy, TimedOut
+from monitor.watch_settings import WatchSettings
 
 LEASE = "watch"
 LEASE_S = 150.0
@@ -52,33 +53,24 @@ class Watch:
         self,
         store: Store,
         outbox: Outbox,
+        settings: WatchSettings,
         *,
-        load_budget_ms: float,
-        sweep_every_s: float,
-        memory_alert_percent: float = 90.0,
-        zone: tzinfo = UTC,
-        summary_at: time | None = None,
-        version: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ticks: Callable[[], float] = monotonic,
         process_memory: Callable[[], memory.ProcessMemory] = memory.measure,
     ) -> None:
-        """`summary_at` is a time of day in `zone`, None for no summary. The outbox is started elsewhere."""
+        """The outbox is started elsewhere, and stopped with the watch."""
         self._store = store
         self._outbox = outbox
-        self._sweep_every_s = sweep_every_s
-        self._rules = rules.rules(memory_alert_percent, load_budget_ms, sweep_every_s)
-        self._zone = zone
-        self._summary_at = summary_at
-        self._version = version
+        self._settings = settings
+        self._rules = rules.alert_rules(settings)
         self._clock = clock
         self._ticks = ticks
         self._process_memory = process_memory
         self._began = clock()
         self._probes = Probes(
             store,
-            load_budget_ms=load_budget_ms,
-            sweep_every_s=sweep_every_s,
+            settings,
             watching_since=self._began,
             ticks=ticks,
             process_memory=process_memory,
@@ -88,7 +80,7 @@ class Watch:
         self._lease: Lease | None = None
         self._looked_at: datetime | None = None
         self._away: str | None = None
-        self._state = State()
+        self._state = AlertState()
         self._saved: str | None = None
         self._mute: datetime | None = None
         self._announced: bool | None = None
@@ -101,7 +93,7 @@ class Watch:
         return self._lease is not None
 
     @property
-    def state(self) -> State:
+    def state(self) -> AlertState:
         """What fires, as this one knows it."""
         return self._state
 
@@ -142,8 +134,8 @@ class Watch:
             except KeystoreError as error:
                 self._away = str(error)
         if self._announced and not self._is_muted(now):
-            uptime = duration((now - self._began).total_seconds())
-            self._outbox.post(summary.stopping(self._version, self._host, uptime, self._firing(now)))
+            notice = summary.stopping(self._settings.version, self._host, self._uptime(now), self._firing(now))
+            self._outbox.post(notice)
         delivered = self._outbox.stop(max(0.0, within_s - 2 * STOP_WITHIN_S))
         lease, self._lease = self._lease, None
         if lease is not None and self._away is None:
@@ -159,7 +151,7 @@ class Watch:
         used = self._process_memory()
         database = f"database: {self._store.database}"
         lines = [
-            f"Signal Keystore {self._version} on {self._host}, up {duration((now - self._began).total_seconds())}",
+            f"Signal Keystore {self._settings.version} on {self._host}, up {self._uptime(now)}",
             database if self._away is None else f"{database} is away: {self._away}",
             f"memory: {rules.of_process(used).detail}",
             "last look: "
@@ -169,7 +161,7 @@ class Watch:
             return "\n".join([*lines, "role: stands by, another one alerts"])
         lines.append("role: this one alerts")
         if self._mute is not None and self._is_muted(now):
-            lines.append(f"muted until {self._mute.astimezone(self._zone):%Y-%m-%d %H:%M %Z}")
+            lines.append(f"muted until {self._mute.astimezone(self._settings.zone):%Y-%m-%d %H:%M %Z}")
         if self._outbox.pending:
             lines.append(f"notices that wait to be delivered: {self._outbox.pending:,}")
         firing = self._firing(now)
@@ -197,10 +189,10 @@ class Watch:
         alerts, muted = self._probes.ask(lambda: (self._store.recall(ALERTS), mute.last_mute(self._store)))
         self._saved = alerts.document if alerts is not None else None
         try:
-            self._state = from_json(self._saved) if self._saved is not None else State()
+            self._state = from_json(self._saved) if self._saved is not None else AlertState()
         except ValueError as error:
             log.warning("alerts_not_readable", error=str(error))
-            self._state = State()
+            self._state = AlertState()
         self._mute, self._lease = muted, lease
         self._outbox.keep_in(self._store)
         log.info("watch_taken_over", holder=self._holder, database=self._store.database)
@@ -210,7 +202,7 @@ class Watch:
         if self._lease is None:
             return
         self._tell([rules.of_database(self._store.database, None)], now)
-        self._lease, self._state, self._saved, self._mute = None, State(), None, None
+        self._lease, self._state, self._saved, self._mute = None, AlertState(), None, None
         self._outbox.keep_in(None)
         log.warning("watch_handed_over", holder=self._holder, database=self._store.database)
 
@@ -221,10 +213,10 @@ class Watch:
         if not self._announced:
             log.info("start_not_announced", reason="one was, minutes ago")
             return
-        self._probes.ask(lambda: self._store.remember(name, json.dumps({"version": self._version})))
+        self._probes.ask(lambda: self._store.remember(name, json.dumps({"version": self._settings.version})))
         if muted is None:
             database = self._store.database
-            self._outbox.post(summary.started(self._version, database, self._host, alerting=self.is_holder))
+            self._outbox.post(summary.started(self._settings.version, database, self._host, alerting=self.is_holder))
 
     def _look(self, now: datetime, away: str | None) -> str | None:
         """Measures, decides and tells; why the database is away, None when it isn't."""
@@ -261,8 +253,8 @@ class Watch:
                 self._saved = document
             if self._mute is not None and self._mute <= now:
                 self._end_mute(now)
-            if self._summary_at is not None:
-                self._summarise(self._summary_at, now)
+            if self._settings.summary_at is not None:
+                self._summarise(self._settings.summary_at, now)
         except KeystoreError as error:
             return str(error)
         return None
@@ -276,18 +268,21 @@ class Watch:
 
     def _summarise(self, at: time, now: datetime) -> None:
         """Sends the day's summary when it is due; one that the database can't give yet is tried again."""
-        if summary.due(self._last_summary, now, self._zone, at) is None or self._ticks() < self._summary_not_before:
+        if (
+            summary.due(self._last_summary, now, self._settings.zone, at) is None
+            or self._ticks() < self._summary_not_before
+        ):
             return
         self._summary_not_before = self._ticks() + SUMMARY_RETRY_S
         self._last_summary = self._probes.ask(self._summary_sent_on)
-        day = summary.due(self._last_summary, now, self._zone, at)
+        day = summary.due(self._last_summary, now, self._settings.zone, at)
         if day is None:
             return
         try:
             check, growth = self._probes.ask_at_length(
-                lambda: (check_report(self._store, self._sweep_every_s), growth_report(self._store))
+                lambda: (check_report(self._store, self._settings.sweep_every_s), growth_report(self._store))
             )
-        except (NoAnswerYet, Busy) as error:  # A table too large to count in time is no outage.
+        except (TimedOut, Busy) as error:  # A table too large to count in time is no outage.
             log.warning("summary_put_off", error=str(error), retry_s=SUMMARY_RETRY_S)
             return
         self._probes.ask(lambda: self._store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
@@ -301,6 +296,9 @@ class Watch:
             return date.fromisoformat(json.loads(note.document)["day"]) if note is not None else None
         except (ValueError, KeyError, TypeError):
             return None
+
+    def _uptime(self, now: datetime) -> str:
+        return duration((now - self._began).total_seconds())
 
     def _is_muted(self, now: datetime) -> bool:
         return self._mute is not None and self._mute > now

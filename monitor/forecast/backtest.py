@@ -25,7 +25,7 @@ WIDENED_AT_MOST = 3.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedForecast:
     """One forecast whose days are over: what it said, and what came.
 
     `widened` is by how much its interval had been widened.
@@ -65,7 +65,7 @@ class Outcome:
 class Record:
     """Every forecast that can be judged, and what they come to by horizon."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[JudgedForecast, ...]
     outcomes: tuple[Outcome, ...]
 
 
@@ -99,7 +99,7 @@ def judged(kept: Iterable[HistoryEntry], came: Iterable[Counted]) -> Record:
             nearest = min(counts, key=lambda count: abs(count.at - due), default=None)
             over = latest is not None and due <= latest
             if over and nearest is not None and abs(nearest.at - due) <= NEAR:
-                verdicts.append(Verdict(made_at, days, low, expected, high, nearest.total, widened))
+                verdicts.append(JudgedForecast(made_at, days, low, expected, high, nearest.total, widened))
     return Record(tuple(verdicts), tuple(_outcomes(verdicts)))
 
 
@@ -123,7 +123,7 @@ def _read_said(entry: HistoryEntry) -> tuple[datetime, float, dict[int, tuple[in
     return entry.at, float(document["widened"]), said
 
 
-def _outcomes(verdicts: list[Verdict]) -> Iterable[Outcome]:
+def _outcomes(verdicts: list[JudgedForecast]) -> Iterable[Outcome]:
     for days in HORIZONS_DAYS:
         of_horizon = [verdict for verdict in verdicts if verdict.days == days]
         if of_horizon:

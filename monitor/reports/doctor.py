@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 
 
 @dataclass(frozen=True)
-class Check:
+class DoctorCheck:
     """One thing looked at: how it stands, and what to do where it isn't well."""
 
     name: str
@@ -37,7 +37,7 @@ class Check:
 class DoctorReport:
     """Everything looked at. `healthy`: nothing failed."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[DoctorCheck, ...]
 
     @property
     def healthy(self) -> bool:
@@ -54,54 +54,58 @@ def examine(
         with opened() as store:
             checks += _database(store)
     except KeystoreError as error:
-        checks.append(Check("database", "failed", str(error)))
+        checks.append(DoctorCheck("database", "failed", str(error)))
     return DoctorReport(tuple(checks))
 
 
-def _database(store: Store) -> list[Check]:
+def _database(store: Store) -> list[DoctorCheck]:
     began = datetime.now(UTC)
     now = store.now()
     census = store.census()
     skew_s = abs((now - began).total_seconds())
     checks = [
-        Check("database", "ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
-        Check("clock", "ok", f"this machine and the database agree within {skew_s:.1f} s")
+        DoctorCheck("database", "ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
+        DoctorCheck("clock", "ok", f"this machine and the database agree within {skew_s:.1f} s")
         if skew_s <= CLOCK_SKEW_S
-        else Check("clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"),
+        else DoctorCheck(
+            "clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"
+        ),
     ]
     if not store.converted:
         detail = (
             "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until "
             "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills"
         )
-        checks.append(Check("schema", "warning", detail))
+        checks.append(DoctorCheck("schema", "warning", detail))
     else:
-        checks.append(Check("schema", "ok", "all migrations are applied"))
+        checks.append(DoctorCheck("schema", "ok", "all migrations are applied"))
     if store.expiry_enforced:
-        checks.append(Check("expiry", "ok", "the database refuses keys without expiry"))
+        checks.append(DoctorCheck("expiry", "ok", "the database refuses keys without expiry"))
     elif census.without_expiry:
         detail = f"{census.without_expiry} keys have none; run `python run.py backfill --enforce`"
-        checks.append(Check("expiry", "warning", detail))
+        checks.append(DoctorCheck("expiry", "warning", detail))
     else:
         detail = "every key has one; `python run.py backfill --enforce` makes the database keep it so"
-        checks.append(Check("expiry", "ok", detail))
+        checks.append(DoctorCheck("expiry", "ok", detail))
     return checks + _file(store.database)
 
 
-def _file(database: str) -> list[Check]:
+def _file(database: str) -> list[DoctorCheck]:
     if not database.startswith("sqlite:///"):
         return []
     path = Path(database.removeprefix("sqlite:///"))
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return [Check("file", "warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")]
-    return [Check("file", "ok", f"{path} is its owner's alone")]
+        return [
+            DoctorCheck("file", "warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")
+        ]
+    return [DoctorCheck("file", "ok", f"{path} is its owner's alone")]
 
 
-def _policy(policy: Policy) -> Check:
+def _policy(policy: Policy) -> DoctorCheck:
     short = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
     if not short:
-        return Check("ttl", "ok", f"no key goes within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages")
-    return Check(
+        return DoctorCheck("ttl", "ok", f"no key goes within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages")
+    return DoctorCheck(
         "ttl",
         "warning",
         f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and these keys may go before they "
@@ -109,24 +113,30 @@ def _policy(policy: Policy) -> Check:
     )
 
 
-def _guard(guard: bool) -> Check:
+def _guard(guard: bool) -> DoctorCheck:
     if guard:
-        return Check("guard", "ok", "keys that can't be had again are kept from the sweep")
-    return Check("guard", "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire")
+        return DoctorCheck("guard", "ok", "keys that can't be had again are kept from the sweep")
+    return DoctorCheck(
+        "guard", "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire"
+    )
 
 
-def _telegram(telegram: TelegramAccess | None) -> Check:
+def _telegram(telegram: TelegramAccess | None) -> DoctorCheck:
     if telegram is None:
-        return Check("telegram", "ok", "not set up")
+        return DoctorCheck("telegram", "ok", "not set up")
     if not _TOKEN.fullmatch(telegram.token):
-        return Check("telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it from @BotFather anew")
+        return DoctorCheck(
+            "telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it from @BotFather anew"
+        )
     with closing(TelegramApi(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
         try:
             name = api.get_me()
         except TelegramUnavailable as error:
-            return Check("telegram", "warning", f"Telegram wasn't reached, so the token was not tried: {error}")
+            return DoctorCheck("telegram", "warning", f"Telegram wasn't reached, so the token was not tried: {error}")
         except TelegramError as error:
-            return Check("telegram", "failed", str(error))
+            return DoctorCheck("telegram", "failed", str(error))
     if not telegram.chats:
-        return Check("telegram", "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set")
-    return Check("telegram", "ok", f"@{name} answers and alerts so many chats: {len(telegram.chats)}")
+        return DoctorCheck(
+            "telegram", "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
+        )
+    return DoctorCheck("telegram", "ok", f"@{name} answers and alerts so many chats: {len(telegram.chats)}")

@@ -16,7 +16,7 @@ from keystore.errors import StoreUnavailable
 T = TypeVar("T")
 
 
-class NoAnswerYet(StoreUnavailable):
+class TimedOut(StoreUnavailable):
     """The call goes on, and whoever asked no longer waits for it."""
 
 
@@ -24,7 +24,7 @@ class Busy(StoreUnavailable):
     """The call wasn't made: earlier ones take all the room there is."""
 
 
-class Slots:
+class BoundedCalls:
     """Room for so many calls at a time."""
 
     def __init__(self, slots: int, name: str) -> None:
@@ -48,7 +48,7 @@ class Slots:
         except TimeoutError:
             if answer.done():
                 raise  # It is the call's own.
-            raise NoAnswerYet(f"no answer within {within_s:g} s") from None
+            raise TimedOut(f"no answer within {within_s:g} s") from None
 
     def _run(self, asked: Callable[[], T], answer: "Future[T]") -> None:
         try:

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ttl import parse_duration
 from monitor.forecast import charts
-from monitor.running.bounded_calls import Busy, NoAnswerYet
+from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.telegram import texts
 from monitor.telegram.api import Button, Keyboard
-from monitor.telegram.desk import Desk
 from monitor.telegram.message import Line, plain
+from monitor.telegram.service_queries import ServiceQueries
 
 QUESTION_OPEN_FOR = timedelta(minutes=5)
 LONGEST_MUTE = timedelta(days=30)
@@ -46,7 +46,7 @@ class _Question:
 class Answers:
     """The bot's answers, one at a time. `clock` says when it is, aware and in UTC."""
 
-    def __init__(self, desk: Desk, clock: Callable[[], datetime]) -> None:
+    def __init__(self, desk: ServiceQueries, clock: Callable[[], datetime]) -> None:
         self._desk = desk
         self._clock = clock
         self._questions: dict[int, _Question] = {}
@@ -106,7 +106,7 @@ class Answers:
         """For what may take longer than a chat waits, or find another one at it: neither means an outage."""
         try:
             return Reply(work())
-        except NoAnswerYet:
+        except TimedOut:
             return Reply(goes_on)
         except Busy:
             return Reply(texts.busy())

@@ -20,10 +20,10 @@ from monitor.running.backoff import Backoff
 from monitor.telegram import texts
 from monitor.telegram.answers import KEEP, SWEEP, Answers, Reply
 from monitor.telegram.api import TelegramApi
-from monitor.telegram.desk import Desk
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
-from monitor.telegram.offsets import Offsets, Place
 from monitor.telegram.replies import Replies
+from monitor.telegram.service_queries import ServiceQueries
+from monitor.telegram.update_cursor import Offsets, UpdateCursor
 from monitor.telegram.updates import Command, Other, Press, read_update
 
 POLL_S = 50
@@ -65,7 +65,7 @@ class Bot:
     def __init__(
         self,
         api: TelegramApi,
-        desk: Desk,
+        desk: ServiceQueries,
         chats: Collection[int],
         offsets: Offsets,
         *,
@@ -78,7 +78,7 @@ class Bot:
         self._replies = Replies(api, self._wait)
         self._chats = frozenset(chats)
         self._offsets = offsets
-        self._place = Place(offsets, clock)
+        self._place = UpdateCursor(offsets, clock)
         self._clock = clock
         self._given_wait = wait
         self._poll_s = poll_s

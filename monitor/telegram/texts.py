@@ -8,8 +8,8 @@ from monitor.reports.formatting import ago, last_sweep, signed, size
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
-from monitor.telegram.desk import DbHealth, LoadTime
 from monitor.telegram.message import Line, pairs, plain, table
+from monitor.telegram.service_queries import DbHealth, LoadTime
 
 COMMANDS = {
     "status": "How the service is",

@@ -91,14 +91,14 @@ def seed(store: Store, company_id: str, *, now: datetime | None = None) -> SeedR
         raise InvalidInput(
             f"{store.database} refuses keys without an expiry, and the data set has some; seed another database"
         )
-    rows = diary_rows(store.now() if now is None else now)
-    store.restore_rows(company, rows, creds=diary_creds())
+    rows = demo_rows(store.now() if now is None else now)
+    store.restore_rows(company, rows, creds=demo_creds())
     by_type = Counter(row.key_type for row in rows)
     without_expiry = sum(row.expires_at is None for row in rows)
     return SeedReport(store.database, company, len(rows), dict(sorted(by_type.items())), without_expiry)
 
 
-def diary_rows(now: datetime) -> list[KeyRow]:
+def demo_rows(now: datetime) -> list[KeyRow]:
     """The 665 keys as they are at `now` (aware), sorted by type and id."""
     making = _Making(now.astimezone(UTC))
     rows = [
@@ -111,7 +111,7 @@ def diary_rows(now: datetime) -> list[KeyRow]:
     return sorted(rows, key=lambda row: (row.key_type, row.key_id))
 
 
-def diary_creds() -> bytes:
+def demo_creds() -> bytes:
     """The account's credentials document."""
     rng = random.Random(f"{SEED} creds")
     next_pre_key = FIRST_PRE_KEY_ID + RECONNECT_PRE_KEYS + len(TODAY_PRE_KEYS)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from api.access.tokens import create_token
-from api.workers.config import Orders
+from api.workers.config import WorkerConfig
 from api.workers.supervisor import Address, Workers, listen
 from keystore import Store, open_store
 from keystore.ttl import DIARY
@@ -87,7 +87,7 @@ class Api:
         return f"/v1/companies/{company}"
 
 
-def orders(url: str, **changed: Any) -> Orders:
+def orders(url: str, **changed: Any) -> WorkerConfig:
     """What a worker is told by default."""
     given: dict[str, Any] = {
         "url": url,
@@ -102,7 +102,7 @@ def orders(url: str, **changed: Any) -> Orders:
         "over_tls": False,
         "version": "test",
     }
-    return Orders(**{**given, **changed})
+    return WorkerConfig(**{**given, **changed})
 
 
 @contextmanager

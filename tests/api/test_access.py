@@ -9,9 +9,10 @@ import pytest
 from api.access.authentication import IN_HAND, REMEMBERED_FOR_S, Caller, Gate
 from api.access.tokens import hash_of
 from api.access_log import AccessLog
-from api.app import NO_ROUTE, Parts, Route, routes_of
+from api.app import NO_ROUTE, Route, Services, routes_of
 from api.problems import Problem
 from keystore.records import TokenRecord
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import eventually
 from tests.api.service import Answer, Api, ask, serving_api
 
@@ -27,7 +28,7 @@ def routes() -> list[Route]:
     def nothing() -> None:
         raise AssertionError("the table of routes needs no store")
 
-    return routes_of(Parts(nothing, Gate(nothing, None), 1.0, 1.0, False, "test", AccessLog("json")))  # type: ignore[arg-type]
+    return routes_of(Services(nothing, Gate(nothing, None), WatchSettings(), False, AccessLog("json")))  # type: ignore[arg-type]
 
 
 def calls(access: str) -> Iterator[tuple[str, str]]:

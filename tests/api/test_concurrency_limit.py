@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.workers.concurrency_limit import Turns
+from api.workers.concurrency_limit import ConcurrencyLimit
 
 FOR_EVER_S = 60.0
 AT_ONCE, REQUESTS = 3, 12
@@ -47,7 +47,7 @@ class Requests:
 
 def test_so_many_at_a_time_each_in_its_turn_and_all_of_them() -> None:
     app = Requests()
-    turns = Turns(app, AT_ONCE, FOR_EVER_S)
+    turns = ConcurrencyLimit(app, AT_ONCE, FOR_EVER_S)
     with ThreadPoolExecutor(REQUESTS) as threads:
         answers = [threads.submit(turns, {"number": number}, start_response) for number in range(REQUESTS)]
         for ended in range(REQUESTS):
@@ -60,7 +60,7 @@ def test_so_many_at_a_time_each_in_its_turn_and_all_of_them() -> None:
 
 def test_requests_that_stay_hold_up_the_others_for_a_moment_only() -> None:
     app = Requests()
-    turns = Turns(app, AT_ONCE, 0.01)
+    turns = ConcurrencyLimit(app, AT_ONCE, 0.01)
     with ThreadPoolExecutor(REQUESTS) as threads:
         began = monotonic()
         answers = [threads.submit(turns, {"number": number}, start_response) for number in range(REQUESTS)]
@@ -77,7 +77,7 @@ def test_a_request_that_fails_gives_its_turn_back() -> None:
     def fails(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise ValueError("failed")
 
-    turns = Turns(fails, AT_ONCE, FOR_EVER_S)
+    turns = ConcurrencyLimit(fails, AT_ONCE, FOR_EVER_S)
     for _ in range(REQUESTS):
         with pytest.raises(ValueError, match="failed"):
             turns({}, start_response)
@@ -85,7 +85,7 @@ def test_a_request_that_fails_gives_its_turn_back() -> None:
 
 
 def test_a_turn_that_comes_as_the_waiting_ends_is_counted_once() -> None:
-    turns = Turns(lambda environ, start_response: [b"done" * len(list(range(200)))], 1, 0.000_02)
+    turns = ConcurrencyLimit(lambda environ, start_response: [b"done" * len(list(range(200)))], 1, 0.000_02)
     with ThreadPoolExecutor(8) as threads:
         for answer in [threads.submit(turns, {}, start_response) for _ in range(4_000)]:
             answer.result(FOR_EVER_S)

@@ -15,21 +15,25 @@ from falcon import testing
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.finished_request import FinishedRequest
 from api.metrics import Metrics, RequestCounts
-from api.reports import Figures, Kept
-from api.seen import Seen
+from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
-from monitor.alerts.decisions import Standing, State, to_json
+from monitor.alerts.decisions import AlertState, Standing, to_json
 from monitor.alerts.mute import mute
 from monitor.upkeep.demo import seed
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START, eventually
 from rig.paths import PROJECT
 from tests.api.page.site import Site, serving_site
 from tests.monitor.sample_reports import FORECAST, GROWTH
 
+SETTINGS = WatchSettings(sweep_every_s=3_600)
 BOARD = PROJECT / "deploy" / "grafana.json"
-SEEN = Seen(route="/v1/companies/{company}/state", method="GET", company="1", status=200, took_ms=3.0, request_id="r")
+SEEN = FinishedRequest(
+    route="/v1/companies/{company}/state", method="GET", company="1", status=200, took_ms=3.0, request_id="r"
+)
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -114,10 +118,10 @@ def test_what_is_forecast_and_what_fires_is_told(tmp_path: Path) -> None:
         firing = {
             ("pre-keys", f"c{n}"): Standing(START, firing=True, raised_at=START, detail="2 left") for n in range(3)
         }
-        store.remember("alerts", to_json(State({**firing, ("sweeper", ""): Standing(above_since=START)})))
+        store.remember("alerts", to_json(AlertState({**firing, ("sweeper", ""): Standing(above_since=START)})))
         mute(store, datetime.now(UTC) + timedelta(hours=1))
-        figures = Figures(lambda: store, sweep_every_s=3_600, load_budget_ms=750)
-        figures.growth = Kept("growth", lambda: GROWTH)
+        figures = CachedReports(lambda: store, SETTINGS)
+        figures.growth = CachedReport("growth", lambda: GROWTH)
         told = scraped(figures)
     assert value(told, "keystore_alerts") == value(told, "keystore_alerts_by_rule", rule="pre-keys") == 3
     assert value(told, "keystore_muted") == 1
@@ -130,13 +134,13 @@ def test_what_the_database_doesn_t_tell_is_missing_and_said_to_be() -> None:
     def away() -> Store:
         raise StoreUnavailable("db: away")
 
-    told = scraped(Figures(away, sweep_every_s=3_600, load_budget_ms=750))
+    told = scraped(CachedReports(away, SETTINGS))
     assert "\nkeystore_keys " not in told
     for report in ("check", "types", "growth", "load", "alerts", "events"):
         assert value(told, "keystore_report_up", report=report) == 0
 
 
-def scraped(figures: Figures) -> str:
+def scraped(figures: CachedReports) -> str:
     """What a scrape of these figures gets."""
     app = falcon.App()
     app.add_route("/metrics", Metrics(figures, RequestCounts(), "1"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from api.workers.config import Tls, read_orders
+from api.workers.config import Tls, read_worker_config
 from api.workers.supervisor import Address, listen
-from api.workers.worker import REOPEN_AFTER_S, StoreAtHand
+from api.workers.worker import REOPEN_AFTER_S, LazyStore
 from keystore import Store, open_store
 from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavailable
 from keystore.ttl import CAREFUL, NEVER, parse_policy
@@ -20,7 +20,7 @@ def test_orders_come_through_the_pipe_as_they_were_given(policy: object) -> None
     given = orders("postgresql://bot:S3CRET@db/bots", policy=policy, tls=Tls("c", "k"), requests_per_s=0.5, socket=7)
     line = given.line()
     assert line.count(b"\n") == 1
-    assert read_orders(line) == given
+    assert read_worker_config(line) == given
     assert math.isinf(NEVER)
     assert "S3CRET" not in repr(given)
 
@@ -46,7 +46,7 @@ def test_a_store_that_cannot_be_opened_is_tried_again_after_a_second(
             raise StoreUnavailable(f"away {tried}")
         return open_store(f"sqlite:///{tmp_path}/k.db")
 
-    with closing(StoreAtHand(opening)) as store:
+    with closing(LazyStore(opening)) as store:
         for later_s, says in ((0.0, "away 1"), (REOPEN_AFTER_S / 2, "away 1"), (REOPEN_AFTER_S, "away 2")):
             now = 100.0 + later_s
             with pytest.raises(StoreUnavailable, match=says):
@@ -73,7 +73,7 @@ def test_an_error_of_the_store_is_said_again_as_it_was() -> None:
     def opening() -> Store:
         raise LeaseLost("once")
 
-    store = StoreAtHand(opening)
+    store = LazyStore(opening)
     for _ in range(2):
         with pytest.raises(LeaseLost, match="once"):
             store()

@@ -95,7 +95,7 @@ def test_a_filling_that_is_killed_goes_on_where_it_was(
     with closing(open_store(url)):
         pass
     program = (
-        "import psycopg; from bench.fill import fill\n"
+        "import psycopg; from bench.scale.fill import fill\n"
         f"with psycopg.connect({url!r}, autocommit=True) as conn: fill(conn, 150, 5.0, lambda done, total: None)"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT)

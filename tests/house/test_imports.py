@@ -1,4 +1,4 @@
-"""Who may import what: run.py → service → api → monitor → keystore, and each library in its one module.
+"""Who may import what: run.py → commands → service → api → monitor → keystore, and each library in its one module.
 
 The syntax trees are read, nothing is imported: an import inside a function counts as well, and so does the name of a
 module in a string, as pytest takes its plugins.
@@ -14,7 +14,7 @@ import pytest
 
 from rig.paths import PROJECT
 
-LAYERS = ("keystore", "monitor", "api", "service", "run")
+LAYERS = ("keystore", "monitor", "api", "service", "commands", "run")
 """The program, from the lowest part to the highest: each may import those before it."""
 
 BESIDE = {
@@ -25,7 +25,9 @@ BESIDE = {
 """The other parts, and all that each may import of the house."""
 
 MAY_IMPORT = {
-    **{part: set(LAYERS[:height]) for height, part in enumerate(LAYERS[:-1])},
+    **{part: set(LAYERS[:height]) for height, part in enumerate(LAYERS[:3])},
+    "service": {*LAYERS[:3], "settings"},
+    "commands": {*LAYERS[:4], "settings"},
     "run.py": {*LAYERS, "settings"},
     **BESIDE,
 }
@@ -58,7 +60,7 @@ def modules(part: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """The dotted names that a file imports: of `from a import b` both `a` and `a.b`; a module's name in a string too."""
+    """The dotted names that a file imports: of `from a import b` both; a module's name in a string too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from keystore.migrate import MIGRATIONS, Link
+from keystore.migrate import MIGRATIONS, DatabaseLink
 from keystore.opening import open_link
 from rig.fixtures.postgres import PostgresSite
 
@@ -87,7 +87,7 @@ def diary(postgres_url: str, postgres_site: PostgresSite) -> Diary:
 
 
 @contextmanager
-def linked(url: str) -> Iterator[Link]:
+def linked(url: str) -> Iterator[DatabaseLink]:
     """A link to this database, closed after the block."""
     link = open_link(url)
     try:

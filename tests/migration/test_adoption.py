@@ -11,7 +11,7 @@ from yoyo import get_backend, read_migrations
 
 from keystore import open_store
 from keystore.baileys import read_json
-from keystore.migrate import MIGRATIONS, attach, migrate, schema_of
+from keystore.migrate import MIGRATIONS, attach_upkeep, migrate, schema_of
 from keystore.records import AuthState
 from rig.real_state import real_creds, real_keys
 from tests.migration.conftest import DIARY_FILES, OUR_FILES, Diary, catalog, fetched, linked
@@ -270,7 +270,7 @@ def test_rows_closed_by_the_operator_are_not_opened_on_the_way(diary: Diary) -> 
     for table in ("whatsapp_auth", "whatsapp_keys"):
         diary.execute(f'DROP POLICY "Allow service role full access to {table}" ON {table}')
     with linked(diary.url) as link:
-        attach(link)
+        attach_upkeep(link)
         migrate(link, only=DIARY_FILES[:1])
     assert catalog(diary.url)["policies"] == []
 

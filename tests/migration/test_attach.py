@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
-from keystore.migrate import WATCH_TABLES, Shape, attach, migrate, schema_of
+from keystore.migrate import UPKEEP_TABLES, Shape, attach_upkeep, migrate, schema_of
 from keystore.records import TokenRecord
 from rig.fixtures.clock import START, eventually
 from rig.fixtures.postgres import PostgresSite
@@ -36,7 +36,7 @@ STORE_CALLS: dict[str, Callable[[Store], object]] = {
 
 def run_attach(url: str) -> list[str]:
     with linked(url) as link:
-        return attach(link)
+        return attach_upkeep(link)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def test_attaching_leaves_everything_of_the_bots_as_it_was(diary: Diary) -> None
     diary.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
     rows = diary.execute("SELECT * FROM whatsapp_keys")
     before = catalog(diary.url)
-    assert run_attach(diary.url) == list(WATCH_TABLES)
+    assert run_attach(diary.url) == list(UPKEEP_TABLES)
     assert catalog(diary.url, without_ours=True) == before
     assert diary.execute("SELECT * FROM whatsapp_keys") == rows
     assert run_attach(diary.url) == []
@@ -164,10 +164,10 @@ def test_the_bot_can_be_moved_later(diary: Diary) -> None:
         store.finish_sweep(store.start_sweep("before"), 1.0, None)
     with linked(diary.url) as link:
         applied = migrate(link)
-        assert not set(WATCH_TABLES) & set(applied)
-        assert len(applied) == len(POSTGRES_FILES) - len(WATCH_TABLES)
+        assert not set(UPKEEP_TABLES) & set(applied)
+        assert len(applied) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
         with pytest.raises(KeystoreError, match="this one is ours"):
-            attach(link)
+            attach_upkeep(link)
     with open_store(diary.url) as store:
         assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
         assert [run.sweeper for run in store.sweep_runs(5)] == ["before"]
@@ -199,12 +199,12 @@ def test_attaching_waits_for_no_transaction_of_the_bots(diary: Diary) -> None:
     with closing(diary.connect()) as conn, conn.transaction():
         conn.execute(UPSERT, ("1", "session", "open", "{}"))
         conn.execute("LOCK TABLE whatsapp_keys, whatsapp_auth IN ACCESS EXCLUSIVE MODE")
-        assert run_attach(diary.url) == list(WATCH_TABLES)
+        assert run_attach(diary.url) == list(UPKEEP_TABLES)
 
 
 def test_a_dry_run_says_what_is_pending_and_changes_nothing(diary: Diary, database_rows: Any) -> None:
     with linked(diary.url) as link:
         assert len(schema_of(link).pending) == len(POSTGRES_FILES)
-        attach(link)
-        assert len(schema_of(link).pending) == len(POSTGRES_FILES) - len(WATCH_TABLES)
-    assert database_rows(diary.url, "SELECT count(*) FROM _yoyo_migration") == [(len(WATCH_TABLES),)]
+        attach_upkeep(link)
+        assert len(schema_of(link).pending) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
+    assert database_rows(diary.url, "SELECT count(*) FROM _yoyo_migration") == [(len(UPKEEP_TABLES),)]

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from keystore import SchemaMismatch, open_store
-from keystore.migrate import attach, migrate
+from keystore.migrate import attach_upkeep, migrate
 from rig.fixtures.postgres import OwnServer
 from tests.migration.conftest import Diary, as_the_diary_did, catalog, fetched, linked
 
@@ -134,7 +134,7 @@ def test_the_roles_that_a_service_grants_every_new_table_get_none_of_ours(
     as_the_diary_did(own_server.url)
     with linked(own_server.url) as link:
         if attached:
-            attach(link)
+            attach_upkeep(link)
         else:
             migrate(link)
     rights = {row[0]: row[4] for row in catalog(own_server.url, without_ours=False)["tables"]}

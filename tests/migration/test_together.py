@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from keystore import SchemaMismatch, StoreUnavailable, open_store
-from keystore.migrate import WATCH_TABLES, attach, migrate, schema_of
+from keystore.migrate import UPKEEP_TABLES, attach_upkeep, migrate, schema_of
 from rig.fixtures.clock import eventually
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
@@ -180,9 +180,9 @@ def test_a_process_killed_while_it_migrates_leaves_the_bots_tables_as_they_were(
 
 def test_a_lock_row_left_behind_by_yoyo_is_no_obstacle(diary: Diary, new_file: Path) -> None:
     with linked(diary.url) as link:
-        attach(link)
+        attach_upkeep(link)
         link.rows("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 4711)", {})
-        assert len(migrate(link)) == len(POSTGRES_FILES) - len(WATCH_TABLES)
+        assert len(migrate(link)) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
         assert link.rows("SELECT count(*) FROM yoyo_lock", {}) == [(0,)]
     with linked(f"sqlite:///{new_file}") as link:
         link.rows(

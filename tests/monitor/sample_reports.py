@@ -1,6 +1,5 @@
 """Reports, and a desk that gives them, made up for the bot; it writes down what it was asked."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
-from monitor.telegram.desk import DbHealth, Desk, LoadTime
+from monitor.telegram.service_queries import DbHealth, LoadTime, ServiceQueries
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -60,8 +59,8 @@ GROWTH = growth_of(
 OUTCOMES = (Outcome(7, 12, 4.2, 11.0, 11), Outcome(14, 5, 6.0, 13.5, 5))
 
 
-class Asked:
-    """A desk's answers, with what was asked in `calls`. `raising` goes before every answer."""
+class SampleQueries(ServiceQueries):
+    """Queries with ready answers; `calls` records what was asked, and `raising` is raised instead of any answer."""
 
     def __init__(self, **answers: Any) -> None:
         self.calls: list[str] = []
@@ -79,28 +78,67 @@ class Asked:
             **answers,
         }
 
-    def desk(self) -> Desk:
-        """The desk itself."""
-        return Desk(
-            **{name: self._answering(name) for name in self.answers},
-            mute=self._mute,
-            unmute=lambda: self._mute(None),
-            muted_until=lambda: self.until,
-        )
-
-    def _answering(self, name: str) -> Callable[[], Any]:
-        def answer() -> Any:
-            self.calls.append(name)
-            if self.raising is not None:
-                raise self.raising
-            return self.answers[name]
-
+    def db_health(self) -> DbHealth:
+        answer: DbHealth = self._answer("db_health")
         return answer
 
-    def _mute(self, until: datetime | None) -> None:
-        self.calls.append("unmute" if until is None else "mute")
+    def check(self) -> CheckReport:
+        answer: CheckReport = self._answer("check")
+        return answer
+
+    def types(self) -> TypesReport:
+        answer: TypesReport = self._answer("types")
+        return answer
+
+    def growth(self) -> GrowthReport:
+        answer: GrowthReport = self._answer("growth")
+        return answer
+
+    def perf(self) -> PerfReport:
+        answer: PerfReport = self._answer("perf")
+        return answer
+
+    def sweep(self) -> SweepReport:
+        answer: SweepReport = self._answer("sweep")
+        return answer
+
+    def status(self) -> str:
+        answer: str = self._answer("status")
+        return answer
+
+    def mute(self, until: datetime) -> None:
+        self._mute("mute", until)
+
+    def unmute(self) -> None:
+        self._mute("unmute", None)
+
+    def muted_until(self) -> datetime | None:
+        return self.until
+
+    def _answer(self, name: str) -> Any:
+        self.calls.append(name)
+        if self.raising is not None:
+            raise self.raising
+        answer = self.answers[name]
+        return answer() if callable(answer) else answer
+
+    def _mute(self, name: str, until: datetime | None) -> None:
+        self.calls.append(name)
         self.until = until
         self.mutes.append(until)
+
+
+class StubWatch:
+    """A watch without an opinion, for a bot on a real store."""
+
+    def status(self) -> str:
+        return "well"
+
+    def mute(self, until: datetime) -> None:
+        """Not called in these tests."""
+
+    def unmute(self) -> None:
+        """Not called in these tests."""
 
 
 def without_forecast() -> GrowthReport:

@@ -12,9 +12,10 @@ from falcon import testing
 from api.access.authentication import Gate
 from api.access.tokens import create_token
 from api.access_log import AccessLog
-from api.app import Parts, build_app
-from api.page.login_sessions import LASTS, NOTES, Sessions
+from api.app import Services, build_app
+from api.page.login_sessions import LASTS, NOTES, LoginSessions
 from keystore import Store, open_store
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
 from tests.api.page.site import BROWSER, FORM, Site, serving_site
@@ -150,7 +151,7 @@ def test_a_revoked_token_takes_its_sessions_with_it(site: Site) -> None:
 
 def test_a_session_ends_after_half_a_day_and_is_forgotten(store: Store) -> None:
     clock = Clock(datetime.now(UTC))
-    sessions = Sessions(lambda: store, clock)
+    sessions = LoginSessions(lambda: store, clock)
     token = create_token(store, None, None).token_id
     cookie = sessions.begin(token)
     clock.advance(LASTS - timedelta(seconds=1))
@@ -162,7 +163,7 @@ def test_a_session_ends_after_half_a_day_and_is_forgotten(store: Store) -> None:
 
 
 def test_what_is_kept_of_a_session_lets_nobody_in(store: Store) -> None:
-    sessions = Sessions(lambda: store)
+    sessions = LoginSessions(lambda: store)
     cookie = sessions.begin(create_token(store, None, None).token_id)
     kept = store.notes(NOTES)
     assert cookie not in str([(name, note.document) for name, note in kept.items()])
@@ -172,7 +173,7 @@ def test_what_is_kept_of_a_session_lets_nobody_in(store: Store) -> None:
 
 def test_an_expired_token_s_session_ends_with_it(store: Store) -> None:
     clock = Clock(datetime.now(UTC))
-    sessions = Sessions(lambda: store, clock)
+    sessions = LoginSessions(lambda: store, clock)
     cookie = sessions.begin(create_token(store, None, 3_600).token_id)
     assert sessions.find(cookie) is not None
     clock.advance(timedelta(hours=1, seconds=1))
@@ -180,13 +181,11 @@ def test_an_expired_token_s_session_ends_with_it(store: Store) -> None:
 
 
 def test_over_tls_the_cookie_travels_by_it_alone(store: Store) -> None:
-    parts = Parts(
+    parts = Services(
         store=lambda: store,
         gate=Gate(lambda: store, None),
-        sweep_every_s=3_600,
-        load_budget_ms=750,
+        settings=WatchSettings(sweep_every_s=3_600, version="test"),
         over_tls=True,
-        version="1",
         access_log=AccessLog("text"),
     )
     token = create_token(store, None, None).token

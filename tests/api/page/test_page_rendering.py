@@ -13,11 +13,11 @@ import pytest
 from api.page import drawing
 from api.page.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, status_page, verdict_of
 from api.reports import ALERTS as ALERTS_NOTE
-from api.reports import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, Answer, Firing, Kept, Within
+from api.reports import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, CachedReport, Deadline, Firing, ReportResult
 from keystore.errors import StoreUnavailable
 from keystore.records import CompanyLease, CompanyPage, CompanySeen
 from monitor.alerts import watch
-from monitor.telegram.desk import LoadTime
+from monitor.telegram.service_queries import LoadTime
 from rig.fixtures.clock import START, eventually
 from tests.monitor.sample_censuses import run
 from tests.monitor.sample_reports import CHECK, FORECAST, GROWTH, LOAD, OUTCOMES, TYPES, without_forecast
@@ -26,14 +26,14 @@ HOSTILE = "<script>alert('1')</script>\"'&"
 CALM = Alerts((), None)
 
 
-def answer(value: Any) -> Answer[Any]:
+def answer(value: Any) -> ReportResult[Any]:
     """A report that came."""
-    return Answer(value, None, START)
+    return ReportResult(value, None, START)
 
 
-def failed(error: str = "db.example: no answer within 7 s") -> Answer[Any]:
+def failed(error: str = "db.example: no answer within 7 s") -> ReportResult[Any]:
     """One that didn't."""
-    return Answer(None, error, START)
+    return ReportResult(None, error, START)
 
 
 def company(number: int, holder: str | None = None) -> CompanySeen:
@@ -266,7 +266,7 @@ def asked(ticks: Ticks, took_s: float, outcomes: Iterator[Any]) -> Callable[[], 
 def test_a_report_is_kept_the_longer_the_longer_it_took() -> None:
     for took_s in (0.0, 1.0):
         ticks = Ticks()
-        kept = Kept("report", asked(ticks, took_s, iter(range(9))), ticks)
+        kept = CachedReport("report", asked(ticks, took_s, iter(range(9))), ticks)
         kept_for_s = max(KEPT_FOR_S, SHARE * took_s)
         assert kept.answer(5).value == 0
         ticks.now += kept_for_s - 0.1
@@ -278,7 +278,7 @@ def test_a_report_is_kept_the_longer_the_longer_it_took() -> None:
 def test_a_failure_is_soon_tried_again_however_long_it_took() -> None:
     ticks = Ticks()
     outcomes = iter([StoreUnavailable("db: away"), RuntimeError("secret"), 3])
-    kept = Kept("report", asked(ticks, 5.0, outcomes), ticks)
+    kept = CachedReport("report", asked(ticks, 5.0, outcomes), ticks)
     assert kept.answer(5).error == "db: away"
     ticks.now += FAILURE_KEPT_FOR_S
     assert kept.answer(5).error == "it failed; the service's log says why"
@@ -296,7 +296,7 @@ def test_a_report_that_hangs_comes_as_it_was_and_is_there_once_it_is_made() -> N
             go.wait(20)
         return outcome
 
-    kept = Kept("report", ask, ticks)
+    kept = CachedReport("report", ask, ticks)
     try:
         assert kept.answer(5).value == 1
         ticks.now += KEPT_FOR_S
@@ -308,7 +308,7 @@ def test_a_report_that_hangs_comes_as_it_was_and_is_there_once_it_is_made() -> N
 
 def test_a_first_report_that_hangs_is_an_error() -> None:
     go = Event()
-    kept: Kept[bool] = Kept("report", lambda: go.wait(20))
+    kept: CachedReport[bool] = CachedReport("report", lambda: go.wait(20))
     try:
         assert "no answer within" in str(kept.answer(0.05).error)
     finally:
@@ -317,7 +317,7 @@ def test_a_first_report_that_hangs_is_an_error() -> None:
 
 def test_with_no_time_left_a_report_isn_t_asked_for() -> None:
     calls: list[int] = []
-    kept: Kept[None] = Kept("report", lambda: calls.append(1))
+    kept: CachedReport[None] = CachedReport("report", lambda: calls.append(1))
     assert "wasn't asked for" in str(kept.answer(0).error)
     kept.answer(5)
     assert calls == [1]
@@ -325,7 +325,7 @@ def test_with_no_time_left_a_report_isn_t_asked_for() -> None:
 
 def test_many_who_ask_at_once_make_one_question() -> None:
     calls: list[int] = []
-    kept: Kept[None] = Kept("report", lambda: calls.append(1))
+    kept: CachedReport[None] = CachedReport("report", lambda: calls.append(1))
     threads = [Thread(target=kept.answer, args=(10,)) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -336,7 +336,7 @@ def test_many_who_ask_at_once_make_one_question() -> None:
 
 def test_reports_share_the_time_that_a_page_may_take() -> None:
     ticks = Ticks()
-    within = Within(8, ticks)
+    within = Deadline(8, ticks)
     ticks.now += 3
     assert within.left_s == 5
     ticks.now += 9

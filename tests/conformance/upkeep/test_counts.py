@@ -9,7 +9,7 @@ import pytest
 
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Burst, HourCount, LifeCount
-from keystore.tally import BURST_KEYS, MOST_PENDING, PROBE_COMPANY, Count, Tally
+from keystore.tally import BURST_FROM_KEYS, MOST_PENDING, PROBE_COMPANY, Count, Tally
 from keystore.ttl import CAREFUL
 from rig.fixtures.clock import START, Clock
 from rig.relay import Relay
@@ -84,15 +84,15 @@ def test_counts_stand_under_their_hour(store: Store, clock: Clock) -> None:
 
 
 def test_a_set_of_hundreds_is_a_burst_of_its_company(store: Store) -> None:
-    store.set("company_7", {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS)}, "session": {"a": b"A"}})
-    store.set("8", {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS - 1)}})
-    store.set("7", {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS)}})  # Nothing new in it.
-    assert store.bursts(START) == [Burst("7", THIS_HOUR, "pre-key", BURST_KEYS)]
-    assert counted(store, "created") == {"pre-key": 2 * BURST_KEYS - 1, "session": 1}
+    store.set("company_7", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}, "session": {"a": b"A"}})
+    store.set("8", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS - 1)}})
+    store.set("7", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}})  # Nothing new in it.
+    assert store.bursts(START) == [Burst("7", THIS_HOUR, "pre-key", BURST_FROM_KEYS)]
+    assert counted(store, "created") == {"pre-key": 2 * BURST_FROM_KEYS - 1, "session": 1}
 
 
 def test_what_a_probe_writes_is_no_arrival(store: Store) -> None:
-    store.set(PROBE_COMPANY, {"pre-key": {f"{n}": b"P" for n in range(BURST_KEYS)}})
+    store.set(PROBE_COMPANY, {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}})
     store.clear(PROBE_COMPANY)
     assert (store.counts(START), store.bursts(START)) == ([], [])
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from monitor.alerts.decisions import (
     MOST_SUBJECTS,
+    AlertState,
     Notice,
     Rule,
     Sample,
-    State,
     decide,
     duration,
     firing_lines,
@@ -33,7 +33,7 @@ class Watched:
 
     def __init__(self, rule: Rule = HEAP) -> None:
         self.rule = rule
-        self.state = State()
+        self.state = AlertState()
         self.now = START
         self.told: list[Notice] = []
 
@@ -129,7 +129,7 @@ def test_what_says_nothing_any_more_is_forgotten() -> None:
 def test_subjects_that_are_well_take_up_no_room_and_more_than_there_is_room_for_are_not_judged() -> None:
     now = START
     well = [Sample("heap", f"w{n}", 50, "") for n in range(3 * MOST_SUBJECTS)]
-    state, _ = decide(RULES, State(), [*well, Sample("heap", "ill", 95, "")], now)
+    state, _ = decide(RULES, AlertState(), [*well, Sample("heap", "ill", 95, "")], now)
     assert list(state.standings) == [("heap", "ill")]
     ill = [Sample("heap", f"i{n}", 95, "") for n in range(3 * MOST_SUBJECTS)]
     state, _ = decide(RULES, state, [*ill, Sample("burst", "a 09h", 1, "")], now)
@@ -160,7 +160,7 @@ def test_the_state_survives_its_document() -> None:
     heap = Watched().raised()
     heap.look(95, subject="ü 💥")
     assert from_json(to_json(heap.state)) == heap.state
-    assert from_json(to_json(State())) == State()
+    assert from_json(to_json(AlertState())) == AlertState()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_document_that_is_no_state_is_refused(document: str) -> None:
 def test_a_rule_that_is_gone_takes_its_state_along() -> None:
     heap = Watched().raised()
     state, notices = decide({"burst": BURST}, heap.state, [], heap.now)
-    assert (state, notices) == (State(), ())
+    assert (state, notices) == (AlertState(), ())
 
 
 def test_several_are_one_message_and_many_of_a_rule_a_number() -> None:
@@ -212,7 +212,7 @@ def test_what_fires_is_listed_worst_first_and_bounded() -> None:
     disk = Rule("disk", "disk", 1, 0, 0, 60, "critical")
     rules = {"heap": HEAP, "disk": disk}
     samples = [Sample("heap", f"{n:02}", 95, "95 %") for n in range(20)]
-    state, _ = decide(rules, State(), samples, START)
+    state, _ = decide(rules, AlertState(), samples, START)
     state, _ = decide(rules, state, [*samples, Sample("disk", "", 1, "full")], START + 120 * SECOND)
     lines = firing_lines(rules, state, START + 7_320 * SECOND)
     assert lines[0] == "🔴 disk: full (for 2 h)"
@@ -258,7 +258,7 @@ def test_a_storm_of_flapping_values_sends_no_more_than_cooldown_and_hysteresis_a
     values: list[float], step_s: int, for_s: int, cooldown_s: int
 ) -> None:
     rule = Rule("flap", "flap", 90, 85, for_s, cooldown_s)
-    state, now, firing, high_since = State(), datetime(2025, 10, 8, tzinfo=UTC), False, None
+    state, now, firing, high_since = AlertState(), datetime(2025, 10, 8, tzinfo=UTC), False, None
     raises: list[datetime] = []
     seen = []
     for n in range(SAMPLES):

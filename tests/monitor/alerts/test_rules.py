@@ -6,9 +6,10 @@ import pytest
 
 from keystore.records import Burst
 from monitor.alerts import rules
-from monitor.alerts.decisions import Notice, Rule, Sample, State, decide
+from monitor.alerts.decisions import AlertState, Notice, Rule, Sample, decide
 from monitor.alerts.memory import BotMemory, BotReport, Limit, ProcessMemory
-from monitor.forecast.backtest import Verdict
+from monitor.forecast.backtest import JudgedForecast
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -16,7 +17,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 EVERY_S = 6 * 3_600.0
-RULES = rules.rules(90, 750, EVERY_S)
+RULES = rules.alert_rules(WatchSettings(EVERY_S))
 MB = 1_000_000
 HEAP_LIMIT = 2_096 * MB
 
@@ -25,17 +26,17 @@ def bot(used_mb: float, total_mb: float, limit: int = HEAP_LIMIT) -> BotMemory:
     return BotMemory(round(used_mb * MB), round(total_mb * MB), limit, round(total_mb * MB) + 60 * MB)
 
 
-def verdict(days: int, high: int, came: int, made_ago: timedelta) -> Verdict:
-    return Verdict(START - made_ago, days, high - 200, high - 100, high, came)
+def verdict(days: int, high: int, came: int, made_ago: timedelta) -> JudgedForecast:
+    return JudgedForecast(START - made_ago, days, high - 200, high - 100, high, came)
 
 
 class Day:
     """Reports every 15 minutes, and a watch that looks every minute."""
 
     def __init__(self, percent: float = 90) -> None:
-        self.rules = rules.rules(percent, 750, EVERY_S)
+        self.rules = rules.alert_rules(WatchSettings(EVERY_S, memory_alert_percent=percent))
         self.now = START
-        self.state = State()
+        self.state = AlertState()
         self.told: list[Notice] = []
 
     def reports(self, memory: BotMemory) -> None:
@@ -107,8 +108,8 @@ def test_the_service_s_memory_is_told_with_its_breakdown() -> None:
 
 def test_memory_alerts_at_the_set_percentage_and_clears_five_points_below() -> None:
     assert (RULES["memory"].threshold, RULES["memory"].clear) == (0.9, 0.85)
-    assert rules.rules(80, 750, EVERY_S)["bot-memory"].threshold == 0.8
-    assert rules.rules(80, 750, EVERY_S)["bot-memory"].clear == 0.75
+    assert rules.alert_rules(WatchSettings(EVERY_S, memory_alert_percent=80))["bot-memory"].threshold == 0.8
+    assert rules.alert_rules(WatchSettings(EVERY_S, memory_alert_percent=80))["bot-memory"].clear == 0.75
 
 
 def test_the_database_is_well_or_away_and_says_why() -> None:
@@ -135,7 +136,7 @@ def test_the_backlog_is_a_share_of_a_table_that_is_large_enough() -> None:
 
 
 def test_a_backlog_is_no_alert_before_the_next_sweep_had_its_chance() -> None:
-    (backlog, _), state = rules.of_census(census(total=1_000, expired=150)), State()
+    (backlog, _), state = rules.of_census(census(total=1_000, expired=150)), AlertState()
     state, told = decide(RULES, state, [backlog], START)
     state, told = decide(RULES, state, [backlog], START + timedelta(seconds=EVERY_S))
     assert told == ()
@@ -202,7 +203,7 @@ def test_each_burst_of_pre_keys_is_one_event() -> None:
     first, second = rules.of_bursts(bursts)
     assert first.subject != second.subject
     assert "a wrote 812 new pre-keys after 2025-10-08 08:41 UTC" in first.detail
-    state, told = decide(RULES, State(), [first, second], START)
+    state, told = decide(RULES, AlertState(), [first, second], START)
     assert [notice.kind for notice in told] == ["information"] * 2
     _, told = decide(RULES, state, [first, second], START + rules.BURST_TOLD_FOR + HOUR)
     assert told == (), "remembered for longer than it is told"
@@ -218,7 +219,7 @@ def test_a_disk_is_nearly_full_when_little_is_left() -> None:
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
 def test_every_rule_can_be_raised_and_be_over(rule: Rule) -> None:
-    state, told = decide(RULES, State(), [Sample(rule.id, "", rule.threshold, "")], START)
+    state, told = decide(RULES, AlertState(), [Sample(rule.id, "", rule.threshold, "")], START)
     later = START + timedelta(seconds=rule.for_s)
     if rule.for_s:
         state, told = decide(RULES, state, [Sample(rule.id, "", rule.threshold, "")], later)

@@ -16,6 +16,7 @@ from monitor.alerts.outbox import Outbox
 from monitor.alerts.probes import embedded_in
 from monitor.alerts.watch import AWAY_TICK_S, Watch
 from monitor.sweeper import sweep
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import OwnServer
 from rig.relay import Relay
@@ -353,7 +354,7 @@ def test_an_outage_of_telegram_delays_neither_the_store_nor_the_sweeper_nor_the_
     store: Store, clock: Clock, blocked: Blocked
 ) -> None:
     outbox = Outbox(blocked, [11], clock=clock)
-    watch = Watch(store, outbox, load_budget_ms=750, sweep_every_s=EVERY_S, clock=clock)
+    watch = Watch(store, outbox, WatchSettings(EVERY_S), clock=clock)
     outbox.start()
     watch.tick()
     assert blocked.began.wait(10), "a delivery hangs"

@@ -1,4 +1,4 @@
-"""A watch as a process of its own, for a test to kill: `python -m tests.integration.watch_worker URL`.
+"""A watch as a process of its own, for a test to kill: `python -m tests.monitor.alerts.watch_worker URL`.
 
 Its clock stands at the diary's Day 0; each line on its standard input is a look a minute later, and each look a line on
 its standard output: whether it holds the lease, how many notices it tells, and how many wait.

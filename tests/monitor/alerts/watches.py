@@ -8,6 +8,7 @@ from monitor.alerts.memory import Limit, ProcessMemory
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.watch import Watch
 from monitor.sweeper import sweep
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START, Clock
 
 CHAT = 11
@@ -37,14 +38,10 @@ class Watched:
         self.watch = Watch(
             store,
             self.outbox,
-            load_budget_ms=load_budget_ms,
-            sweep_every_s=EVERY_S,
-            summary_at=summary_at,
-            version="1.2.3",
+            WatchSettings(EVERY_S, load_budget_ms, zone=zone or UTC, summary_at=summary_at, version="1.2.3"),
             clock=clock,
             ticks=self._ticks,
             process_memory=self._memory,
-            zone=UTC if zone is None else zone,
         )
 
     def look(self, times: int = 1, every: timedelta = MINUTE) -> list[str]:

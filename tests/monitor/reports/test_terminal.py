@@ -15,7 +15,7 @@ from monitor.forecast.forecast import Forecast, TypeForecast
 from monitor.forecast.history import Counted
 from monitor.growth import growth_of
 from monitor.reports import terminal as render
-from monitor.reports.doctor import Check, DoctorReport
+from monitor.reports.doctor import DoctorCheck, DoctorReport
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport, Rating, rating
 from monitor.sweeper import SweepReport
@@ -179,7 +179,7 @@ def test_sweep_tells_a_skipped_one_from_an_empty_one() -> None:
 
 
 def test_doctor_says_status_and_what_to_do() -> None:
-    report = DoctorReport((Check("file", "failed", "run `chmod 600 k.db`"), Check("ttl", "ok", "well")))
+    report = DoctorReport((DoctorCheck("file", "failed", "run `chmod 600 k.db`"), DoctorCheck("ttl", "ok", "well")))
     assert "failed  file  run `chmod 600 k.db`" in text(render.doctor(report))
     assert plain(report)["healthy"] is False
     assert plain(DoctorReport(report.checks[1:]))["healthy"] is True

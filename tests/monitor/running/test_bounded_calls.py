@@ -7,14 +7,14 @@ import pytest
 
 from keystore.errors import StoreUnavailable
 from monitor.running.backoff import Backoff
-from monitor.running.bounded_calls import Busy, NoAnswerYet, Slots
+from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from rig.fixtures.clock import eventually
 
 SOON_S = 0.05
 
 
 def test_an_answer_in_time_is_the_answer() -> None:
-    assert Slots(1, "asked").call(lambda: 42, 10) == 42
+    assert BoundedCalls(1, "asked").call(lambda: 42, 10) == 42
 
 
 def test_what_the_call_raises_is_raised() -> None:
@@ -22,7 +22,7 @@ def test_what_the_call_raises_is_raised() -> None:
         raise ValueError("no such thing")
 
     with pytest.raises(ValueError, match="no such thing"):
-        Slots(1, "asked").call(fail, 10)
+        BoundedCalls(1, "asked").call(fail, 10)
 
 
 def test_the_call_s_own_time_out_isn_t_taken_for_ours() -> None:
@@ -30,11 +30,11 @@ def test_the_call_s_own_time_out_isn_t_taken_for_ours() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        Slots(1, "asked").call(fail, 10)
+        BoundedCalls(1, "asked").call(fail, 10)
 
 
 def test_calls_that_hang_are_left_alone_take_up_room_and_give_it_back() -> None:
-    slots, release, calls = Slots(2, "asked"), threading.Event(), []
+    slots, release, calls = BoundedCalls(2, "asked"), threading.Event(), []
 
     def hang() -> None:
         calls.append(1)
@@ -42,7 +42,7 @@ def test_calls_that_hang_are_left_alone_take_up_room_and_give_it_back() -> None:
 
     began = monotonic()
     for _ in range(2):
-        with pytest.raises(NoAnswerYet):
+        with pytest.raises(TimedOut):
             slots.call(hang, SOON_S)
     with pytest.raises(Busy, match="earlier questions"):
         slots.call(hang, SOON_S)
@@ -54,7 +54,7 @@ def test_calls_that_hang_are_left_alone_take_up_room_and_give_it_back() -> None:
 
 
 def test_both_read_as_a_database_that_is_away() -> None:
-    assert issubclass(NoAnswerYet, StoreUnavailable)
+    assert issubclass(TimedOut, StoreUnavailable)
     assert issubclass(Busy, StoreUnavailable)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from keystore.errors import StoreUnavailable
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.offsets import Offsets, SavedOffset
+from monitor.telegram.update_cursor import Offsets, SavedOffset
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram
 from rig.paths import PROJECT
-from tests.monitor.sample_reports import Asked
+from tests.monitor.sample_reports import SampleQueries
 
 DEADLINE_S = 5.0
 STOP_WITHIN_S = 5.0
@@ -65,7 +65,7 @@ class Waits:
 @contextmanager
 def bot_at(
     telegram: FakeTelegram,
-    asked: Asked,
+    asked: SampleQueries,
     *,
     kept: Kept | None = None,
     wait: Callable[[float], bool] | None = None,
@@ -77,7 +77,7 @@ def bot_at(
 ) -> Iterator[Bot]:
     """A bot that runs for the block, and is gone in time after it."""
     api = TelegramApi(token, telegram.url, deadline_s=deadline_s)
-    bot = Bot(api, asked.desk(), chats, (kept or Kept()).offsets(), clock=clock, wait=wait or Waits(), poll_s=poll_s)
+    bot = Bot(api, asked, chats, (kept or Kept()).offsets(), clock=clock, wait=wait or Waits(), poll_s=poll_s)
     assert bot.start()
     try:
         yield bot

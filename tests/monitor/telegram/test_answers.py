@@ -7,15 +7,15 @@ import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
 from monitor.forecast import charts
-from monitor.running.bounded_calls import Busy, NoAnswerYet
+from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.sweeper import SweepReport
 from monitor.telegram.answers import Answers, Reply
-from monitor.telegram.desk import DbHealth
 from monitor.telegram.message import messages
+from monitor.telegram.service_queries import DbHealth
 from monitor.telegram.texts import COMMANDS
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import plain_text, text_refusal
-from tests.monitor.sample_reports import CHECK, DATABASE, GROWTH, LOAD, OUTCOMES, Asked, without_forecast
+from tests.monitor.sample_reports import CHECK, DATABASE, GROWTH, LOAD, OUTCOMES, SampleQueries, without_forecast
 
 CHAT = 5
 
@@ -29,7 +29,7 @@ def text(reply: Reply | None) -> str:
 
 
 def test_db_health_says_the_verdict_first_and_everything_the_operator_asks_for(clock: Clock) -> None:
-    told = text(Answers(Asked().desk(), clock).to_command(CHAT, "db_health"))
+    told = text(Answers(SampleQueries(), clock).to_command(CHAT, "db_health"))
     assert told.startswith(f"🟢 OK  {DATABASE}")
     for part in (
         "total      1,234",
@@ -47,7 +47,7 @@ def test_db_health_says_the_verdict_first_and_everything_the_operator_asks_for(c
 
 def test_a_load_over_the_budget_is_never_ok(clock: Clock) -> None:
     slow = DbHealth(CHECK, replace(LOAD, took_ms=751.0))
-    told = text(Answers(Asked(db_health=slow).desk(), clock).to_command(CHAT, "db_health"))
+    told = text(Answers(SampleQueries(db_health=slow), clock).to_command(CHAT, "db_health"))
     assert told.startswith("🟡 WARNING")
     assert "751.0 ms for 665 keys, OVER budget of 750 ms" in told
     worse = DbHealth(replace(CHECK, verdict="critical"), slow.load)
@@ -56,15 +56,15 @@ def test_a_load_over_the_budget_is_never_ok(clock: Clock) -> None:
 
 @pytest.mark.parametrize("command", ["db_health", "types", "growth", "sweep", "status"])
 def test_a_database_that_is_away_is_told_as_such(clock: Clock, command: str) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     asked.raising = StoreUnavailable("db.example: no connection within 5 s")
-    told = text(Answers(asked.desk(), clock).to_command(CHAT, command))
+    told = text(Answers(asked, clock).to_command(CHAT, command))
     assert told.startswith("🔴 CRITICAL  the database is down")
     assert "no connection within 5 s" in told
 
 
 def test_growth_gives_forecast_diary_and_how_wrong_we_were(clock: Clock) -> None:
-    told = text(Answers(Asked(growth=replace(GROWTH, outcomes=OUTCOMES)).desk(), clock).to_command(CHAT, "growth"))
+    told = text(Answers(SampleQueries(growth=replace(GROWTH, outcomes=OUTCOMES)), clock).to_command(CHAT, "growth"))
     low, expected, high = GROWTH.forecast.keys_at(7) if GROWTH.forecast else (0, 0, 0)
     for part in (
         f"{expected:,} ({low:,}–{high:,})",
@@ -78,7 +78,7 @@ def test_growth_gives_forecast_diary_and_how_wrong_we_were(clock: Clock) -> None
 
 
 def test_growth_without_a_forecast_says_what_it_waits_for(clock: Clock) -> None:
-    reply = Answers(Asked(growth=without_forecast()).desk(), clock).to_command(CHAT, "growth")
+    reply = Answers(SampleQueries(growth=without_forecast()), clock).to_command(CHAT, "growth")
     assert "It waits for 3 days of counted arrivals" in text(reply)
     assert reply.photo is None, "there is nothing to draw"
 
@@ -89,13 +89,13 @@ def test_growth_brings_a_picture_where_one_can_be_made(
 ) -> None:
     monkeypatch.setattr(charts, "available", lambda: there)
     monkeypatch.setattr(charts, "growth_chart", lambda report: b"\x89PNG")
-    reply = Answers(Asked().desk(), clock).to_command(CHAT, "growth")
+    reply = Answers(SampleQueries(), clock).to_command(CHAT, "growth")
     assert reply.photo == (b"\x89PNG" if there else None)
 
 
 def test_start_has_buttons_that_do_what_they_say(clock: Clock) -> None:
-    asked = Asked()
-    answers = Answers(asked.desk(), clock)
+    asked = SampleQueries()
+    answers = Answers(asked, clock)
     buttons = [button for row in answers.to_command(CHAT, "start").keyboard for button in row]
     assert {button.text for button in buttons} >= {"/db_health", "/types", "/growth", "/perf", "/status", "/sweep"}
     for button in buttons:
@@ -105,7 +105,7 @@ def test_start_has_buttons_that_do_what_they_say(clock: Clock) -> None:
 
 
 def test_help_names_every_command_and_each_is_there(clock: Clock) -> None:
-    answers = Answers(Asked().desk(), clock)
+    answers = Answers(SampleQueries(), clock)
     told = text(answers.to_command(CHAT, "help"))
     for name in COMMANDS:
         assert f"/{name} " in told
@@ -121,8 +121,8 @@ def question(answers: Answers, chat: int = CHAT) -> tuple[str, str]:
 
 
 def test_a_sweep_asks_first_and_sweeps_once(clock: Clock) -> None:
-    asked = Asked()
-    answers = Answers(asked.desk(), clock)
+    asked = SampleQueries()
+    answers = Answers(asked, clock)
     assert "Delete 30 expired keys from" in text(answers.to_command(CHAT, "sweep"))
     assert "sweep" not in asked.calls
     yes, _ = question(answers)
@@ -134,8 +134,8 @@ def test_a_sweep_asks_first_and_sweeps_once(clock: Clock) -> None:
 
 
 def test_only_the_latest_question_of_the_same_chat_within_five_minutes_starts_a_sweep(clock: Clock) -> None:
-    asked = Asked()
-    answers = Answers(asked.desk(), clock)
+    asked = SampleQueries()
+    answers = Answers(asked, clock)
     first, _ = question(answers)
     second, keep = question(answers)
     for chat, data in ((CHAT, first), (CHAT, "sweep:"), (CHAT, "sweep:guess"), (CHAT, "sweep:\ud800"), (6, second)):
@@ -152,10 +152,10 @@ def test_only_the_latest_question_of_the_same_chat_within_five_minutes_starts_a_
 
 
 def test_a_long_sweep_goes_on_and_a_failed_one_is_told(clock: Clock) -> None:
-    asked = Asked()
-    answers = Answers(asked.desk(), clock)
+    asked = SampleQueries()
+    answers = Answers(asked, clock)
     for raised, told in (
-        (NoAnswerYet("no answer within 7 s"), "goes on"),
+        (TimedOut("no answer within 7 s"), "goes on"),
         (Busy("earlier questions"), "still at work"),
         (StoreUnavailable("lost the connection"), "didn't work"),
     ):
@@ -169,8 +169,8 @@ def test_a_long_sweep_goes_on_and_a_failed_one_is_told(clock: Clock) -> None:
 
 
 def test_perf_that_finds_another_one_is_no_outage(clock: Clock) -> None:
-    asked = Asked()
-    answers = Answers(asked.desk(), clock)
+    asked = SampleQueries()
+    answers = Answers(asked, clock)
     assert "🟢 excellent" in text(answers.to_command(CHAT, "perf"))
     asked.raising = StoreUnavailable("another `perf` is at work here")
     told = text(answers.to_command(CHAT, "perf"))
@@ -179,8 +179,8 @@ def test_perf_that_finds_another_one_is_no_outage(clock: Clock) -> None:
 
 
 def test_mute_for_a_while_and_again_not(clock: Clock) -> None:
-    asked = Asked()
-    answers = Answers(asked.desk(), clock)
+    asked = SampleQueries()
+    answers = Answers(asked, clock)
     assert "No notices until 2025-10-08 11:41 UTC" in text(answers.to_command(CHAT, "mute", "2h"))
     assert asked.until == START + timedelta(hours=2)
     assert "off until 2025-10-08 11:41 UTC" in text(answers.to_command(CHAT, "mute"))
@@ -193,14 +193,14 @@ def test_mute_for_a_while_and_again_not(clock: Clock) -> None:
 
 
 def test_what_the_store_refuses_is_told(clock: Clock) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     asked.raising = InvalidInput("company_id: <nobody> has no keys")
-    assert "<nobody> has no keys" in text(Answers(asked.desk(), clock).to_command(CHAT, "types"))
+    assert "<nobody> has no keys" in text(Answers(asked, clock).to_command(CHAT, "types"))
 
 
 @pytest.mark.parametrize("data", ["", ":", "run", "run:rm", "run:start", "sweep", "buy:now", "run:types:x", "🔑" * 20])
 def test_a_button_that_isn_t_ours_does_nothing(clock: Clock, data: str) -> None:
-    asked = Asked()
-    reply = Answers(asked.desk(), clock).to_press(CHAT, data)
+    asked = SampleQueries()
+    reply = Answers(asked, clock).to_press(CHAT, data)
     assert reply is None or "no longer open" in text(reply)
     assert asked.calls == []

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import BAD_TOKEN_PAUSE_S, CONFLICT_PAUSE_S, STRANGERS_KNOWN, Bot
-from monitor.telegram.offsets import SavedOffset
 from monitor.telegram.texts import COMMANDS
+from monitor.telegram.update_cursor import SavedOffset
 from rig.fixtures.clock import START, Clock, eventually
 from rig.fixtures.telegram import (
     CHAT,
@@ -24,7 +24,7 @@ from rig.fixtures.telegram import (
     in_turn,
     plain_text,
 )
-from tests.monitor.sample_reports import Asked
+from tests.monitor.sample_reports import SampleQueries
 from tests.monitor.telegram.bots import Kept, Waits, bot_at
 
 OLD = timedelta(minutes=5, seconds=2)
@@ -37,7 +37,7 @@ def answered(telegram: FakeTelegram, count: int) -> list[str]:
 
 
 def test_a_command_is_answered_and_the_menu_registered(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     with bot_at(telegram, asked) as bot:
         telegram.say("/db_health")
         (told,) = answered(telegram, 1)
@@ -49,7 +49,7 @@ def test_a_command_is_answered_and_the_menu_registered(telegram: FakeTelegram) -
 
 
 def test_commands_for_us_work_by_name_and_those_for_others_don_t(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     with bot_at(telegram, asked, chats=(CHAT, -9)):
         telegram.say(f"/types@{USERNAME}", chat=-9, kind="group")
         telegram.say("/db_health@another_bot", chat=-9, kind="group")
@@ -62,7 +62,7 @@ def test_commands_for_us_work_by_name_and_those_for_others_don_t(telegram: FakeT
 
 
 def test_strangers_get_nothing_are_counted_and_logged_once(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     with capture_logs() as logs, bot_at(telegram, asked) as bot:
         for _ in range(3):
             telegram.say("/db_health", chat=666)
@@ -79,7 +79,7 @@ def test_strangers_get_nothing_are_counted_and_logged_once(telegram: FakeTelegra
 
 
 def test_the_strangers_known_are_bounded(telegram: FakeTelegram) -> None:
-    with capture_logs() as logs, bot_at(telegram, Asked()) as bot:
+    with capture_logs() as logs, bot_at(telegram, SampleQueries()) as bot:
         for first in range(0, 2 * STRANGERS_KNOWN, 500):
             telegram.push_all(
                 [
@@ -113,7 +113,7 @@ ODD: list[Any] = [
 
 
 def test_odd_updates_break_nothing(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     with capture_logs() as logs, bot_at(telegram, asked):
         telegram.push_all(ODD)
         telegram.press("what is this")
@@ -125,7 +125,7 @@ def test_odd_updates_break_nothing(telegram: FakeTelegram) -> None:
 
 
 def test_a_bug_in_one_command_ends_nothing(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     asked.raising = ZeroDivisionError("a bug")
     with capture_logs() as logs, bot_at(telegram, asked) as bot:
         telegram.say("/types")
@@ -138,7 +138,7 @@ def test_a_bug_in_one_command_ends_nothing(telegram: FakeTelegram) -> None:
 
 
 def test_a_sweep_is_confirmed_by_its_button_and_runs_once(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     with bot_at(telegram, asked):
         telegram.say("/sweep")
         answered(telegram, 1)
@@ -153,7 +153,7 @@ def test_a_sweep_is_confirmed_by_its_button_and_runs_once(telegram: FakeTelegram
 
 
 def test_a_press_that_telegram_calls_too_old_does_not_run(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     with bot_at(telegram, asked) as bot:
         telegram.press("run:db_health", old=True)
         telegram.press("run:types")
@@ -164,7 +164,7 @@ def test_a_press_that_telegram_calls_too_old_does_not_run(telegram: FakeTelegram
 
 
 def test_commands_older_than_five_minutes_don_t_run(telegram: FakeTelegram, clock: Clock) -> None:
-    asked, telegram.clock = Asked(), clock
+    asked, telegram.clock = SampleQueries(), clock
     telegram.say("/db_health", sent_at=START - OLD)
     telegram.say("/types", sent_at=START - timedelta(minutes=4, seconds=58))
     with bot_at(telegram, asked, clock=clock) as bot:
@@ -175,7 +175,7 @@ def test_commands_older_than_five_minutes_don_t_run(telegram: FakeTelegram, cloc
 
 def test_a_long_answer_comes_in_parts(telegram: FakeTelegram) -> None:
     status = "\n".join(f"rule {n} fires: <{n} keys>" for n in range(600))
-    with bot_at(telegram, Asked(status=status)):
+    with bot_at(telegram, SampleQueries(status=status)):
         telegram.say("/status")
         telegram.say("/types")
         eventually(lambda: any("pre-key" in text for text in telegram.texts()), "the next answer")
@@ -186,7 +186,7 @@ def test_a_long_answer_comes_in_parts(telegram: FakeTelegram) -> None:
 
 def test_after_a_restart_nothing_runs_again(telegram: FakeTelegram) -> None:
     """The process dies after a command ran and before Telegram was told: it is sent again."""
-    asked, kept = Asked(), Kept()
+    asked, kept = SampleQueries(), Kept()
     # The bot's second poll, which would confirm, never gets through.
     telegram.script = lambda method: Failure.RESET_BEFORE if method == "getUpdates" and telegram.offsets else None
     with bot_at(telegram, asked, kept=kept):
@@ -205,15 +205,10 @@ def test_after_a_restart_nothing_runs_again(telegram: FakeTelegram) -> None:
 def test_the_offset_is_saved_before_the_command_runs(telegram: FakeTelegram) -> None:
     kept, saved_when_run = Kept(), []
 
-    class Looking(Asked):
-        def _answering(self, name: str) -> Any:
-            answer = super()._answering(name)
-
-            def looked() -> Any:
-                saved_when_run.append(list(kept.saves))
-                return answer()
-
-            return looked
+    class Looking(SampleQueries):
+        def _answer(self, name: str) -> Any:
+            saved_when_run.append(list(kept.saves))
+            return super()._answer(name)
 
     with bot_at(telegram, Looking(), kept=kept):
         number = telegram.say("/types")
@@ -222,7 +217,7 @@ def test_the_offset_is_saved_before_the_command_runs(telegram: FakeTelegram) -> 
 
 
 def test_with_the_database_away_telegram_is_told_first(telegram: FakeTelegram) -> None:
-    asked, kept = Asked(), Kept()
+    asked, kept = SampleQueries(), Kept()
     with bot_at(telegram, asked, kept=kept):
         eventually(lambda: telegram.calls["getUpdates"] == 1, "the bot polls")
         kept.away = True
@@ -238,7 +233,7 @@ def test_with_the_database_away_telegram_is_told_first(telegram: FakeTelegram) -
 
 
 def test_with_neither_nothing_runs_until_one_is_back(telegram: FakeTelegram) -> None:
-    asked, kept, waits = Asked(), Kept(), Waits()
+    asked, kept, waits = SampleQueries(), Kept(), Waits()
     tried = threading.Event()
     allowed = threading.Event()
 
@@ -266,7 +261,7 @@ def test_with_neither_nothing_runs_until_one_is_back(telegram: FakeTelegram) -> 
 
 def test_a_start_without_database_runs_only_what_is_sent_from_then_on(telegram: FakeTelegram, clock: Clock) -> None:
     """What is waiting may have run in a process that died, and what it saved can't be read."""
-    asked, kept, telegram.clock = Asked(), Kept(), clock
+    asked, kept, telegram.clock = SampleQueries(), Kept(), clock
     kept.away = True
     telegram.say("/types", sent_at=START - timedelta(seconds=3))
     telegram.press("run:types")
@@ -285,13 +280,13 @@ def test_an_old_offset_is_not_sent_since_numbers_may_have_begun_anew(
 ) -> None:
     telegram.clock = clock
     kept = Kept(SavedOffset(5_000, START - age))
-    with bot_at(telegram, Asked(), kept=kept, clock=clock):
+    with bot_at(telegram, SampleQueries(), kept=kept, clock=clock):
         eventually(lambda: len(telegram.offsets) == 1, "the first poll")
     assert telegram.offsets == [asked_with]
 
 
 def test_after_a_week_without_updates_lower_numbers_are_answered(telegram: FakeTelegram, clock: Clock) -> None:
-    asked, telegram.clock = Asked(), clock
+    asked, telegram.clock = SampleQueries(), clock
     with bot_at(telegram, asked, clock=clock, poll_s=0, kept=Kept()):
         telegram.say("/types")
         answered(telegram, 1)
@@ -307,7 +302,7 @@ def test_after_a_week_without_updates_lower_numbers_are_answered(telegram: FakeT
 def test_telegram_s_wish_for_peace_is_honoured(telegram: FakeTelegram) -> None:
     waits = Waits()
     telegram.script = in_turn([Failure.TOO_MANY], 2)
-    with bot_at(telegram, Asked(), wait=waits):
+    with bot_at(telegram, SampleQueries(), wait=waits):
         telegram.say("/types")
         answered(telegram, 1)
     assert waits.seconds
@@ -317,7 +312,7 @@ def test_telegram_s_wish_for_peace_is_honoured(telegram: FakeTelegram) -> None:
 def test_outages_are_waited_out_ever_longer_with_jitter_and_told_once(telegram: FakeTelegram) -> None:
     waits = Waits(at_most=40)
     telegram.script = always(Failure.SERVER_ERROR, "getUpdates")
-    with capture_logs() as logs, bot_at(telegram, Asked(), wait=waits):
+    with capture_logs() as logs, bot_at(telegram, SampleQueries(), wait=waits):
         assert waits.over.wait(20)
     bounds = [min(2.0**n, 60) for n in range(40)]
     assert all(0 <= waited <= bound for waited, bound in zip(waits.seconds, bounds, strict=True))
@@ -339,7 +334,7 @@ def test_a_bad_token_and_a_second_poller_are_told_once_and_tried_slowly(
 ) -> None:
     waits = Waits(at_most=5)
     telegram.script = always(failure, "getUpdates")
-    with capture_logs() as logs, bot_at(telegram, Asked(), wait=waits):
+    with capture_logs() as logs, bot_at(telegram, SampleQueries(), wait=waits):
         assert waits.over.wait(20)
     assert waits.seconds == [pause_s] * 5
     (told,) = [entry for entry in logs if entry["log_level"] == "error"]
@@ -350,13 +345,13 @@ def test_a_bad_token_and_a_second_poller_are_told_once_and_tried_slowly(
 
 def test_empty_answers_that_come_at_once_are_not_asked_for_in_a_circle(telegram: FakeTelegram) -> None:
     waits = Waits(at_most=5)
-    with bot_at(telegram, Asked(), wait=waits, poll_s=0):
+    with bot_at(telegram, SampleQueries(), wait=waits, poll_s=0):
         assert waits.over.wait(20)
     assert waits.seconds == [1.0] * 5
 
 
 def test_a_menu_that_isn_t_taken_keeps_nobody_from_working(telegram: FakeTelegram, clock: Clock) -> None:
-    asked, telegram.clock = Asked(), clock
+    asked, telegram.clock = SampleQueries(), clock
     telegram.script = always(Failure.SERVER_ERROR, "setMyCommands")
     with bot_at(telegram, asked, clock=clock):
         telegram.say("/types")
@@ -369,7 +364,7 @@ def test_a_menu_that_isn_t_taken_keeps_nobody_from_working(telegram: FakeTelegra
 
 
 def test_a_chat_that_is_gone_holds_up_no_other(telegram: FakeTelegram) -> None:
-    asked, waits = Asked(), Waits()
+    asked, waits = SampleQueries(), Waits()
     telegram.gone_chats.add(8)
     with capture_logs() as logs, bot_at(telegram, asked, chats=(CHAT, 8), wait=waits) as bot:
         telegram.say("/types", chat=8)
@@ -383,7 +378,7 @@ def test_a_chat_that_is_gone_holds_up_no_other(telegram: FakeTelegram) -> None:
 def test_a_reply_is_tried_so_often_and_then_dropped(telegram: FakeTelegram) -> None:
     waits = Waits()
     telegram.script = lambda method: Failure.GARBAGE if method == "sendMessage" and len(waits.seconds) < 5 else None
-    with bot_at(telegram, Asked(), wait=waits) as bot:
+    with bot_at(telegram, SampleQueries(), wait=waits) as bot:
         telegram.say("/types")
         answered(telegram, 1)
         telegram.script = always(Failure.BAD_GATEWAY, "sendMessage")
@@ -393,9 +388,9 @@ def test_a_reply_is_tried_so_often_and_then_dropped(telegram: FakeTelegram) -> N
 
 
 def test_stop_ends_a_poll_at_once_and_start_begins_again(telegram: FakeTelegram) -> None:
-    asked = Asked()
+    asked = SampleQueries()
     api = TelegramApi(TOKEN, telegram.url)
-    bot = Bot(api, asked.desk(), (CHAT,), Kept().offsets())
+    bot = Bot(api, asked, (CHAT,), Kept().offsets())
     assert bot.stop(0.1), "one that never ran"
     for turn in (1, 2):
         assert bot.start()
@@ -414,16 +409,11 @@ def test_stop_ends_a_poll_at_once_and_start_begins_again(telegram: FakeTelegram)
 def test_a_bot_with_a_command_in_hand_isn_t_started_a_second_time(telegram: FakeTelegram) -> None:
     release, began = threading.Event(), threading.Event()
 
-    class Slow(Asked):
-        def _answering(self, name: str) -> Any:
-            answer = super()._answering(name)
-
-            def slowly() -> Any:
-                began.set()
-                release.wait(20)
-                return answer()
-
-            return slowly
+    class Slow(SampleQueries):
+        def _answer(self, name: str) -> Any:
+            began.set()
+            release.wait(20)
+            return super()._answer(name)
 
     with bot_at(telegram, Slow()) as bot:
         telegram.say("/types")
@@ -442,7 +432,7 @@ def test_nothing_shows_the_token_whatever_fails(telegram: FakeTelegram) -> None:
         waits = Waits(at_most=3)
         with capture_logs() as logs:
             telegram.script = always(failure)
-            with bot_at(telegram, Asked(), wait=waits, deadline_s=0.3) as bot:
+            with bot_at(telegram, SampleQueries(), wait=waits, deadline_s=0.3) as bot:
                 eventually(lambda: waits.over.is_set() or failure is Failure.ODD_HEADERS, f"{failure} is met")  # noqa: B023
             shown += f"{logs} {bot!r} {vars(bot)!r}"
     assert TOKEN.partition(":")[2] not in shown

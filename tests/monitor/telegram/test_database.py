@@ -14,12 +14,14 @@ from monitor.forecast.history import record
 from monitor.sweeper import sweep
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.desk import desk_of
-from monitor.telegram.offsets import offsets_in
+from monitor.telegram.service_queries import ServiceQueries
+from monitor.telegram.update_cursor import offsets_in
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import OwnServer
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram, plain_text
 from rig.relay import Relay
+from tests.monitor.sample_reports import StubWatch
 
 ANSWER_WITHIN_S = 10.0
 SWEEP_EVERY_S = 6 * 3_600.0
@@ -29,19 +31,9 @@ KEYS = 40
 @contextmanager
 def bot_of(store: Store, telegram: FakeTelegram) -> Iterator[Bot]:
     """The bot as `run.py` wires it, on this store."""
-    muted: list[datetime | None] = [None]
-    desk = desk_of(
-        store,
-        sweep_every_s=SWEEP_EVERY_S,
-        load_budget_ms=750,
-        status=lambda: "well",
-        mute=muted.append,
-        unmute=lambda: muted.append(None),
-        muted_until=lambda: muted[-1],
-        stopping=threading.Event(),
-    )
+    queries = ServiceQueries(store, WatchSettings(SWEEP_EVERY_S), StubWatch(), threading.Event())
     api = TelegramApi(TOKEN, telegram.url)
-    bot = Bot(api, desk, (CHAT,), offsets_in(store, api.bot_id))
+    bot = Bot(api, queries, (CHAT,), offsets_in(store, api.bot_id))
     assert bot.start()
     try:
         yield bot

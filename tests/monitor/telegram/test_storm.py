@@ -6,7 +6,7 @@ from datetime import timedelta
 from monitor.telegram.bot import CONFLICT_PAUSE_S, BotCounts
 from rig.fixtures.clock import START, Clock, eventually
 from rig.fixtures.telegram import PASSING, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, in_turn, plain_text
-from tests.monitor.sample_reports import Asked
+from tests.monitor.sample_reports import SampleQueries
 from tests.monitor.telegram.bots import Kept, Waits, bot_at
 
 UPDATES = 1_000
@@ -22,7 +22,7 @@ def test_a_thousand_updates_survive_every_failure_with_no_command_lost_or_repeat
     telegram: FakeTelegram, clock: Clock
 ) -> None:
     telegram.clock = clock
-    asked, kept, waits = Asked(), Kept(), Waits()
+    asked, kept, waits = SampleQueries(), Kept(), Waits()
     kept.clock = clock
     met: Counter[Failure] = Counter()
     failing = in_turn((*PASSING, Failure.CONFLICT), FAIL_EVERY)

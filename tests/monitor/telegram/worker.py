@@ -7,9 +7,11 @@ from keystore import open_store
 from monitor.running.logs import configure
 from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.desk import desk_of
-from monitor.telegram.offsets import offsets_in
+from monitor.telegram.service_queries import ServiceQueries
+from monitor.telegram.update_cursor import offsets_in
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.telegram import CHAT, TOKEN
+from tests.monitor.sample_reports import StubWatch
 
 
 def main(file: str, url: str) -> None:
@@ -17,18 +19,9 @@ def main(file: str, url: str) -> None:
     configure("json", verbose=True)
     with open_store(f"sqlite:///{file}") as store:
         store.set("demo", {"session": {f"{n}": b"value" for n in range(50)}}, creds=b"{}")
-        desk = desk_of(
-            store,
-            sweep_every_s=21_600,
-            load_budget_ms=750,
-            status=lambda: "well",
-            mute=lambda until: None,
-            unmute=lambda: None,
-            muted_until=lambda: None,
-            stopping=threading.Event(),
-        )
+        queries = ServiceQueries(store, WatchSettings(), StubWatch(), threading.Event())
         api = TelegramApi(TOKEN, url)
-        bot = Bot(api, desk, (CHAT,), offsets_in(store, api.bot_id))
+        bot = Bot(api, queries, (CHAT,), offsets_in(store, api.bot_id))
         bot.start()
         sys.stdin.read()
         bot.stop(5)

@@ -401,8 +401,8 @@ def test_an_export_that_fails_leaves_what_was_there(
 KILLED = """
 import os, signal, sys
 from keystore import open_store
-from monitor.archive import export_archive
-from monitor.folder import export_folder
+from monitor.transfer.archive import export_archive
+from monitor.transfer.folder import export_folder
 
 def kill(done, total):
     if done == total // 2:

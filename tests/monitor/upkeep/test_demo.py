@@ -9,7 +9,7 @@ import pytest
 from keystore.codec import encode
 from keystore.records import KeyRow
 from keystore.ttl import DIARY
-from monitor.upkeep.demo import RECONNECT_PRE_KEYS, diary_creds, diary_rows
+from monitor.upkeep.demo import RECONNECT_PRE_KEYS, demo_creds, demo_rows
 from rig.fixtures.clock import START
 from rig.real_state import real_keys
 
@@ -32,33 +32,33 @@ def created_since(rows: list[KeyRow], moment: datetime) -> int:
 
 
 def test_same_moment_same_rows(now: datetime) -> None:
-    assert diary_rows(now) == diary_rows(now)
-    assert diary_creds() == diary_creds()
+    assert demo_rows(now) == demo_rows(now)
+    assert demo_creds() == demo_creds()
 
 
 def test_another_moment_moves_only_the_times() -> None:
-    names = [(row.key_type, row.key_id) for row in diary_rows(START)]
-    assert names == [(row.key_type, row.key_id) for row in diary_rows(START + DAY)]
+    names = [(row.key_type, row.key_id) for row in demo_rows(START)]
+    assert names == [(row.key_type, row.key_id) for row in demo_rows(START + DAY)]
 
 
 def test_every_name_is_there_once(now: datetime) -> None:
-    rows = diary_rows(now)
+    rows = demo_rows(now)
     assert len({(row.key_type, row.key_id) for row in rows}) == len(rows) == 665
 
 
 def test_types_are_the_diary_s(now: datetime) -> None:
-    by_type = Counter(row.key_type for row in diary_rows(now))
+    by_type = Counter(row.key_type for row in demo_rows(now))
     named = {key_type: by_type.pop(key_type) for key_type in ("lid-mapping", "pre-key", "session", "lid")}
     assert named == {"lid-mapping": 56, "pre-key": 251, "session": 120, "lid": 172}
     assert by_type.total() == 66
 
 
 def test_238_keys_live_14_days(now: datetime) -> None:
-    assert sum(DIARY.ttl_s(row.key_type) == 14 * DAY.total_seconds() for row in diary_rows(now)) == 238
+    assert sum(DIARY.ttl_s(row.key_type) == 14 * DAY.total_seconds() for row in demo_rows(now)) == 238
 
 
 def test_only_lid_mappings_have_an_expiry_and_it_is_to_come(now: datetime) -> None:
-    rows = diary_rows(now)
+    rows = demo_rows(now)
     assert sum(row.expires_at is None for row in rows) == 609
     assert not any(row.never_expires for row in rows)
     expiring = [row for row in rows if row.expires_at is not None]
@@ -68,14 +68,14 @@ def test_only_lid_mappings_have_an_expiry_and_it_is_to_come(now: datetime) -> No
 
 @pytest.mark.parametrize("later", LATER, ids=str)
 def test_ages_are_the_diary_s_and_stay_so_for_three_hours(now: datetime, later: timedelta) -> None:
-    rows, looked_at = diary_rows(now), now + later
+    rows, looked_at = demo_rows(now), now + later
     assert (looked_at - min(row.created_at for row in rows)).days == 17
     assert created_since(rows, looked_at - DAY) == 330
     assert created_since(rows, looked_at - 7 * DAY) == 425
 
 
 def test_a_reconnect_wrote_248_pre_keys_at_once_and_today_came_3(now: datetime) -> None:
-    by_moment = Counter(row.created_at for row in diary_rows(now) if row.key_type == "pre-key")
+    by_moment = Counter(row.created_at for row in demo_rows(now) if row.key_type == "pre-key")
     ((reconnect, count),) = by_moment.most_common(1)
     assert count == RECONNECT_PRE_KEYS == 248
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -83,16 +83,16 @@ def test_a_reconnect_wrote_248_pre_keys_at_once_and_today_came_3(now: datetime) 
 
 
 def test_on_day_0_the_reconnect_was_yesterday() -> None:
-    by_moment = Counter(row.created_at for row in diary_rows(START) if row.key_type == "pre-key")
+    by_moment = Counter(row.created_at for row in demo_rows(START) if row.key_type == "pre-key")
     assert by_moment.most_common(1)[0][0].date() == (START - DAY).date()
 
 
 def test_nothing_is_written_in_the_future_or_before_it_was_created(now: datetime) -> None:
-    assert all(row.created_at <= row.updated_at <= now for row in diary_rows(now))
+    assert all(row.created_at <= row.updated_at <= now for row in demo_rows(now))
 
 
 def test_mis_split_lids_belong_where_nothing_stands() -> None:
-    rows = diary_rows(START)
+    rows = demo_rows(START)
     lids = [row.key_id for row in rows if row.key_type == "lid"]
     assert all(key_id.startswith("mapping-") for key_id in lids)
     rightful = {key_id.removeprefix("mapping-") for key_id in lids}
@@ -103,7 +103,7 @@ def test_mis_split_lids_belong_where_nothing_stands() -> None:
 @pytest.mark.parametrize(("key_type", "prefix"), [("lid-mapping", ""), ("lid", "mapping-")])
 def test_each_lid_pair_is_stored_both_ways(key_type: str, prefix: str) -> None:
     names = {
-        row.key_id.removeprefix(prefix): json.loads(row.value) for row in diary_rows(START) if row.key_type == key_type
+        row.key_id.removeprefix(prefix): json.loads(row.value) for row in demo_rows(START) if row.key_type == key_type
     }
     forward = {name: lid for name, lid in names.items() if not name.endswith("_reverse")}
     assert {f"{lid}_reverse": phone for phone, lid in forward.items()} == {
@@ -113,14 +113,14 @@ def test_each_lid_pair_is_stored_both_ways(key_type: str, prefix: str) -> None:
 
 def test_values_are_as_large_and_as_shaped_as_real_ones() -> None:
     sizes: dict[str, list[int]] = {}
-    for row in diary_rows(START):
+    for row in demo_rows(START):
         sizes.setdefault(row.key_type, []).append(len(row.value))
         assert encode(row.value)
     real = real_keys()
     for key_type in sizes.keys() & real.keys():
         real_sizes = sorted(len(value) for value in real[key_type].values())
         assert (min(sizes[key_type]), max(sizes[key_type])) == pytest.approx((real_sizes[0], real_sizes[-1]), rel=0.02)
-    for row in diary_rows(START):
+    for row in demo_rows(START):
         if row.key_type in real:
             assert fields(json.loads(row.value)) == fields(json.loads(next(iter(real[row.key_type].values()))))
 
@@ -135,6 +135,6 @@ def fields(document: object) -> object:
 
 
 def test_creds_count_the_pre_keys() -> None:
-    creds = json.loads(diary_creds())
-    newest = max(int(row.key_id) for row in diary_rows(START) if row.key_type == "pre-key")
+    creds = json.loads(demo_creds())
+    newest = max(int(row.key_id) for row in demo_rows(START) if row.key_type == "pre-key")
     assert creds["nextPreKeyId"] == newest + 1

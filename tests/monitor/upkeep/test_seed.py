@@ -8,7 +8,7 @@ import pytest
 from keystore import open_store
 from keystore.errors import InvalidInput
 from keystore.store import Store
-from monitor.upkeep.demo import diary_creds, diary_rows, seed
+from monitor.upkeep.demo import demo_creds, demo_rows, seed
 from rig.fixtures.clock import Clock
 
 BATCH = 250
@@ -52,8 +52,8 @@ def test_report_says_what_was_written_and_where(store: Store) -> None:
 
 def test_rows_and_creds_come_back_as_they_were_made(store: Store, clock: Clock) -> None:
     seed(store, "demo")
-    assert store.export_rows("demo") == diary_rows(clock())
-    assert store.get_creds("demo") == diary_creds()
+    assert store.export_rows("demo") == demo_rows(clock())
+    assert store.get_creds("demo") == demo_creds()
 
 
 def test_backfill_gives_609_keys_an_expiry(store: Store) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Seen:
+class FinishedRequest:
     """One request: its route's template, who it was about, and how it came out. Never a value, never a token."""
 
     route: str

@@ -13,7 +13,7 @@ import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.running.bounded_calls import Slots
+from monitor.running.bounded_calls import BoundedCalls
 
 SAVE_WITHIN_S = 1.0
 """A command waits for it: with a frozen database its answer is to be there within 10 seconds all the same."""
@@ -45,7 +45,7 @@ def offsets_in(store: Store, bot_id: str) -> Offsets:
     """The offset of this bot in the store's notes, with deadlines."""
     name = f"telegram/{bot_id}"
     # One slot: a save that a frozen database held up is never overtaken by a later one.
-    slot = Slots(1, "telegram-offset")
+    slot = BoundedCalls(1, "telegram-offset")
 
     def load() -> SavedOffset | None:
         note = slot.call(lambda: store.recall(name), LOAD_WITHIN_S)
@@ -63,7 +63,7 @@ def offsets_in(store: Store, bot_id: str) -> Offsets:
     return Offsets(load, save)
 
 
-class Place:
+class UpdateCursor:
     """Where a bot is among the updates."""
 
     def __init__(self, offsets: Offsets, clock: Callable[[], datetime]) -> None:

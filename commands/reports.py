@@ -1,0 +1,87 @@
+"""Reports: `check`, `types`, `growth`, `perf`, `doctor`."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from commands.opening import command_settings, opened_store
+from commands.options import AsJson
+from commands.output import show_report
+from keystore.ttl import parse_policy
+from monitor.growth import growth_report
+from monitor.reports import check as health
+from monitor.reports import doctor as doctoring
+from monitor.reports import perf as timing
+from monitor.reports import terminal as render
+from monitor.reports.key_types import types_report
+from monitor.running.progress import progress_bar
+from monitor.telegram.access import TelegramAccess
+from settings import Settings, SettingsError
+
+
+def check(as_json: AsJson = False) -> None:
+    """Count the keys, judge the state of the table and the sweeper, and say what to do."""
+    settings = command_settings()
+    with opened_store(settings) as store:
+        report = health.check_report(store, settings.sweep_every_s)
+    show_report(render.check(report), report, as_json)
+
+
+def types(as_json: AsJson = False) -> None:
+    """Count the keys by type, with and without an expiry."""
+    with opened_store(command_settings()) as store:
+        report = types_report(store)
+    show_report(render.types(report), report, as_json)
+
+
+def growth(
+    ttl: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE=LIFE,…", help="What if: forecast under these lifetimes too (pre-key=14d)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how fast keys come, how many there will be, and how wrong earlier forecasts were."""
+    settings = command_settings()
+    what_if = None if ttl is None else parse_policy(ttl, settings.ttl)
+    with opened_store(settings) as store:
+        report = growth_report(store, what_if)
+    show_report(render.growth(report), report, as_json)
+
+
+def perf(
+    company: Annotated[
+        str | None, typer.Option(help="Whose state to load; default: whoever has the most keys.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often to time each.")] = timing.ROUNDS,
+    as_json: AsJson = False,
+) -> None:
+    """Time load, get and burst on the live database, against the budget. What it writes, it removes."""
+    settings = command_settings()
+    with opened_store(settings) as store, progress_bar("timing") as told:
+        report = timing.perf_report(store, settings.load_budget_ms, company, rounds=rounds, progress=told)
+    show_report(render.perf(report), report, as_json)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at settings, database, schema, clock, permissions and Telegram; say what to fix. Exits 1 if one failed."""
+    try:
+        settings = command_settings()
+    except SettingsError as error:
+        report = doctoring.DoctorReport((doctoring.DoctorCheck("settings", "failed", str(error)),))
+    else:
+        report = doctoring.examine(
+            partial(opened_store, settings), settings.ttl, guard=settings.guard, telegram=_telegram(settings)
+        )
+    show_report(render.doctor(report), report, as_json)
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+def _telegram(settings: Settings) -> TelegramAccess | None:
+    if settings.telegram_token is None:
+        return None
+    return TelegramAccess(
+        settings.telegram_token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url
+    )

@@ -1,0 +1,16 @@
+"""The operator's settings that the watch, its reports and its bot follow."""
+
+from dataclasses import dataclass
+from datetime import UTC, time, tzinfo
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """`summary_at` is a time of day in `zone`, None for no daily summary; `version` is the program's own."""
+
+    sweep_every_s: float = 21_600.0
+    load_budget_ms: float = 750.0
+    memory_alert_percent: float = 90.0
+    zone: tzinfo = UTC
+    summary_at: time | None = None
+    version: str = ""

@@ -1,0 +1,87 @@
+"""The life of the service: it is put together, runs until a signal, and stops within five seconds."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import NoReturn, TypeAlias
+
+import structlog
+
+from api.workers.supervisor import Workers
+from keystore.store import Store
+from monitor.running import logs
+from service.background import Background
+from service.signals import EndSignals
+from settings import Settings, read_settings
+
+STOP_WITHIN_S = 4.0
+"""How long running work gets to reach a safe stopping point. The whole process must exit within 5 s."""
+
+EXIT_WITHIN_S = 4.6
+"""When the process exits even if closing the store takes longer."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of a running service; `api` is None where the HTTP API is off."""
+
+    store: Store
+    background: Background
+    api: Workers | None
+
+
+Wire: TypeAlias = Callable[[Settings], Service]
+"""Puts the service together; raises KeystoreError."""
+
+
+def serve_until_told(wire: Wire) -> None:
+    """Run the service until SIGTERM, SIGINT or SIGHUP. Raises KeystoreError when it can't start."""
+    end_signals = EndSignals()
+    settings = read_settings()
+    logs.configure(settings.log, verbose=True)
+    service = wire(settings)
+    if service.api is not None:
+        service.api.start()
+    service.background.start()
+    log.info(
+        "serving",
+        database=service.store.database,
+        http=None if service.api is None else service.api.url,
+        sweep_every_s=settings.sweep_every_s,
+        guard=settings.guard,
+    )
+    if settings.telegram_token is None:
+        log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
+    elif not settings.telegram_chats:
+        log.warning("telegram_answers_nobody", hint="TELEGRAM_CHAT_ID is empty: no chat is answered or alerted")
+    log.info("stopping", signal=end_signals.get())
+    stop(service)
+
+
+def stop(service: Service) -> None:
+    """End every part, then the store; the process exits where one of them takes too long."""
+    exit_timer = threading.Timer(EXIT_WITHIN_S, _exit_now, [service.store.database])
+    exit_timer.daemon = True
+    exit_timer.start()
+    stop_at = monotonic() + STOP_WITHIN_S
+    if service.api is not None:
+        service.api.tell_to_end()
+    stopped_in_time = service.background.stop(STOP_WITHIN_S)
+    if service.api is not None:
+        service.api.stop(max(0.0, stop_at - monotonic()))
+    if not stopped_in_time:
+        _exit_now(service.store.database)
+    service.store.close()
+    log.info("stopped")
+
+
+def _exit_now(database: str) -> NoReturn:
+    """Exit during a batch: its transaction ends with the process, and leaves nothing behind."""
+    log.warning("stopped_during_a_batch", database=database)
+    sys.stderr.flush()
+    os._exit(0)
