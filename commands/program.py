@@ -3,6 +3,7 @@
 import io
 import signal
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -54,14 +55,14 @@ token_app.command("list")(tokens.list_all)
 token_app.command("revoke")(tokens.revoke)
 
 
-def run(wire: Wire) -> int:
+def run(wire: Wire, args: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; its exit code. `wire` puts the service together, for `serve`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal that can't show a character shows a question mark.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # As an exception: what must be tidied up is.
     try:
-        code = int(app(obj=wire, standalone_mode=False) or 0)
+        code = int(app(args, obj=wire, standalone_mode=False) or 0)
         return failed("interrupted; what was done stays done, and nothing is half-done", code) if code == 130 else code
     except typer.TyperException as error:
         return failed(f"{error.format_message()} See python run.py --help", error.exit_code)
