@@ -49,7 +49,7 @@ class _Pair:
 
 
 class Relay:
-    """Relays `address` to a server across a set distance. It counts round trips, and cuts, refuses or swallows traffic."""
+    """Relays `address` to a server across a set distance; counts round trips; cuts, refuses or swallows traffic."""
 
     def __init__(self, server: tuple[str, int], round_trip_s: float = 0.0) -> None:
         """Each direction takes half of `round_trip_s` seconds; opening a connection takes none."""
