@@ -8,6 +8,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,19 @@ def imports(path: Path) -> set[str]:
 def names_a_module(text: str) -> bool:
     """Whether a string is the dotted name of a module of this house."""
     part, *rooms = text.split(".")
-    return part in HOUSE and bool(rooms) and (PROJECT / part / Path(*rooms)).with_suffix(".py").is_file()
+    return part in HOUSE and bool(rooms) and module_file(text) is not None
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a dotted name where it is a module of this house; packages themselves hold no code."""
+    path = (PROJECT / Path(*name.split("."))).with_suffix(".py")
+    return path if name and path.is_file() else None
+
+
+def room_of(path: Path) -> str:
+    """The folder of a module; of one at the top of its part, the module itself."""
+    part, *rooms = path.relative_to(PROJECT).parts
+    return f"{part}/{rooms[0]}" if rooms else part
 
 
 def imports_any(path: Path, unwanted: set[str]) -> list[str]:
@@ -107,6 +120,18 @@ def test_imports_point_one_way(part: str) -> None:
     assert modules(part), f"{part} isn't there"
     beyond = {str(path.relative_to(PROJECT)): imports_beyond(path, part) for path in modules(part)}
     assert not {path: names for path, names in beyond.items() if names}
+
+
+@pytest.mark.parametrize("part", ["keystore", "monitor", "api", "bench"])
+def test_rooms_of_a_part_import_each_other_in_one_direction(part: str) -> None:
+    """A module at the top of a part is a room of its own."""
+    needs: dict[str, set[str]] = {}
+    for path in modules(part):
+        room = room_of(path)
+        needs.setdefault(room, set()).update(
+            room_of(found) for name in imports(path) if (found := module_file(name)) is not None
+        )
+    TopologicalSorter({room: rooms - {room} for room, rooms in needs.items()}).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("library", ONE_MODULE)
