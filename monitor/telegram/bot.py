@@ -20,7 +20,7 @@ from monitor.telegram.client import TelegramClient
 from monitor.telegram.commands import KEEP, SWEEP, Commands
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
 from monitor.telegram.messages import Reply
-from monitor.telegram.sending import ReplySender
+from monitor.telegram.sending import BAD_TOKEN_RETRY_S, ReplySender
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote, UpdateCursor
 from monitor.telegram.updates import Command, Other, Press, Update, read_update
@@ -30,7 +30,6 @@ POLL_S = 50
 
 COMMAND_MAX_AGE_S = 300.0
 
-BAD_TOKEN_PAUSE_S = 600.0
 CONFLICT_PAUSE_S = 30.0
 AT_ONCE_S = 0.5
 EMPTY_PAUSE_S = 1.0
@@ -84,7 +83,7 @@ class Bot:
         self._poll_s = poll_s
         self._thread: threading.Thread | None = None
         self._username: str | None = None
-        self._menu_due_at: datetime | None = clock()
+        self._menu_due_at: datetime | None = datetime.min.replace(tzinfo=UTC)
         self._logged_error: type[TelegramError] | None = None
         self._backoff = Backoff()
         self._strangers: set[int] = set()
@@ -180,7 +179,7 @@ class Bot:
         return False
 
     def _may_run(self, update: Command | Press) -> bool:
-        """Return whether it is recent, and surely hasn't run. The age of a press shows only when it is answered."""
+        """Return whether it is recent and surely hasn't run yet. The age of a press shows only when it is confirmed."""
         sent_at_s = update.sent_at_s if isinstance(update, Command) else None
         if self._cursor.may_have_run(sent_at_s):
             self.counts.expired += 1
@@ -211,7 +210,7 @@ class Bot:
     def _answer(self, update: Command | Press) -> None:
         try:
             reply = self._reply_to(update)
-        except Exception as error:  # noqa: BLE001  one update's failure is reported, and ends nothing
+        except Exception as error:  # noqa: BLE001  the edge of one command: the chat gets an answer, the bot goes on
             log.error("telegram_update_failed", kind=type(error).__name__, error=str(error))
             self.counts.failed += 1
             reply = Reply(texts.BROKEN)
@@ -244,7 +243,7 @@ class Bot:
             return 0.0
         write, event = log.error, "telegram_unavailable"
         if isinstance(error, BadToken):
-            event, pause_s = "telegram_token_rejected", BAD_TOKEN_PAUSE_S
+            event, pause_s = "telegram_token_rejected", BAD_TOKEN_RETRY_S
         elif isinstance(error, PollConflict):
             event, pause_s = "telegram_poll_conflict", CONFLICT_PAUSE_S
         else:

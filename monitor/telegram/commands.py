@@ -41,30 +41,30 @@ class Commands:
         self._clock = clock
         self._questions: dict[int, _Question] = {}
         """The open question of each chat; only chats that the bot answers have one."""
-        self._without_argument: dict[str, Callable[[], Reply]] = {
-            "start": lambda: Reply(texts.START, _menu()),
-            "help": lambda: Reply(texts.HELP),
-            "status": lambda: Reply(plain(queries.status())),
-            "db_health": lambda: Reply(texts.db_health(queries.db_health())),
-            "types": lambda: Reply(texts.types(queries.types())),
-            "growth": self._growth,
-            "perf": lambda: self._run_long(lambda: texts.perf(queries.perf()), texts.PERF_CONTINUES),
-            "unmute": self._unmute,
+        self._commands: dict[str, Callable[[int, str], Reply]] = {
+            "start": lambda *_: Reply(texts.START, _menu()),
+            "help": lambda *_: Reply(texts.HELP),
+            "status": lambda *_: Reply(plain(queries.status())),
+            "db_health": lambda *_: Reply(texts.db_health(queries.db_health())),
+            "types": lambda *_: Reply(texts.types(queries.types())),
+            "growth": lambda *_: self._growth(),
+            "perf": lambda *_: self._run_long(lambda: texts.perf(queries.perf()), texts.PERF_CONTINUES),
+            "sweep": lambda chat, _: self._ask_about_sweep(chat),
+            "mute": lambda _, argument: self._mute(argument),
+            "unmute": lambda *_: self._unmute(),
         }
+        """Each command, as a function of chat and argument."""
 
     def knows(self, name: str) -> bool:
         """Return whether there is a command of this name."""
-        return name in self._without_argument or name in ("sweep", "mute")
+        return name in self._commands
 
     def run(self, chat: int, name: str, argument: str = "") -> Reply:
         """Run a command. Any KeystoreError becomes the reply."""
+        if name not in self._commands:
+            return Reply(texts.unknown(name))
         try:
-            if name == "sweep":
-                return self._ask_about_sweep(chat)
-            if name == "mute":
-                return self._mute(argument)
-            command = self._without_argument.get(name)
-            return Reply(texts.unknown(name)) if command is None else command()
+            return self._commands[name](chat, argument)
         except KeystoreError as error:
             return Reply(texts.unavailable(error))
 

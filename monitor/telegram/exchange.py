@@ -52,11 +52,11 @@ class Exchange:
         watchdog.daemon = True
         watchdog.name = "telegram-watchdog"
         watchdog.start()
-        outer = _current.set(self)
+        previous = _current.set(self)
         try:
             yield
         finally:
-            _current.reset(outer)
+            _current.reset(previous)
             watchdog.cancel()
             with self._lock:
                 self._finished = True

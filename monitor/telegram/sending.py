@@ -16,7 +16,7 @@ LONGEST_WAIT_S = 60.0
 """Longest wait before a reply is repeated. If Telegram asks for more, the reply is dropped so the next ones can go."""
 
 BAD_TOKEN_RETRY_S = 600.0
-"""Wait before a notice is tried again with a bad token, which somebody has to correct first."""
+"""Wait before the next call after a rejected token, which somebody has to correct first."""
 
 CAPTION = "Keys: counted, and forecast"
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from monitor.telegram.bot import BAD_TOKEN_PAUSE_S, CONFLICT_PAUSE_S, MOST_STRANGERS_LOGGED, Bot
+from monitor.telegram.bot import CONFLICT_PAUSE_S, MOST_STRANGERS_LOGGED, Bot
 from monitor.telegram.client import TelegramClient
+from monitor.telegram.sending import BAD_TOKEN_RETRY_S
 from monitor.telegram.texts import COMMANDS
 from monitor.telegram.update_cursor import SavedOffset
 from rig.fixtures.clock import START, Clock, eventually
@@ -149,7 +150,7 @@ def test_a_sweep_is_confirmed_by_its_button_and_runs_once(telegram: FakeTelegram
     assert "30 expired keys deleted" in answers[1]
     assert "no longer open" in answers[2]
     assert queries.calls == ["check", "sweep"]
-    assert telegram.stripped_of_keyboard == [77, 77]
+    assert telegram.keyboards_removed_from == [77, 77]
 
 
 def test_a_press_that_telegram_calls_too_old_does_not_run(telegram: FakeTelegram) -> None:
@@ -324,8 +325,8 @@ def test_pauses_grow_with_jitter_and_an_outage_is_logged_once(telegram: FakeTele
 @pytest.mark.parametrize(
     ("failure", "pause_s", "event"),
     [
-        (Failure.UNAUTHORIZED, BAD_TOKEN_PAUSE_S, "telegram_token_rejected"),
-        (Failure.NOT_FOUND, BAD_TOKEN_PAUSE_S, "telegram_token_rejected"),
+        (Failure.UNAUTHORIZED, BAD_TOKEN_RETRY_S, "telegram_token_rejected"),
+        (Failure.NOT_FOUND, BAD_TOKEN_RETRY_S, "telegram_token_rejected"),
         (Failure.CONFLICT, CONFLICT_PAUSE_S, "telegram_poll_conflict"),
     ],
 )

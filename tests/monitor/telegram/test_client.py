@@ -68,7 +68,7 @@ def test_calls_use_the_protocol_over_one_connection(telegram: FakeTelegram, clie
         Sent(CHAT, "a picture", photo=b"\x89PNG\r\n\x1a\nrest"),
     ]
     client.remove_keyboard(CHAT, 1)
-    assert telegram.stripped_of_keyboard == [1]
+    assert telegram.keyboards_removed_from == [1]
     telegram.say("/help")
     (update,) = client.get_updates(None, timeout_s=5)
     assert update["message"]["text"] == "/help"
