@@ -10,7 +10,8 @@ import pytest
 
 from keystore import Store, open_store
 from keystore.records import KeyRow
-from monitor.alerts import mute
+from monitor.alerts.outbox import Outbox, discard
+from monitor.alerts.watch import Watch
 from monitor.forecast.history import record
 from monitor.sweeper import sweep
 from monitor.telegram.bot import Bot
@@ -22,30 +23,18 @@ from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import OwnServer
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram, plain_text
 from rig.relay import Relay
-from tests.monitor.sample_reports import StubWatch
 
 ANSWER_WITHIN_S = 10.0
 SWEEP_EVERY_S = 6 * 3_600.0
 KEYS = 40
 
 
-class MutingWatch(StubWatch):
-    """A watch that mutes in the store, as the real one does."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def mute(self, until: datetime) -> None:
-        mute.mute(self._store, until)
-
-    def unmute(self) -> None:
-        mute.unmute(self._store, datetime.now(UTC))
-
-
 @contextmanager
 def bot_of(store: Store, telegram: FakeTelegram) -> Iterator[Bot]:
     """A bot on this store, wired as in `run.py`."""
-    queries = ServiceQueries(store, WatchSettings(SWEEP_EVERY_S), MutingWatch(store), threading.Event())
+    settings = WatchSettings(SWEEP_EVERY_S)
+    watch = Watch(store, Outbox(discard, ()), settings)
+    queries = ServiceQueries(store, settings, watch, threading.Event())
     client = TelegramClient(TOKEN, telegram.url)
     bot = Bot(client, queries, (CHAT,), OffsetNote(store, client.bot_id))
     assert bot.start()
@@ -131,7 +120,7 @@ def test_every_command_answers_from_a_real_database(migrated_postgres_url: str, 
         for command, words in (
             ("/start", "Signal Keystore"),
             ("/help", "/db_health – "),
-            ("/status", "well"),
+            ("/status", "memory:"),
             ("/types", "session    40"),
             ("/perf", "burst of 250"),
             ("/mute 2h", "No notices until"),
