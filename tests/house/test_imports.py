@@ -41,7 +41,7 @@ ONE_MODULE = {
     "sqlite_utils": "keystore/sqlite/link.py",
     "yoyo": "keystore/migrate.py",
     "schedule": "monitor/running/loop.py",
-    "requests": "monitor/telegram/api.py",
+    "requests": "monitor/telegram/client.py",
     "psutil": "monitor/alerts/memory.py",
     "granian": "api/workers/worker.py",
     "prometheus_client": "api/metrics.py",
