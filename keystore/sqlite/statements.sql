@@ -20,7 +20,7 @@ WHERE k.company_id = :company_id AND k.key_type = used.key_type AND k.key_id = u
 RETURNING key_type
 
 -- :names is a JSON list of [key_type, key_id].
--- name: there
+-- name: count_existing
 SELECT json_extract(i.value, '$[0]'), count(*) FROM json_each(:names) AS i JOIN whatsapp_keys AS k
 ON k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
 GROUP BY 1

@@ -166,7 +166,7 @@ def test_the_bot_can_be_moved_later(diary: Diary) -> None:
         applied = migrate(link)
         assert not set(UPKEEP_TABLES) & set(applied)
         assert len(applied) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
-        with pytest.raises(KeystoreError, match="this one is ours"):
+        with pytest.raises(KeystoreError, match="this one is converted"):
             attach_upkeep(link)
     with open_store(diary.url) as store:
         assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
@@ -178,7 +178,7 @@ def test_there_is_nothing_to_attach_to_elsewhere(
 ) -> None:
     for url, shape in (
         (postgres_url, "empty"),
-        (migrated_postgres_url, "ours"),
+        (migrated_postgres_url, "converted"),
         (f"sqlite:///{tmp_path / 'keystore.db'}", "empty"),
     ):
         with pytest.raises(
