@@ -48,7 +48,7 @@ def test_the_default_is_the_original_operator_s_rule(key_type: str, days: int) -
     assert DIARY.ttl_s(key_type) == days * DAY_S
 
 
-def test_the_careful_preset_keeps_every_key_longer_than_undelivered_messages() -> None:
+def test_the_careful_preset_keeps_keys_longer_than_undelivered_messages() -> None:
     lifetimes = [CAREFUL.default_s, *CAREFUL.by_type.values(), *(ttl_s for _, ttl_s in CAREFUL.containing)]
     assert min(lifetimes) >= 15 * DAY_S > UNDELIVERED_DAYS * DAY_S
     assert CAREFUL.ttl_s("app-state-sync-key") == NEVER
