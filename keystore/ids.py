@@ -62,15 +62,7 @@ def checked_ids(key_ids: Iterable[str]) -> list[str]:
         unique = list(dict.fromkeys(key_ids))
     except TypeError as error:
         raise InvalidInput(f"key_ids: expected strings ({error})") from None
-    return unique if _all_names(unique) else [checked_name("key_id", key_id) for key_id in unique]
-
-
-def _all_names(names: list[str]) -> bool:
-    """Return True when `checked_name` would accept each name; checking them together is faster."""
-    try:
-        return "".join(names).isprintable() and all(1 <= len(name) <= MAX_NAME_CHARS for name in names)
-    except TypeError:
-        return False
+    return [checked_name("key_id", key_id) for key_id in unique]
 
 
 def checked_value(field: str, value: bytes) -> bytes:

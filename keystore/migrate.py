@@ -9,7 +9,6 @@ here, on a connection of our own. `migrations/NOTES.md` lists what can go wrong 
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -90,11 +89,12 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
     if not _selected(schema_of(link), only):
         return []
     applied: list[str] = []
-    with _backend(link) as backend:
+    backend_class: Any = _SqliteBackend if isinstance(link, SqliteLink) else _PostgresBackend
+    with backend_class(link) as backend:
         try:
             with backend.transaction():
                 backend.acquire_migration_lock()
-                pending = _selected(_schema(link, lambda statement: _query(backend, statement)), only)
+                pending = _selected(_schema(link, lambda statement: backend.execute(statement).fetchall()), only)
                 if pending:
                     backend.create_yoyo_tables()
                     # Under our lock, an existing lock row was left behind by a process that died.
@@ -167,8 +167,15 @@ def _migrations(link: DatabaseLink) -> MigrationList:
     return read_migrations(str(folder))
 
 
+_NO_ADDRESS = DatabaseURI("", None, None, None, None, None, {})
+
+
 class _BackendOverrides:
     """The changes to both of yoyo's backends. They get a connection, because yoyo misreads parts of addresses."""
+
+    def __init__(self, link: DatabaseLink) -> None:
+        self._link = link
+        super().__init__(_NO_ADDRESS, default_migration_table)  # type: ignore[call-arg]
 
     def create_yoyo_tables(self) -> None:
         """Create yoyo's own tables if they are missing, inside the transaction (yoyo itself would do it outside)."""
@@ -193,9 +200,7 @@ class _BackendOverrides:
 class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ignore[misc]
     """yoyo on a connection like every other of the link: with timeouts, and nothing prepared."""
 
-    def __init__(self, link: PostgresLink) -> None:
-        self._link = link
-        super().__init__(_address("postgresql+psycopg"), default_migration_table)
+    _link: PostgresLink
 
     def connect(self, dburi: DatabaseURI) -> Any:
         return self._link.connect(STATEMENT_TIMEOUT_S)
@@ -218,12 +223,10 @@ class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ig
 class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
     """yoyo on a connection without the shared cache, whose locks no busy timeout waits for."""
 
-    def __init__(self, link: SqliteLink) -> None:
-        self._path = link.path
-        super().__init__(_address("sqlite"), default_migration_table)
+    _link: SqliteLink
 
     def connect(self, dburi: DatabaseURI) -> Any:
-        return self.driver.connect(self._path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+        return self.driver.connect(self._link.path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
 
     def begin(self) -> None:
         # A deferred transaction that reads first may later be refused to write.
@@ -232,22 +235,6 @@ class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
 
     def acquire_migration_lock(self) -> None:
         """Do nothing: the transaction is the only writer already."""
-
-
-def _address(scheme: str) -> DatabaseURI:
-    return DatabaseURI(scheme, None, None, None, None, None, {})
-
-
-def _backend(link: DatabaseLink) -> AbstractContextManager[Any]:
-    backend: AbstractContextManager[Any] = (
-        _SqliteBackend(link) if isinstance(link, SqliteLink) else _PostgresBackend(link)
-    )
-    return backend
-
-
-def _query(backend: Any, statement: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = backend.execute(statement).fetchall()
-    return rows
 
 
 def _root_cause(error: Exception, kind: type[Exception]) -> Exception:

@@ -8,8 +8,6 @@ from typing import Literal, TypeAlias
 Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
 """`{key_type: {key_id: value}}`; in a write, None deletes the key."""
 
-# Keys.
-
 
 @dataclass(frozen=True)
 class AuthState:
@@ -50,9 +48,6 @@ class KeyName:
     updated_at: datetime
 
 
-# Leases.
-
-
 @dataclass(frozen=True)
 class Lease:
     """The right to do one kind of work until `expires_at`. `epoch` rises with each holder, to detect a stale one."""
@@ -71,9 +66,6 @@ class CompanyLease:
     holder: str
     epoch: int
     expires_at: datetime
-
-
-# Counts.
 
 
 @dataclass(frozen=True)
@@ -183,9 +175,6 @@ class DueCompany:
 
     company_id: str
     keys: int
-
-
-# The service's own records.
 
 
 @dataclass(frozen=True)

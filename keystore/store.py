@@ -212,10 +212,7 @@ class Upkeep(ABC):
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        """Acquire the lease for `ttl_s` seconds; return None while another holder's is live.
-
-        A holder may acquire its own lease again.
-        """
+        """Acquire the lease for `ttl_s` seconds, also when it is the holder's own; None while another's is live."""
 
     @abstractmethod
     def release_lease(self, lease: Lease) -> None:
@@ -270,10 +267,7 @@ class Upkeep(ABC):
 
     @abstractmethod
     def backfill(self, limit: int) -> dict[str, int]:
-        """Give an expiry, counted from now, to up to `limit` keys without one; return the number of each type.
-
-        Returns {} when none is left.
-        """
+        """Give up to `limit` keys without expiry one, counted from now; return the number of each type, {} for none."""
 
     @abstractmethod
     def enforce_expiry(self) -> None:

@@ -9,32 +9,33 @@ nulls, the item type, the dimension's length and lower bound, and then each item
 
 from struct import Struct
 
-TEXT, TEXT_ARRAY, BYTEA, BYTEA_ARRAY = 25, 1009, 17, 1001
-"""Postgres's numbers (OIDs) of the item and array types."""
-
 _empty_head, _head, _length = Struct(">3i").pack, Struct(">5i").pack, Struct(">i").pack
 
 
 class Texts(list[str]):
-    """A parameter of the type `text[]`."""
+    """A parameter of the type `text[]`, with Postgres's number (OID) of the type."""
+
+    oid = 1009
 
     def encoded(self) -> bytes:
         """Return the binary form."""
-        return _array(TEXT, [text.encode() for text in self])
+        return _array(25, [text.encode() for text in self])
 
 
 class Blobs(list[bytes]):
-    """A parameter of the type `bytea[]`."""
+    """A parameter of the type `bytea[]`, with Postgres's number (OID) of the type."""
+
+    oid = 1001
 
     def encoded(self) -> bytes:
         """Return the binary form."""
-        return _array(BYTEA, self)
+        return _array(17, self)
 
 
-def _array(oid: int, items: list[bytes]) -> bytes:
+def _array(item_oid: int, items: list[bytes]) -> bytes:
     if not items:
-        return _empty_head(0, 0, oid)
-    parts = [_head(1, 0, oid, len(items), 1)]
+        return _empty_head(0, 0, item_oid)
+    parts = [_head(1, 0, item_oid, len(items), 1)]
     for item in items:
         parts += (_length(len(item)), item)
     return b"".join(parts)

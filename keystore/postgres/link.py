@@ -28,7 +28,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
-from keystore.postgres.arrays import BYTEA_ARRAY, TEXT_ARRAY, Blobs, Texts
+from keystore.postgres.arrays import Blobs, Texts
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
 
 Params = Mapping[str, Any]
@@ -68,14 +68,14 @@ _REPEATABLE = (
 
 
 class _TextsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, TEXT_ARRAY
+    format, oid = psycopg.pq.Format.BINARY, Texts.oid
 
     def dump(self, obj: Texts) -> bytes:
         return obj.encoded()
 
 
 class _BlobsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, BYTEA_ARRAY
+    format, oid = psycopg.pq.Format.BINARY, Blobs.oid
 
     def dump(self, obj: Blobs) -> bytes:
         return obj.encoded()
@@ -91,11 +91,11 @@ class _BoundedConnection(psycopg.Connection[Row]):
     answer_timeout_s = ANSWER_TIMEOUT_S
     prepares = False
     """True when the server itself answers, without a pooler in between that would mix up prepared statements."""
+    has_large_query = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
-        self.has_large_query = False
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(gen, interval, self.answer_timeout_s if timeout is None else timeout)
@@ -159,12 +159,10 @@ class PostgresLink:
         query is prepared when a connection is opened, or never: later its answer would begin before the pipeline that
         prepares it has been sent.
         """
-        execute: Callable[[_BoundedConnection, str, Params], list[Row]] = _execute_often
         if timeout_s is not None:
-            execute = _execute
-        elif statement == self._large_query[0]:
-            execute = _execute_large
-        return self._retry(execute, timeout_s, statement, params)
+            return self._retry(_execute, timeout_s, statement, params)
+        is_large = statement == self._large_query[0]
+        return self._retry(_execute_large if is_large else _execute_often, None, statement, params)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
         """Run several statements in one round trip and one transaction, and return the rows of all.

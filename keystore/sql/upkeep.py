@@ -50,16 +50,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
 
         rows, (now, companies, paired_at, rewritten, size_bytes) = self.link.work(count_all, snapshot=True)
         types = tuple(
-            TypeCount(
-                key_type=key_type,
-                total=total,
-                with_expiry=with_expiry,
-                without_expiry=total - with_expiry,
-                expired=expired,
-                guarded=guarded,
-                created_24h=created_24h,
-                created_7d=created_7d,
-            )
+            TypeCount(key_type, total, with_expiry, total - with_expiry, expired, guarded, created_24h, created_7d)
             for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in rows
         )
         activity = [self._time(at) for at in (paired_at, *(row[7] for row in rows)) if at is not None]
@@ -171,12 +162,8 @@ class SqlUpkeep(SqlDialect, Upkeep):
         return [HistoryEntry(self._time(at), document) for at, document in rows]
 
     def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
-        self._run_upkeep(
-            "thin_history",
-            kind=kind,
-            daily_before=self._time_param(daily_before),
-            before=self._time_param(before),
-        )
+        times = {"daily_before": self._time_param(daily_before), "before": self._time_param(before)}
+        self._run_upkeep("thin_history", kind=kind, **times)
 
     # Leases.
 
@@ -257,20 +244,12 @@ class SqlUpkeep(SqlDialect, Upkeep):
         return replace(run, finished_at=finished_at, took_ms=took_ms, error=error)
 
     def sweep_runs(self, limit: int) -> list[SweepRun]:
-        rows = self._run_upkeep("sweep_runs", limit=limit)
-        return [
-            SweepRun(
-                run_id,
-                sweeper,
-                self._time(started),
-                self._optional_time(finished),
-                took_ms,
-                deleted,
-                json.loads(by_type),
-                error,
-            )
-            for run_id, sweeper, started, finished, took_ms, deleted, by_type, error in rows
-        ]
+        return [self._sweep_run(row) for row in self._run_upkeep("sweep_runs", limit=limit)]
+
+    def _sweep_run(self, row: Row) -> SweepRun:
+        run_id, sweeper, started, finished, took_ms, deleted, by_type, error = row
+        started_at, finished_at = self._time(started), self._optional_time(finished)
+        return SweepRun(run_id, sweeper, started_at, finished_at, took_ms, deleted, json.loads(by_type), error)
 
     # Keys without expiry.
 
@@ -333,6 +312,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
     def export_rows(self, company_id: str) -> list[KeyRow]:
         self._require_converted()
         company = ids.canonical_company(company_id)
+        rows = self._run_upkeep("export_rows", company_id=company)
         return [
             KeyRow(
                 key_type,
@@ -343,9 +323,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
                 self._optional_time(expires),
                 bool(never),
             )
-            for key_type, key_id, value, created, updated, expires, never in self._run_upkeep(
-                "export_rows", company_id=company
-            )
+            for key_type, key_id, value, created, updated, expires, never in rows
         ]
 
     def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:

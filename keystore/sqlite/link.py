@@ -13,8 +13,8 @@ A connection is sqlite-utils' `Database`. Its `atomic()` isn't used, because it 
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
@@ -139,8 +139,8 @@ class SqliteLink:
             raise
         return db
 
-    @contextmanager
-    def _checkout(self) -> Iterator[Database]:
+    def _with_connection(self, operation: Callable[[Database], T]) -> T:
+        """Run an operation on a pooled connection."""
         self.require_open()
         if not self._slots.acquire(timeout=TURN_TIMEOUT_S):
             raise StoreUnavailable(f"{self.name}: all connections were busy for {TURN_TIMEOUT_S:.0f} s")
@@ -149,22 +149,17 @@ class SqliteLink:
                 db = self._idle.pop() if self._idle else None
             db = db or self._connect()
             try:
-                yield db
+                return operation(db)
             finally:
                 with self._idle_lock:
                     if not self._closed:
                         self._idle.append(db)
                 if self._closed:
                     db.close()
-        finally:
-            self._slots.release()
-
-    def _with_connection(self, operation: Callable[[Database], T]) -> T:
-        try:
-            with self._checkout() as db:
-                return operation(db)
         except sqlite3.Error as error:
             self._raise(error)
+        finally:
+            self._slots.release()
 
     def _raise(self, error: sqlite3.Error) -> NoReturn:
         """Raise our error for SQLite's. (Its messages name tables and columns, never values.)"""
