@@ -101,23 +101,18 @@ class SqlUpkeep(SqlDialect, Upkeep):
             yield KeyName(company_id, key_type, key_id, self._time(updated_at))
 
     def counts(self, since: datetime) -> list[HourCount]:
-        self._save_tally()
-        return [
-            HourCount(self._time(hour), key_type, event, keys)
-            for hour, key_type, event, keys in self._run_upkeep("counts", since=self._time_param(hour_of(since)))
-        ]
+        rows = self._run_counters("counts", since)
+        return [HourCount(self._time(hour), key_type, event, keys) for hour, key_type, event, keys in rows]
 
     def bursts(self, since: datetime) -> list[Burst]:
-        self._save_tally()
-        return [
-            Burst(company_id, self._time(hour), key_type, keys)
-            for company_id, hour, key_type, keys in self._run_upkeep("bursts", since=self._time_param(hour_of(since)))
-        ]
+        rows = self._run_counters("bursts", since)
+        return [Burst(company_id, self._time(hour), key_type, keys) for company_id, hour, key_type, keys in rows]
 
-    def _save_tally(self) -> None:
+    def _run_counters(self, name: str, since: datetime) -> list[Row]:
         # Otherwise the query itself raises the reason. In a forked child the tally's locks may never be released.
         if self.link.usable:
             self._tally.save()
+        return self._run_upkeep(name, since=self._time_param(hour_of(since)))
 
     def life_counts(self) -> list[LifeCount]:
         if not self.converted:
@@ -149,10 +144,8 @@ class SqlUpkeep(SqlDialect, Upkeep):
         return Note(rows[0][0], self._time(rows[0][1])) if rows else None
 
     def notes(self, prefix: str) -> dict[str, Note]:
-        return {
-            name: Note(document, self._time(updated_at))
-            for name, document, updated_at in self._run_upkeep("notes", prefix=prefix)
-        }
+        rows = self._run_upkeep("notes", prefix=prefix)
+        return {name: Note(document, self._time(updated_at)) for name, document, updated_at in rows}
 
     def add_history(self, kind: str, at: datetime, document: str) -> None:
         self._run_upkeep("add_history", kind=kind, at=self._time_param(at), document=document)
@@ -196,10 +189,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
         return SweepRun(run_id, sweeper, self._time(started_at), None, 0.0, 0, {}, None)
 
     def due_companies(self) -> list[DueCompany]:
-        return sorted(
-            (DueCompany(company_id, keys) for company_id, keys in self._run_upkeep("due_companies")),
-            key=lambda due: due.company_id,
-        )
+        return [DueCompany(company_id, keys) for company_id, keys in sorted(self._run_upkeep("due_companies"))]
 
     def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
         by_type = self._sweep_batch(lease, run, company_ids, ttl_s)

@@ -198,10 +198,7 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
--- The guards:
--- * An app-state-sync-key is never deleted.
--- * The newest generation of pre-keys is never deleted: those written within an hour of the newest.
--- * A group that has a sender-key-memory is deleted as a whole or not at all.
+-- The guards are explained at the same statement in keystore/postgres/statements.sql.
 -- name: sweep_companies
 WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
