@@ -240,7 +240,7 @@ def _delete_unchanged(file: _File) -> None:
 def _faithful_name(key_type: str, key_id: str) -> str:
     """The file name of a key. Raises InvalidInput where it would be read as another key, or as none."""
     name = baileys.file_name(key_type, key_id)
-    if baileys.rightful(key_type, key_id) is not None:
+    if baileys.corrected_name(key_type, key_id) is not None:
         raise InvalidInput("a mis-split row; run `python run.py repair` first")
     if baileys.key_of_file(name) != (key_type, key_id):
         raise InvalidInput("no file name of Baileys says this type and id; export an archive instead")

@@ -62,7 +62,7 @@ class Model:
         for key_id in key_ids:
             name = canonical_company(company_id), key_type, key_id
             key = self.keys.get(name)
-            if key and key.expires_at and ttl.renewal_due(self._policy, key_type, key.expires_at, now):
+            if key and key.expires_at and renewal_due(self._policy, key_type, key.expires_at, now):
                 expires = ttl.expires_at(self._policy, key_type, now)
                 self.keys[name] = replace(key, expires_at=expires, never_expires=expires is None)
 
@@ -141,6 +141,12 @@ class Model:
             has_memory = any(other[1] == "sender-key-memory" for other in group)
             return has_memory and any(other not in past for other in group)
         return False
+
+
+def renewal_due(policy: Policy, key_type: str, expires: datetime, now: datetime) -> bool:
+    """True when a use renews the expiry."""
+    limit = ttl.renewed_before(policy, key_type, now)
+    return limit is None or expires < limit
 
 
 def _group(name: Name) -> str | None:

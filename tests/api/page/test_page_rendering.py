@@ -15,7 +15,7 @@ from api.page.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, st
 from api.reports import ALERTS as ALERTS_NOTE
 from api.reports import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, CachedReport, Deadline, Firing, ReportResult
 from keystore.errors import StoreUnavailable
-from keystore.records import CompanyLease, CompanyPage, CompanySeen
+from keystore.records import CompanyLease, CompanyPage, CompanySummary
 from monitor.alerts import watch
 from monitor.telegram.service_queries import LoadTime
 from rig.fixtures.clock import START, eventually
@@ -36,10 +36,10 @@ def failed(error: str = "db.example: no answer within 7 s") -> ReportResult[Any]
     return ReportResult(None, error, START)
 
 
-def company(number: int, holder: str | None = None) -> CompanySeen:
+def company(number: int, holder: str | None = None) -> CompanySummary:
     """A company, with a lease where it has a holder."""
     lease = None if holder is None else CompanyLease(f"c{number}", holder, 7, START + timedelta(seconds=40))
-    return CompanySeen(f"c{number}", number, START - timedelta(minutes=number), lease)
+    return CompanySummary(f"c{number}", number, START - timedelta(minutes=number), lease)
 
 
 STATUS = Status(

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import InvalidInput, Store
-from keystore.records import CompanyPage, CompanySeen
+from keystore.records import CompanyPage, CompanySummary
 from rig.fixtures.clock import START, Clock
 
 MINUTE = timedelta(minutes=1)
@@ -40,10 +40,10 @@ def test_a_company_is_counted_and_last_seen_by_its_keys_or_its_creds(store: Stor
     assert store.company_page() == CompanyPage(
         4,
         (
-            CompanySeen("creds", 0, START + MINUTE, None),
-            CompanySeen("creds-later", 1, START + MINUTE, None),
-            CompanySeen("keys", 3, START, None),
-            CompanySeen("keys-later", 1, START + 2 * MINUTE, None),
+            CompanySummary("creds", 0, START + MINUTE, None),
+            CompanySummary("creds-later", 1, START + MINUTE, None),
+            CompanySummary("keys", 3, START, None),
+            CompanySummary("keys-later", 1, START + 2 * MINUTE, None),
         ),
     )
     store.clear("keys")
