@@ -33,11 +33,9 @@ class BaileysFolder:
         try:
             files = sorted(folder.iterdir())
         except FileNotFoundError:
-            raise InvalidInput(
-                f"{folder} doesn't exist; name the folder that useMultiFileAuthState was given"
-            ) from None
+            raise InvalidInput(f"{folder} doesn't exist; name the folder given to useMultiFileAuthState") from None
         except NotADirectoryError:
-            raise InvalidInput(f"{folder} is no folder; name the folder that useMultiFileAuthState was given") from None
+            raise InvalidInput(f"{folder} is no folder; name the folder given to useMultiFileAuthState") from None
         except OSError as error:
             raise InvalidInput(f"{folder} can't be read: {error.strerror}") from error
         if not any(map(_name_of, files)):
