@@ -10,7 +10,7 @@ from commands.options import AsJson, DryRun
 from commands.output import show_report
 from keystore.errors import InvalidInput
 from keystore.store import Store
-from monitor.reports import terminal as render
+from monitor.reports import terminal
 from monitor.running.progress import progress_bar
 from monitor.transfer import transfer
 from monitor.transfer.archive_format import ArchiveFile
@@ -41,7 +41,7 @@ def import_state(
         report = transfer.import_state(
             store, company, source, replace=replace, dry_run=dry_run, delete_source=delete_source, progress=progress
         )
-    show_report(render.transfer(report), report, as_json)
+    show_report(terminal.transfer(report), report, as_json)
 
 
 def export_state(
@@ -57,7 +57,7 @@ def export_state(
         report = transfer.export_state(
             store, company or _only_company(store), target, force=force, dry_run=dry_run, progress=progress
         )
-    show_report(render.transfer(report), report, as_json)
+    show_report(terminal.transfer(report), report, as_json)
 
 
 def _only_company(store: Store) -> str:
