@@ -14,7 +14,7 @@ from keystore.migrate import UPKEEP_TABLES, Shape, attach_upkeep, migrate, schem
 from keystore.records import TokenRecord
 from rig.fixtures.clock import START, eventually
 from rig.fixtures.postgres import PostgresSite
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 from tests.migration.conftest import POSTGRES_FILES, UPSERT, LegacyDatabase, catalog, opened_link
 
 STORE_CALLS: dict[str, Callable[[Store], object]] = {

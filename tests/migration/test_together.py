@@ -18,7 +18,7 @@ from rig.fixtures.clock import eventually
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
 from rig.paths import PROJECT
-from tests.conformance.worker import Worker, rewrite, workers
+from tests.conformance.worker_process import Worker, rewrite, workers
 from tests.migration.conftest import (
     POSTGRES_FILES,
     SQLITE_FILES,
