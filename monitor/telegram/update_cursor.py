@@ -13,6 +13,7 @@ import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
+from monitor.note_names import TELEGRAM_OFFSET
 from monitor.running.bounded_calls import BoundedCalls
 
 SAVE_WITHIN_S = 1.0
@@ -43,7 +44,7 @@ class Offsets:
 
 def offsets_in(store: Store, bot_id: str) -> Offsets:
     """The offset of this bot in the store's notes, with deadlines."""
-    name = f"telegram/{bot_id}"
+    name = f"{TELEGRAM_OFFSET}{bot_id}"
     # One slot: a save that a frozen database held up is never overtaken by a later one.
     slot = BoundedCalls(1, "telegram-offset")
 

@@ -59,10 +59,10 @@ def test_both_read_as_a_database_that_is_away() -> None:
 
 
 def test_waits_double_up_to_the_cap_and_are_any_part_of_that() -> None:
-    longest = Backoff(1, 60, chance=lambda: 1.0)
+    longest = Backoff(1, 60, jitter=lambda: 1.0)
     assert [longest.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     longest.reset()
     assert longest.next_s() == 1
-    half = Backoff(1, 60, chance=lambda: 0.5)
+    half = Backoff(1, 60, jitter=lambda: 0.5)
     assert [half.next_s() for _ in range(3)] == [0.5, 1, 2]
     assert all(0 <= Backoff().next_s() <= 1 for _ in range(100))
