@@ -31,17 +31,17 @@ def process(migrated_postgres_url: str, clock: Clock) -> Iterator[Callable[[], W
 
 def together(first: Watched, second: Watched, times: int) -> tuple[list[str], list[str]]:
     """Both look so many times, a minute apart; what each told."""
-    told: tuple[list[str], list[str]] = ([], [])
+    messages: tuple[list[str], list[str]] = ([], [])
     for _ in range(times):
-        told[0].extend(first.look())
-        told[1].extend(second.look(every=timedelta(0)))
-    return told
+        messages[0].extend(first.look())
+        messages[1].extend(second.look(every=timedelta(0)))
+    return messages
 
 
 def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
-    assert [first.watch.is_holder, second.watch.is_holder] == [True, False]
+    assert [first.watch.is_alerting, second.watch.is_alerting] == [True, False]
     first.used_share = second.used_share = 0.93
     alerts, silence = together(first, second, 30)
     assert [len(alerts), silence] == [1, []]
@@ -53,12 +53,12 @@ def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
 
 def test_the_one_that_stands_by_says_that_it_does_so(process: Callable[[], Watched], clock: Clock) -> None:
     first, second = process(), process()
-    (told,) = first.look()
-    assert told.endswith(f"it alerts. It watches {first.store.database}")
+    (message,) = first.look()
+    assert message.endswith(f"it alerts. It watches {first.store.database}")
     clock.advance(timedelta(minutes=10))
     first.look()
-    (told,) = second.look()
-    assert "another one alerts; this one stands by" in told
+    (message,) = second.look()
+    assert "another one alerts; this one stands by" in message
 
 
 def test_when_it_dies_the_other_goes_on_where_it_stopped(process: Callable[[], Watched]) -> None:
@@ -67,10 +67,10 @@ def test_when_it_dies_the_other_goes_on_where_it_stopped(process: Callable[[], W
     first.used_share = second.used_share = 0.93
     together(first, second, 5)
     assert second.look(2) == [], "the lease still lives"
-    assert not second.watch.is_holder
-    told = second.look(10)
-    assert second.watch.is_holder
-    assert told == [], "what fires was told already"
+    assert not second.watch.is_alerting
+    messages = second.look(10)
+    assert second.watch.is_alerting
+    assert messages == [], "what fires was told already"
     assert RULE in second.watch.status()
     second.used_share = 0.5
     (over,) = second.look(3)
@@ -82,7 +82,7 @@ def test_one_that_stops_makes_room_at_once(process: Callable[[], Watched]) -> No
     together(first, second, 2)
     first.watch.stop(10)
     second.look()
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
 
 
 def test_what_the_dead_one_could_not_deliver_the_other_delivers(process: Callable[[], Watched]) -> None:
@@ -92,10 +92,10 @@ def test_what_the_dead_one_could_not_deliver_the_other_delivers(process: Callabl
     first.used_share = second.used_share = 0.93
     first.look(5)
     assert first.outbox.pending == 1
-    told = second.look(5)
-    assert len(told) == 1
-    assert f"🔴 {RULE}" in told[0]
-    assert told[0].startswith("["), "with the time that it is from"
+    messages = second.look(5)
+    assert len(messages) == 1
+    assert f"🔴 {RULE}" in messages[0]
+    assert messages[0].startswith("["), "with the time that it is from"
 
 
 def test_one_that_comes_back_from_the_dead_stands_by(process: Callable[[], Watched]) -> None:
@@ -103,11 +103,11 @@ def test_one_that_comes_back_from_the_dead_stands_by(process: Callable[[], Watch
     together(first, second, 2)
     first.used_share = second.used_share = 0.93
     second.look(10)
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
     assert first.look(2) == []
-    assert not first.watch.is_holder
+    assert not first.watch.is_alerting
     assert second.look(3) == []
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
 
 
 def test_while_the_database_is_away_its_last_holder_goes_on_alone_and_hands_over_cleanly(
@@ -120,17 +120,17 @@ def test_while_the_database_is_away_its_last_holder_goes_on_alone_and_hands_over
         with relay.refusing():
             alerts, silence = together(first, second, 2)
             assert [len(alerts), silence] == [1, []]
-            assert first.watch.is_holder
+            assert first.watch.is_alerting
             clock.advance(10 * MINUTE)
         for _ in range(20):
-            if second.watch.is_holder:
+            if second.watch.is_alerting:
                 break
             second.look(every=timedelta(seconds=1))
-        assert second.watch.is_holder, "whoever comes first when the lease has run out"
+        assert second.watch.is_alerting, "whoever comes first when the lease has run out"
         back = first.look()
         assert len(back) == 1
         assert back[0].startswith("Recovered:\n🟢 database"), "each alert has its recovery"
-        assert not first.watch.is_holder
+        assert not first.watch.is_alerting
         assert together(first, second, 5) == ([], [])
 
 
@@ -176,11 +176,11 @@ def test_a_process_that_is_killed_is_followed_by_another(
         second = process()
         second.used_share = 0.93
         assert second.look(1) == []
-        assert not second.watch.is_holder
+        assert not second.watch.is_alerting
     assert second.look(1) == [], "killed, and its lease still lives"
-    assert not second.watch.is_holder
+    assert not second.watch.is_alerting
     assert second.look(10) == [], "its alert isn't told twice"
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
     second.used_share = 0.5
     (over,) = second.look(3)
     assert over.startswith(f"Recovered:\n🟢 {RULE}")
@@ -195,5 +195,5 @@ def test_what_a_killed_process_had_not_delivered_is_delivered_by_the_next(
     clock.advance(6 * MINUTE)
     second = process()
     second.used_share = 0.93
-    told = "\n".join(second.look(3))
-    assert told.count(f"🔴 {RULE}") == 1
+    messages = "\n".join(second.look(3))
+    assert messages.count(f"🔴 {RULE}") == 1

@@ -80,8 +80,8 @@ def test_this_process_is_measured() -> None:
     assert 0 < before.uss_bytes <= before.rss_bytes < before.limit.size_bytes
     assert 0 < before.used_share < 1
     assert before.python_blocks > 10_000
-    kept = bytearray(50_000_000)
-    kept[::4096] = b"x" * len(kept[::4096])
+    block = bytearray(50_000_000)
+    block[::4096] = b"x" * len(block[::4096])
     after = measure()
     assert after.uss_bytes - before.uss_bytes > 40_000_000
     if sys.platform == "linux" and before.heap_bytes is not None and after.heap_bytes is not None:

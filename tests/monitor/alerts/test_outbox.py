@@ -181,8 +181,8 @@ def test_what_is_dropped_during_a_delivery_is_counted_right(ticks: Ticks, clock:
     box = Outbox(deliver, [A], clock=clock, ticks=ticks)
     box.post("old")
     box.deliver_due()
-    told = "\n\n".join(got).split("\n\n")
-    assert told == ["old", *(f"new {n}" for n in range(MOST_PENDING))], "the old one was dropped, but it had gone out"
+    texts = "\n\n".join(got).split("\n\n")
+    assert texts == ["old", *(f"new {n}" for n in range(MOST_PENDING))], "the old one was dropped, but it had gone out"
 
 
 def test_a_late_notice_says_from_when_it_is(outbox: Outbox, post: Post, ticks: Ticks, clock: Clock) -> None:

@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, open_store
-from monitor.alerts.outbox import NOTE, NotDelivered, Outbox
+from monitor.alerts.outbox import NotDelivered, Outbox
+from monitor.note_names import OUTBOX
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
 from tests.monitor.alerts.watches import MINUTE, Blocked
@@ -61,22 +62,22 @@ def test_what_could_not_be_delivered_is_delivered_after_a_restart_in_order(
     third.deliver_due()
     assert chats.got[B] == [f"{when}one\n\n{when}two\n\n{when}three\n\nfour"]
     assert len(chats.got[A]) == 1, "what was delivered isn't again"
-    assert store.recall(NOTE) is None, "nothing waits"
+    assert store.recall(OUTBOX) is None, "nothing waits"
 
 
 def test_it_is_kept_before_it_is_tried(store: Store, clock: Clock) -> None:
     """A process that is killed while it delivers has lost nothing."""
-    kept: list[str] = []
+    documents: list[str] = []
 
     def deliver(*_: object) -> None:
-        note = store.recall(NOTE)
-        kept.append("" if note is None else note.document)
+        note = store.recall(OUTBOX)
+        documents.append("" if note is None else note.document)
 
     outbox = Outbox(deliver, [A], clock=clock)
     outbox.keep_in(store)
     outbox.post("one")
     outbox.deliver_due()
-    assert [entry[1] for entry in json.loads(kept[0])[f"{A}"]["entries"]] == ["one"]
+    assert [entry[1] for entry in json.loads(documents[0])[f"{A}"]["entries"]] == ["one"]
 
 
 def test_stopping_keeps_what_could_not_be_delivered(store: Store, clock: Clock, chats: Chats) -> None:
@@ -110,7 +111,7 @@ def test_a_chat_that_is_no_longer_told_is_left_out(store: Store, clock: Clock, c
     fewer.keep_in(store)
     fewer.deliver_due()
     assert chats.got == {A: [], B: ["one"]}
-    assert store.recall(NOTE) is None
+    assert store.recall(OUTBOX) is None
 
 
 def test_one_that_no_longer_keeps_its_notices_leaves_those_to_the_next_and_delivers_the_rest(

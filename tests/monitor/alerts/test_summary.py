@@ -5,11 +5,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from keystore import Store
 from monitor.alerts import summary
+from monitor.alerts.announcements import Announcements
 from monitor.alerts.summary import due
 from monitor.forecast.history import Counted
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
+from monitor.running.bounded_calls import BoundedCalls
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -23,14 +26,14 @@ NINE = time(9, 0)
 
 def sent(zone: ZoneInfo, at: time, begin: datetime, end: datetime, last: date | None = None) -> list[datetime]:
     """When summaries go out for a watch that looks every five minutes."""
-    found, now = [], begin
+    moments, now = [], begin
     while now < end:
         day = due(last, now, zone, at)
         if day is not None:
             last = day
-            found.append(now)
+            moments.append(now)
         now += 5 * MINUTE
-    return found
+    return moments
 
 
 def test_it_is_due_at_its_time_of_the_local_day_and_once() -> None:
@@ -117,32 +120,39 @@ def report(**changes: int) -> CheckReport:
 def test_it_says_how_the_table_is_and_what_to_do() -> None:
     counted = census(total=665, active=660, guarded=5, without_expiry=609, companies=1, created_24h=330, created_7d=425)
     history = tuple(Counted(START - timedelta(days=n), 600 + n, {}, 0) for n in (2, 1, 0))
-    told = summary.text(
+    lines = summary.text(
         date(2025, 10, 8),
         report(total=665, active=660, guarded=5, without_expiry=609, companies=1),
         growth_of(counted, "postgresql://db/bots", history=history),
         ["🔴 disk: full (for 2 h)"],
     ).split("\n")
-    assert told[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"
-    assert "keys: 665 of 1 companies, 1.5 MB" in told
-    assert "expired 0, guarded 5, without expiry 609" in told
-    assert "created: 330 in 24 h, 425 in 7 days" in told
-    assert any(line.startswith("last sweep: 60 min ago") and line.endswith("7 deleted") for line in told)
-    assert "since 06 Oct: █▅▁ 665" in told
-    assert any(line.startswith("• 609 of 665 keys have no expiry") for line in told)
-    assert told[-2:] == ["still firing:", "🔴 disk: full (for 2 h)"]
+    assert lines[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"
+    assert "keys: 665 of 1 companies, 1.5 MB" in lines
+    assert "expired 0, guarded 5, without expiry 609" in lines
+    assert "created: 330 in 24 h, 425 in 7 days" in lines
+    assert any(line.startswith("last sweep: 60 min ago") and line.endswith("7 deleted") for line in lines)
+    assert "since 06 Oct: █▅▁ 665" in lines
+    assert any(line.startswith("• 609 of 665 keys have no expiry") for line in lines)
+    assert lines[-2:] == ["still firing:", "🔴 disk: full (for 2 h)"]
 
 
 def test_without_history_forecast_or_alerts_it_is_shorter() -> None:
-    told = summary.text(date(2025, 10, 8), report(total=5, active=5), growth_of(census(total=5), "db"), [])
-    assert "since" not in told
-    assert "in 7 days:" not in told
-    assert "firing" not in told
-    assert told.startswith("🟢")
+    text = summary.text(date(2025, 10, 8), report(total=5, active=5), growth_of(census(total=5), "db"), [])
+    assert "since" not in text
+    assert "in 7 days:" not in text
+    assert "firing" not in text
+    assert text.startswith("🟢")
 
 
-def test_start_and_stop_say_who_and_where() -> None:
-    assert "another one alerts" in summary.started("1.2", "postgresql://db/bots", "vm1", alerting=False)
-    assert "1.2 has started on vm1: it alerts" in summary.started("1.2", "postgresql://db/bots", "vm1", alerting=True)
-    assert summary.stopping("1.2", "vm1", "3 h", []) == "⏹ Signal Keystore 1.2 on vm1 stops, after 3 h"
-    assert summary.stopping("1.2", "vm1", "3 h", ["🔴 x"]).endswith("it leaves behind:\n🔴 x")
+@pytest.mark.parametrize("alerting", [True, False])
+def test_start_and_stop_say_which_service_and_where(store: Store, alerting: bool) -> None:
+    messages: list[str] = []
+    service = Announcements(store, "1.2", messages.append, BoundedCalls(1, "question"))
+    service.host = "vm1"
+    service.start(START, alerting=alerting, muted=False)
+    role = "it alerts" if alerting else "another one alerts"
+    assert f"1.2 has started on vm1: {role}" in messages.pop()
+    service.stop("3 h", [])
+    assert messages.pop() == "⏹ Signal Keystore 1.2 on vm1 stops, after 3 h"
+    service.stop("3 h", ["🔴 x"])
+    assert messages.pop().endswith("it leaves behind:\n🔴 x")

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
 from monitor.alerts import mute
+from monitor.alerts.measurements import embedded_in
 from monitor.alerts.memory import BotMemory, bot_reports, report_memory
 from monitor.alerts.outbox import Outbox
-from monitor.alerts.probes import embedded_in
 from monitor.alerts.watch import AWAY_TICK_S, Watch
 from monitor.sweeper import sweep
 from monitor.watch_settings import WatchSettings
@@ -35,29 +35,29 @@ def watched(store: Store, clock: Clock) -> Watched:
 
 
 def test_it_says_that_it_starts_and_holds_the_lease(watched: Watched) -> None:
-    assert not watched.watch.is_holder
-    (told,) = watched.look()
-    assert "Signal Keystore 1.2.3 has started on" in told
-    assert watched.store.database in told
-    assert watched.watch.is_holder
+    assert not watched.watch.is_alerting
+    (message,) = watched.look()
+    assert "Signal Keystore 1.2.3 has started on" in message
+    assert watched.store.database in message
+    assert watched.watch.is_alerting
     assert watched.look(20) == [], "and then nothing, while all is well"
 
 
 def test_a_service_that_is_restarted_over_and_over_says_so_once_in_a_while(store: Store, clock: Clock) -> None:
-    told = []
+    messages = []
     for _ in range(12):
         watched = Watched(store, clock)
-        told += watched.look(2)
+        messages += watched.look(2)
         watched.watch.stop(10)
-    assert len([text for text in told if "has started" in text]) == 3, "in 24 minutes"
+    assert len([text for text in messages if "has started" in text]) == 3, "in 24 minutes"
 
 
 def test_a_company_that_runs_out_of_pre_keys_is_one_alert_and_one_recovery(watched: Watched) -> None:
     watched.store.set("962302", pre_keys(range(4)), creds=b"C")
     watched.store.set("well", pre_keys(range(30)), creds=b"C")
     watched.settled()
-    told = watched.look(20)
-    assert told == ["Alert:\n🟡 pre-keys, 962302: 4 left"]
+    messages = watched.look(20)
+    assert messages == ["Alert:\n🟡 pre-keys, 962302: 4 left"]
     watched.store.set("962302", pre_keys(range(4, 19)))
     assert watched.look(5) == [], "19 aren't enough to be over"
     watched.store.set("962302", pre_keys(range(19, 20)))
@@ -69,16 +69,16 @@ def test_a_company_that_runs_out_of_pre_keys_is_one_alert_and_one_recovery(watch
 def test_a_burst_is_told_once(watched: Watched) -> None:
     watched.settled()
     watched.store.set("962302", pre_keys(range(250)), creds=b"C")
-    told = watched.look(300)
-    assert len(told) == 1
-    assert told[0].startswith("For information:\n🔵 reconnect: 962302 wrote 250 new pre-keys after 2025-10-08 09:")
+    messages = watched.look(300)
+    assert len(messages) == 1
+    assert messages[0].startswith("For information:\n🔵 reconnect: 962302 wrote 250 new pre-keys after 2025-10-08 09:")
 
 
 def test_a_sweeper_that_stands_still_is_told_and_so_is_its_return(watched: Watched) -> None:
     watched.settled()
-    told = watched.look(13 * 60)
-    assert len(told) == 1
-    assert told[0].startswith("Alert:\n🔴 sweeper: the last success was 12 h ago")
+    messages = watched.look(13 * 60)
+    assert len(messages) == 1
+    assert messages[0].startswith("Alert:\n🔴 sweeper: the last success was 12 h ago")
     sweep(watched.store)
     (over,) = watched.look(3)
     assert over.startswith("Recovered:\n🟢 sweeper: the last success was")
@@ -95,10 +95,10 @@ def test_loads_over_the_budget_are_told(store: Store, clock: Clock, monkeypatch:
         return really(company_id)
 
     monkeypatch.setattr(store, "load", load)
-    told = watched.look(20)
-    assert len(told) == 1
-    assert told[0].startswith("Alert:\n🟡 loading a bot's state: 900 ms (95th percentile of ")
-    assert told[0].endswith("budget 750 ms; of 962302")
+    messages = watched.look(20)
+    assert len(messages) == 1
+    assert messages[0].startswith("Alert:\n🟡 loading a bot's state: 900 ms (95th percentile of ")
+    assert messages[0].endswith("budget 750 ms; of 962302")
     slow_s[0] = 0.1
     assert watched.look(18) == []
     (over,) = watched.look(5)
@@ -122,10 +122,10 @@ def test_a_bot_that_leaks_to_its_limit_is_told_and_one_that_collects_late_isn_t(
     for n in range(8):
         report_memory(watched.store, "company_calm", BotMemory(82 + n % 4, 100, 2_000, 160))
         report_memory(watched.store, "leaky", BotMemory(1_840, 1_900, 2_000, 1_990))
-        told = watched.look(15)
-        assert len(told) == (n == 0), told
-        if told:
-            assert told[0].startswith("Alert:\n🔴 memory of a bot, leaky: heap 92% of its limit")
+        messages = watched.look(15)
+        assert len(messages) == (n == 0), messages
+        if messages:
+            assert messages[0].startswith("Alert:\n🔴 memory of a bot, leaky: heap 92% of its limit")
     assert sorted(bot_reports(watched.store, watched.clock())) == ["calm", "leaky"]
     report_memory(watched.store, "leaky", BotMemory(100, 200, 2_000, 300))
     (over,) = watched.look()
@@ -139,24 +139,24 @@ def test_several_at_once_are_one_message(watched: Watched) -> None:
     watched.settled()
     for n in range(12):
         watched.store.set(f"c{n:02}", pre_keys(range(3)), creds=b"C")
-    (told,) = watched.look(18)
-    assert told.count("pre-keys, c") == 5
-    assert told.endswith("… and 7 more: pre-keys")
+    (message,) = watched.look(18)
+    assert message.count("pre-keys, c") == 5
+    assert message.endswith("… and 7 more: pre-keys")
 
 
 def test_while_muted_nothing_goes_out_and_afterwards_what_still_fires_does(watched: Watched) -> None:
     watched.settled()
-    mute.mute(watched.store, watched.clock() + 2 * HOUR)
+    mute.set_mute(watched.store, watched.clock() + 2 * HOUR)
     watched.used_share = 0.93
     watched.store.set("962302", pre_keys(range(4)), creds=b"C")
     assert watched.look(100) == []
     assert "muted until 2025-10-08 11:" in watched.watch.status()
     assert "memory of this service: 93%" in watched.watch.status(), "what fires is known"
     watched.store.set("962302", pre_keys(range(40)))
-    told = watched.look(60)
-    assert len(told) == 1
-    assert told[0].startswith("No longer muted. Still firing:\n🔴 memory of this service: 93%")
-    assert "pre-keys" not in told[0], "that is over"
+    messages = watched.look(60)
+    assert len(messages) == 1
+    assert messages[0].startswith("No longer muted. Still firing:\n🔴 memory of this service: 93%")
+    assert "pre-keys" not in messages[0], "that is over"
     watched.used_share = 0.5
     assert len(watched.look(3)) == 1, "its recovery comes"
 
@@ -182,24 +182,24 @@ def test_unmuting_holds_at_once_also_where_the_database_goes_away(watched: Watch
 
 def test_unmuting_ends_it_at_once_and_says_so(watched: Watched) -> None:
     watched.settled()
-    mute.mute(watched.store, watched.clock() + DAY)
+    mute.set_mute(watched.store, watched.clock() + DAY)
     assert mute.muted_until(watched.store, watched.clock()) == watched.clock() + DAY
     assert watched.look(5) == []
-    mute.unmute(watched.store, watched.clock())
+    mute.end_mute(watched.store, watched.clock())
     assert mute.muted_until(watched.store, watched.clock()) is None
     assert watched.look(5) == ["No longer muted. Nothing fires."]
-    mute.unmute(watched.store, watched.clock())
+    mute.end_mute(watched.store, watched.clock())
     assert watched.look(5) == []
 
 
 def test_a_mute_holds_through_a_restart_and_over_a_farewell(store: Store, clock: Clock) -> None:
     first = Watched(store, clock).settled()
-    mute.mute(store, clock() + DAY)
+    mute.set_mute(store, clock() + DAY)
     first.outbox.start()
     assert first.watch.stop(10)
     second = Watched(store, clock)
     second.used_share = 0.95
-    assert [first.told, second.look(60)] == [[], []]
+    assert [first.messages, second.look(60)] == [[], []]
 
 
 def test_the_summary_comes_once_a_day_whoever_sends_it(store: Store, clock: Clock) -> None:
@@ -207,10 +207,10 @@ def test_the_summary_comes_once_a_day_whoever_sends_it(store: Store, clock: Cloc
     store.set("962302", pre_keys(range(30)), creds=b"C")
     watched = Watched(store, clock, summary_at=time(9, 0), zone=ZoneInfo("Europe/Berlin")).settled()
     assert watched.look(80) == []
-    told = watched.look(15)
-    assert len(told) == 1
-    assert told[0].startswith(f"🟢 Wednesday, 08 October: ok, {store.database}\n")
-    assert "keys: 30 of 1 companies" in told[0]
+    messages = watched.look(15)
+    assert len(messages) == 1
+    assert messages[0].startswith(f"🟢 Wednesday, 08 October: ok, {store.database}\n")
+    assert "keys: 30 of 1 companies" in messages[0]
     watched.watch.stop(10)
     second = Watched(store, clock, summary_at=time(9, 0), zone=ZoneInfo("Europe/Berlin"))
     assert [text for text in second.look(60) if "October" in text] == []
@@ -265,7 +265,7 @@ def test_counting_is_paced_by_what_it_costs(watched: Watched, monkeypatch: pytes
 def test_a_table_too_large_to_count_in_time_is_no_outage(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.settled()
     blocked = Blocked()
-    monkeypatch.setattr("monitor.alerts.probes.SURVEY_WITHIN_S", 0.05)
+    monkeypatch.setattr("monitor.alerts.measurements.SURVEY_WITHIN_S", 0.05)
     monkeypatch.setattr(watched.store, "census", lambda: blocked(0, ""))
     with capture_logs() as logs:
         assert watched.look(3) == []
@@ -296,13 +296,13 @@ def test_it_says_goodbye_with_what_it_leaves_and_gives_up_the_lease(watched: Wat
     watched.settled()
     watched.used_share = 0.93
     watched.look(4)
-    watched.told.clear()
+    watched.messages.clear()
     watched.outbox.start()
     assert watched.watch.stop(10)
-    (told,) = watched.told
-    assert told.startswith("⏹ Signal Keystore 1.2.3 on ")
-    assert "it leaves behind:\n🔴 memory of this service" in told
-    assert not watched.watch.is_holder
+    (message,) = watched.messages
+    assert message.startswith("⏹ Signal Keystore 1.2.3 on ")
+    assert "it leaves behind:\n🔴 memory of this service" in message
+    assert not watched.watch.is_alerting
     assert watched.store.acquire_lease("watch", "next", 1) is not None
     assert [text for text in Watched(watched.store, clock).look() if "Alert" in text] == []
 
@@ -319,12 +319,12 @@ def test_a_database_that_is_away_is_told_within_a_minute_and_so_is_its_return(
             clock.advance(MINUTE)
             assert watched.watch.tick() == AWAY_TICK_S
             assert monotonic() - began < 8, "no look is held up"
-            told = watched.look(2)
-            assert len(told) == 2, told
-            assert told[0].startswith("Alert:\n🔴 database: no answer. ")
-            assert "memory of this service" in told[1], "it goes on with what can be measured"
+            messages = watched.look(2)
+            assert len(messages) == 2, messages
+            assert messages[0].startswith("Alert:\n🔴 database: no answer. ")
+            assert "memory of this service" in messages[1], "it goes on with what can be measured"
             assert "is away" in watched.watch.status()
-            assert watched.watch.is_holder
+            assert watched.watch.is_alerting
         back: list[str] = []
         for _ in range(30):
             back += watched.look(1, every=timedelta(seconds=1))
@@ -369,7 +369,7 @@ def test_an_outage_of_telegram_delays_neither_the_store_nor_the_sweeper_nor_the_
     clock.advance(HOUR)
     assert sweep(store).deleted == 29
     assert monotonic() - began < 10
-    assert watch.is_holder
+    assert watch.is_alerting
     blocked.release.set()
     assert watch.stop(10)
 
@@ -397,8 +397,8 @@ def test_an_outage_in_the_middle_of_a_look_counts(watched: Watched, monkeypatch:
 
     monkeypatch.setattr(watched.store, "notes", notes)
     assert watched.look() == []
-    (told,) = watched.look()
-    assert "database: no answer. postgresql://db/bots: connection refused" in told
+    (message,) = watched.look()
+    assert "database: no answer. postgresql://db/bots: connection refused" in message
 
 
 def test_the_disk_of_an_embedded_database_is_looked_at() -> None:
