@@ -83,7 +83,7 @@ class BotReport:
     reported_at: datetime
 
 
-def measure(of_process: Path = OF_PROCESS, cgroups: Path = CGROUPS) -> ProcessMemory:
+def measure() -> ProcessMemory:
     """This process's memory now."""
     process = psutil.Process()
     usage = process.memory_full_info()
@@ -92,7 +92,7 @@ def measure(of_process: Path = OF_PROCESS, cgroups: Path = CGROUPS) -> ProcessMe
         uss_bytes=usage.uss,
         heap_bytes=_heap_bytes(),
         python_blocks=sys.getallocatedblocks(),
-        limit=limit(of_process, cgroups, psutil.virtual_memory().total),
+        limit=limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total),
     )
 
 

@@ -35,9 +35,8 @@ class Mute:
 
     def end(self, now: datetime) -> None:
         """End the mute at this moment."""
-        end_mute(self._store, now)
-        if self.is_on(now):
-            self.until = now
+        if muted_until(self._store, now) is not None:
+            self.begin(now)  # The note stays: the alerting process must see the end, and list the firing alerts.
 
     def is_over(self, now: datetime) -> bool:
         """True when the mute has ended and that wasn't announced yet."""
@@ -52,12 +51,6 @@ class Mute:
 def set_mute(store: Upkeep, until: datetime) -> None:
     """Let no notice go out until then."""
     store.remember(MUTE, json.dumps({"until": until.isoformat()}))
-
-
-def end_mute(store: Upkeep, now: datetime) -> None:
-    """End the mute, if there is one."""
-    if muted_until(store, now) is not None:
-        set_mute(store, now)  # The note stays: the alerting process must see the end, and announce what fires.
 
 
 def muted_until(store: Upkeep, now: datetime) -> datetime | None:

@@ -79,6 +79,16 @@ class _Queue:
             self.entries.popleft()
             self.dropped += 1
 
+    def put_before(self, entries: list[_Entry], dropped: int) -> None:
+        """Put older entries before these, after which `dropped` were dropped."""
+        self.entries.extendleft(reversed(entries))
+        self.dropped += dropped
+        self.drop_oldest()
+
+    def leave(self, entries: list[_Entry]) -> None:
+        """Leave these entries to another process."""
+        self.entries = deque(entry for entry in self.entries if entry not in entries)
+
     def next_message(self, now: datetime, zone: tzinfo) -> tuple[str, list[_Entry], int]:
         """The text of the next message, its entries, and the number of dropped notices that it mentions."""
         chars = 0
@@ -166,7 +176,9 @@ class Outbox:
         """
         with self._lock:
             if store is None and self._saved is not None:
-                self._forget_stored(self._saved)
+                for chat, (stored, _) in _from_json(self._saved).items():
+                    if chat in self._queues:
+                        self._queues[chat].leave(stored)
             self._store, self._loading, self._saved = store, store is not None, None
         self._woken.set()
 
@@ -259,11 +271,8 @@ class Outbox:
             self._loading = False
             self._saved = None if note is None else note.document
             for chat, (entries, dropped) in stored.items():
-                queue = self._queues.get(chat)
-                if queue is not None:
-                    queue.entries.extendleft(reversed(entries))
-                    queue.dropped += dropped
-                    queue.drop_oldest()
+                if chat in self._queues:
+                    self._queues[chat].put_before(entries, dropped)
 
     def _save(self) -> bool:
         """Store the queues where they have changed; True when something is left to store."""
@@ -288,12 +297,6 @@ class Outbox:
             if self._store is store:
                 self._saved = document
         return False
-
-    def _forget_stored(self, document: str) -> None:
-        for chat, (entries, _) in _from_json(document).items():
-            queue = self._queues.get(chat)
-            if queue is not None:
-                queue.entries = deque(entry for entry in queue.entries if entry not in entries)
 
 
 def _to_json(queues: Iterable[_Queue]) -> str | None:

@@ -95,12 +95,24 @@ class Watch:
 
     def tick(self) -> float | None:
         """Look once; the seconds until the next look, where that is sooner than usual."""
-        now = self._clock()
-        outage = self._renew(now)
+        now, outage = self._clock(), None
+        measured: list[Sample] = []
+        try:
+            self._renew(now)
+            if self._alerting:
+                for sample in self._measurements.of_database(self._state, now):
+                    measured.append(sample)  # One by one: a sample from before an outage counts.
+        except KeystoreError as error:
+            outage = str(error)
         if self._alerting:
-            outage = self._look(now, outage)
-            if outage is None:
-                outage = self._keep(now)
+            availability = samples.of_database(self._store.database, outage)
+            self._judge([*self._measurements.of_this_machine(), *measured, availability], now)
+        if self._alerting and outage is None:
+            try:
+                self._store_state()
+                self._send_due(now)
+            except KeystoreError as error:
+                outage = str(error)
         if (outage is None) != (self._outage is None):
             log.warning("database_away" if outage else "database_back", database=self._store.database, error=outage)
         self._outage, self._looked_at = outage, now
@@ -158,21 +170,17 @@ class Watch:
         firing = firing_lines(self._state, now)
         return "\n".join([*lines, "firing:" if firing else "nothing fires", *firing])
 
-    def _renew(self, now: datetime) -> str | None:
-        """Renew the lease or ask for it, and change the role accordingly; the reason when the database is away."""
-        try:
-            leads = self._leader.renew()
-            self._mute.refresh()
-            if leads and not self._alerting:
-                self._take_over()
-            elif self._alerting and not leads:
-                self._hand_over(now)
-            elif not leads and self._looked_at is None:
-                log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
-            self._announcements.start(now, alerting=self._alerting, muted=self._mute.is_on(now))
-        except KeystoreError as error:
-            return str(error)
-        return None
+    def _renew(self, now: datetime) -> None:
+        """Renew the lease or ask for it, and change the role accordingly."""
+        leads = self._leader.renew()
+        self._mute.refresh()
+        if leads and not self._alerting:
+            self._take_over()
+        elif self._alerting and not leads:
+            self._hand_over(now)
+        elif not leads and self._looked_at is None:
+            log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
+        self._announcements.start(now, alerting=self._alerting, muted=self._mute.is_on(now))
 
     def _take_over(self) -> None:
         self._stored_state = self._questions.call(lambda: read_state(self._store))
@@ -188,51 +196,32 @@ class Watch:
         self._outbox.keep_in(None)
         log.warning("alerting_handed_over", holder=self._leader.holder, database=self._store.database)
 
-    def _look(self, now: datetime, outage: str | None) -> str | None:
-        """Measure, decide, and send notices; the reason when the database is away."""
-        measured = list(self._measurements.of_this_machine())
-        if outage is None:
-            try:
-                for sample in self._measurements.of_database(self._state, now):
-                    measured.append(sample)  # One by one: a sample from before an outage counts.
-            except KeystoreError as error:
-                outage = str(error)
-        measured.append(samples.of_database(self._store.database, outage))
-        self._judge(measured, now)
-        return outage
-
     def _judge(self, measured: Iterable[Sample], now: datetime) -> None:
         self._state, notices = decide(self._thresholds, self._state, measured, now)
         muted = self._mute.is_on(now)
         for notice in notices:
-            log.warning(
-                f"alert_{notice.kind}",
-                rule=notice.rule.id,
-                subject=notice.subject,
-                detail=notice.detail,
-                muted=muted,
-            )
+            names = {"rule": notice.rule.id, "subject": notice.subject, "detail": notice.detail}
+            log.warning(f"alert_{notice.kind}", **names, muted=muted)
         if notices and not muted:
             self._outbox.post(message(notices))
 
-    def _keep(self, now: datetime) -> str | None:
-        """Store the state for a successor, and send the notices that are due; the reason when the database is away."""
-        try:
-            state = self._state
-            if state != self._stored_state:
-                self._questions.call(lambda: write_state(self._store, state))
-                self._stored_state = state
-            if self._mute.is_over(now):
-                self._mute.forget()
-                firing = firing_lines(state, now)
-                head = "No longer muted. Still firing:" if firing else "No longer muted. Nothing fires."
-                self._outbox.post("\n".join([head, *firing]))
-            summary = self._summary.text_if_due(now, firing_lines(state, now))
-            if summary is not None and not self._mute.is_on(now):
-                self._outbox.post(summary)
-        except KeystoreError as error:
-            return str(error)
-        return None
+    def _store_state(self) -> None:
+        """Store the state for a successor, where it has changed."""
+        state = self._state
+        if state != self._stored_state:
+            self._questions.call(lambda: write_state(self._store, state))
+            self._stored_state = state
+
+    def _send_due(self, now: datetime) -> None:
+        """Send the notice that the mute has ended, and the daily summary, when they are due."""
+        firing = firing_lines(self._state, now)
+        if self._mute.is_over(now):
+            self._mute.forget()
+            head = "No longer muted. Still firing:" if firing else "No longer muted. Nothing fires."
+            self._outbox.post("\n".join([head, *firing]))
+        summary = self._summary.text_if_due(now, firing)
+        if summary is not None and not self._mute.is_on(now):
+            self._outbox.post(summary)
 
     def _uptime(self, now: datetime) -> str:
         return duration((now - self._began).total_seconds())

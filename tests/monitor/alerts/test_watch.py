@@ -15,6 +15,7 @@ from monitor.alerts.measurements import embedded_in
 from monitor.alerts.memory import BotMemory, bot_reports, report_memory
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.watch import AWAY_TICK_S, Watch
+from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import sweep
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
@@ -185,10 +186,10 @@ def test_unmuting_ends_it_at_once_and_says_so(watched: Watched) -> None:
     mute.set_mute(watched.store, watched.clock() + DAY)
     assert mute.muted_until(watched.store, watched.clock()) == watched.clock() + DAY
     assert watched.look(5) == []
-    mute.end_mute(watched.store, watched.clock())
+    mute.Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
     assert mute.muted_until(watched.store, watched.clock()) is None
     assert watched.look(5) == ["No longer muted. Nothing fires."]
-    mute.end_mute(watched.store, watched.clock())
+    mute.Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
     assert watched.look(5) == []
 
 
