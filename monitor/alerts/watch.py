@@ -88,11 +88,6 @@ class Watch:
         """True for the one watch that alerts, and that may poll Telegram."""
         return self._alerting
 
-    @property
-    def state(self) -> AlertState:
-        """The alerts as this watch knows them; empty while it stands by."""
-        return self._state
-
     def tick(self) -> float | None:
         """Look once; the seconds until the next look, where that is sooner than usual."""
         now, outage = self._clock(), None

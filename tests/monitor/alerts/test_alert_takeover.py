@@ -1,4 +1,4 @@
-"""Several watches on one Postgres: one alerts, and another goes on where it stopped when it dies."""
+"""Several watches on one Postgres: one alerts, and when it dies another goes on from its state."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ RULE = "memory of this service"
 
 @pytest.fixture
 def process(migrated_postgres_url: str, clock: Clock) -> Iterator[Callable[[], Watched]]:
-    """Makes a watch with a store of its own, as another process has."""
+    """A function that makes a watch with a store of its own, as another process has."""
     with ExitStack() as stack:
 
         def another() -> Watched:
@@ -30,7 +30,7 @@ def process(migrated_postgres_url: str, clock: Clock) -> Iterator[Callable[[], W
 
 
 def together(first: Watched, second: Watched, times: int) -> tuple[list[str], list[str]]:
-    """Both look so many times, a minute apart; what each told."""
+    """Let both look `times` times, a minute apart; the messages of each."""
     messages: tuple[list[str], list[str]] = ([], [])
     for _ in range(times):
         messages[0].extend(first.look())
@@ -38,7 +38,7 @@ def together(first: Watched, second: Watched, times: int) -> tuple[list[str], li
     return messages
 
 
-def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
+def test_one_of_two_watches_alerts(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     assert [first.watch.is_alerting, second.watch.is_alerting] == [True, False]
@@ -51,7 +51,7 @@ def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
     assert [len(recoveries), silence] == [1, []]
 
 
-def test_the_one_that_stands_by_says_that_it_does_so(process: Callable[[], Watched], clock: Clock) -> None:
+def test_a_stand_by_announces_that_it_stands_by(process: Callable[[], Watched], clock: Clock) -> None:
     first, second = process(), process()
     (message,) = first.look()
     assert message.endswith(f"it alerts. It watches {first.store.database}")
@@ -61,7 +61,7 @@ def test_the_one_that_stands_by_says_that_it_does_so(process: Callable[[], Watch
     assert "another one alerts; this one stands by" in message
 
 
-def test_when_it_dies_the_other_goes_on_where_it_stopped(process: Callable[[], Watched]) -> None:
+def test_when_the_alerting_watch_dies_the_other_goes_on_from_its_state(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.used_share = second.used_share = 0.93
@@ -70,14 +70,14 @@ def test_when_it_dies_the_other_goes_on_where_it_stopped(process: Callable[[], W
     assert not second.watch.is_alerting
     messages = second.look(10)
     assert second.watch.is_alerting
-    assert messages == [], "what fires was told already"
+    assert messages == [], "the firing alert was reported already"
     assert RULE in second.watch.status()
     second.used_share = 0.5
     (over,) = second.look(3)
     assert over.startswith(f"Recovered:\n🟢 {RULE}")
 
 
-def test_one_that_stops_makes_room_at_once(process: Callable[[], Watched]) -> None:
+def test_a_watch_that_stops_releases_the_lease_at_once(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.watch.stop(10)
@@ -85,7 +85,7 @@ def test_one_that_stops_makes_room_at_once(process: Callable[[], Watched]) -> No
     assert second.watch.is_alerting
 
 
-def test_what_the_dead_one_could_not_deliver_the_other_delivers(process: Callable[[], Watched]) -> None:
+def test_the_successor_delivers_the_notices_that_wait(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.failing = NotDelivered(0)
@@ -95,10 +95,10 @@ def test_what_the_dead_one_could_not_deliver_the_other_delivers(process: Callabl
     messages = second.look(5)
     assert len(messages) == 1
     assert f"🔴 {RULE}" in messages[0]
-    assert messages[0].startswith("["), "with the time that it is from"
+    assert messages[0].startswith("["), "with its own time"
 
 
-def test_one_that_comes_back_from_the_dead_stands_by(process: Callable[[], Watched]) -> None:
+def test_a_watch_that_comes_back_stands_by(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.used_share = second.used_share = 0.93
@@ -110,12 +110,12 @@ def test_one_that_comes_back_from_the_dead_stands_by(process: Callable[[], Watch
     assert second.watch.is_alerting
 
 
-def test_while_the_database_is_away_its_last_holder_goes_on_alone_and_hands_over_cleanly(
+def test_during_an_outage_the_last_holder_goes_on_and_then_hands_over(
     relay: Relay, migrated_postgres_url: str, clock: Clock
 ) -> None:
     through = relay.url(migrated_postgres_url)
-    with open_store(through, clock=clock) as one, open_store(through, clock=clock) as other:
-        first, second = Watched(one, clock), Watched(other, clock)
+    with open_store(through, clock=clock) as first_store, open_store(through, clock=clock) as second_store:
+        first, second = Watched(first_store, clock), Watched(second_store, clock)
         together(first, second, 2)
         with relay.refusing():
             alerts, silence = together(first, second, 2)
@@ -126,7 +126,7 @@ def test_while_the_database_is_away_its_last_holder_goes_on_alone_and_hands_over
             if second.watch.is_alerting:
                 break
             second.look(every=timedelta(seconds=1))
-        assert second.watch.is_alerting, "whoever comes first when the lease has run out"
+        assert second.watch.is_alerting, "it comes first when the lease has expired"
         back = first.look()
         assert len(back) == 1
         assert back[0].startswith("Recovered:\n🟢 database"), "each alert has its recovery"
@@ -141,7 +141,7 @@ class Worker:
         self.process = process
 
     def look(self, how: str = "") -> str:
-        """One look; whether it holds the lease, how much it told, how much waits."""
+        """One look; True when it alerts, the number of messages, and of notices that wait."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{how}\n")
@@ -149,7 +149,7 @@ class Worker:
         return next(line for line in self.process.stdout if line.startswith(("True", "False"))).strip()
 
     def close(self) -> None:
-        """Kills it, as the kernel does when memory is short."""
+        """Kill it, as the kernel does when memory is short."""
         self.process.kill()
         self.process.communicate()
 
@@ -166,12 +166,12 @@ def worker(url: str) -> Worker:
     )
 
 
-def test_a_process_that_is_killed_is_followed_by_another(
+def test_a_killed_process_is_followed_by_another(
     migrated_postgres_url: str, clock: Clock, process: Callable[[], Watched]
 ) -> None:
     with closing(worker(migrated_postgres_url)) as killed:
-        assert killed.look() == "True 1 0", "it holds the lease, and has said that it starts"
-        assert [killed.look(), killed.look()] == ["True 0 0", "True 1 0"], "its memory is told"
+        assert killed.look() == "True 1 0", "it holds the lease, and has announced its start"
+        assert [killed.look(), killed.look()] == ["True 0 0", "True 1 0"], "its memory is reported"
         clock.advance(3 * MINUTE)
         second = process()
         second.used_share = 0.93
@@ -179,14 +179,14 @@ def test_a_process_that_is_killed_is_followed_by_another(
         assert not second.watch.is_alerting
     assert second.look(1) == [], "killed, and its lease still lives"
     assert not second.watch.is_alerting
-    assert second.look(10) == [], "its alert isn't told twice"
+    assert second.look(10) == [], "its alert isn't reported twice"
     assert second.watch.is_alerting
     second.used_share = 0.5
     (over,) = second.look(3)
     assert over.startswith(f"Recovered:\n🟢 {RULE}")
 
 
-def test_what_a_killed_process_had_not_delivered_is_delivered_by_the_next(
+def test_the_next_process_delivers_the_notices_of_a_killed_one(
     migrated_postgres_url: str, clock: Clock, process: Callable[[], Watched]
 ) -> None:
     with closing(worker(migrated_postgres_url)) as killed:

@@ -1,4 +1,4 @@
-"""From a measurement to a sample, and what the rules make of a day: the operator's own among them."""
+"""Samples of measurements, and the notices of whole days: a day of the original operator among them."""
 
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ def verdict(days: int, high: int, came: int, made_ago: timedelta) -> JudgedForec
 
 
 class Day:
-    """Reports every 15 minutes, and a watch that looks every minute."""
+    """A day of reports every 15 minutes, and of looks every minute."""
 
     def __init__(self, percent: float = 90) -> None:
         self.thresholds = rules.thresholds(WatchSettings(EVERY_S, memory_alert_percent=percent))
@@ -55,15 +55,15 @@ class Day:
         return [notice.kind for notice in self.notices]
 
 
-@pytest.mark.parametrize("percent", [80, 90], ids=["at the diary's threshold", "at ours"])
-def test_the_diary_s_day_of_a_heap_at_82_to_85_percent_of_its_total_says_nothing(percent: float) -> None:
+@pytest.mark.parametrize("percent", [80, 90], ids=["at the original threshold", "at ours"])
+def test_a_day_of_a_heap_at_82_to_85_percent_of_its_total_is_silent(percent: float) -> None:
     day = Day(percent)
     for n in range(96):
         day.reports(bot(used_mb=150 * (0.82 + 0.01 * (n % 4)), total_mb=150))
     assert day.notices == []
 
 
-def test_a_leak_to_92_percent_of_the_limit_is_one_alert_and_its_restart_one_recovery() -> None:
+def test_a_leak_to_92_percent_of_the_limit_is_one_alert_and_one_recovery() -> None:
     day = Day()
     for n in range(93):  # From 0 to 92 % of the limit, with the total always just above it.
         day.reports(bot(used_mb=2_096 * n / 100, total_mb=2_096 * min(1.0, n / 100 + 0.02)))
@@ -74,7 +74,7 @@ def test_a_leak_to_92_percent_of_the_limit_is_one_alert_and_its_restart_one_reco
         day.reports(bot(used_mb=120, total_mb=150))
     assert day.kinds == ["raised", "recovered"]
     assert day.notices[0].subject == "962302"
-    assert "90% of its limit of 2.1 GB: used 1.9 GB" in day.notices[0].detail, "it says what was measured"
+    assert "90% of its limit of 2.1 GB: used 1.9 GB" in day.notices[0].detail, "it states the measurement"
     assert "resident 2.0 GB" in day.notices[0].detail
 
 
@@ -95,7 +95,7 @@ def test_a_bot_that_fires_and_is_forgotten_recovers() -> None:
     assert (sample.subject, sample.value) == ("962302", 0.0)
 
 
-def test_the_service_s_memory_is_told_with_its_breakdown() -> None:
+def test_the_services_memory_comes_with_its_breakdown() -> None:
     memory = ProcessMemory(460 * MB, 430 * MB, 300 * MB, 2_000_000, Limit(500 * MB, "its control group (v2)"))
     sample = samples.of_process(memory)
     assert sample.value == pytest.approx(0.92)
@@ -152,14 +152,14 @@ def test_one_key_without_expiry_is_enough() -> None:
     assert (none.value, none.detail) == (0, "every key has one")
 
 
-def test_a_sweeper_is_late_after_two_intervals_counted_from_its_last_success() -> None:
+def test_a_sweeper_is_late_two_intervals_after_its_last_success() -> None:
     late = samples.of_sweeps([run(HOUR, error="disk full"), run(12 * HOUR)], EVERY_S, START, START)
     assert late.value == 2
     assert "the last success was 12 h ago, and one is due every 6 h" in late.detail
     assert samples.of_sweeps([run(HOUR)], EVERY_S, START - 9 * DAY, START).value < THRESHOLDS["sweeper"].clear_at
 
 
-def test_a_sweeper_that_never_succeeded_is_late_from_its_first_try_or_our_start() -> None:
+def test_a_sweeper_without_success_is_late_from_its_first_try_or_the_start() -> None:
     tried = samples.of_sweeps([run(18 * HOUR, error="disk full")], EVERY_S, START - HOUR, START)
     assert tried.value == 3
     assert "none succeeded; the first try was 18 h ago" in tried.detail
@@ -168,7 +168,7 @@ def test_a_sweeper_that_never_succeeded_is_late_from_its_first_try_or_our_start(
     assert "none has run; this service started 24 h ago" in silent.detail
 
 
-def test_the_table_is_held_against_what_was_forecast_a_week_ago_else_yesterday() -> None:
+def test_the_table_is_compared_with_last_weeks_or_yesterdays_forecast() -> None:
     week, yesterday = verdict(7, 2_000, 3_000, 7 * DAY), verdict(1, 2_900, 3_000, DAY)
     old = verdict(1, 100, 3_000, 5 * DAY)
     (sample,) = samples.of_growth([yesterday, week, old], START)
@@ -205,7 +205,7 @@ def test_each_burst_of_pre_keys_is_one_event() -> None:
     state, notices = decide(THRESHOLDS, AlertState(), [first, second], START)
     assert [notice.kind for notice in notices] == ["information"] * 2
     _, notices = decide(THRESHOLDS, state, [first, second], START + rules.BURST_REPORTED_FOR + HOUR)
-    assert notices == (), "remembered for longer than it is told"
+    assert notices == (), "remembered for longer than it is reported"
 
 
 def test_a_disk_is_nearly_full_when_little_is_left() -> None:

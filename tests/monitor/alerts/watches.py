@@ -1,4 +1,4 @@
-"""Watches for the tests: on a clock that a test moves, with every message in a list."""
+"""A watch for the tests, with every message in a list."""
 
 import threading
 from datetime import UTC, datetime, time, timedelta, tzinfo
@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 
 class Watched:
-    """A watch whose minutes pass when a test says so; `messages` is what the operator reads."""
+    """A watch on a clock that a test moves; `messages` is what the operator reads."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Watched:
 
 
 class Blocked:
-    """A delivery that never comes back while it is blocked."""
+    """A delivery that doesn't return until `release` is set."""
 
     def __init__(self) -> None:
         self.began, self.release = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""When an alert is raised and when it is over, and that no storm of samples sends more than the rule allows."""
+"""Alerts are raised and end at their thresholds, and no storm of samples sends more than the thresholds allow."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ class Watched:
         return self
 
 
-def test_an_alert_is_raised_once_the_value_stood_high_for_its_time() -> None:
+def test_an_alert_is_raised_once_the_value_was_high_for_its_time() -> None:
     heap = Watched()
     assert heap.look(90) == []
     assert heap.look(91, 119) == []
@@ -51,7 +51,7 @@ def test_an_alert_is_raised_once_the_value_stood_high_for_its_time() -> None:
     assert heap.notices[0].detail == "90 %"
 
 
-def test_a_value_that_comes_down_meanwhile_begins_anew() -> None:
+def test_a_value_that_falls_meanwhile_starts_the_time_again() -> None:
     heap = Watched()
     heap.look(95)
     heap.look(89.9)
@@ -60,16 +60,16 @@ def test_a_value_that_comes_down_meanwhile_begins_anew() -> None:
     assert heap.look(95, 1) == ["raised"]
 
 
-def test_it_is_over_only_at_the_lower_threshold_and_is_told_once() -> None:
+def test_an_alert_is_over_at_the_lower_threshold_and_recovers_once() -> None:
     heap = Watched().raised()
     assert [heap.look(value) for value in (89, 85.1, 91)] == [[], [], []]
     assert heap.look(85) == ["recovered"]
     assert heap.look(10) == []
-    assert heap.notices[-1].lasted_s == 360, "since it began, not since it was told"
+    assert heap.notices[-1].lasted_s == 360, "since it began, not since it was raised"
     assert not heap.state.firing()
 
 
-def test_what_is_raised_again_waits_for_the_cooldown_and_then_comes() -> None:
+def test_an_alert_is_raised_again_only_after_the_cooldown() -> None:
     heap = Watched().raised()
     heap.look(10)
     assert heap.look(95) == []
@@ -81,13 +81,13 @@ def test_a_rule_without_a_wait_raises_at_once() -> None:
     assert Watched(HEAP, Thresholds(1, 0, 0, 60)).look(1) == ["raised"]
 
 
-def test_no_sample_is_no_news() -> None:
+def test_without_a_sample_nothing_changes() -> None:
     heap = Watched().raised()
     state, notices = decide(THRESHOLDS, heap.state, [], heap.now + timedelta(days=30))
     assert (state, notices) == (heap.state, ())
 
 
-def test_a_value_that_is_no_number_changes_nothing_that_fires_and_raises_nothing() -> None:
+def test_a_value_that_is_no_number_raises_and_ends_nothing() -> None:
     heap = Watched()
     assert [heap.look(float("nan")) for _ in range(5)] == [[]] * 5
     heap = Watched().raised()
@@ -95,7 +95,7 @@ def test_a_value_that_is_no_number_changes_nothing_that_fires_and_raises_nothing
     assert heap.state.firing()
 
 
-def test_subjects_stand_by_themselves() -> None:
+def test_subjects_are_judged_separately() -> None:
     heap = Watched()
     heap.look(95, subject="a")
     heap.look(95, subject="b")
@@ -103,7 +103,7 @@ def test_subjects_stand_by_themselves() -> None:
     assert list(heap.state.firing()) == [("heap", "a")]
 
 
-def test_an_information_is_told_once_for_each_event() -> None:
+def test_each_event_is_reported_once() -> None:
     burst = Watched(BURST)
     assert [burst.look(1, subject="a 09h"), burst.look(1, subject="a 09h")] == [["information"], []]
     assert burst.look(1, subject="a 10h") == ["information"]
@@ -111,7 +111,7 @@ def test_an_information_is_told_once_for_each_event() -> None:
     assert not burst.state.firing()
 
 
-def test_what_says_nothing_any_more_is_forgotten() -> None:
+def test_a_standing_that_no_longer_matters_is_forgotten() -> None:
     heap = Watched().raised()
     heap.look(10)
     assert len(heap.state.standings) == 1
@@ -119,7 +119,7 @@ def test_what_says_nothing_any_more_is_forgotten() -> None:
     assert not heap.state.standings
 
 
-def test_subjects_that_are_well_take_up_no_room_and_more_than_there_is_room_for_are_not_judged() -> None:
+def test_the_state_holds_a_bounded_number_of_subjects_that_are_ill() -> None:
     now = START
     well = [Sample(HEAP, f"w{n}", 50, "") for n in range(3 * MOST_SUBJECTS)]
     state, _ = decide(THRESHOLDS, AlertState(), [*well, Sample(HEAP, "ill", 95, "")], now)
@@ -131,7 +131,7 @@ def test_subjects_that_are_well_take_up_no_room_and_more_than_there_is_room_for_
     assert len(notices) == MOST_SUBJECTS - 1
 
 
-def test_a_clock_set_back_stops_nothing_for_long() -> None:
+def test_a_clock_set_back_silences_no_rule_for_long() -> None:
     heap = Watched()
     heap.look(95)
     heap.now -= timedelta(days=1)
@@ -144,7 +144,7 @@ def test_a_clock_set_back_stops_nothing_for_long() -> None:
     assert heap.look(95, 3_600) == ["raised"]
 
 
-def test_a_rule_that_could_not_clear_is_refused() -> None:
+def test_thresholds_that_could_not_clear_are_refused() -> None:
     with pytest.raises(ValueError, match="below its threshold"):
         Thresholds(1, 1, 0, 0)
 
@@ -173,13 +173,13 @@ def test_a_document_that_is_no_state_is_refused(document: str) -> None:
         from_json(document)
 
 
-def test_a_rule_that_is_gone_takes_its_state_along() -> None:
+def test_the_state_of_a_removed_rule_is_forgotten() -> None:
     heap = Watched().raised()
     state, notices = decide({"burst": THRESHOLDS["burst"]}, heap.state, [], heap.now)
     assert (state, notices) == (AlertState(), ())
 
 
-def test_several_are_one_message_and_many_of_a_rule_a_number() -> None:
+def test_several_notices_are_one_message_and_many_of_a_rule_a_number() -> None:
     disk = Rule("disk", "disk", "critical")
     text = message(
         [
@@ -201,7 +201,7 @@ def test_several_are_one_message_and_many_of_a_rule_a_number() -> None:
     ]
 
 
-def test_what_fires_is_listed_worst_first_and_bounded() -> None:
+def test_firing_alerts_are_listed_worst_first_and_bounded() -> None:
     thresholds = {PRE_KEYS.id: HEAP_AT, DISK.id: Thresholds(1, 0, 0, 60)}
     samples = [Sample(PRE_KEYS, f"{n:02}", 95, "95 %") for n in range(20)]
     state, _ = decide(thresholds, AlertState(), samples, START)
@@ -246,7 +246,7 @@ values = st.one_of(
     cooldown_s=st.sampled_from([1, 60, 3_600, 86_400]),
 )
 @settings(max_examples=25, deadline=None)
-def test_a_storm_of_flapping_values_sends_no_more_than_cooldown_and_hysteresis_allow(
+def test_flapping_values_raise_no_more_than_the_thresholds_allow(
     values: list[float], step_s: int, for_s: int, cooldown_s: int
 ) -> None:
     limits = Thresholds(90, 85, for_s, cooldown_s)
@@ -273,7 +273,7 @@ def test_a_storm_of_flapping_values_sends_no_more_than_cooldown_and_hysteresis_a
 
 
 def test_flapping_that_deserves_an_alert_gets_one() -> None:
-    """The other way round: silence would hold the bound as well."""
+    """The bound of the test before would hold for silence as well."""
     heap = Watched()
     kinds = [kind for n in range(SAMPLES) for kind in heap.look(95 if n % 6 < 4 else 80)]
     span_s = SAMPLES * 60
