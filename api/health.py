@@ -11,6 +11,7 @@ from api.openapi import openapi
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
+from monitor.note_names import READINESS
 from monitor.reports.check import check_report
 from monitor.running.bounded_calls import BoundedCalls
 
@@ -20,8 +21,6 @@ READY_KEPT_S = 1.0
 
 CHECK_WITHIN_S = 10.0
 """The census reads the whole table; a million keys take some two seconds."""
-
-PROBE_NOTE = "http/ready"
 
 _encoder = msgspec.json.Encoder()
 
@@ -66,7 +65,7 @@ class Ready:
 
     def _converted(self) -> bool:
         store = self._store()
-        store.recall(PROBE_NOTE)
+        store.recall(READINESS)
         return store.converted
 
 

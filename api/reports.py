@@ -17,7 +17,8 @@ from keystore.errors import KeystoreError
 from keystore.records import CompanyPage, SweepRun
 from keystore.store import Store
 from monitor.alerts import mute
-from monitor.alerts.decisions import from_json
+from monitor.alerts.decisions import AlertState
+from monitor.alerts.stored_state import read_state
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
@@ -36,8 +37,6 @@ WITHIN_S = 8.0
 """For all reports of a page together; with sending it, below the 10 s that a scrape or a reader waits."""
 
 SWEEPS_SHOWN = 30
-ALERTS = "alerts"
-"""The note that the watch keeps its state in."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -181,12 +180,7 @@ def timed_load(store: Store, budget_ms: float) -> LoadTime:
 
 def alerts(store: Store) -> Alerts:
     """What the watch has written down: what fires, and whether it is muted."""
-    note = store.recall(ALERTS)
-    try:
-        firing = {} if note is None else from_json(note.document).firing()
-    except ValueError as error:
-        log.warning("alerts_not_readable", error=str(error))
-        firing = {}
+    firing = (read_state(store) or AlertState()).firing()
     told = tuple(
         Firing(rule, subject, of.above_since or of.raised_at, of.detail) for (rule, subject), of in firing.items()
     )

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from api.access.tokens import in_force
 from keystore.store import Store
+from monitor.note_names import PAGE_SESSION
 
-NOTES = "page-session/"
 LASTS = timedelta(hours=12)
 COOKIE_BYTES = 32
 
@@ -37,7 +37,7 @@ class LoginSessions:
     def begin(self, token_id: str) -> str:
         """A new session of this token; the cookie that stands for it. Forgets those that are over."""
         now = self._clock()
-        for name, note in self._store().notes(NOTES).items():
+        for name, note in self._store().notes(PAGE_SESSION).items():
             found = _read(note.document)
             if found is None or found.expires_at <= now:
                 self._store().remember(name, None)
@@ -69,7 +69,7 @@ class LoginSessions:
 
 def _name(cookie: str) -> str:
     """Of the note; a cookie is whatever somebody sent."""
-    return NOTES + hashlib.sha256(cookie.encode()).hexdigest()
+    return PAGE_SESSION + hashlib.sha256(cookie.encode()).hexdigest()
 
 
 def _read(document: str) -> LoginSession | None:

@@ -22,14 +22,12 @@ from api.page import drawing
 from api.page.login_sessions import LASTS
 from api.reports import Alerts, Firing, ReportResult
 from keystore.records import CompanyPage, SweepRun
-from monitor.alerts.decisions import Severity, duration
-from monitor.alerts.rules import alert_rules
+from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
-from monitor.reports.formatting import size
+from monitor.reports.formatting import duration, size
 from monitor.reports.key_types import TypesReport
 from monitor.telegram.service_queries import LoadTime
-from monitor.watch_settings import WatchSettings
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -48,9 +46,6 @@ _WORDS: dict[Level, tuple[str, str]] = {
 _COLOURS: dict[Level, str] = {"ok": "1a7340", "warning": "b37400", "critical": "b3201a", "unknown": "b3201a"}
 _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
-
-# The numbers don't matter here: only a rule's title and severity are shown.
-_RULES = alert_rules(WatchSettings())
 
 
 @dataclass(frozen=True)
@@ -213,7 +208,7 @@ def _told(alerts: Alerts | None) -> list[AlertRow]:
 
 
 def _tell(firing: Firing) -> AlertRow:
-    rule = _RULES.get(firing.rule)
+    rule = RULES.get(firing.rule)
     if rule is None:
         return AlertRow(firing.rule, "warning", firing.subject, firing.since, firing.detail)
     return AlertRow(rule.title, rule.severity, firing.subject, firing.since, firing.detail)

@@ -23,6 +23,7 @@ import structlog
 
 from api.workers.config import BACKLOG, Tls, WorkerConfig
 from keystore.errors import InvalidInput, KeystoreError
+from monitor.running.backoff import Backoff, no_jitter
 
 PROGRAM = Path(__file__).with_name("__main__.py")
 
@@ -175,7 +176,7 @@ class Workers:
 
     def _watch(self, number: int) -> None:
         """Starts a worker again whenever it dies."""
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, no_jitter)
         while True:
             began = monotonic()
             process = self._running[number]
@@ -183,7 +184,9 @@ class Workers:
             _close(_pipe(process))
             if self._stopping.is_set():
                 return
-            pause_s = FIRST_PAUSE_S if monotonic() - began > SETTLED_AFTER_S else min(2 * pause_s, LONGEST_PAUSE_S)
+            if monotonic() - began > SETTLED_AFTER_S:
+                backoff.reset()
+            pause_s = backoff.next_s()
             log.error("http_worker_died", worker=number, code=code, again_in_s=pause_s)
             while True:
                 if self._stopping.wait(pause_s):

@@ -20,8 +20,9 @@ from api.metrics import Metrics, RequestCounts
 from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
-from monitor.alerts.decisions import AlertState, Standing, to_json
-from monitor.alerts.mute import mute
+from monitor.alerts.decisions import AlertState, Standing
+from monitor.alerts.mute import set_mute
+from monitor.alerts.stored_state import write_state
 from monitor.upkeep.demo import seed
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START, eventually
@@ -118,8 +119,8 @@ def test_what_is_forecast_and_what_fires_is_told(tmp_path: Path) -> None:
         firing = {
             ("pre-keys", f"c{n}"): Standing(START, firing=True, raised_at=START, detail="2 left") for n in range(3)
         }
-        store.remember("alerts", to_json(AlertState({**firing, ("sweeper", ""): Standing(above_since=START)})))
-        mute(store, datetime.now(UTC) + timedelta(hours=1))
+        write_state(store, AlertState({**firing, ("sweeper", ""): Standing(above_since=START)}))
+        set_mute(store, datetime.now(UTC) + timedelta(hours=1))
         figures = CachedReports(lambda: store, SETTINGS)
         figures.growth = CachedReport("growth", lambda: GROWTH)
         told = scraped(figures)

@@ -13,8 +13,9 @@ from api.access.authentication import Gate
 from api.access.tokens import create_token
 from api.access_log import AccessLog
 from api.app import Services, build_app
-from api.page.login_sessions import LASTS, NOTES, LoginSessions
+from api.page.login_sessions import LASTS, LoginSessions
 from keystore import Store, open_store
+from monitor.note_names import PAGE_SESSION
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
@@ -159,15 +160,15 @@ def test_a_session_ends_after_half_a_day_and_is_forgotten(store: Store) -> None:
     clock.advance(timedelta(seconds=1))
     assert sessions.find(cookie) is None
     sessions.begin(token)
-    assert len(store.notes(NOTES)) == 1
+    assert len(store.notes(PAGE_SESSION)) == 1
 
 
 def test_what_is_kept_of_a_session_lets_nobody_in(store: Store) -> None:
     sessions = LoginSessions(lambda: store)
     cookie = sessions.begin(create_token(store, None, None).token_id)
-    kept = store.notes(NOTES)
+    kept = store.notes(PAGE_SESSION)
     assert cookie not in str([(name, note.document) for name, note in kept.items()])
-    assert sessions.find(next(iter(kept)).removeprefix(NOTES)) is None
+    assert sessions.find(next(iter(kept)).removeprefix(PAGE_SESSION)) is None
     assert sessions.find("") is None
 
 
