@@ -6,16 +6,8 @@ from collections.abc import Callable
 import falcon
 import msgspec
 
+from api import company_schemas as schemas
 from api.bodies import decoded_body, limit_ids, read_body, whole_number
-from api.company_schemas import (
-    GetKeysRequest,
-    HeartbeatRequest,
-    IdsByType,
-    KeysByType,
-    LeaseRequest,
-    LeaseResponse,
-    WriteStateRequest,
-)
 from api.json_values import by_id, encoded, is_json, stored_keys, stored_value, to_json
 from api.problems import Problem
 from keystore.errors import InvalidInput
@@ -40,12 +32,12 @@ _GZIP_WINDOW = 31
 HEARTBEAT_TIMEOUT_S = 5.0
 CONCURRENT_HEARTBEATS = 2
 
-_write_state = msgspec.json.Decoder(WriteStateRequest)
-_keys: msgspec.json.Decoder[dict[str, dict[str, msgspec.Raw]]] = msgspec.json.Decoder(KeysByType)
-_get_keys = msgspec.json.Decoder(GetKeysRequest)
-_ids: msgspec.json.Decoder[dict[str, list[str]]] = msgspec.json.Decoder(IdsByType)
-_lease = msgspec.json.Decoder(LeaseRequest)
-_heartbeat = msgspec.json.Decoder(HeartbeatRequest)
+_write_state = msgspec.json.Decoder(schemas.WriteStateRequest)
+_keys: msgspec.json.Decoder[dict[str, dict[str, msgspec.Raw]]] = msgspec.json.Decoder(schemas.KeysByType)
+_get_keys = msgspec.json.Decoder(schemas.GetKeysRequest)
+_ids: msgspec.json.Decoder[dict[str, list[str]]] = msgspec.json.Decoder(schemas.IdsByType)
+_lease = msgspec.json.Decoder(schemas.LeaseRequest)
+_heartbeat = msgspec.json.Decoder(schemas.HeartbeatRequest)
 _encoder = msgspec.json.Encoder()
 
 
@@ -171,7 +163,7 @@ class LeaseResource(_StoreResource):
         if not body.holder.isprintable():
             raise InvalidInput("holder: it has a character that isn't printable")
         lease = self._store().lease_company(company, body.holder, body.ttl_s, epoch=body.epoch, force=body.force)
-        resp.data = _encoder.encode(LeaseResponse(lease.epoch, lease.expires_at))
+        resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """End the lease; one that has passed to another holder is left alone."""

@@ -37,8 +37,8 @@ def _ref(name: str) -> Document:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(properties: Document, *required: str) -> Document:
-    return {"type": "object", "properties": properties, "required": list(required)}
+def _object(required: Document, optional: Document | None = None) -> Document:
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
 
 
 def _schemas_of_types() -> Document:
@@ -56,9 +56,7 @@ SCHEMAS: Document = {
     "Object": {"type": "object"},
     "Creds": {"not": {"type": "null"}, "description": "The credentials document: any JSON but null."},
     "State": _object(
-        {"creds": {"description": "The credentials document; null if there is none."}, "keys": _ref("KeysByType")},
-        "creds",
-        "keys",
+        {"creds": {"description": "The credentials document; null if there is none."}, "keys": _ref("KeysByType")}
     ),
     "Problem": {
         "description": "RFC 9457.",
@@ -69,14 +67,11 @@ SCHEMAS: Document = {
                 "status": {"type": "integer"},
                 "detail": {"type": "string", "description": "What to do."},
                 "request_id": {"type": "string"},
+            },
+            {
                 "holder": {"type": "string", "description": "With `lease-held`: the holder of the lease."},
                 "expires_at": {"type": "string", "format": "date-time", "description": "With `lease-held`: its end."},
             },
-            "type",
-            "title",
-            "status",
-            "detail",
-            "request_id",
         ),
     },
 }
@@ -97,131 +92,115 @@ def _content(media_type: str, schema: Document) -> Document:
     return {"content": {media_type: {"schema": schema}}}
 
 
-def _operation(
-    summary: str, answer: tuple[int, str | None], *problems: int, body: str | None = None, **more: Any
-) -> Document:
-    """Return one operation: the status and schema of its answer, and the problems that it may answer with."""
-    status, schema = answer
-    done = (
-        {"description": "Done."} if schema is None else {"description": "The answer.", **_content(JSON, _ref(schema))}
-    )
-    responses = {str(status): done, **{str(code): _problem(code) for code in problems}}
-    request_body = {} if body is None else {"requestBody": {"required": True, **_content(JSON, _ref(body))}}
-    return {"summary": summary, "responses": responses, **request_body, **more}
+def _text(media_type: str, description: str) -> Document:
+    return {"description": description, **_content(f"{media_type}; charset=utf-8", {"type": "string"})}
 
 
-_ANY = (401, 403, 429, 500, 503)
-_COMPANY = (400, *_ANY)
-_BODY = (*_COMPANY, 413, 415)
-_NO_TOKEN: Document = {"security": []}
+def _json(name: str) -> Document:
+    return {"200": {"description": "The answer.", **_content(JSON, _ref(name))}}
+
+
+def _body(schema: Document, media_type: str = JSON) -> Document:
+    return {"requestBody": {"required": True, **_content(media_type, schema)}}
 
 
 def _parameter(name: str, place: str, schema: Document, **more: Any) -> Document:
     return {"name": name, "in": place, "schema": schema, **more}
 
 
-_EPOCH_HEADER = _parameter(
-    "Keystore-Epoch", "header", _ref("Count"), description="The lease's epoch; needed while a lease is in force."
-)
-_WRITES: Document = {"parameters": [_EPOCH_HEADER]}
-_RELEASES: Document = {
-    "parameters": [
-        _parameter("holder", "query", schemas.NAME, required=True),
-        _parameter("epoch", "query", _ref("Count"), required=True),
-    ]
-}
-
-
-def _page(summary: str, answers: Document, *problems: int, **more: Any) -> Document:
-    """Return one operation of the status page: its answers by status, and its problems; a status may have both."""
+def _operation(summary: str, answers: Document, *problems: int, **more: Any) -> Document:
+    """Return one operation: its answers by status, and its problems; a status may have both."""
     responses: Document = {str(code): _problem(code) for code in problems}
     for status, answer in answers.items():
-        response = responses.setdefault(status, {"description": answer["description"]})
-        response["content"] = {**response.get("content", {}), **answer["content"]}
+        problem = responses.get(status)
+        content = {} if problem is None else {"content": {**problem["content"], **answer["content"]}}
+        responses[status] = {**answer, **(problem or {}), **content}
     return {"summary": summary, "responses": responses, **more}
 
 
-def _text(media_type: str, description: str) -> Document:
-    return {"description": description, **_content(f"{media_type}; charset=utf-8", {"type": "string"})}
+_ANY = (401, 403, 429, 500, 503)
+_COMPANY = (400, *_ANY)
+_BODY = (*_COMPANY, 413, 415)
+_NO_TOKEN: Document = {"security": []}
+_DONE: Document = {"204": {"description": "Done."}}
 
+_EPOCH = _parameter(
+    "Keystore-Epoch", "header", _ref("Count"), description="The lease's epoch; needed while a lease is in force."
+)
+_WRITES: Document = {"parameters": [_EPOCH]}
+_RELEASES = [
+    _parameter("holder", "query", schemas.NAME, required=True),
+    _parameter("epoch", "query", _ref("Count"), required=True),
+]
+_LISTING = [
+    _parameter("search", "query", {"type": "string"}, description="A part of the ids of companies."),
+    _parameter("page", "query", {"type": "string"}, description="The page of the list of companies."),
+]
 
 _REDIRECT = _text("text/plain", "Go on there.")
 _UNAVAILABLE = _text("text/html", "The database does not answer: a browser gets a page, a program a problem.")
-_PAGES: dict[str, dict[str, Document]] = {
-    "/metrics": {
-        "get": _page("For Prometheus", {"200": _text("text/plain; version=0.0.4", "Its text format.")}, *_ANY),
-    },
-    "/": {
-        "get": _page(
-            "The status page, for an admin's session or token; a browser without either is sent to /sign-in",
-            {"200": _text("text/html", "The page."), "303": _REDIRECT, "503": _UNAVAILABLE},
-            *_ANY,
-            parameters=[
-                _parameter("search", "query", {"type": "string"}, description="A part of the ids of companies."),
-                _parameter("page", "query", {"type": "string"}, description="The page of the list of companies."),
-            ],
-        ),
-    },
-    "/sign-in": {
-        "get": _page("The form for an admin token", {"200": _text("text/html", "The form.")}, *_ANY, **_NO_TOKEN),
-        "post": _page(
-            "Begin a session: a cookie stands for the token, for 12 hours",
-            {"303": _REDIRECT, "403": _text("text/html", "Not an admin token."), "503": _UNAVAILABLE},
-            *_BODY,
-            requestBody={
-                "required": True,
-                **_content("application/x-www-form-urlencoded", _object({"token": {"type": "string"}}, "token")),
-            },
-            **_NO_TOKEN,
-        ),
-    },
-    "/sign-out": {"post": _page("End the session", {"303": _REDIRECT}, *_ANY)},
-}
 
 PATHS: dict[str, dict[str, Document]] = {
-    COMPANY_PATH: {
-        "delete": _operation("Delete creds and all keys", (204, None), *_COMPANY, 409, **_WRITES),
-    },
+    COMPANY_PATH: {"delete": _operation("Delete creds and all keys", _DONE, *_COMPANY, 409, **_WRITES)},
     f"{COMPANY_PATH}/state": {
-        "get": _operation("All that a bot needs to reconnect; gzip when asked for", (200, "State"), *_COMPANY),
+        "get": _operation("All that a bot needs to reconnect; gzip when asked for", _json("State"), *_COMPANY),
         "post": _operation(
-            "Write creds and keys as one", (204, None), *_BODY, 409, body="WriteStateRequest", **_WRITES
+            "Write creds and keys as one", _DONE, *_BODY, 409, **_body(_ref("WriteStateRequest")), **_WRITES
         ),
     },
     f"{COMPANY_PATH}/creds": {
-        "get": _operation("The credentials document", (200, "Creds"), *_COMPANY, 404),
-        "put": _operation("Replace the credentials document", (204, None), *_BODY, 409, body="Creds", **_WRITES),
+        "get": _operation("The credentials document", _json("Creds"), *_COMPANY, 404),
+        "put": _operation("Replace the credentials document", _DONE, *_BODY, 409, **_body(_ref("Creds")), **_WRITES),
     },
     f"{COMPANY_PATH}/keys": {
         "post": _operation(
-            "Write and delete keys, all or nothing", (204, None), *_BODY, 409, body="KeysByType", **_WRITES
-        ),
+            "Write and delete keys, all or nothing", _DONE, *_BODY, 409, **_body(_ref("KeysByType")), **_WRITES
+        )
     },
     f"{COMPANY_PATH}/keys/get": {
         "post": _operation(
             "Read keys of one type; a read is a use, and an id that isn't stored is left out",
-            (200, "ValuesById"),
+            _json("ValuesById"),
             *_BODY,
-            body="GetKeysRequest",
-        ),
+            **_body(_ref("GetKeysRequest")),
+        )
     },
-    f"{COMPANY_PATH}/keys/used": {
-        "post": _operation("Mark keys as used", (204, None), *_BODY, body="IdsByType"),
-    },
+    f"{COMPANY_PATH}/keys/used": {"post": _operation("Mark keys as used", _DONE, *_BODY, **_body(_ref("IdsByType")))},
     f"{COMPANY_PATH}/lease": {
         "post": _operation(
-            "Take or renew the right to write", (200, "LeaseResponse"), *_BODY, 409, body="LeaseRequest"
+            "Take or renew the right to write", _json("LeaseResponse"), *_BODY, 409, **_body(_ref("LeaseRequest"))
         ),
-        "delete": _operation("End the lease; a stale one is left alone", (204, None), *_COMPANY, **_RELEASES),
+        "delete": _operation("End the lease; a stale one is left alone", _DONE, *_COMPANY, parameters=_RELEASES),
     },
     f"{COMPANY_PATH}/heartbeat": {
-        "post": _operation("The memory that a bot uses, for the alerts", (204, None), *_BODY, body="HeartbeatRequest"),
+        "post": _operation("The bot's use of memory, for the alerts", _DONE, *_BODY, **_body(_ref("HeartbeatRequest")))
     },
-    "/healthz": {"get": _operation("The process is alive", (200, "Object"), 500, **_NO_TOKEN)},
-    "/readyz": {"get": _operation("A bot can use the service", (200, "Object"), 500, 503, **_NO_TOKEN)},
-    "/v1/health": {"get": _operation("The `check` report", (200, "CheckReport"), *_ANY)},
-    "/openapi.json": {"get": _operation("This document", (200, "Object"), *_ANY)},
-    **_PAGES,
+    "/healthz": {"get": _operation("The process is alive", _json("Object"), 500, **_NO_TOKEN)},
+    "/readyz": {"get": _operation("A bot can use the service", _json("Object"), 500, 503, **_NO_TOKEN)},
+    "/v1/health": {"get": _operation("The `check` report", _json("CheckReport"), *_ANY)},
+    "/openapi.json": {"get": _operation("This document", _json("Object"), *_ANY)},
+    "/metrics": {
+        "get": _operation("For Prometheus", {"200": _text("text/plain; version=0.0.4", "Its text format.")}, *_ANY)
+    },
+    "/": {
+        "get": _operation(
+            "The status page, for an admin's session or token; a browser without either is sent to /sign-in",
+            {"200": _text("text/html", "The page."), "303": _REDIRECT, "503": _UNAVAILABLE},
+            *_ANY,
+            parameters=_LISTING,
+        )
+    },
+    "/sign-in": {
+        "get": _operation("The form for an admin token", {"200": _text("text/html", "The form.")}, *_ANY, **_NO_TOKEN),
+        "post": _operation(
+            "Begin a session: a cookie stands for the token, for 12 hours",
+            {"303": _REDIRECT, "403": _text("text/html", "Not an admin token."), "503": _UNAVAILABLE},
+            *_BODY,
+            **_body(_object({"token": {"type": "string"}}), "application/x-www-form-urlencoded"),
+            **_NO_TOKEN,
+        ),
+    },
+    "/sign-out": {"post": _operation("End the session", {"303": _REDIRECT}, *_ANY)},
 }
 
 

@@ -59,13 +59,13 @@ def growth_chart(history: Sequence[Counted], total: int, now: datetime, forecast
     counted = [(x(count.at), y(count.total)) for count in history]
     parts.append(PATH.format("counted", _path([*counted, (x(now), y(total))])))
     parts += _date_labels(begin, now, end, x)
-    description = f"Now {total:,} keys."
+    caption = f"Now {total:,} keys."
     if history:
-        description = f"From {history[0].total:,} keys on {history[0].at:%d %B} to {total:,} now."
+        caption = f"From {history[0].total:,} keys on {history[0].at:%d %B} to {total:,} now."
     if forecast is not None:
         low, middle, high = forecast.keys_at(AHEAD_DAYS)
-        description += f" In {AHEAD_DAYS} days about {middle:,} are expected, {low:,} to {high:,}."
-    return _picture("growth-chart", WIDTH, HEIGHT, "Keys in the table over time", description, parts)
+        caption += f" In {AHEAD_DAYS} days about {middle:,} are expected, {low:,} to {high:,}."
+    return _picture("growth-chart", WIDTH, HEIGHT, "Keys in the table over time", caption, parts)
 
 
 def sparkline(values: Sequence[float], title: str) -> Markup:
@@ -77,8 +77,8 @@ def sparkline(values: Sequence[float], title: str) -> Markup:
         (1 + (width - 2) * n / (len(values) - 1), height - 2 - (height - 4) * value / most)
         for n, value in enumerate(values)
     ]
-    description = f"from {values[0]:,.0f} to {values[-1]:,.0f}"
-    return _picture("sparkline", width, height, title, description, [PATH.format("counted", _path(points))])
+    caption = f"from {values[0]:,.0f} to {values[-1]:,.0f}"
+    return _picture("sparkline", width, height, title, caption, [PATH.format("counted", _path(points))])
 
 
 def stacked_bar(segments: Iterable[tuple[str, int]], most: int, title: str) -> Markup:
@@ -103,15 +103,15 @@ def budget_bar(took_ms: float, budget_ms: float) -> Markup:
         return width * ms / scale_ms
 
     over = took_ms > budget_ms
-    description = f"{took_ms:,.1f} ms of {budget_ms:,.0f} ms"
+    caption = f"{took_ms:,.1f} ms of {budget_ms:,.0f} ms"
     mark = x(budget_ms)
     parts = [
-        RECT.format("track", 0, top, width, bar, description),
-        RECT.format("over" if over else "within", 0, top, max(3.0, x(took_ms)), bar, description),
+        RECT.format("track", 0, top, width, bar, caption),
+        RECT.format("over" if over else "within", 0, top, max(3.0, x(took_ms)), bar, caption),
         LINE.format("budget", mark, 0, mark, top + bar + 4),
         TEXT.format("label end", min(mark, width), height - 5, f"budget {budget_ms:,.0f} ms"),
     ]
-    return _picture("budget-bar", width, height, "Time of a load against its budget", description, parts)
+    return _picture("budget-bar", width, height, "Time of a load against its budget", caption, parts)
 
 
 def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
@@ -141,8 +141,8 @@ def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
         end = LEFT + len(drawn) * slot
         parts.append(TEXT.format("label end", end, height - 8, f"{drawn[-1].started_at:%d %b %H:%M}"))
     failures = sum(1 for run in runs if run.error)
-    description = f"{len(runs)} sweeps, {sum(run.deleted for run in runs):,} keys deleted, {failures} failed."
-    return _picture("sweep-chart", WIDTH, height, "Keys deleted by each sweep", description, parts)
+    caption = f"{len(runs)} sweeps, {sum(run.deleted for run in runs):,} keys deleted, {failures} failed."
+    return _picture("sweep-chart", WIDTH, height, "Keys deleted by each sweep", caption, parts)
 
 
 def axis_ticks(highest: float, intervals: int = 4) -> list[float]:
@@ -167,7 +167,7 @@ def _picture(
     width: int,
     height: int,
     title: str,
-    description: str,
+    caption: str,
     parts: Iterable[Markup],
     *,
     stretched: bool = False,
@@ -175,9 +175,7 @@ def _picture(
     """Return an SVG element; if `stretched`, it fills its container without keeping its proportions."""
     return Markup(
         '<svg class="{}" viewBox="0 0 {} {}" preserveAspectRatio="{}" role="img" aria-label="{}">{}</svg>'
-    ).format(
-        name, width, height, "none" if stretched else "xMidYMid", f"{title}: {description}", Markup("").join(parts)
-    )
+    ).format(name, width, height, "none" if stretched else "xMidYMid", f"{title}: {caption}", Markup("").join(parts))
 
 
 def _grid(ticks: Sequence[float], y: Callable[[float], float]) -> Iterable[Markup]:

@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from api.page import drawing
 from api.page.login_sessions import LIFETIME
 from api.reports import Alerts, ReportResult
-from keystore.records import CompanyPage, SweepRun
+from keystore.records import CompanyPage, SweepRun, TypeCount
 from monitor.alerts.decisions import Severity, duration
 from monitor.alerts.rules import alert_rules
 from monitor.growth import GrowthReport
@@ -39,13 +39,14 @@ ALERTS_SHOWN = 20
 PAGE_COMPANIES = 25
 
 Level = Literal["ok", "warning", "critical", "unknown"]
-_WORDS: dict[Level, tuple[str, str]] = {
-    "ok": ("✓", "All is well"),
-    "warning": ("!", "Needs a look"),
-    "critical": ("✕", "Needs you now"),
-    "unknown": ("?", "Can't tell"),
+_LEVELS: dict[Level, tuple[str, str, str]] = {
+    "ok": ("✓", "All is well", "1a7340"),
+    "warning": ("!", "Needs a look", "b37400"),
+    "critical": ("✕", "Needs you now", "b3201a"),
+    "unknown": ("?", "Can't tell", "b3201a"),
 }
-_COLOURS: dict[Level, str] = {"ok": "1a7340", "warning": "b37400", "critical": "b3201a", "unknown": "b3201a"}
+"""Sign, words and colour of each verdict; the sign is for readers who don't see the colour."""
+
 _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
 
@@ -86,16 +87,6 @@ class VerdictLine:
     level: Level
     reasons: tuple[str, ...]
 
-    @property
-    def mark(self) -> str:
-        """The verdict as a sign, for readers who don't see the colour."""
-        return _WORDS[self.level][0]
-
-    @property
-    def word(self) -> str:
-        """The verdict in words."""
-        return _WORDS[self.level][1]
-
 
 @dataclass(frozen=True)
 class AlertRow:
@@ -106,17 +97,6 @@ class AlertRow:
     subject: str
     since: datetime | None
     detail: str
-
-
-@dataclass(frozen=True)
-class TypeRow:
-    """A type of key, as a row of the table."""
-
-    key_type: str
-    total: int
-    without_expiry: int
-    bar: Markup
-    trend: Markup
 
 
 @dataclass(frozen=True)
@@ -136,10 +116,13 @@ def status_page(status: Status, search: str, page: int, now: datetime) -> str:
     growth, types = status.growth.value, status.types.value
     forecast = growth.forecast if growth is not None else None
     verdict = verdict_of(status, alerts)
+    sign, headline, colour = _LEVELS[verdict.level]
     return _render(
         "status.html",
         now=now,
-        mark=_COLOURS[verdict.level],
+        sign=sign,
+        headline=headline,
+        icon_colour=colour,
         verdict=verdict,
         **vars(status),
         alert_rows=alerts[:ALERTS_SHOWN],
@@ -156,12 +139,12 @@ def status_page(status: Status, search: str, page: int, now: datetime) -> str:
 
 def sign_in_page(error: str | None = None) -> str:
     """Return the form for an admin token, with the error of the last attempt."""
-    return _render("sign_in.html", mark=_NEUTRAL, error=error, lasts_h=LIFETIME.seconds // 3600)
+    return _render("sign_in.html", icon_colour=_NEUTRAL, error=error, lasts_h=LIFETIME.seconds // 3600)
 
 
 def unavailable_page() -> str:
     """Return the page shown when even the session can't be checked, because the database doesn't answer."""
-    return _render("unavailable.html", mark=_COLOURS["unknown"])
+    return _render("unavailable.html", icon_colour=_LEVELS["unknown"][2])
 
 
 def verdict_of(status: Status, alerts: list[AlertRow]) -> VerdictLine:
@@ -210,7 +193,8 @@ def _alert_rows(alerts: Alerts | None) -> list[AlertRow]:
     return sorted(rows, key=lambda row: row.severity != "critical")
 
 
-def _type_rows(report: TypesReport) -> Iterator[TypeRow]:
+def _type_rows(report: TypesReport) -> Iterator[tuple[TypeCount, Markup, Markup]]:
+    """Yield each type with its bar and its sparkline."""
     most = max(count.total for count in report.types) if report.types else 0
     for count in report.types:
         active = count.total - count.without_expiry - count.guarded - count.expired
@@ -220,13 +204,9 @@ def _type_rows(report: TypesReport) -> Iterator[TypeRow]:
             ("guarded", count.guarded),
             ("expired", count.expired),
         ]
-        yield TypeRow(
-            count.key_type,
-            count.total,
-            count.without_expiry,
-            drawing.stacked_bar(segments, most, count.key_type),
-            drawing.sparkline(report.totals_30d.get(count.key_type, ()), f"{count.key_type} in the last 30 days"),
-        )
+        trend = report.totals_30d.get(count.key_type, ())
+        sparkline = drawing.sparkline(trend, f"{count.key_type} in the last 30 days")
+        yield count, drawing.stacked_bar(segments, most, count.key_type), sparkline
 
 
 def _growth_chart(result: ReportResult[GrowthReport]) -> Markup | None:

@@ -76,7 +76,7 @@ class Workers:
         with self._starting:
             self._stopping.set()
             for process in self._processes.values():
-                _close(_pipe(process))
+                _close_pipe(process)
         self._listener.close()
 
     def stop(self, within_s: float) -> bool:
@@ -125,7 +125,7 @@ class Workers:
             started_at = monotonic()
             process = self._processes[number]
             code = process.wait()
-            _close(_pipe(process))
+            _close_pipe(process)
             if self._stopping.is_set():
                 return
             is_stable = monotonic() - started_at > STABLE_AFTER_S
@@ -147,6 +147,6 @@ def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
     return process.stdin
 
 
-def _close(pipe: IO[bytes]) -> None:
+def _close_pipe(process: subprocess.Popen[bytes]) -> None:
     with suppress(BrokenPipeError):
-        pipe.close()
+        _pipe(process).close()
