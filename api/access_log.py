@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal
 
 import msgspec
 
@@ -37,9 +37,8 @@ class FinishedRequest:
 class AccessLog:
     """Collects finished requests from every thread, and writes their lines from a thread of its own."""
 
-    def __init__(self, form: Literal["text", "json"], stream: TextIO | None = None) -> None:
+    def __init__(self, form: Literal["text", "json"]) -> None:
         self._line = _json_line if form == "json" else _text_line
-        self._stream = stream or sys.stderr
         self._finished: deque[tuple[datetime, FinishedRequest]] = deque()
         self._pending = threading.Event()
         self._writing = threading.Lock()
@@ -55,8 +54,8 @@ class AccessLog:
         """Write the lines that are pending."""
         with self._writing, suppress(OSError):  # The log's reader is gone; requests are answered all the same.
             lines = [self._line(*self._finished.popleft()) for _ in range(len(self._finished))]
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()
 
     def _run(self) -> None:
         delay = threading.Event()

@@ -136,14 +136,9 @@ class Deadline:
 class CachedReports:
     """The reports on one store; `store` opens it, and raises StoreUnavailable while it can't."""
 
-    def __init__(
-        self,
-        store: Callable[[], Store],
-        settings: WatchSettings,
-        ticks: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, store: Callable[[], Store], settings: WatchSettings) -> None:
         def cached(name: str, make: Callable[[Store], T]) -> CachedReport[T]:
-            return CachedReport(name, lambda: make(store()), ticks)
+            return CachedReport(name, lambda: make(store()))
 
         self._store = store
         self._companies = BoundedCalls(2, "report-companies")

@@ -36,11 +36,6 @@ class Caller:
     token_id: str
     company_id: str | None
 
-    @property
-    def admin(self) -> bool:
-        """True if the token reaches everything."""
-        return self.company_id is None
-
 
 @dataclass
 class _CachedToken:
@@ -90,7 +85,7 @@ class Authenticator:
 
 def require_admin(caller: Caller) -> None:
     """Raise Problem (403) unless the caller reaches everything."""
-    if not caller.admin:
+    if caller.company_id is not None:
         raise Problem("forbidden", "this needs an admin token; the one sent is for a company")
 
 

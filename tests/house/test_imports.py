@@ -47,7 +47,7 @@ ONE_MODULE = {
     "jinja2": "api/page/rendering.py",
     "pydantic_settings": "settings.py",
 }
-"""Each library, and the one module or folder that talks to it; `bench` and `rig` may import those that they measure with."""
+"""Each library, and the one module or folder that talks to it; `bench` and `rig` may also import those in MEASURED."""
 
 MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
