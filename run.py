@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 from api.access.tokens import announce_first_admin_token
 from api.workers.config import Tls, WorkerConfig
-from api.workers.supervisor import Address, Workers, listen, require_usable
+from api.workers.listening import Address, listen, require_usable
+from api.workers.supervisor import Workers
 from commands import program
 from keystore.opening import open_store
 from keystore.sqlite.store import SqliteStore

@@ -70,7 +70,7 @@ def stop(service: Service) -> None:
     exit_timer.start()
     stop_at = monotonic() + STOP_WITHIN_S
     if service.api is not None:
-        service.api.tell_to_end()
+        service.api.request_stop()
     stopped_in_time = service.background.stop(STOP_WITHIN_S)
     if service.api is not None:
         service.api.stop(max(0.0, stop_at - monotonic()))

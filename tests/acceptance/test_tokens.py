@@ -74,7 +74,7 @@ def test_a_list_of_none_says_so(url: str) -> None:
         (["create", "--company", "a", "--admin"], "--company"),
         (["create", "--company", "b@d"], "company_id"),
         (["create", "--admin", "--expires", "soon"], "--expires"),
-        (["revoke", "nothing"], "there is none"),
+        (["revoke", "nothing"], "no token has this id"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_makes_nothing(url: str, args: list[str], says: str) -> None:
