@@ -47,9 +47,9 @@ ONE_MODULE = {
     "jinja2": "api/page/rendering.py",
     "pydantic_settings": "settings.py",
 }
-"""Each library, and the one module that talks to it; `bench` and `rig` may import those that they measure with too."""
+"""Each library, and the one module that talks to it; `bench` and `rig` may import those that they measure and report with too."""
 
-MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian"}
+MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian", "jinja2"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 
 

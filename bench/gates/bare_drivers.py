@@ -1,7 +1,7 @@
-"""The bare drivers: the same rows through `psycopg` and `sqlite3` with no layer above, to hold the store against.
+"""The drivers alone: the same rows through `psycopg` and `sqlite3` with no layer above, for comparison with the store.
 
-Each does what the operation needs and nothing else: no expiry worked out, no guard, no counting. psycopg keeps its own
-defaults, so it prepares what it runs often.
+Each does only the work that the operation needs: it computes no expiry, checks no guard and counts nothing. psycopg
+keeps its own defaults, so it prepares statements that it runs often.
 """
 
 import json
@@ -23,43 +23,43 @@ LIFE = timedelta(days=8)
 
 
 class Bare(ABC):
-    """One connection; each call commits by itself."""
+    """One connection of a driver; each call commits by itself."""
 
     @abstractmethod
     def load(self, company: str) -> Rows:
-        """All of a company's keys."""
+        """Return all keys of a company."""
 
     @abstractmethod
     def load_creds(self, company: str) -> Rows:
-        """A company's creds."""
+        """Return the creds of a company."""
 
     @abstractmethod
     def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
-        """Some keys of a type."""
+        """Return these keys of one type."""
 
     @abstractmethod
     def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
-        """Writes keys."""
+        """Write keys."""
 
     @abstractmethod
     def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
-        """Writes `(company, key_type, key_id, value)` in this order, and tidies up what was there before."""
+        """Write rows of `(company, key_type, key_id, value)` in this order, and clean up dead rows."""
 
     @abstractmethod
     def delete_due(self, companies: list[str]) -> int:
-        """Deletes these companies' expired keys."""
+        """Delete the expired keys of these companies and return their number."""
 
     @abstractmethod
     def backfill(self, limit: int) -> int:
-        """Gives keys without expiry one."""
+        """Give an expiry to at most `limit` keys that have none, and return their number."""
 
     @abstractmethod
     def census(self) -> Rows:
-        """Counts by type."""
+        """Return the counts by key type."""
 
     @abstractmethod
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +71,7 @@ class Bare(ABC):
 
 
 class BarePostgres(Bare):
-    """psycopg, with binary results and lists."""
+    """psycopg with binary results and lists."""
 
     def __init__(self, url: str) -> None:
         self.conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
@@ -121,7 +121,8 @@ class BarePostgres(Bare):
 
     def delete_due(self, companies: list[str]) -> int:
         statement = "DELETE FROM whatsapp_keys WHERE company_id = ANY (%s::text[]) AND expires_at <= now()"
-        return int(self._rows(statement, [companies], prepare=False)[0][0])  # Else a plan for any table slows it down.
+        # A prepared statement would get a generic plan, which is slower.
+        return int(self._rows(statement, [companies], prepare=False)[0][0])
 
     def backfill(self, limit: int) -> int:
         statement = """
@@ -146,7 +147,7 @@ class BarePostgres(Bare):
 
 
 class BareSqlite(Bare):
-    """sqlite3, as durable as the store."""
+    """sqlite3 with the same durability as the store."""
 
     def __init__(self, path: Path) -> None:
         self.conn = sqlite3.connect(path, timeout=10.0)
@@ -218,7 +219,7 @@ class BareSqlite(Bare):
 
 
 def _microseconds(time: datetime) -> int:
-    """Since 1970, as the store keeps times in SQLite."""
+    """Microseconds since 1970, as the store writes times in SQLite."""
     return _microseconds_of(time - datetime(1970, 1, 1, tzinfo=UTC))
 
 
