@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 import psycopg
@@ -37,14 +37,6 @@ class Outcome:
 
 class MissingProgramError(KeystoreError):
     """A program that the measurement runs on is not installed; the exit code is 2."""
-
-
-class Judged(Protocol):
-    """A result with a verdict of its own."""
-
-    @property
-    def met(self) -> bool:
-        """True if every limit is kept."""
 
 
 class Command(argparse.ArgumentParser):
@@ -125,9 +117,9 @@ def server_at(url: str | None) -> AbstractContextManager[str]:
     return nullcontext(url) if url else own_postgres()
 
 
-def with_verdict(result: Judged) -> dict[str, object]:
-    """The result as JSON objects, with its verdict as the field `met`."""
-    return {**msgspec.to_builtins(result), "met": result.met}
+def with_verdict(figures: object, met: bool) -> dict[str, object]:
+    """Figures as a JSON object, with their verdict as the field `met`."""
+    return {**msgspec.to_builtins(figures), "met": met}
 
 
 def write_json(file: Path, figures: object) -> None:

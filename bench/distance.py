@@ -20,12 +20,12 @@ from psycopg.types.json import Jsonb
 
 from bench.command import SERVER, Command, Outcome, in_range, with_verdict
 from bench.limits import VERDICTS, Limit, Target
-from bench.measuring import Connection, Progress, timed_ms
+from bench.measuring import Connection, Progress, no_progress, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.running.progress import progress_bar
 from monitor.upkeep.demo import demo_creds, demo_rows, seed
-from rig.baileys_state import BURST_KEYS
+from rig.baileys_state import BURST_KEYS, pre_keys
 from rig.postgres_server import database_on
 from rig.relay import Relay, relay_to
 
@@ -51,6 +51,7 @@ LONGEST_MS = 300.0
 
 COMPANY = "79990000000"
 FIRST_ID = 100_000
+"""The first id of the bursts, after the ids of the demo data."""
 
 LEGACY_TABLES = """
 CREATE SCHEMA legacy;
@@ -110,7 +111,12 @@ class Distance:
         return all(target.met for target in self.targets)
 
 
-def measure(url: str, round_trips_ms: Sequence[float], rounds: int, progress: Progress) -> list[Distance]:
+def measure(
+    url: str,
+    round_trips_ms: Sequence[float] = ROUND_TRIPS_MS,
+    rounds: int = ROUNDS,
+    progress: Progress = no_progress,
+) -> list[Distance]:
     """The figures at each distance from the server at `url`, in a database made for them."""
     with database_on(url, "bench_distance") as database, closing(open_store(database)) as store:
         seed(store, COMPANY)
@@ -142,17 +148,10 @@ def _measure_behind(relay: Relay, url: str, round_trip_ms: float, rounds: int) -
         for number in range(rounds):
             loads.append(_timed(relay, lambda: store.load(COMPANY)))
             legacy_loads.append(_timed(relay, lambda: _legacy_load(legacy, key_types)))
-            burst = _burst(number)
+            burst = pre_keys(first=FIRST_ID + number * BURST_KEYS)
             reconnects.append(_timed(relay, partial(_reconnect, store, burst)))
             store.set(COMPANY, {"pre-key": dict.fromkeys(burst)})
         return Distance(round_trip_ms, _median(loads), _median(reconnects), _median(legacy_loads))
-
-
-def _burst(number: int) -> dict[str, bytes]:
-    """New pre-keys, with ids after those of the data set and of earlier rounds."""
-    first = FIRST_ID + number * BURST_KEYS
-    value = json.dumps({end: {"type": "Buffer", "data": "A" * 44} for end in ("private", "public")}).encode()
-    return {str(key_id): value for key_id in range(first, first + BURST_KEYS)}
 
 
 def _reconnect(store: Store, burst: dict[str, bytes]) -> None:
@@ -204,7 +203,7 @@ def _measure(options: argparse.Namespace) -> Outcome:
         times = f"{distance.load!s:>23}{distance.reconnect!s:>23}{distance.diary_load!s:>26}"
         lines.append(f"{distance.round_trip_ms:>12g} ms{times}   {VERDICTS[distance.met]}")
     met = all(distance.met for distance in distances)
-    return Outcome("\n".join(lines), [with_verdict(distance) for distance in distances], met)
+    return Outcome("\n".join(lines), [with_verdict(distance, distance.met) for distance in distances], met)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from bench.gates.sweeping import Sweeping
 from bench.idle import Idle
 from bench.limits import Limit, Target, as_text, missed
 from bench.machine import Machine, commit, this_machine
-from bench.measuring import Progress, no_progress
+from bench.measuring import Progress
 from bench.peers import measure as peers
 from bench.peers.measure import Peers
 from bench.scale import pages
@@ -30,7 +30,6 @@ from bench.scale.figures import Scale
 from bench.scale.pages import Rewrites
 from bench.scale.tables import load_target
 from bench.storms import measure as storms
-from bench.storms import reconnect, restart, steady
 from bench.storms.measure import Storms
 from keystore.opening import open_store
 from monitor.running.progress import progress_bar
@@ -110,30 +109,24 @@ def targets(figures: Figures) -> Iterator[Target]:
 
 def measure(scale: Scale | None, progress: Progress) -> Run:
     """Measure everything but `scale`, which comes from a run of its own. Raises KeystoreError."""
-    steps = iter(range(7))
-
-    def step() -> None:
-        progress(next(steps), 7)
-
+    sections = iter(range(7))
     with own_postgres(SERVER) as server:
-        step()
-        compared = tuple(_compared(server))
-        step()
-        distances = tuple(distance.measure(server, distance.ROUND_TRIPS_MS, distance.ROUNDS, no_progress))
-        step()
-        against_peers = peers.measure(server)
-        step()
-        in_storms = storms.measure(
-            server, reconnect.ROUNDS, restart.ACCOUNTS, steady.COMPANIES, steady.STEADY_S, no_progress
+
+        def section(measure_on: Callable[[str], T]) -> T:
+            progress(next(sections), 7)
+            return measure_on(server)
+
+        figures = Figures(
+            compared=section(lambda server: tuple(_compared(server))),
+            distance=section(lambda server: tuple(distance.measure(server))),
+            peers=section(peers.measure),
+            storms=section(storms.measure),
+            rewrites=section(lambda server: _on_a_database(server, pages.rewrites)),
+            sweeping=section(lambda server: _on_a_database(server, sweeping.measure)),
+            memory=section(lambda server: _on_a_database(server, _idle)),
+            scale=scale,
         )
-        step()
-        rewrites = _on_a_database(server, pages.rewrites)
-        step()
-        swept = _on_a_database(server, lambda url: sweeping.measure(url, no_progress))
-        step()
-        memory = _on_a_database(server, _idle)
-        figures = Figures(compared, distances, against_peers, in_storms, rewrites, swept, memory, scale)
-        machine = this_machine(server, against_peers.node if against_peers else None)
+        machine = this_machine(server, figures.peers.node if figures.peers else None)
     return Run(datetime.now(UTC).replace(microsecond=0), commit(), machine, tuple(targets(figures)), figures)
 
 

@@ -7,7 +7,7 @@ moment of the machine hits both. The limit holds for the ratio of the medians.
 import gc
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -87,7 +87,7 @@ class Operation:
 def _opened(url: str) -> Iterator[tuple[Store, Bare]]:
     with open_store(url) as store:
         bare = BareSqlite(Path(urlsplit(url).path[1:])) if url.startswith("sqlite:") else BarePostgres(url)
-        with bare:
+        with closing(bare):
             yield store, bare
 
 

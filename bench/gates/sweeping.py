@@ -7,7 +7,7 @@ DELETE it doesn't rest.
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -18,7 +18,7 @@ from time import perf_counter
 from bench.gates.bare_drivers import LIFE, BarePostgres
 from bench.gates.operations import EXPIRING, PAST, SEED
 from bench.limits import Limit, Target
-from bench.measuring import Progress, percentile, timed_ms
+from bench.measuring import Progress, no_progress, percentile, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
@@ -68,7 +68,7 @@ class Sweeping:
         )
 
 
-def measure(url: str, progress: Progress, companies: int = COMPANIES, rounds: int = ROUNDS) -> Sweeping:
+def measure(url: str, progress: Progress = no_progress, companies: int = COMPANIES, rounds: int = ROUNDS) -> Sweeping:
     """Measure on the empty Postgres database at `url`."""
     rng = random.Random(SEED)
     names = [f"company-{number:04}" for number in range(companies)]
@@ -85,7 +85,7 @@ def measure(url: str, progress: Progress, companies: int = COMPANIES, rounds: in
     at_once = max(1, BATCH_KEYS * companies // len(due))
     batches = [names[first : first + at_once] for first in range(0, companies, at_once)]
     speeds, bare_speeds, alone, during = [], [], [], []
-    with open_store(url) as store, BarePostgres(url) as bare, _sweeper(url) as sweeper:
+    with open_store(url) as store, closing(BarePostgres(url)) as bare, _sweeper(url) as sweeper:
         for name in names:
             bare.upsert(name, "pre-key", real_state()["pre-key"])
         bare.arrive(rows, LIFE)

@@ -45,7 +45,7 @@ def _measure(options: argparse.Namespace) -> Outcome:
         peers = measure(url, options.rounds, progress, keys_per_insert=options.keys_per_insert)
     if peers is None:
         raise MissingProgramError("node or npm is not installed here, and the peers run on them")
-    return Outcome(_text(peers), with_verdict(peers), peers.met)
+    return Outcome(_text(peers), with_verdict(peers, peers.met), peers.met)
 
 
 def _text(peers: Peers) -> str:

@@ -7,15 +7,15 @@ The databases stay, with their figures, so that the same command continues after
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from bench.command import SERVER, Command, Outcome, in_range, postgres_address, read_json
 from bench.limits import missed
 from bench.scale.figures import Scale
 from bench.scale.measure import MANY, measure
-from bench.scale.site import OwnServer, Server, Size, drop, own_server
+from bench.scale.site import Server, Size, drop, own_server
 from bench.scale.steps import Effort
 from bench.scale.tables import split_at_markers, tables, targets, with_tables
 from monitor.running.progress import progress_bar
@@ -82,13 +82,8 @@ def _measure(options: argparse.Namespace) -> Outcome:
     return Outcome(tables(scale), scale, not missed(targets(scale)))
 
 
-@contextmanager
-def _server(url: str | None, home: Path | None) -> Iterator[Server | OwnServer]:
-    if url is None:
-        with own_server(home) as server:
-            yield server
-    else:
-        yield Server(url)
+def _server(url: str | None, home: Path | None) -> AbstractContextManager[Server]:
+    return nullcontext(Server(url)) if url else own_server(home)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The steps of `bench.scale` in their order, over all sizes together.
 
 Fill a database for each size, its keys in the order in which they arrive; rewrite sessions as traffic does; measure;
-gather each company's keys and measure again; migrate to partitions and measure again. Each step's figures stay in the
-database, so that the same command continues after a kill.
+gather each company's keys and measure again; migrate to partitions and measure again. Each step keeps its figures in
+the database, so that the same command continues after a kill; at the end all figures are read from there.
 """
 
 import os
@@ -53,49 +53,39 @@ def measure(server: Server, sizes: Sequence[Size], partitions: int, effort: Effo
     """
     load_average = os.getloadavg()[0]
     with _sites(server, sizes, bar) as sites:
-        settled = [site.once("settled", Space, partial(steps.settled, site)) for site in sites]
-        before = _loads(sites, "loads before rewrites", effort)
-        rewrites = _rewrites(sites, "rewrites", _each, bar)
-        after = _loads(sites, "loads after rewrites", effort)
-        upkeep = [_upkeep(site, effort, bar) for site in sites]
-        fillings = [_filling(site) for site in sites]
-        settings = _settings(sites[0], server)
-    first_loads = _first_loads(server, sizes, bar, "first loads")
-    gathered = _gathered(server, sizes, effort, bar)
-    whole = [size for size in sizes if not size.partitions]
-    partitioned = dict(zip(whole, _partitioned(server, whole, partitions, effort, bar), strict=False))
-    machine = ScaleMachine(
-        cpus=os.cpu_count() or 1,
-        memory_gb=round(memory_bytes() / 1e9),
-        python=platform.python_version(),
-        postgres=settings,
-        load_average_before=round(load_average, 2),
-        measured_on=datetime.now(UTC).date().isoformat(),
-    )
-    figures = []
-    for number, size in enumerate(sizes):
-        keys, fill = fillings[number]
-        gets_and_sets, census, sweep, vacuum = upkeep[number]
-        figures.append(
-            SizeFigures(
-                companies=size.companies,
-                partitions=size.partitions,
-                keys=keys,
-                fill=fill,
-                size=settled[number],
-                loads_before=before[number],
-                rewrites=rewrites[number],
-                loads_after=after[number],
-                gets_and_sets=gets_and_sets,
-                census=census,
-                sweep=sweep,
-                vacuum=vacuum,
-                first_loads=first_loads[number],
-                gathered=gathered[number],
-                partitioned=partitioned.get(size),
-            )
+        for site in sites:
+            site.once("settled", partial(steps.settled, site))
+        _loads(sites, "loads before rewrites", effort)
+        for site in sites:
+            _rewrites(site, "rewrites", REWRITES_EACH_OF_MANY if site.size.companies >= MANY else REWRITES_EACH, bar)
+        _loads(sites, "loads after rewrites", effort)
+        for site in sites:
+            _upkeep(site, effort, bar)
+    _first_loads(server, sizes, bar, "first loads")
+    with _sites(server, sizes, bar) as sites:
+        for number, site in enumerate(sites):
+            with bar("gathering companies") as progress:
+                progress(number, len(sites))
+                site.once("gathered", partial(steps.gathered, site, effort))
+        _loads(sites, "loads, gathered", effort)
+        for site in sites:
+            _rewrites(site, "rewrites, gathered", REWRITES_EACH_OF_MANY, bar)
+    _first_loads(server, sizes, bar, "first loads, gathered")
+    if partitions:
+        with _sites(server, [size for size in sizes if not size.partitions], bar) as sites:
+            for site in sites:
+                site.once("partitioned", partial(steps.partitioned, site, partitions))
+            _loads(sites, "loads, partitioned", effort)
+    with _sites(server, sizes, bar) as sites:
+        machine = ScaleMachine(
+            cpus=os.cpu_count() or 1,
+            memory_gb=round(memory_bytes() / 1e9),
+            python=platform.python_version(),
+            postgres=_settings(sites[0], server),
+            load_average_before=round(load_average, 2),
+            measured_on=datetime.now(UTC).date().isoformat(),
         )
-    return Scale(machine, tuple(figures))
+        return Scale(machine, tuple(_figures(site, partitions) for site in sites))
 
 
 @contextmanager
@@ -108,91 +98,79 @@ def _sites(server: Server, sizes: Sequence[Size], bar: Bar) -> Iterator[list[Sit
         yield sites
 
 
-def _rewrites(sites: Sequence[Site], name: str, each: Callable[[Size], int], bar: Bar) -> list[SessionRewrites]:
-    rewrites = []
-    for site in sites:
-        with bar(f"rewriting {site.size.database}") as progress:
-            step = partial(steps.rewrites, site, each(site.size), progress)
-            rewrites.append(site.once(name, SessionRewrites, step))
-    return rewrites
+def _rewrites(site: Site, name: str, each: int, bar: Bar) -> None:
+    with bar(f"rewriting {site.size.database}") as progress:
+        site.once(name, partial(steps.rewrites, site, each, progress))
 
 
-def _upkeep(site: Site, effort: Effort, bar: Bar) -> tuple[GetsAndSets, CensusTime, Sweep, Vacuum]:
-    """Gets and sets, census, sweep and vacuum of one size; the last two change the table most."""
+def _upkeep(site: Site, effort: Effort, bar: Bar) -> None:
+    """Measure gets and sets, census, sweep and vacuum; the last two change the table most."""
+    acts: dict[str, Callable[[], object]] = {
+        "gets_and_sets": partial(steps.gets_and_sets, site, effort),
+        "census": partial(steps.census, site),
+        "sweep": partial(steps.swept, site, effort),
+        "vacuum": partial(steps.vacuumed, site, effort),
+    }
     with bar(f"measuring {site.size.database}") as progress:
-        progress(0, 4)
-        gets_and_sets = site.once("gets_and_sets", GetsAndSets, partial(steps.gets_and_sets, site, effort))
-        progress(1, 4)
-        census = site.once("census", CensusTime, partial(steps.census, site))
-        progress(2, 4)
-        sweep = site.once("sweep", Sweep, partial(steps.swept, site, effort))
-        progress(3, 4)
-        return gets_and_sets, census, sweep, site.once("vacuum", Vacuum, partial(steps.vacuumed, site, effort))
+        for number, (name, act) in enumerate(acts.items()):
+            progress(number, len(acts))
+            site.once(name, act)
 
 
-def _gathered(server: Server, sizes: Sequence[Size], effort: Effort, bar: Bar) -> list[Gathered]:
-    """Lay each company's keys together, and measure loads, and whether rewrites scatter the keys again."""
-    gathering = []
-    with _sites(server, sizes, bar) as sites:
-        for number, site in enumerate(sites):
-            with bar("gathering companies") as progress:
-                progress(number, len(sites))
-                gathering.append(site.once("gathered", Gathering, partial(steps.gathered, site, effort)))
-        loads = _loads(sites, "loads, gathered", effort)
-        rewrites = _rewrites(sites, "rewrites, gathered", lambda size: REWRITES_EACH_OF_MANY, bar)
-    first_loads = _first_loads(server, sizes, bar, "first loads, gathered")
-    return [
-        Gathered(step.took_s, step.size, step.beside, site_loads, site_rewrites, site_first_loads)
-        for step, site_loads, site_rewrites, site_first_loads in zip(
-            gathering, loads, rewrites, first_loads, strict=True
-        )
-    ]
-
-
-def _partitioned(server: Server, sizes: Sequence[Size], partitions: int, effort: Effort, bar: Bar) -> list[Partitioned]:
-    """Migrate these sizes to partitions and measure loads; nothing without partitions."""
-    if not partitions:
-        return []
-    with _sites(server, sizes, bar) as sites:
-        migrations = [
-            site.once("partitioned", Partitioning, partial(steps.partitioned, site, partitions)) for site in sites
-        ]
-        loads = _loads(sites, "loads, partitioned", effort)
-    return [
-        Partitioned(step.partitions, step.took_s, step.size, site_loads)
-        for step, site_loads in zip(migrations, loads, strict=True)
-    ]
-
-
-def _first_loads(server: Server, sizes: Sequence[Size], bar: Bar, name: str) -> list[Times | None]:
-    """Loads of each size from the disk; None if the server is not ours to restart."""
+def _first_loads(server: Server, sizes: Sequence[Size], bar: Bar, name: str) -> None:
+    """Measure loads of each size from the disk, if the server is ours to restart."""
     if not server.own:
-        return [None for _ in sizes]
+        return
     with _sites(server, sizes, bar) as sites:
-        times = [site.measured(name, Times) for site in sites]
-    if all(times):
-        return times
+        if all(site.has(name) for site in sites):
+            return
     server.forget_pages()
     with _sites(server, sizes, bar) as sites:
-        return [site.once(name, Times, partial(steps.first_loads, site)) for site in sites]
+        for site in sites:
+            site.once(name, partial(steps.first_loads, site))
 
 
-def _loads(sites: Sequence[Site], name: str, effort: Effort) -> list[Loads]:
-    """Loads of all sizes together. If one size lacks its figures, all are measured; existing figures stay."""
-    earlier = [site.measured(name, Loads) for site in sites]
-    if all(earlier):
-        return [loads for loads in earlier if loads]
-    measured = steps.loads(sites, effort.rounds)
-    return [site.once(name, Loads, partial(measured.__getitem__, number)) for number, site in enumerate(sites)]
+def _loads(sites: Sequence[Site], name: str, effort: Effort) -> None:
+    """Measure loads of all sizes together, if a size lacks its figures; existing figures stay."""
+    if not all(site.has(name) for site in sites):
+        for site, loads in zip(sites, steps.loads(sites, effort.rounds), strict=True):
+            if not site.has(name):
+                site.keep(name, loads)
 
 
-def _each(size: Size) -> int:
-    return REWRITES_EACH_OF_MANY if size.companies >= MANY else REWRITES_EACH
-
-
-def _filling(site: Site) -> tuple[int, Filling]:
-    filled = site.filled
-    return filled.keys, Filling(round(filled.took_s, 1), round(filled.keys / filled.took_s))
+def _figures(site: Site, partitions: int) -> SizeFigures:
+    """All figures of one size, from its database."""
+    gathering, filled = site.read("gathered", Gathering), site.filled
+    gathered = Gathered(
+        took_s=gathering.took_s,
+        size=gathering.size,
+        beside=gathering.beside,
+        loads=site.read("loads, gathered", Loads),
+        rewrites=site.read("rewrites, gathered", SessionRewrites),
+        first_loads=site.read("first loads, gathered", Times) if site.has("first loads, gathered") else None,
+    )
+    partitioned = None
+    if partitions and not site.size.partitions:
+        migration = site.read("partitioned", Partitioning)
+        loads = site.read("loads, partitioned", Loads)
+        partitioned = Partitioned(migration.partitions, migration.took_s, migration.size, loads)
+    return SizeFigures(
+        companies=site.size.companies,
+        partitions=site.size.partitions,
+        keys=filled.keys,
+        fill=Filling(round(filled.took_s, 1), round(filled.keys / filled.took_s)),
+        size=site.read("settled", Space),
+        loads_before=site.read("loads before rewrites", Loads),
+        rewrites=site.read("rewrites", SessionRewrites),
+        loads_after=site.read("loads after rewrites", Loads),
+        gets_and_sets=site.read("gets_and_sets", GetsAndSets),
+        census=site.read("census", CensusTime),
+        sweep=site.read("sweep", Sweep),
+        vacuum=site.read("vacuum", Vacuum),
+        first_loads=site.read("first loads", Times) if site.has("first loads") else None,
+        gathered=gathered,
+        partitioned=partitioned,
+    )
 
 
 def _settings(site: Site, server: Server) -> ServerSettings:

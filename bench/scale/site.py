@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -72,19 +72,26 @@ class Site:
         """The time at which the last key arrived, for the store's clock."""
         return self.filled.ended_at
 
-    def measured(self, name: str, kind: type[T]) -> T | None:
-        """The figures that were measured here under this name; None if there are none."""
-        rows = self.conn.execute("SELECT figures FROM bench_figures WHERE name = %s", [name]).fetchall()
-        return msgspec.json.decode(rows[0][0], type=kind) if rows else None
+    def has(self, name: str) -> bool:
+        """True if figures were kept here under this name."""
+        return bool(self._rows(name))
 
-    def once(self, name: str, kind: type[T], measure: Callable[[], T]) -> T:
-        """The figures that were measured here before; otherwise measure and keep them."""
-        figures = self.measured(name, kind)
-        if figures is None:
-            figures = measure()
-            text = msgspec.json.encode(figures).decode()
-            self.conn.execute("INSERT INTO bench_figures VALUES (%s, %s)", [name, text])
-        return figures
+    def read(self, name: str, kind: type[T]) -> T:
+        """The figures that were kept here under this name."""
+        ((figures,),) = self._rows(name)
+        return msgspec.json.decode(figures, type=kind)
+
+    def keep(self, name: str, figures: object) -> None:
+        """Keep figures in the database."""
+        self.conn.execute("INSERT INTO bench_figures VALUES (%s, %s)", [name, msgspec.json.encode(figures).decode()])
+
+    def once(self, name: str, measure: Callable[[], object]) -> None:
+        """Measure and keep the figures, unless figures of this name are kept here."""
+        if not self.has(name):
+            self.keep(name, measure())
+
+    def _rows(self, name: str) -> list[tuple[Any, ...]]:
+        return self.conn.execute("SELECT figures FROM bench_figures WHERE name = %s", [name]).fetchall()
 
 
 class Server:

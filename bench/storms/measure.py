@@ -8,10 +8,10 @@ reads the creds and the 721 real keys, and writes a burst of 250 pre-keys.
 from dataclasses import dataclass
 
 from bench.limits import Target
-from bench.measuring import Progress
-from bench.storms.reconnect import ReconnectStorm, reconnect_storm
-from bench.storms.restart import Restart, restart
-from bench.storms.steady import Steady, steady
+from bench.measuring import Progress, no_progress
+from bench.storms.reconnect import ROUNDS, ReconnectStorm, reconnect_storm
+from bench.storms.restart import ACCOUNTS, Restart, restart
+from bench.storms.steady import COMPANIES, STEADY_S, Steady, steady
 from rig.postgres_server import database_on
 
 
@@ -29,7 +29,14 @@ class Storms:
         return self.reconnect_storm.target, self.restart.target, self.steady.target
 
 
-def measure(server_url: str, rounds: int, accounts: int, companies: int, seconds: float, progress: Progress) -> Storms:
+def measure(
+    server_url: str,
+    rounds: int = ROUNDS,
+    accounts: int = ACCOUNTS,
+    companies: int = COMPANIES,
+    seconds: float = STEADY_S,
+    progress: Progress = no_progress,
+) -> Storms:
     """The three storms on the server at this address, each in a database made for it. Raises KeystoreError."""
     progress(0, 3)
     with database_on(server_url, "bench_storms") as url:

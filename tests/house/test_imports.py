@@ -47,9 +47,10 @@ ONE_MODULE = {
     "jinja2": "api/page/rendering.py",
     "pydantic_settings": "settings.py",
 }
-"""Each library, and the one module that talks to it; `bench` and `rig` may import those that they measure and report with too."""
+"""Each library, and the one module that talks to it; `bench` and `rig` may import those below too."""
 
 MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian", "jinja2"}
+"""The libraries that measurements use too: most are measured, and jinja2 renders the report."""
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 
 
