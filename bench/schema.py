@@ -7,9 +7,8 @@ factor, under the store's own statements. Commits don't wait for the disk, which
 import argparse
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from time import perf_counter
@@ -77,76 +76,8 @@ CREATE INDEX d6 ON whatsapp_keys (key_type, company_id);
 EXPIRY_INDEXES = ("expires_at", "company_id, expires_at", "expires_at, company_id")
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The seconds and the decimal megabytes of write-ahead log of some writes."""
-
-    took_s: float
-    wal_mb: float
-
-
-@dataclass(frozen=True)
-class Explained:
-    """The time of a statement, the 8 kB pages that it touches, and its plan."""
-
-    ms: float
-    pages: int
-    plan: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class KeysFigures:
-    """A day of session rewrites, then bursts, then reads, with one choice of indexes and fill factor."""
-
-    choice: str
-    rewrites_s: float
-    rewrites_wal_mb: float
-    heap_only_percent: float
-    table_mb: float
-    bursts_s: float
-    bursts_wal_mb: float
-    indexes_mb: float
-    load_ms: float
-    load_pages: int
-    load_reads: list[str]
-    get_ms: float
-    get_pages: int
-    get_reads: list[str]
-
-
-@dataclass(frozen=True)
-class CredsFigures:
-    """A day of creds rewrites with one fill factor."""
-
-    fillfactor: int
-    rewrites_s: float
-    rewrites_wal_mb: float
-    heap_only_percent: float
-    table_mb: float
-
-
-@dataclass(frozen=True)
-class ExpiryFigures:
-    """The sweep's statements with one index on the expiry."""
-
-    index: str
-    index_mb: float
-    due_companies_ms: float
-    due_companies_pages: int
-    nothing_due_ms: float
-    nothing_due_pages: int
-    sweep_ms: float
-    sweep_pages: int
-
-
-@dataclass(frozen=True)
-class SchemaFigures:
-    """The figures of all choices; `postgres` is the version of the server."""
-
-    postgres: int
-    keys: list[KeysFigures]
-    creds: list[CredsFigures]
-    expiry: list[ExpiryFigures]
+Figures = dict[str, float | str | list[str]]
+"""Written as JSON and not read back. `*_mb` are decimal; `*_pages` are the 8 kB pages that a statement touches."""
 
 
 @contextmanager
@@ -170,19 +101,13 @@ def run(conn: Connection, name: str, **params: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def explain(conn: Connection, name: str, **params: object) -> Explained:
-    """Explain one of the store's statements; its writes are rolled back."""
+def explain(conn: Connection, name: str, **params: object) -> tuple[float, int, dict[str, Any]]:
+    """Explain one of the store's statements: milliseconds, pages touched, and the plan. Its writes are rolled back."""
     with conn.transaction(force_rollback=True):
         statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {STATEMENTS[name]}"
         ((document,),) = conn.execute(statement.encode(), params).fetchall()
     plan = document[0]["Plan"]
-    return Explained(document[0]["Execution Time"], plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan)
-
-
-def explained(conn: Connection, name: str, **params: object) -> tuple[float, int]:
-    """The median milliseconds of one of the store's statements, and the pages that its last run touched."""
-    runs = [explain(conn, name, **params) for _ in range(EXPLAINS)]
-    return round(median(run.ms for run in runs), 2), runs[-1].pages
+    return document[0]["Execution Time"], plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan
 
 
 def indexes_in(plan: dict[str, Any]) -> set[str]:
@@ -206,13 +131,14 @@ def heap_only_percent(conn: Connection, relation: str) -> float:
     return round(float(100 * hot / all_updates), 1)
 
 
-def cost(conn: Connection, write: Callable[[], None]) -> Cost:
-    """Write, and return the cost."""
-    position = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8"
+@contextmanager
+def measured(conn: Connection, what: str) -> Iterator[Figures]:
+    """The seconds and megabytes of write-ahead log of a block, once it ends."""
+    position, figures = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8", Figures()
     wal, started = conn.execute(position).fetchall()[0][0], perf_counter()
-    write()
-    took_s = round(perf_counter() - started, 2)
-    return Cost(took_s, round((conn.execute(position).fetchall()[0][0] - wal) / 1e6, 1))
+    yield figures
+    figures[f"{what}_s"] = round(perf_counter() - started, 2)
+    figures[f"{what}_wal_mb"] = round((conn.execute(position).fetchall()[0][0] - wal) / 1e6, 1)
 
 
 def put(conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now: datetime, step: float) -> None:
@@ -230,82 +156,54 @@ def read_ms(conn: Connection, name: str, **params: object) -> float:
     return round(median(timed_ms(lambda: run(conn, name, **params)) for _ in range(READS)), 2)
 
 
-def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: float = 0) -> KeysFigures:
+def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: float = 0) -> Figures:
     """Rewrite sessions for a day, write bursts, and read. A `step` of 0 is the store's own rounding."""
     rng = random.Random(SEED)
     rows = [(row.key_type, row.key_id, encode(row.value)) for row in demo_rows(NOW)]
     sessions = [(key_id, len(value)) for key_type, key_id, value in rows if key_type == "session"]
-
-    def rewrite_sessions() -> None:
-        for number in range(REWRITES):
-            key_id, length = rng.choice(sessions)
-            session = ("session", key_id, rng.randbytes(length))
-            put(conn, str(rng.randrange(COMPANIES)), [session], NOW + number * REWRITE_EVERY, step)
-
-    def write_bursts() -> None:
-        for number in range(BURSTS):
-            burst = [("pre-key", str(key_id), rng.randbytes(PRE_KEY_BYTES)) for key_id in range(BURST_KEYS)]
-            put(conn, f"burst-{number}", burst, NOW + number * REWRITE_EVERY, step)
-
     with variant(conn, choice, indexes, keys_fill):
         for company in range(COMPANIES):
             put(conn, str(company), rows, NOW, step)
-        rewriting = cost(conn, rewrite_sessions)
-        heap_only = heap_only_percent(conn, "whatsapp_keys")
-        table_mb = size_mb(conn, "pg_relation_size", "whatsapp_keys")
-        bursts = cost(conn, write_bursts)
+        with measured(conn, "rewrites") as figures:
+            for number in range(REWRITES):
+                key_id, length = rng.choice(sessions)
+                session = ("session", key_id, rng.randbytes(length))
+                put(conn, str(rng.randrange(COMPANIES)), [session], NOW + number * REWRITE_EVERY, step)
+        figures["heap_only_percent"] = heap_only_percent(conn, "whatsapp_keys")
+        figures["table_mb"] = size_mb(conn, "pg_relation_size", "whatsapp_keys")
+        with measured(conn, "bursts") as bursts:
+            for number in range(BURSTS):
+                burst = [("pre-key", str(key_id), rng.randbytes(PRE_KEY_BYTES)) for key_id in range(BURST_KEYS)]
+                put(conn, f"burst-{number}", burst, NOW + number * REWRITE_EVERY, step)
         conn.execute("VACUUM ANALYZE whatsapp_keys")
+        figures |= bursts | {"indexes_mb": size_mb(conn, "pg_indexes_size", "whatsapp_keys")}
         ttl_s = DIARY.ttl_s("session")
-        get = {
-            "key_type": "session",
-            "key_ids": [key_id for key_id, _ in sessions[:GET_KEYS]],
-            "now": NOW,
-            "ttl_s": ttl_s,
-            "step_s": float(step_s(ttl_s)),
-        }
-        load_plan, get_plan = explain(conn, "load", company_id="0"), explain(conn, "get", company_id="0", **get)
-        return KeysFigures(
-            choice=choice,
-            rewrites_s=rewriting.took_s,
-            rewrites_wal_mb=rewriting.wal_mb,
-            heap_only_percent=heap_only,
-            table_mb=table_mb,
-            bursts_s=bursts.took_s,
-            bursts_wal_mb=bursts.wal_mb,
-            indexes_mb=size_mb(conn, "pg_indexes_size", "whatsapp_keys"),
-            load_ms=read_ms(conn, "load", company_id="0"),
-            load_pages=load_plan.pages,
-            load_reads=sorted(indexes_in(load_plan.plan)),
-            get_ms=read_ms(conn, "get", company_id="0", **get),
-            get_pages=get_plan.pages,
-            get_reads=sorted(indexes_in(get_plan.plan)),
-        )
+        ids = [key_id for key_id, _ in sessions[:GET_KEYS]]
+        get = {"key_type": "session", "key_ids": ids, "now": NOW, "ttl_s": ttl_s, "step_s": float(step_s(ttl_s))}
+        params: dict[str, dict[str, object]] = {"load": {}, "get": get}
+        for name in params:
+            figures[f"{name}_ms"] = read_ms(conn, name, company_id="0", **params[name])
+            _, figures[f"{name}_pages"], plan = explain(conn, name, company_id="0", **params[name])
+            figures[f"{name}_reads"] = sorted(indexes_in(plan))
+    return {"choice": choice} | figures
 
 
-def creds_rewrites(conn: Connection, fillfactor: int) -> CredsFigures:
+def creds_rewrites(conn: Connection, fillfactor: int) -> Figures:
     """Rewrite creds for a day."""
     rng, length = random.Random(SEED), len(encode(demo_creds()))
-
-    def rewrite_creds() -> None:
-        for number in range(REWRITES):
-            company, creds = str(rng.randrange(AUTH_COMPANIES)), rng.randbytes(length)
-            now = NOW + number * REWRITE_EVERY
-            run(conn, "set_creds", now=now, epoch=None, company_id=company, creds=creds)
-
     with variant(conn, f"creds, fill factor {fillfactor}", EXPIRY_INDEX, auth_fill=fillfactor):
         for company in range(AUTH_COMPANIES):
             run(conn, "set_creds", company_id=str(company), creds=rng.randbytes(length), now=NOW, epoch=None)
-        rewriting = cost(conn, rewrite_creds)
-        return CredsFigures(
-            fillfactor,
-            rewriting.took_s,
-            rewriting.wal_mb,
-            heap_only_percent(conn, "whatsapp_auth"),
-            size_mb(conn, "pg_relation_size", "whatsapp_auth"),
-        )
+        with measured(conn, "rewrites") as figures:
+            for number in range(REWRITES):
+                params = {"company_id": str(rng.randrange(AUTH_COMPANIES)), "creds": rng.randbytes(length)}
+                run(conn, "set_creds", now=NOW + number * REWRITE_EVERY, epoch=None, **params)
+        figures["heap_only_percent"] = heap_only_percent(conn, "whatsapp_auth")
+        figures["table_mb"] = size_mb(conn, "pg_relation_size", "whatsapp_auth")
+    return {"fillfactor": fillfactor} | figures
 
 
-def expiry(conn: Connection, columns: str) -> ExpiryFigures:
+def expiry(conn: Connection, columns: str) -> Figures:
     """Explain the sweep's statements over 1,000 companies, of whose keys a tenth are due."""
     with variant(conn, f"index on ({columns})", f"CREATE INDEX ours_expiry ON whatsapp_keys ({columns});"):
         conn.execute(
@@ -315,13 +213,17 @@ def expiry(conn: Connection, columns: str) -> ExpiryFigures:
         )
         conn.execute("VACUUM ANALYZE whatsapp_keys")
         swept = [f"c{company}" for company in range(1, SWEPT_AT_ONCE + 1)]
-        index_mb = size_mb(conn, "pg_relation_size", "ours_expiry")
-        due_ms, due_pages = explained(conn, "due_companies", now=NOW)
-        nothing_ms, nothing_pages = explained(conn, "due_companies", now=NOW - timedelta(days=1))
-        sweep_ms, sweep_pages = explained(
-            conn, "sweep_around_locks", now=NOW, guard=True, attached=False, company_ids=swept
-        )
-        return ExpiryFigures(columns, index_mb, due_ms, due_pages, nothing_ms, nothing_pages, sweep_ms, sweep_pages)
+        figures: Figures = {"index": columns, "index_mb": size_mb(conn, "pg_relation_size", "ours_expiry")}
+        statements: dict[str, tuple[str, dict[str, object]]] = {
+            "due_companies": ("due_companies", {"now": NOW}),
+            "nothing_due": ("due_companies", {"now": NOW - timedelta(days=1)}),
+            "sweep": ("sweep_around_locks", {"now": NOW, "guard": True, "attached": False, "company_ids": swept}),
+        }
+        for what, (name, params) in statements.items():
+            runs = [explain(conn, name, **params) for _ in range(EXPLAINS)]
+            figures[f"{what}_ms"] = round(median(ms for ms, _, _ in runs), 2)
+            figures[f"{what}_pages"] = runs[-1][1]
+    return figures
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -336,18 +238,18 @@ def _measure(options: argparse.Namespace) -> Outcome:
         if conn.execute("SELECT 1 FROM pg_stat_user_tables LIMIT 1").fetchall():
             raise InvalidInput("there are tables in this database; name an empty one (see --help)")
         conn.execute("SET synchronous_commit = off")
-        figures = SchemaFigures(
-            postgres=conn.info.server_version,
-            keys=[
+        figures = {
+            "postgres": conn.info.server_version,
+            "keys": [
                 rewrites(conn, "as it is", EXPIRY_INDEX, 80),
                 rewrites(conn, "expiry index led by the company", COMPANY_FIRST_INDEX, 80),
                 rewrites(conn, "fill factor 100", EXPIRY_INDEX, 100),
                 rewrites(conn, "legacy indexes", LEGACY_INDEXES, 80),
                 rewrites(conn, "legacy schema, exact expiry", LEGACY_INDEXES, 100, EXACT_STEP_S),
             ],
-            creds=[creds_rewrites(conn, fillfactor) for fillfactor in (50, 80, 100)],
-            expiry=[expiry(conn, columns) for columns in EXPIRY_INDEXES],
-        )
+            "creds": [creds_rewrites(conn, fillfactor) for fillfactor in (50, 80, 100)],
+            "expiry": [expiry(conn, columns) for columns in EXPIRY_INDEXES],
+        }
     return Outcome(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode(), figures)
 
 
