@@ -94,7 +94,9 @@ def errors_in_one_line(main: Main) -> Callable[..., int]:
 def postgres_address(text: str) -> str:
     """A PostgreSQL address, for argparse."""
     if not text.startswith(("postgresql://", "postgres://")):
-        raise argparse.ArgumentTypeError("it is a PostgreSQL address: postgresql://user:password@host:5432/database")
+        raise argparse.ArgumentTypeError(
+            "the address is a PostgreSQL one: postgresql://user:password@host:5432/database"
+        )
     return text
 
 
