@@ -1,1 +1,4 @@
-"""Measurements: the diary's data set, ratios against bare drivers, and what the schema's choices cost."""
+"""Measurements: the store against plain drivers, against other stores for bots, and against its targets.
+
+Each is a command (`python -m bench.X`); nothing outside of `bench` and its tests imports from here.
+"""

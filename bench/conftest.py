@@ -1,6 +1,6 @@
-"""The tests' Postgres and clock, for measurements; `python -m pytest bench`.
+"""The tests' Postgres and clock for `python -m pytest bench`.
 
-Registered here, not by `pytest_plugins`, which pytest refuses in any conftest but the first.
+They are registered here, not by `pytest_plugins`, which pytest refuses in any conftest but the first.
 """
 
 import pytest
@@ -9,12 +9,12 @@ FIXTURES = ("rig.fixtures.clock", "rig.fixtures.relay", "rig.fixtures.postgres")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the fixtures; those that the tests have registered already stay."""
+    """Register the fixtures; those that the tests have registered already stay."""
     for module in FIXTURES:
         config.pluginmanager.import_plugin(module)
 
 
 @pytest.fixture(scope="session")
 def admin_url(request: pytest.FixtureRequest) -> str:
-    """The address of the tests' Postgres for a role that may make databases."""
+    """The address of the tests' Postgres, for a role that may create databases."""
     return str(request.getfixturevalue("postgres_site").admin_url)

@@ -1,31 +1,41 @@
-"""What an idle `run.py` keeps in memory: the service as an operator starts it, with nothing to do."""
+"""The memory of an idle `run.py`: the service as an operator starts it, with nothing to do."""
 
 from dataclasses import dataclass
 from time import sleep
 
 import psutil
 
+from bench.limits import Limit, Target
 from rig.program import serving
 
 SETTLE_S = 10.0
-"""After its start: its first sweep and its first samples are over."""
+"""The time from its start until its first sweep and its first samples are over."""
 
 MB = 1_000_000
+
+LARGEST_LIMIT, ALL_LIMIT = Limit(90, "MB in the largest process"), Limit(160, "MB in all")
 
 
 @dataclass(frozen=True)
 class Idle:
-    """Resident memory, in megabytes (decimal), of the largest process and of all together."""
+    """Resident memory in decimal megabytes, of the largest process and of all together."""
 
     processes: int
     largest_mb: float
     all_mb: float
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The limits for both sizes, as one target."""
+        shown = f"{self.largest_mb:.0f} MB, {self.all_mb:.0f} MB in all"
+        checks = (self.largest_mb, LARGEST_LIMIT), (self.all_mb, ALL_LIMIT)
+        return (Target.judged("memory", "memory of an idle run.py, API on, one worker", shown, *checks),)
+
 
 def measure(url: str) -> Idle:
-    """Serves the database at `url`, with one worker for the API, and weighs it once idle. Raises KeystoreError."""
+    """Serve the database at `url` with one worker for the API, and weigh the idle service. Raises KeystoreError."""
     with serving(url) as service:
         sleep(SETTLE_S)
         parent = psutil.Process(service.pid)
-        sizes = [one.memory_info().rss / MB for one in (parent, *parent.children(recursive=True))]
+        sizes = [process.memory_info().rss / MB for process in (parent, *parent.children(recursive=True))]
     return Idle(len(sizes), round(max(sizes), 1), round(sum(sizes), 1))

@@ -1,4 +1,4 @@
-"""The machine that figures were taken on, as far as it matters to them."""
+"""The machine on which figures were taken, and the commit that was measured."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Machine:
-    """Its processor, memory in gigabytes (decimal), and the versions of what was measured."""
+    """Its processor, its memory in decimal gigabytes, and the versions of the measured programs."""
 
     cpu: str
     cores: int
@@ -30,7 +30,7 @@ class Machine:
 
 
 def this_machine(postgres_url: str, node: str | None) -> Machine:
-    """This one, with the Postgres server at that address."""
+    """This machine, with the version of the Postgres server at that address."""
     with psycopg.connect(postgres_url, connect_timeout=5) as conn:
         ((postgres,),) = conn.execute("SHOW server_version").fetchall()
     return Machine(
@@ -46,9 +46,9 @@ def this_machine(postgres_url: str, node: str | None) -> Machine:
 
 
 def commit() -> str | None:
-    """The commit that was measured, with a + where something in the tree isn't committed; None outside a checkout."""
+    """The measured commit, with a + if the tree has uncommitted changes; None outside a checkout."""
     try:
-        done = subprocess.run(
+        git = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],  # noqa: S607
             cwd=PROJECT,
             capture_output=True,
@@ -58,7 +58,7 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return git.stdout.strip()
 
 
 def _cpu() -> str:

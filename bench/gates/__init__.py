@@ -1,1 +1,1 @@
-"""Each operation beside the bare driver; `python -m pytest bench` holds each to a limit."""
+"""Each operation of the store against the same work by the driver alone; `python -m pytest bench` holds the limits."""

@@ -1,24 +1,25 @@
-"""How much longer the store takes than its bare driver for the same rows on the same server, operation by operation.
+"""The time of each operation of the store, as a multiple of its driver's time for the same rows on the same server.
 
-Absolute times say more of the machine than of the code, so each is measured next to the bare driver, turn by turn in
-one run; a slow moment of the machine hits both. What is held to a limit is the ratio of the medians.
+Absolute times say more about the machine than about the code. So store and driver take turns in one run, and a slow
+moment of the machine hits both. The limit holds for the ratio of the medians.
 """
 
 import gc
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from urllib.parse import urlsplit
 
 from structlog.testing import capture_logs
 
-from bench.gates.bare import LIFE, Bare, BarePostgres, BareSqlite
+from bench.gates.bare_drivers import LIFE, Bare, BarePostgres, BareSqlite
+from bench.limits import Limit, Target
+from bench.measuring import timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, sweep
@@ -28,24 +29,24 @@ SEED = 721
 WARM_UP_ROUNDS = 5
 
 NO_FSYNC = "options=-c%20synchronous_commit%3Doff"
-"""Waiting for the disk is the same for both and hides what the store itself costs; without it that is seen."""
+"""Turns off the wait for the disk, which is equal for both sides and hides the cost of the store itself."""
 
 COMPANIES = [f"company-{number:03}" for number in range(60)]
-"""Those of a sweep, a backfill and a census, each with the real keys."""
+"""The companies of a sweep, a backfill and a census, each with the real keys."""
 
 EXPIRING = ("session", "identity-key", "lid-mapping", "device-list", "tctoken")
-"""The types whose keys are due, or without expiry: none that a guard holds, so that both sides change as many."""
+"""The key types whose keys are due or have no expiry. No guard holds them, so both sides change equally many."""
 
 PAST = timedelta(days=-2)
 BACKFILL_BATCH_KEYS = 1_000
 
 Turn = Callable[[int], float]
-"""One turn of the round with this number; prepares untimed, and returns the seconds that the operation itself took."""
+"""A turn in the round with this number: prepares untimed, and returns the milliseconds of the operation itself."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Medians of one operation in milliseconds, and the store's over the bare driver's."""
+    """The medians of one operation in milliseconds, and the store's divided by the driver's."""
 
     backend: str
     operation: str
@@ -53,10 +54,14 @@ class Compared:
     driver_ms: float
     ratio: float
 
+    def target(self, name: str, what: str, limit: Limit) -> Target:
+        """The ratio, held to this limit."""
+        return Target.judged(name, what, f"{self.ratio:.2f} × ({self.store_ms:.2f} ms)", (self.ratio, limit))
+
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: how many times the bare driver's median it may take, and the turns of both sides.
+    """One operation, the turns of both sides, and the limits of its gates as multiples of the driver's median.
 
     Without `durable`, Postgres doesn't wait for the disk.
     """
@@ -69,7 +74,7 @@ class Operation:
     durable: bool = True
 
     def compare(self, url: str, rounds: int | None = None) -> Compared:
-        """Measures on the empty, migrated database at `url`."""
+        """Measure on the empty, migrated database at `url`."""
         backend = urlsplit(url).scheme
         if not self.durable and backend == "postgresql":
             url = f"{url}?{NO_FSYNC}"
@@ -82,33 +87,26 @@ class Operation:
 def _opened(url: str) -> Iterator[tuple[Store, Bare]]:
     with open_store(url) as store:
         bare = BareSqlite(Path(urlsplit(url).path[1:])) if url.startswith("sqlite:") else BarePostgres(url)
-        with bare:
+        with closing(bare):
             yield store, bare
 
 
 def in_turn(store: Turn, driver: Turn, rounds: int) -> tuple[float, float]:
-    """The medians of both in milliseconds, in turn; who goes first alternates."""
+    """The medians of both sides in milliseconds. They take turns, and the side that begins alternates."""
     took: dict[Turn, list[float]] = {store: [], driver: []}
     gc.collect()
     warm_up = min(WARM_UP_ROUNDS, rounds // 4)
     for number in range(warm_up + rounds):
         for turn in (store, driver) if number % 2 else (driver, store):
             took[turn].append(turn(number))
-    store_ms, driver_ms = (median(took[turn][warm_up:]) * 1000 for turn in (store, driver))
+    store_ms, driver_ms = (median(took[turn][warm_up:]) for turn in (store, driver))
     return store_ms, driver_ms
-
-
-def timed(act: Callable[[], object]) -> float:
-    """The seconds that it takes."""
-    began = perf_counter()
-    act()
-    return perf_counter() - began
 
 
 def _load(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     store.set("one", real_state())
     assert store.load("one").total == len(bare.load("one")) == STATE_KEYS
-    return lambda _: timed(lambda: store.load("one")), lambda _: timed(lambda: bare.load("one"))
+    return lambda _: timed_ms(lambda: store.load("one")), lambda _: timed_ms(lambda: bare.load("one"))
 
 
 def _get(keys: int) -> Callable[[Store, Bare], tuple[Turn, Turn]]:
@@ -117,33 +115,33 @@ def _get(keys: int) -> Callable[[Store, Bare], tuple[Turn, Turn]]:
         wanted = list(real_state()["session"])[:keys]
         assert len(store.get("one", "session", wanted)) == len(bare.get("one", "session", wanted)) == keys
         return (
-            lambda _: timed(lambda: store.get("one", "session", wanted)),
-            lambda _: timed(lambda: bare.get("one", "session", wanted)),
+            lambda _: timed_ms(lambda: store.get("one", "session", wanted)),
+            lambda _: timed_ms(lambda: bare.get("one", "session", wanted)),
         )
 
     return sides
 
 
 def _burst(keys: int, into: str, key_type: str = "pre-key") -> Callable[[Store, Bare], tuple[Turn, Turn]]:
-    """Writes into companies of the store's and of the driver's own.
+    """Bursts into companies that belong to the store or to the driver alone.
 
-    `into` says what stands there: each burst goes into a `new` company, under new ids into one that is `growing` (as a
-    bot's reconnects do), or is `rewritten`, with other values under the ids of the last one.
+    Each burst goes into a `new` company, under new ids into one company that is `growing` (as a bot's reconnects do),
+    or is `rewritten`, with other values under the ids of the last burst.
     """
-    given = pre_keys(keys) if key_type == "pre-key" else dict(list(real_state()[key_type].items())[:keys])
+    source = pre_keys(keys) if key_type == "pre-key" else dict(list(real_state()[key_type].items())[:keys])
 
     def values(number: int) -> dict[str, bytes]:
         prefix = f"{number}0" if into == "growing" else ""
-        return {prefix + key_id: b"%d" % (number % 10) + value[1:] for key_id, value in given.items()}
+        return {prefix + key_id: b"%d" % (number % 10) + value[1:] for key_id, value in source.items()}
 
     def sides(store: Store, bare: Bare) -> tuple[Turn, Turn]:
         def store_turn(number: int) -> float:
             company, keys = f"store-{number}" if into == "new" else "store", values(number)
-            return timed(lambda: store.set(company, {key_type: keys}))
+            return timed_ms(lambda: store.set(company, {key_type: keys}))
 
         def driver_turn(number: int) -> float:
             company, keys = f"driver-{number}" if into == "new" else "driver", values(number)
-            return timed(lambda: bare.upsert(company, key_type, keys))
+            return timed_ms(lambda: bare.upsert(company, key_type, keys))
 
         return store_turn, driver_turn
 
@@ -151,7 +149,7 @@ def _burst(keys: int, into: str, key_type: str = "pre-key") -> Callable[[Store, 
 
 
 def _reconnect(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-    """Creds and all keys read, a burst written."""
+    """A read of creds and all keys, then a write of a burst."""
     for company in ("store", "driver"):
         store.set(company, real_state(), creds=b"{}" * 1_000)
 
@@ -161,12 +159,14 @@ def _reconnect(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     def store_turn(number: int) -> float:
         forget("store", number)
         burst = _reconnect_burst(number)
-        return timed(lambda: (store.load("store"), store.set("store", {"pre-key": burst})))
+        return timed_ms(lambda: (store.load("store"), store.set("store", {"pre-key": burst})))
 
     def driver_turn(number: int) -> float:
         forget("driver", number)
         burst = _reconnect_burst(number)
-        return timed(lambda: (bare.load_creds("driver"), bare.load("driver"), bare.upsert("driver", "pre-key", burst)))
+        return timed_ms(
+            lambda: (bare.load_creds("driver"), bare.load("driver"), bare.upsert("driver", "pre-key", burst))
+        )
 
     return store_turn, driver_turn
 
@@ -176,7 +176,7 @@ def _reconnect_burst(number: int) -> dict[str, bytes]:
 
 
 def _fill(store: Store) -> int:
-    """Gives the companies everything but what expires, and returns how many keys that will be."""
+    """Give the companies all keys of the other types, and return the number of expiring keys still to come."""
     lasting = {key_type: keys for key_type, keys in real_state().items() if key_type not in EXPIRING}
     for company in COMPANIES:
         store.set(company, lasting, creds=b"{}")
@@ -185,7 +185,7 @@ def _fill(store: Store) -> int:
 
 @cache
 def _expiring() -> list[tuple[str, str, str, bytes]]:
-    """`(company, key_type, key_id, value)` of the expiring types, in the order in which traffic brings them: any."""
+    """Rows of `(company, key_type, key_id, value)` of the expiring types, shuffled as traffic brings them."""
     rows = [
         (company, key_type, key_id, value)
         for company in COMPANIES
@@ -197,7 +197,7 @@ def _expiring() -> list[tuple[str, str, str, bytes]]:
 
 
 def _sweep(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-    """A sweep from its lease to its record (what it counts afterwards for the history is a census), in its batches."""
+    """A sweep in batches, from its lease to its record; the count for the history that follows is a census."""
     due = _fill(store)
     at_once = BATCH_KEYS // (due // len(COMPANIES))
     batches = [COMPANIES[first : first + at_once] for first in range(0, len(COMPANIES), at_once)]
@@ -206,15 +206,14 @@ def _sweep(store: Store, bare: Bare) -> tuple[Turn, Turn]:
         bare.arrive(_expiring(), PAST)
         report = sweep(store)
         assert report.deleted == due
-        return report.took_ms / 1000
+        return report.took_ms
 
     def driver_turn(_: int) -> float:
         bare.arrive(_expiring(), PAST)
-        began = perf_counter()
-        deleted = [bare.delete_due(batch) for batch in batches]
-        took_s = perf_counter() - began
+        deleted: list[int] = []
+        took_ms = timed_ms(lambda: deleted.extend(bare.delete_due(batch) for batch in batches))
         assert sum(deleted) == due
-        return took_s
+        return took_ms
 
     return store_turn, driver_turn
 
@@ -224,12 +223,10 @@ def _backfill(store: Store, bare: Bare) -> tuple[Turn, Turn]:
 
     def turn(fill: Callable[[], int]) -> float:
         bare.arrive(_expiring(), None)
-        filled, began = 0, perf_counter()
-        while keys := fill():
-            filled += keys
-        took_s = perf_counter() - began
-        assert filled == lacking
-        return took_s
+        filled: list[int] = []
+        took_ms = timed_ms(lambda: filled.extend(iter(fill, 0)))
+        assert sum(filled) == lacking
+        return took_ms
 
     return (
         lambda _: turn(lambda: sum(store.backfill(BACKFILL_BATCH_KEYS).values())),
@@ -241,7 +238,7 @@ def _census(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     _fill(store)
     bare.arrive(_expiring(), LIFE)
     assert store.census().total == sum(row[1] for row in bare.census()) == len(COMPANIES) * STATE_KEYS
-    return lambda _: timed(store.census), lambda _: timed(bare.census)
+    return lambda _: timed_ms(store.census), lambda _: timed_ms(bare.census)
 
 
 LOAD = Operation("load", _load, 2.5, 2.5)
@@ -253,10 +250,10 @@ SWEEP = Operation("sweep", _sweep, 5.0, 4.0, rounds=9)
 BACKFILL = Operation("backfill", _backfill, 3.0, 3.5, rounds=5)
 CENSUS = Operation("census", _census, 8.0, 8.0, rounds=30)
 OPERATIONS = (LOAD, *GETS, SET, *BURSTS, RECONNECT, SWEEP, BACKFILL, CENSUS)
-"""What the gates and `bench.targets` measure."""
+"""The operations that the gates and `bench.targets` measure."""
 
 QUICK = (LOAD, BURSTS[0], RECONNECT)
-"""The gates of CI."""
+"""The operations whose gates CI runs."""
 
 OTHER_BURSTS = tuple(
     Operation(f"burst {keys}, {into}{'' if durable else ', no fsync'}", _burst(keys, into), limit, 2.5, durable=durable)
@@ -266,5 +263,5 @@ OTHER_BURSTS = tuple(
     if (into, durable) != ("growing", True)
     for limit in [1.5 if durable and into != "rewritten" else 2.0]
 )
-"""The other ways in which a burst may come, on Postgres. Without waiting for the disk, and for rewritten pre-keys, the
-limit is wider: the store compares each with what stands there, counts those and warns."""
+"""The other kinds of bursts, on Postgres. The limit is wider without the wait for the disk and for rewritten pre-keys.
+Then the store compares each key with the one that it replaces, counts the rewritten ones and warns."""

@@ -1,21 +1,24 @@
-"""What a sweep costs: its speed against a bare DELETE in the same batches, and what gets feel of it meanwhile.
+"""The cost of a sweep: its speed against a plain DELETE in the same batches, and the times of gets meanwhile.
 
-The table is one as traffic makes it: many companies' keys in one another's pages, of which some are due. The sweep
-that gets go on beside runs in a process of its own and rests between its batches, as the service's does; the one that
-is held against the DELETE doesn't rest.
+The table is like one in use: the keys of many companies share pages, and some are due. While gets are timed, the sweep
+runs in a process of its own and rests between its batches, as the service's sweep does. For the comparison with the
+DELETE it doesn't rest.
 """
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter
 
-from bench.gates.bare import LIFE, BarePostgres
+from bench.gates.bare_drivers import LIFE, BarePostgres
 from bench.gates.operations import EXPIRING, PAST, SEED
+from bench.limits import Limit, Target
+from bench.measuring import Progress, no_progress, percentile, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
@@ -24,15 +27,21 @@ from rig.baileys_state import real_state
 COMPANIES = 300
 ROUNDS = 8
 ALONE_S = 0.4
-"""How long gets are timed without a sweep, in each round."""
+"""The seconds in each round for which gets are timed without a sweep."""
 
 DUE_SHARE = 0.25
 JOIN_TIMEOUT_S = 30.0
 
+GETS_LIMIT = Limit(1.5, "× without a sweep")
+SPEED_LIMIT = Limit(0.7, "× a plain DELETE", at_least=True)
+
 
 @dataclass(frozen=True)
 class Sweeping:
-    """Medians over the rounds. `ratio` is of the speeds, `p99_ratio` of a get's 99th percentile with and without."""
+    """Medians over the rounds.
+
+    `ratio` compares the speeds, `p99_ratio` the 99th percentiles of gets with and without a sweep.
+    """
 
     companies: int
     due_keys: int
@@ -46,15 +55,27 @@ class Sweeping:
     get_p99_ms_during: float
     p99_ratio: float
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The limits for gets during a sweep and for the speed of a sweep."""
+        gets = f"{self.p99_ratio:.2f} × ({self.get_p99_ms_during:.2f} ms)"
+        speed = f"{self.ratio:.2f} × ({self.keys_per_s:,.0f} keys a second)"
+        return (
+            Target.judged(
+                "gets_during_sweep", "gets during a sweep, 99th percentile", gets, (self.p99_ratio, GETS_LIMIT)
+            ),
+            Target.judged("sweep", "speed of a sweep", speed, (self.ratio, SPEED_LIMIT)),
+        )
 
-def measure(url: str, told: Callable[[int, int], None], companies: int = COMPANIES, rounds: int = ROUNDS) -> Sweeping:
-    """Measures on the empty Postgres database at `url`."""
+
+def measure(url: str, progress: Progress = no_progress, companies: int = COMPANIES, rounds: int = ROUNDS) -> Sweeping:
+    """Measure on the empty Postgres database at `url`."""
     rng = random.Random(SEED)
     names = [f"company-{number:04}" for number in range(companies)]
     rows = [
         (name, key_type, key_id, value)
         for key_type, keys in real_state().items()
-        if key_type != "pre-key"  # These come in bursts, and so lie together.
+        if key_type != "pre-key"  # They come in bursts, and so share pages with their own kind.
         for key_id, value in keys.items()
         for name in names
     ]
@@ -64,12 +85,12 @@ def measure(url: str, told: Callable[[int, int], None], companies: int = COMPANI
     at_once = max(1, BATCH_KEYS * companies // len(due))
     batches = [names[first : first + at_once] for first in range(0, companies, at_once)]
     speeds, bare_speeds, alone, during = [], [], [], []
-    with open_store(url) as store, BarePostgres(url) as bare, _sweeper(url) as sweeper:
+    with open_store(url) as store, closing(BarePostgres(url)) as bare, _sweeper(url) as sweeper:
         for name in names:
             bare.upsert(name, "pre-key", real_state()["pre-key"])
         bare.arrive(rows, LIFE)
         for number in range(rounds):
-            told(number, rounds)
+            progress(number, rounds)
             bare.arrive(due, PAST)
             alone += _gets(store, rng, read, _for(ALONE_S))
             sweeper.send("sweep")
@@ -81,7 +102,7 @@ def measure(url: str, told: Callable[[int, int], None], companies: int = COMPANI
             began = perf_counter()
             assert sum(bare.delete_due(batch) for batch in batches) == len(due)
             bare_speeds.append(len(due) / (perf_counter() - began))
-    p99_ms, p99_ms_during = _p99(alone), _p99(during)
+    p99_ms, p99_ms_during = percentile(alone, 0.99), percentile(during, 0.99)
     return Sweeping(
         companies,
         len(due),
@@ -100,14 +121,12 @@ def measure(url: str, told: Callable[[int, int], None], companies: int = COMPANI
 def _gets(
     store: Store, rng: random.Random, names: list[tuple[str, str, str]], going_on: Callable[[], bool]
 ) -> list[float]:
-    """Gets of one key after another, in milliseconds each."""
-    took = []
+    """Get one key after another, and return the milliseconds of each get."""
+    took_ms = []
     while going_on():
         company, key_type, key_id = rng.choice(names)
-        began = perf_counter()
-        store.get(company, key_type, [key_id])
-        took.append((perf_counter() - began) * 1000)
-    return took
+        took_ms.append(timed_ms(partial(store.get, company, key_type, [key_id])))
+    return took_ms
 
 
 def _for(seconds: float) -> Callable[[], bool]:
@@ -115,27 +134,23 @@ def _for(seconds: float) -> Callable[[], bool]:
     return lambda: perf_counter() < until
 
 
-def _p99(took: list[float]) -> float:
-    return quantiles(took, n=100)[98]
-
-
 @contextmanager
 def _sweeper(url: str) -> Iterator[Connection]:
-    """A process that sweeps when told anything, and answers how many keys it deleted."""
+    """A pipe to a process that sweeps after each message and answers with the number of deleted keys."""
     context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_sweep_when_told, args=(url, theirs), daemon=True)
+    near_end, far_end = context.Pipe()
+    process = context.Process(target=_sweep_on_message, args=(url, far_end), daemon=True)
     process.start()
-    theirs.close()
-    ours.recv()
+    far_end.close()
+    near_end.recv()
     try:
-        yield ours
+        yield near_end
     finally:
-        ours.close()
+        near_end.close()
         process.join(JOIN_TIMEOUT_S)
 
 
-def _sweep_when_told(url: str, pipe: Connection) -> None:
+def _sweep_on_message(url: str, pipe: Connection) -> None:
     with open_store(url) as store:
         pipe.send("ready")
         while True:

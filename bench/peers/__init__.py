@@ -1,1 +1,1 @@
-"""The store beside what bots use without it: Baileys' files and a legacy-shaped `pg` adapter."""
+"""The store against what bots use without it: Baileys' own files, and the legacy adapter (`legacy.mjs`)."""

@@ -1,6 +1,5 @@
-"""The Node program `peers.mjs`: installs what it needs, starts it, and asks it one thing at a time."""
+"""The Node program `peers.mjs`: installs its packages, starts it, and asks it one question at a time."""
 
-import json
 import select
 import shutil
 import subprocess
@@ -8,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from keystore.errors import KeystoreError
 
@@ -20,6 +20,20 @@ ANSWER_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 
+class Answer(msgspec.Struct):
+    """An answer of the program: the fields that its act gives, or the error."""
+
+    error: str | None = None
+    ms: list[float] = []
+    """The time of each run of the act."""
+    keys: int = 0
+    digest: str = ""
+    """A hash that is the same for equal keys."""
+    node: str = ""
+    baileys: str = ""
+    pg: str = ""
+
+
 class Node:
     """One process of `peers.mjs`."""
 
@@ -29,10 +43,10 @@ class Node:
         assert process.stdout is not None
         self._stdin, self._stdout = process.stdin, process.stdout
 
-    def ask(self, act: str, **request: object) -> dict[str, Any]:
-        """Its answer, which it has at most a minute for. Raises KeystoreError."""
+    def ask(self, act: str, **request: object) -> Answer:
+        """Run the act and return its answer. Raises KeystoreError if it fails or takes more than a minute."""
         try:
-            self._stdin.write(json.dumps({"act": act, **request}).encode() + b"\n")
+            self._stdin.write(msgspec.json.encode({"act": act, **request}) + b"\n")
             self._stdin.flush()
         except BrokenPipeError as error:
             raise self._ended() from error
@@ -42,14 +56,10 @@ class Node:
         line = self._stdout.readline()
         if not line:
             raise self._ended()
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise KeystoreError(f"the peers can't do {act!r}: {answer['error']}")
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.error is not None:
+            raise KeystoreError(f"the peers can't do {act!r}: {answer.error}")
         return answer
-
-    def ask_ms(self, act: str, **request: object) -> list[float]:
-        """How long the act took there, each time. Raises KeystoreError."""
-        return [float(ms) for ms in self.ask(act, **request)["ms"]]
 
     def _ended(self) -> KeystoreError:
         code = self._process.wait(STOP_TIMEOUT_S)
@@ -57,13 +67,13 @@ class Node:
 
 
 def node_and_npm() -> tuple[str, str] | None:
-    """Where the two programs are; None where one is absent."""
+    """The paths of the two programs; None if one is absent."""
     node, npm = shutil.which("node"), shutil.which("npm")
     return None if node is None or npm is None else (node, npm)
 
 
 def install(npm: str) -> None:
-    """Installs what `package-lock.json` says beside it, unless that is done; none of its scripts run.
+    """Install the packages of `package-lock.json` beside it, unless they are; none of their scripts run.
 
     Raises KeystoreError.
     """
@@ -72,16 +82,16 @@ def install(npm: str) -> None:
     print("installing the peers' packages with npm …", file=sys.stderr)
     command = [npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
-        done = subprocess.run(command, cwd=HERE, capture_output=True, timeout=INSTALL_TIMEOUT_S, check=False)
+        npm_run = subprocess.run(command, cwd=HERE, capture_output=True, timeout=INSTALL_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise KeystoreError(f"npm took more than {INSTALL_TIMEOUT_S:g} s to install the peers' packages") from error
-    if done.returncode:
+    if npm_run.returncode:
         raise KeystoreError(f"npm can't install the peers' packages: `cd {HERE} && npm ci --ignore-scripts` says why")
 
 
 @contextmanager
 def started(node: str) -> Iterator[Node]:
-    """The program at work, ended after the block."""
+    """The running program, which is ended after the block."""
     process = subprocess.Popen(
         [node, HERE / "peers.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     )

@@ -1,7 +1,7 @@
-// The peers' side of the measurement: reads one request a line from standard input, answers with one line each.
+// The peers' side of the measurement: reads one request a line from standard input, and answers each with one line.
 //
 // Only the acts themselves are timed, as their callers wait for them; reading requests, checking and writing answers
-// are not. `node.py` speaks the other side.
+// are not. `node.py` is the other side.
 
 import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
@@ -9,14 +9,14 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { BufferJSON, proto, useMultiFileAuthState } from 'baileys'
 import pg from 'pg'
-import { useDiaryAuthState } from './diary.mjs'
+import { useLegacyAuthState } from './legacy.mjs'
 
 const version = name => createRequire(import.meta.url)(`${name}/package.json`).version
 
 let pool, folder, keysPerInsert
 
 const authStateOf = {
-  diary: company => useDiaryAuthState(pool, company, keysPerInsert),
+  legacy: company => useLegacyAuthState(pool, company, keysPerInsert),
   files: company => useMultiFileAuthState(join(folder, company))
 }
 
@@ -56,7 +56,7 @@ const loaded = async (who, company, ids) => {
   return keys
 }
 
-// Names in order and bytes as base64: jsonb keeps neither the order of names, nor do all Buffers look alike.
+// Names in order and bytes as base64: jsonb does not keep the order of names, and Buffers have several forms.
 const normal = value => {
   if (value instanceof Uint8Array) return { base64: Buffer.from(value).toString('base64') }
   if (Array.isArray(value)) return value.map(normal)

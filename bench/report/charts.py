@@ -1,4 +1,4 @@
-"""The report's charts: bars as table rows, which are their own table of numbers, and lines by matplotlib as inline SVG.
+"""The report's charts: bars, which the template draws as table rows, and lines, by matplotlib as inline SVG.
 
 Both take their colours from the page, so that they are light or dark as it is.
 """
@@ -8,86 +8,84 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import import_module
 
-from bench.report.page import Markup, tag
+from markupsafe import Markup, escape
+
+from bench.limits import Limit
 from keystore.errors import KeystoreError
 
-STAND_INS = {"ink": "#010101", "line": "#020202", "ours": "#030303", "bare": "#040404", "diary": "#050505"}
-"""What matplotlib paints with, and the page's colour that each is replaced by."""
+STAND_INS = {"ink": "#010101", "line": "#020202", "ours": "#030303", "bare": "#040404", "legacy": "#050505"}
+"""The colours that matplotlib paints with, by the name of the page's colour that replaces each."""
 
 SIZE_INCHES = (5.6, 3.5)
-"""Small, so that its letters can be read on a telephone."""
+"""A small size, so that the letters can be read on a telephone."""
 
 SVG = {"svg.fonttype": "none", "font.size": 12}
-"""Letters that the page's reader can select and search."""
+"""Text that the reader can select and search."""
 
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a chart: its name, how long, whose (a colour of the page), and what is written beside it.
-
-    `more` is written smaller.
-    """
+    """One bar of a chart: its name, its length, its colour of the page, and its labels."""
 
     name: str
     value: float
-    whose: str
-    told: str
-    more: str = ""
+    colour: str
+    label: str
+    small_label: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars from 0 on one scale, which reaches at least to `longest`, with a line at `mark`."""
+
+    caption: str
+    bars: Sequence[Bar]
+    mark: float | None = None
+    longest: float = 0.0
+
+    def percent(self, value: float) -> str:
+        """The place of a value on the scale, for CSS."""
+        end = max([self.longest, self.mark or 0.0, *(bar.value for bar in self.bars)]) or 1.0
+        return f"{100 * value / end:.2f}"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: `(x, y)` after `(x, y)`."""
+    """One line of a chart through these points `(x, y)`, in a colour of the page."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    whose: str
+    colour: str
     dashed: bool = False
 
 
-@dataclass(frozen=True)
-class Limit:
-    """A level that is not to be passed."""
+def drawing(
+    title: str, x: str, y: str, lines: Sequence[Line], limit: Limit | None = None, *, log: bool = False
+) -> Markup:
+    """Lines over a common x with a tick at each x, as SVG; `log` makes the x axis logarithmic.
 
-    name: str
-    value: float
-
-
-def bars(caption: str, of: Sequence[Bar], mark: float | None = None, longest: float = 0.0) -> Markup:
-    """Horizontal bars from 0 on one scale, which reaches to `longest` at least; with a line at `mark`."""
-    end = max([longest, mark or 0.0, *(bar.value for bar in of)]) or 1.0
-    at_mark = [] if mark is None else [tag("b", style=f"left: {100 * mark / end:.2f}%")]
-    rows = []
-    for bar in of:
-        length = tag("i", style=f"width: {100 * bar.value / end:.2f}%; background: var(--{bar.whose})")
-        track = tag("span", length, *at_mark, of="track", aria_hidden="true")
-        more = [" ", tag("small", bar.more)] if bar.more else []
-        told = tag("td", bar.told, *more, of="number")
-        rows.append(tag("tr", tag("th", bar.name, scope="row"), tag("td", track, of="bar"), told))
-    return tag("table", tag("caption", caption), tag("tbody", *rows), of="bars")
-
-
-def lines(title: str, x: str, y: str, of: Sequence[Line], limit: Limit | None = None, *, log: bool = False) -> Markup:
-    """Lines over a common x, with a tick at each x; `log` spreads those by their logarithm. Raises KeystoreError."""
+    Raises KeystoreError if matplotlib is not installed.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise KeystoreError("no matplotlib here, which draws the lines: pip install -e '.[bench]'")
     ink, grid = STAND_INS["ink"], STAND_INS["line"]
-    # By name: it is an extra.
+    # Imported by name, since matplotlib is an optional dependency.
     with import_module("matplotlib").rc_context(SVG | {"svg.hashsalt": title}):
         figure = import_module("matplotlib.figure").Figure(figsize=SIZE_INCHES, layout="constrained")
         axes = figure.add_subplot()
         if limit is not None:
-            axes.axhline(limit.value, color=ink, linestyle=":", linewidth=1.5, label=limit.name)
-        for line in of:
+            axes.axhline(
+                limit.value, color=ink, linestyle=":", linewidth=1.5, label=f"limit, {limit.value:g} {limit.unit}"
+            )
+        for line in lines:
             xs, ys = zip(*line.points, strict=True)
             dashes = "--" if line.dashed else "-"
-            axes.plot(xs, ys, dashes, color=STAND_INS[line.whose], linewidth=2.2, marker="o", label=line.name)
-        ticks = sorted({at for line in of for at, _ in line.points})
+            axes.plot(xs, ys, dashes, color=STAND_INS[line.colour], linewidth=2.2, marker="o", label=line.name)
+        ticks = sorted({at for line in lines for at, _ in line.points})
         if log:
             axes.set_xscale("log")
             axes.minorticks_off()
@@ -103,15 +101,16 @@ def lines(title: str, x: str, y: str, of: Sequence[Line], limit: Limit | None = 
         figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=ink, fontsize=11)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata=NO_METADATA)
-    return tag("figure", _inline(svg.getvalue(), title))
+    return _inline(svg.getvalue(), title)
 
 
 def _inline(svg: str, title: str) -> Markup:
-    """matplotlib's document as an element of a page: without its head, in the page's colours, with a title."""
+    """matplotlib's SVG as an element of the page: without its head, in the page's colours, with a title."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", svg, count=5)
     used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
     for name, colour in STAND_INS.items():
         svg = svg.replace(colour, f"var(--{name})")
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1))
+    # matplotlib has escaped its texts.
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1))  # noqa: S704

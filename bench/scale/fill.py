@@ -1,23 +1,20 @@
-"""Fills a database with as many companies as asked for, each with the 721 real keys, in the order in which they arrive.
+"""Fills a database with companies, each with the 721 real keys, in the order in which keys arrive at a running store.
 
-What lies beside what on disk decides how many pages a load reads, and it is arrival that decides that: a company's
-pre-keys come as one burst and lie together, everything else comes one by one, between the keys of all other companies.
-So the arrivals of all companies are shuffled, and copied in that order. That is as a running store's table looks, and
-not as one that was loaded company by company.
+The order of arrival decides which keys share pages, and so the number of pages that a load reads. The pre-keys of a
+company come as one burst and lie together. Its other keys come one by one, between the keys of all other companies. So
+the arrivals of all companies are shuffled, and copied in that order; the table looks like a running store's.
 
-A batch and the note of how far it got are one transaction: after a kill, at whatever moment, the next run goes on.
+A batch and the note of its progress are one transaction, so after a kill at any moment the next run continues.
 """
 
 import random
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Any
 
-import psycopg
-
+from bench.measuring import Connection, Progress
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.ttl import DIARY, expires_at
@@ -28,7 +25,7 @@ SEED = 20251008
 FIRST_COMPANY = 79_000_000_000
 BATCH_ARRIVALS = 10_000
 LEAST_BATCHES = 100
-"""Of any filling, so that arrivals of a few companies too have different times."""
+"""The smallest number of batches, so that the arrivals of few companies have different times too."""
 
 COPIED_TYPES = ("text", "text", "text", "bytea", "timestamptz", "timestamptz", "timestamptz")
 
@@ -41,14 +38,13 @@ CREATE TABLE IF NOT EXISTS bench_fill (
 
 NOTE = "SELECT companies, days, ended_at, arrivals_done, took_s FROM bench_fill"
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 Key = tuple[str, str, bytes]
-"""Type, id, and the value as it is stored."""
+"""A key's type, its id, and its value as it is stored."""
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A filled database. `ended_at` is when its last key arrived: measurements set their store's clock to it."""
+    """A filled database. Its last key arrived at `ended_at`; measurements set their store's clock to that time."""
 
     companies: int
     keys: int
@@ -57,14 +53,14 @@ class Filled:
 
 
 def company_name(number: int) -> str:
-    """The id of a company, from its number."""
+    """The id of the company with this number."""
     return str(FIRST_COMPANY + number)
 
 
-def fill(conn: Connection, companies: int, days: float, told: Callable[[int, int], None]) -> Filled:
-    """Copies what isn't there yet into a store's empty tables, the arrivals spread over so many days up to now.
+def fill(conn: Connection, companies: int, days: float, progress: Progress) -> Filled:
+    """Copy the missing keys into a store's tables, with arrivals spread over the last `days` days.
 
-    `conn` is in autocommit. Raises KeystoreError where another filling was begun, or keys of somebody else's are.
+    `conn` is in autocommit. Raises KeystoreError if another filling was begun here, or if other keys are in the tables.
     """
     conn.execute(TABLE)
     noted = conn.execute(NOTE).fetchall()
@@ -91,13 +87,13 @@ def fill(conn: Connection, companies: int, days: float, told: Callable[[int, int
                 conn.execute("UPDATE bench_fill SET arrivals_done = %s, took_s = %s", [end, took_s])
             took_s += perf_counter() - began
             done = end
-            told(done, total)
+            progress(done, total)
         conn.execute("UPDATE bench_fill SET took_s = %s", [took_s])
     return Filled(companies, companies * STATE_KEYS, ended_at, took_s)
 
 
 def _slots() -> list[list[Key]]:
-    """What arrives for a company, and together: all its pre-keys first, then each other key."""
+    """The arrivals of one company, each a list of keys that come together: all pre-keys, then every other key."""
     burst = [("pre-key", key_id, encode(value)) for key_id, value in sorted(real_state()["pre-key"].items())]
     others = [
         [(key_type, key_id, encode(value))]
@@ -109,7 +105,7 @@ def _slots() -> list[list[Key]]:
 
 
 def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at: datetime) -> None:
-    """One batch, of one time; creds come with the burst, as when a company is paired."""
+    """Copy one batch, all with the same time; creds come with the burst, as when a company is paired."""
     expiries = {key_type: expires_at(DIARY, key_type, at) for key_type in real_state()}
     paired = []
     statement = (
@@ -118,7 +114,7 @@ def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at:
     )
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(COPIED_TYPES)
-        for company, keys in _told_apart(slots, arrivals):
+        for company, keys in _keys_of(slots, arrivals):
             if len(keys) > 1:
                 paired.append(company)
             for key_type, key_id, value in keys:
@@ -130,7 +126,7 @@ def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at:
         )
 
 
-def _told_apart(slots: list[list[Key]], arrivals: Sequence[int]) -> Iterator[tuple[str, list[Key]]]:
+def _keys_of(slots: list[list[Key]], arrivals: Sequence[int]) -> Iterator[tuple[str, list[Key]]]:
     for arrival in arrivals:
         company, slot = divmod(arrival, len(slots))
         yield company_name(company), slots[slot]

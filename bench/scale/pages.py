@@ -1,11 +1,11 @@
-"""What session rewrites do to the table: the share that stayed in their page, and the pages that a load touches.
+"""The effect of session rewrites on the table: the share of heap-only updates, and the pages that a load touches.
 
-A session is rewritten with every message. A rewrite that stays in its page and touches no index (heap-only) leaves a
-load as many pages to read as before; one that does not spreads the company's keys over more and more of them.
+A session is rewritten with every message. After a rewrite that stays in its page and touches no index (heap-only), a
+load reads as many pages as before. Other rewrites spread the company's keys over more and more pages.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from typing import Any
 
 import psycopg
 
-from bench.scale.fill import SEED, Connection, company_name, fill
+from bench.limits import Limit, Target
+from bench.measuring import Connection, Progress, no_progress
+from bench.scale.fill import SEED, company_name, fill
 from keystore.opening import open_store
 from keystore.postgres.store import STATEMENTS
 from rig.baileys_state import real_state
@@ -24,10 +26,12 @@ from rig.baileys_state import real_state
 COMPANIES, EACH = 100, 100
 THREADS = 4
 SAMPLE = 50
-"""Companies whose loads are looked at."""
+"""The number of companies whose loads are explained."""
+
+HEAP_ONLY_LIMIT, PAGES_LIMIT = Limit(99, "%", at_least=True), Limit(1.05, "× before")
 
 SERIALIZES_FROM = 170_000
-"""The server version from which EXPLAIN can count the pages of values that lie outside the row as well."""
+"""The server version from which EXPLAIN can also count the pages of values outside the row."""
 
 UPDATES = """
 SELECT coalesce(sum(n_tup_upd), 0)::bigint, coalesce(sum(n_tup_hot_upd), 0)::bigint FROM pg_stat_user_tables
@@ -39,7 +43,7 @@ SELECT 1 FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'signal-keystore' AND pid <> pg_backend_pid()
 """
 ENDED_TIMEOUT_S, POLL_S = 15.0, 0.02
-"""For a closed store's server processes to end; one that stays tells what it did within ten seconds."""
+"""The time for the server processes of a closed store to end; one that stays reports its updates within 10 s."""
 
 Session = tuple[str, str]
 """A session's company and id."""
@@ -47,7 +51,7 @@ Session = tuple[str, str]
 
 @dataclass(frozen=True)
 class Rewrites:
-    """What rewrites of sessions did; pages are 8 kB, of one load, the median over companies."""
+    """The effect of session rewrites. Pages of 8 kB that one load touches are medians over companies."""
 
     rewrites: int
     heap_only_percent: float
@@ -56,13 +60,32 @@ class Rewrites:
 
     @property
     def ratio(self) -> float:
-        """How many times the pages before a load touches after."""
+        """The pages that a load touches after the rewrites, as a multiple of those before."""
         return round(self.pages_after / self.pages_before, 3)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The limits for the share of heap-only updates, and for the pages of a load."""
+        return (
+            Target.judged(
+                "heap_only",
+                "session rewrites that touch no index",
+                f"{self.heap_only_percent:.2f} %",
+                (self.heap_only_percent, HEAP_ONLY_LIMIT),
+                note="with all keys of one day; the first rewrite of a day moves the expiry (docs/scaling.md)",
+            ),
+            Target.judged(
+                "pages",
+                f"pages per load after {EACH} rewrites per company",
+                f"{self.ratio:.2f} × ({self.pages_after:g} of 8 kB)",
+                (self.pages_after / self.pages_before, PAGES_LIMIT),
+            ),
+        )
 
 
 @dataclass(frozen=True)
-class Load:
-    """What one load touched, as the server tells it; `plan` is how it found the keys."""
+class ExplainedLoad:
+    """The pages that one load touched, according to the server; `plan` is the node that found the keys."""
 
     hit_pages: int
     read_pages: int
@@ -71,36 +94,39 @@ class Load:
 
     @property
     def pages(self) -> int:
-        """Whether they were in the server's memory or not."""
+        """All pages, in the server's memory or not."""
         return self.hit_pages + self.read_pages
 
 
 def rewrites(url: str, companies: int = COMPANIES, each: int = EACH) -> Rewrites:
-    """Fills the empty database at `url` and rewrites `each` sessions of each company, picked at random, in threads.
+    """Fill the empty database at `url` and rewrite `each` sessions of each company, picked at random, in threads.
 
-    All keys are of today, so that no rewrite moves an expiry: what the first rewrite of a day does is in `run.py`.
+    All keys are of today, so that no rewrite moves an expiry; `steps.py` measures the first rewrites of a day.
     """
-    with closing(open_store(url)):
-        pass  # It makes the tables.
+    open_store(url).close()  # This makes the tables.
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as conn:
-        filled = fill(conn, companies, 0.0, lambda done, total: None)
+        filled = fill(conn, companies, 0.0, no_progress)
         conn.execute("VACUUM (ANALYZE) whatsapp_keys, whatsapp_auth")
         sample = sampled(companies)
         before = pages_per_load(conn, sample)
-        rng = random.Random(SEED)
-        ids = list(real_state()["session"])
-        picked = [(company_name(number), rng.choice(ids)) for number in range(companies) for _ in range(each)]
-        rng.shuffle(picked)
-        heap_only_percent = rewrite(conn, url, filled.ended_at, picked, lambda done, total: None)
+        picked = pick_sessions(companies, each)
+        heap_only_percent = rewrite(conn, url, filled.ended_at, picked, no_progress)
         return Rewrites(len(picked), heap_only_percent, before, pages_per_load(conn, sample))
 
 
-def rewrite(
-    conn: Connection, url: str, now: datetime, sessions: Sequence[Session], told: Callable[[int, int], None]
-) -> float:
-    """Rewrites these sessions through a store whose clock stands at `now`, with values of the same length.
+def pick_sessions(companies: int, each: int) -> list[Session]:
+    """Pick `each` sessions of each company at random (always the same), in random order."""
+    rng = random.Random(SEED)
+    ids = list(real_state()["session"])
+    picked = [(company_name(number), rng.choice(ids)) for number in range(companies) for _ in range(each)]
+    rng.shuffle(picked)
+    return picked
 
-    Several at a time. Returns which share of the updates was heap-only, in percent.
+
+def rewrite(conn: Connection, url: str, now: datetime, sessions: Sequence[Session], progress: Progress) -> float:
+    """Rewrite these sessions, several at a time, with values of the same length; the store's clock stands at `now`.
+
+    Returns the share of heap-only updates in percent.
     """
     lengths = {key_id: len(value) for key_id, value in real_state()["session"].items()}
     updates_before, heap_only_before = _updates(conn)
@@ -111,7 +137,7 @@ def rewrite(
             for done, (company, key_id) in enumerate(sessions[number::THREADS], 1):
                 store.set(company, {"session": {key_id: rng.randbytes(lengths[key_id])}})
                 if number == 0:
-                    told(min(done * THREADS, len(sessions)), len(sessions))
+                    progress(min(done * THREADS, len(sessions)), len(sessions))
 
         list(threads.map(work, range(THREADS)))
     updates, heap_only = _updates(conn)
@@ -119,7 +145,7 @@ def rewrite(
 
 
 def _updates(conn: Connection) -> tuple[int, int]:
-    """All updates so far, and the heap-only ones. A server process tells its last ones when it ends: waits for that."""
+    """The numbers of all updates so far and of heap-only ones, once closed connections have reported their last."""
     give_up_at = monotonic() + ENDED_TIMEOUT_S
     while conn.execute(OTHERS).fetchall() and monotonic() < give_up_at:
         sleep(POLL_S)
@@ -128,27 +154,27 @@ def _updates(conn: Connection) -> tuple[int, int]:
 
 
 def sampled(companies: int) -> list[str]:
-    """The ids of so many companies' sample: at random, always the same."""
+    """The ids of a random sample of this many companies, always the same."""
     return [company_name(number) for number in random.Random(SEED).sample(range(companies), min(SAMPLE, companies))]
 
 
 def pages_per_load(conn: Connection, companies: Sequence[str]) -> float:
-    """The pages that a load touches: the median over these companies."""
+    """The median number of pages that a load of these companies touches."""
     return median(explained_load(conn, company).pages for company in companies)
 
 
-def explained_load(conn: Connection, company: str) -> Load:
-    """What the store's own statement touches."""
+def explained_load(conn: Connection, company: str) -> ExplainedLoad:
+    """Explain a load by the store's own statement."""
     serialize = ", SERIALIZE BINARY" if conn.info.server_version >= SERIALIZES_FROM else ""
     statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON{serialize}) {STATEMENTS['load']}"
     ((((document,)),),) = conn.execute(statement.encode(), {"company_id": company}).fetchall()
     plan, sent = document["Plan"], document.get("Serialization", {})
     hit, read = (plan[f"Shared {what} Blocks"] + sent.get(f"Shared {what} Blocks", 0) for what in ("Hit", "Read"))
-    return Load(hit, read, _reading_keys(plan), document["Execution Time"])
+    return ExplainedLoad(hit, read, _reading_keys(plan), document["Execution Time"])
 
 
 def _reading_keys(plan: dict[str, Any]) -> str:
-    """How a plan reads whatsapp_keys: its node."""
+    """The type of the plan's node that reads whatsapp_keys."""
     if str(plan.get("Relation Name", "")).startswith("whatsapp_keys"):
         return str(plan["Node Type"])
     return next(filter(None, map(_reading_keys, plan.get("Plans", []))), "")

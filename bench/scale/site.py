@@ -1,24 +1,25 @@
-"""Where scale is measured: a server, one database of it for each size, and what was measured there already.
+"""The server on which scale is measured, with one database for each size and the figures that were measured there.
 
-A database is named after its size and kept, and so is each of its figures, in a table beside the keys: a run that is
-killed goes on where it was, and a measurement that changes the table is not made twice.
+A database is named after its size and is kept. Each of its figures is kept too, in a table of the database. So a killed
+run continues, and a measurement that changes the table is not repeated.
 """
 
-import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 import psycopg
 from psycopg import sql
 
-from bench.scale.fill import Connection, Filled, fill
+from bench.measuring import Connection, Progress
+from bench.scale.fill import Filled, fill
 from keystore.migrate import MIGRATIONS
 from keystore.opening import open_store
 from rig.postgres_server import (
@@ -35,19 +36,18 @@ PARTITIONING = MIGRATIONS / "large" / "hash_partitions.sql"
 GATHERING = MIGRATIONS / "large" / "gather_companies.sql"
 
 DAYS = 5.0
-"""Over which the keys arrive: none is due at their end."""
+"""The days over which the keys arrive; no key is due at their end."""
 
 SHARED_BUFFERS_SHARE, MOST_SHARED_BUFFERS_GB = 0.25, 8
 
 FIGURES = "CREATE TABLE IF NOT EXISTS bench_figures (name text PRIMARY KEY, figures text NOT NULL)"
 
-Figures = dict[str, Any]
-Told = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many companies, and in how many partitions; 0: the table as `migrate` makes it."""
+    """The number of companies and of partitions; with 0 partitions, the table is as `migrate` makes it."""
 
     companies: int
     partitions: int = 0
@@ -60,7 +60,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Site:
-    """One size's filled database, with a connection beside the stores."""
+    """The filled database of one size, and a connection to it."""
 
     size: Size
     url: str = field(repr=False)
@@ -69,27 +69,33 @@ class Site:
 
     @property
     def now(self) -> datetime:
-        """When the last key arrived: what a store's clock is set to."""
+        """The time at which the last key arrived, for the store's clock."""
         return self.filled.ended_at
 
-    def kept(self, name: str) -> Figures | None:
-        """What was measured under this name before, None when nothing was."""
-        found = self.conn.execute("SELECT figures FROM bench_figures WHERE name = %s", [name]).fetchall()
-        return json.loads(found[0][0]) if found else None
+    def has(self, name: str) -> bool:
+        """True if figures were kept here under this name."""
+        return bool(self._rows(name))
 
-    def keep(self, name: str, figures: Figures) -> Figures:
-        """Keeps what was measured, and gives it back."""
-        self.conn.execute("INSERT INTO bench_figures VALUES (%s, %s)", [name, json.dumps(figures)])
-        return figures
+    def read(self, name: str, kind: type[T]) -> T:
+        """The figures that were kept here under this name."""
+        ((figures,),) = self._rows(name)
+        return msgspec.json.decode(figures, type=kind)
 
-    def once(self, name: str, measured: Callable[[], Figures]) -> Figures:
-        """What was measured before, or else is now."""
-        kept = self.kept(name)
-        return self.keep(name, measured()) if kept is None else kept
+    def keep(self, name: str, figures: object) -> None:
+        """Keep figures in the database."""
+        self.conn.execute("INSERT INTO bench_figures VALUES (%s, %s)", [name, msgspec.json.encode(figures).decode()])
+
+    def once(self, name: str, measure: Callable[[], object]) -> None:
+        """Measure and keep the figures, unless figures of this name are kept here."""
+        if not self.has(name):
+            self.keep(name, measure())
+
+    def _rows(self, name: str) -> list[tuple[Any, ...]]:
+        return self.conn.execute("SELECT figures FROM bench_figures WHERE name = %s", [name]).fetchall()
 
 
 class Server:
-    """A server somebody else runs, at `url`."""
+    """A running server at `url`, which is not started or stopped here."""
 
     own = False
 
@@ -97,11 +103,11 @@ class Server:
         self.url = url
 
     def forget_pages(self) -> None:
-        """Makes the next reads come from the disk, where the server is ours."""
+        """Make the next reads come from the disk; only our own server can."""
 
 
 class OwnServer(Server):
-    """Our own, with the memory a database server would be given."""
+    """Our own server, with the memory of a dedicated database server."""
 
     own = True
 
@@ -111,7 +117,7 @@ class OwnServer(Server):
         super().__init__(self._server.admin_url)
 
     def start(self) -> None:
-        """Starts it, after stopping the one that a killed run has left on the same data. Raises KeystoreError."""
+        """Start the server, after stopping one that a killed run left on the same data. Raises KeystoreError."""
         if (self._data / "postmaster.pid").exists():
             subprocess.run(
                 [self._programs / "pg_ctl", "stop", "-D", self._data, "-m", "fast"],
@@ -126,11 +132,11 @@ class OwnServer(Server):
         self._server.start()
 
     def stop(self) -> None:
-        """Stops it; the data stay."""
+        """Stop the server; the data stay."""
         self._server.stop()
 
     def forget_pages(self) -> None:
-        """Restarts it, and has the system drop what it holds of the data files."""
+        """Restart the server, and make the system drop the data files from its cache."""
         self._server.stop()
         for path in self._data.rglob("*"):
             if path.is_file():
@@ -141,7 +147,7 @@ class OwnServer(Server):
 
 
 def own_settings() -> dict[str, str]:
-    """What a machine that is a database server would be given; the rest is Postgres's own."""
+    """The settings of a dedicated database server; all others are Postgres's defaults."""
     memory_mb = memory_bytes() // 2**20
     return {
         "shared_buffers": f"{min(int(memory_mb * SHARED_BUFFERS_SHARE), MOST_SHARED_BUFFERS_GB * 1024)}MB",
@@ -152,13 +158,13 @@ def own_settings() -> dict[str, str]:
 
 
 def memory_bytes() -> int:
-    """The machine's."""
+    """The memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @contextmanager
 def own_server(home: Path | None) -> Iterator[OwnServer]:
-    """Our own server for the block: in `home`, which stays, or in a temporary folder. Raises KeystoreError."""
+    """Our own server for the block, in `home`, which stays, or in a temporary folder. Raises KeystoreError."""
     with ExitStack() as stack:
         programs = stack.enter_context(postgres_programs())
         if home is None:
@@ -173,39 +179,38 @@ def own_server(home: Path | None) -> Iterator[OwnServer]:
 
 
 @contextmanager
-def site(server: Server, size: Size, told: Told) -> Iterator[Site]:
-    """The database of this size, made and filled as far as it isn't yet."""
+def site(server: Server, size: Size, progress: Progress) -> Iterator[Site]:
+    """The database of this size; it is made and filled if it isn't yet."""
     with psycopg.connect(server.url, autocommit=True, connect_timeout=5) as admin:
         if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [size.database]).fetchall():
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(size.database)))
     url = urlunsplit(urlsplit(server.url)._replace(path=f"/{size.database}"))
-    with closing(open_store(url)):
-        pass  # It makes the tables.
+    open_store(url).close()  # This makes the tables.
     with connected(url) as conn:
         if size.partitions:
             partition(conn, size.partitions)
         conn.execute(FIGURES)
-        filled = fill(conn, size.companies, DAYS, told)
+        filled = fill(conn, size.companies, DAYS, progress)
         yield Site(size, url, filled, conn)
 
 
 def connected(url: str) -> Connection:
-    """A connection as the store has them: each statement on its own, nothing prepared."""
+    """A connection like the store's: each statement is a transaction, and nothing is prepared."""
     return psycopg.connect(url, autocommit=True, prepare_threshold=None, connect_timeout=5)
 
 
 def partition(conn: Connection, partitions: int) -> None:
-    """Applies the migration for large installations."""
+    """Apply the migration to hash partitions, for large installations."""
     conn.execute("SELECT set_config('keystore.partitions', %s, false)", [str(partitions)])
     conn.execute(PARTITIONING.read_bytes())
 
 
 def gather(conn: Connection) -> None:
-    """Runs the upkeep for large installations; each company is a transaction of its own."""
+    """Lay each company's keys together, each company in a transaction of its own."""
     conn.execute(GATHERING.read_bytes())
 
 
 def drop(server: Server, size: Size) -> None:
-    """Drops a size's database, with all that was measured there."""
+    """Drop the database of a size, with all figures in it."""
     with psycopg.connect(server.url, autocommit=True, connect_timeout=5) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(size.database)))

@@ -1,231 +1,170 @@
-"""The figures of `bench.scale.run` as Markdown: the tables of docs/scaling.md, and what they say of the targets."""
+"""The figures of `bench.scale` as Markdown: the tables of docs/scaling.md, and the targets of each size."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bench.scale.site import Figures
+from bench.limits import Limit, Target
+from bench.measuring import Times
+from bench.scale.figures import Beside, Loads, Partitioned, Scale, SessionRewrites, SizeFigures
+from bench.scale.pages import HEAP_ONLY_LIMIT, PAGES_LIMIT
 from keystore.errors import KeystoreError
 
 BEGIN, END = "<!-- scale:begin -->", "<!-- scale:end -->"
 
-HEAP_ONLY_PERCENT, PAGES_RATIO, LOAD_RATIO = 99.0, 1.05, 1.3
 ACCOUNTS, MESSAGES_A_DAY, NEW_KEYS_A_DAY = 1_000_000, 100, 61
-"""How far the arithmetic goes, and with what traffic: the keys are those of the diary's account."""
+"""The accounts and the traffic of the projection; the keys are those of the original operator's account."""
 
 LEAST_REWRITES = 1_000
-"""Of which a share can be told to a hundredth."""
+"""The smallest number of rewrites of which a share is exact to a hundredth."""
+
+LOAD_LIMIT = Limit(1.3, "×")
+
+Columns = Mapping[str, Callable[[SizeFigures], str]]
+Row = Sequence[str]
 
 
-@dataclass(frozen=True)
-class Target:
-    """One of the issue's targets: what was measured, and whether that is what was wanted."""
-
-    what: str
-    wanted: str
-    measured: str
-    met: bool
-
-
-def targets(figures: Figures) -> list[Target]:
-    """Those that can be told from these sizes."""
-    found = []
-    for size in figures["sizes"]:
-        rewrites = size["rewrites"]
-        if rewrites["again"]["rewrites"] >= LEAST_REWRITES:
-            found.append(_heap_only("all session rewrites", size, "first", "again"))
-            found.append(_heap_only("those of sessions used that day already", size, "again"))
-        ratio = rewrites["again"]["pages"] / rewrites["pages_before"]
-        found.append(
-            Target(
-                f"pages of a load after {rewrites['each']} rewrites per company, {_name(size)}",
-                f"≤ {PAGES_RATIO:g} ×",
-                f"{ratio:.3f} ×",
-                ratio <= PAGES_RATIO,
-            )
-        )
-    whole = [size for size in figures["sizes"] if not size["partitions"]]
+def targets(scale: Scale) -> list[Target]:
+    """The targets that can be judged by these sizes."""
+    rows = [target for size in scale.sizes for target in _rewrite_targets(size)]
+    whole = [size for size in scale.sizes if not size.partitions]
     small, large = whole[0], whole[-1]
     if small is not large:
-        for what, loads in (("as they came", "loads_before"), ("gathered", "gathered"), ("partitioned", "partitioned")):
-            if loads not in large:
-                continue
-            found.append(_ratio(what, small, large, loads))
-    return found
+        rows.append(_load_target("as they came", small, large, small.loads_before, large.loads_before))
+        rows.append(_load_target("gathered", small, large, small.gathered.loads, large.gathered.loads))
+        if small.partitioned and large.partitioned:
+            rows.append(_load_target("partitioned", small, large, small.partitioned.loads, large.partitioned.loads))
+    return rows
 
 
-def _heap_only(what: str, size: Figures, *kinds: str) -> Target:
-    kept = [size["rewrites"][kind] for kind in kinds]
-    total = sum(one["rewrites"] for one in kept)
-    percent = sum(one["rewrites"] * one["heap_only_percent"] for one in kept) / total
-    told = f"heap-only, {what}, {_name(size)}"
-    return Target(told, f"≥ {HEAP_ONLY_PERCENT:g} %", f"{percent:.2f} %", percent >= HEAP_ONLY_PERCENT)
+def _rewrite_targets(size: SizeFigures) -> Iterator[Target]:
+    first, again = size.rewrites.first, size.rewrites.again
+    if again.rewrites >= LEAST_REWRITES:
+        heap_only = first.rewrites * first.heap_only_percent + again.rewrites * again.heap_only_percent
+        percent_of_all = heap_only / (first.rewrites + again.rewrites)
+        for name, kind, percent in (
+            ("heap_only", "all session rewrites", percent_of_all),
+            ("heap_only_again", "those of sessions used that day already", again.heap_only_percent),
+        ):
+            what = f"heap-only, {kind}, {size.name}"
+            yield Target.judged(name, what, f"{percent:.2f} %", (percent, HEAP_ONLY_LIMIT))
+    ratio = again.pages / size.rewrites.pages_before
+    what = f"pages of a load after {size.rewrites.each} rewrites per company, {size.name}"
+    yield Target.judged("pages", what, f"{ratio:.3f} ×", (ratio, PAGES_LIMIT))
 
 
-def _ratio(what: str, small: Figures, large: Figures, loads: str) -> Target:
-    few, many = (size[loads].get("loads", size[loads])["load"]["p50_ms"] for size in (small, large))
-    told = f"load p50 at {large['companies']:,} companies against {small['companies']:,}, keys {what}"
-    return Target(told, f"≤ {LOAD_RATIO:g} ×", f"{many / few:.2f} ×", many / few <= LOAD_RATIO)
+def load_target(scale: Scale | None) -> Target:
+    """The target of `bench.targets`: the median load at 10,000 companies against 10; unmeasured without both."""
+    name, what = "scale", "median load at 10,000 companies against 10"
+    few, many = (scale.size(10), scale.size(10_000)) if scale else (None, None)
+    if few is None or many is None:
+        return Target.unmeasured(name, what, LOAD_LIMIT, "a run of its own: python -m bench.scale")
+    ratio = _load_ratio(few.loads_before, many.loads_before)
+    gathered = _load_ratio(few.gathered.loads, many.gathered.loads)
+    note = f"from the last run of bench.scale; {gathered:.2f} × once gathered (docs/scaling.md)"
+    shown = f"{ratio:.2f} × ({many.loads_before.load.p50_ms:.2f} ms)"
+    return Target.judged(name, what, shown, (ratio, LOAD_LIMIT), note=note)
 
 
-def tables(figures: Figures) -> str:
-    """Everything that was measured, as Markdown."""
-    machine, sizes = figures["machine"], figures["sizes"]
-    postgres = machine["postgres"]
+def _load_target(keys: str, small: SizeFigures, large: SizeFigures, few: Loads, many: Loads) -> Target:
+    ratio = _load_ratio(few, many)
+    what = f"median load at {large.companies:,} companies against {small.companies:,}, keys {keys}"
+    return Target.judged("load", what, f"{ratio:.2f} ×", (ratio, LOAD_LIMIT))
+
+
+def _load_ratio(few: Loads, many: Loads) -> float:
+    return many.load.p50_ms / few.load.p50_ms
+
+
+def tables(scale: Scale) -> str:
+    """All figures, as Markdown."""
+    machine, postgres = scale.machine, scale.machine.postgres
     parts = [
-        f"Measured on {machine['measured_on']}: {machine['cpus']} CPUs, {machine['memory_gb']} GB of memory, "
-        f"PostgreSQL {postgres['server_version']} on the same machine, `shared_buffers` {postgres['shared_buffers']}, "
-        f"Python {machine['python']}; the machine's load was {machine['load_average_before']:g} before it began.",
-        _table(
-            "space",
-            sizes,
-            {
-                "keys": lambda size: f"{size['keys']:,}",
-                "table": lambda size: f"{size['size']['table_mb']:,.0f} MB",
-                "indexes": lambda size: f"{size['size']['indexes_mb']:,.0f} MB",
-                "all": lambda size: f"{size['size']['total_mb']:,.0f} MB",
-                "a key": lambda size: f"{size['size']['bytes_per_key']:,} bytes",
-                "filled at": lambda size: f"{size['fill']['keys_per_s']:,} keys/s",
-            },
-        ),
-        _table(
-            "a load, p50 / p99",
-            sizes,
-            {
-                "load": lambda size: _times(size["loads_before"]["load"]),
-                "bare select": lambda size: _times(size["loads_before"]["bare"]),
-                "pages": lambda size: f"{size['loads_before']['pages']:,.0f}",
-                "by": lambda size: size["loads_before"]["plan"],
-                "load after rewrites": lambda size: _times(size["loads_after"]["load"]),
-                "bare": lambda size: _times(size["loads_after"]["bare"]),
-                "first, from the disk": lambda size: _optional(size["first_loads"]),
-            },
-        ),
-        _table(
-            "rewrites of sessions",
-            sizes,
-            {
-                "first of the day": lambda size: f"{size['rewrites']['first']['rewrites']:,}",
-                "heap-only": lambda size: f"{size['rewrites']['first']['heap_only_percent']:g} %",
-                "again": lambda size: f"{size['rewrites']['again']['rewrites']:,}",
-                "heap-only ": lambda size: f"{size['rewrites']['again']['heap_only_percent']:g} %",
-                "pages of a load": lambda size: " → ".join(f"{pages:,.0f}" for pages in _pages(size["rewrites"])),
-            },
-        ),
-        _table(
-            "gets, sets, upkeep",
-            sizes,
-            {
-                "get of 1": lambda size: _times(size["gets_and_sets"]["get"]),
-                "set of 1": lambda size: _times(size["gets_and_sets"]["set"]),
-                "census": lambda size: f"{size['census']['ms'] / 1000:,.2f} s",
-                "sweep": lambda size: (
-                    f"{size['sweep']['deleted']:,} keys in {size['sweep']['took_s']:,.2f} s, "
-                    f"{size['sweep']['keys_per_s']:,}/s"
-                ),
-                "vacuum, at autovacuum's pace": lambda size: (
-                    f"{size['vacuum']['took_s']:,.1f} s for {size['vacuum']['dead_before']:,} dead rows"
-                ),
-            },
-        ),
-        _table(
-            "beside a sweep and a vacuum, p50 / p99",
-            sizes,
-            {
-                "load beside a sweep": lambda size: _beside(size["sweep"]["beside"], "load"),
-                "get beside a sweep": lambda size: _beside(size["sweep"]["beside"], "get"),
-                "load beside a vacuum": lambda size: _beside(size["vacuum"]["beside"], "load"),
-                "get beside a vacuum": lambda size: _beside(size["vacuum"]["beside"], "get"),
-            },
-        ),
-        _table(
-            "keys gathered by company",
-            sizes,
-            {
-                "load": lambda size: _times(size["gathered"]["loads"]["load"]),
-                "bare select": lambda size: _times(size["gathered"]["loads"]["bare"]),
-                "pages": lambda size: f"{size['gathered']['loads']['pages']:,.0f}",
-                "after rewrites": lambda size: f"{_pages(size['gathered']['rewrites'])[-1]:,.0f}",
-                "first, from the disk": lambda size: _optional(size["gathered"]["first_loads"]),
-                "gathering took": lambda size: f"{size['gathered']['took_s']:,.1f} s",
-                "get beside it": lambda size: _beside(size["gathered"]["beside"], "get"),
-                "load beside it": lambda size: _beside(size["gathered"]["beside"], "load"),
-                "all": lambda size: f"{size['gathered']['size']['total_mb']:,.0f} MB",
-            },
-        ),
-        *_partitioned([size for size in sizes if "partitioned" in size]),
-        _million([size for size in sizes if not size["partitions"]][-1]),
-        "| target | wanted | measured | |\n|---|---|---|---|\n"
-        + "\n".join(
-            f"| {one.what} | {one.wanted} | {one.measured} | {'met' if one.met else '**missed**'} |"
-            for one in targets(figures)
+        f"Measured on {machine.measured_on}: {machine.cpus} CPUs, {machine.memory_gb} GB of memory, "
+        f"PostgreSQL {postgres.server_version} on the same machine, `shared_buffers` {postgres.shared_buffers}, "
+        f"Python {machine.python}; the machine's load was {machine.load_average_before:g} before it began.",
+        *(_size_table(title, scale.sizes, columns) for title, columns in SIZE_TABLES.items()),
+        *_partitioned(scale.sizes),
+        _projection([size for size in scale.sizes if not size.partitions][-1]),
+        markdown_table(
+            ["target", "wanted", "measured", ""],
+            [
+                [target.what, target.target, target.shown, "met" if target.met else "**missed**"]
+                for target in targets(scale)
+            ],
         ),
     ]
     return "\n\n".join(parts)
 
 
-def with_tables(text: str, figures: Figures) -> str:
-    """A document with the tables between its markers. Raises KeystoreError where it has none."""
+def with_tables(text: str, scale: Scale) -> str:
+    """The document with the tables between its markers. Raises KeystoreError if it has no markers."""
+    before, after = split_at_markers(text)
+    return f"{before}{BEGIN}\n{tables(scale)}\n{END}{after}"
+
+
+def split_at_markers(text: str) -> tuple[str, str]:
+    """The document before and after its tables. Raises KeystoreError if it has no markers."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise KeystoreError(f"the document has no place for the tables: {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{tables(figures)}\n{END}{after}"
+    return before, after
 
 
-def _table(what: str, sizes: list[Figures], columns: dict[str, Callable[[Figures], str]]) -> str:
-    """A row for each size."""
-    lines = [" | ".join([what, *map(str.strip, columns)]), "|".join(["---"] * (len(columns) + 1))]
-    lines += [" | ".join([_name(size), *(told(size) for told in columns.values())]) for size in sizes]
-    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
+def markdown_table(head: Row, rows: Sequence[Row]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 
-def _name(size: Figures) -> str:
-    return f"{size['companies']:,}" + (f", {size['partitions']} partitions" if size["partitions"] else "")
+def _size_table(title: str, sizes: Sequence[SizeFigures], columns: Columns) -> str:
+    """A table with a row for each size."""
+    rows = [[size.name, *(column(size) for column in columns.values())] for size in sizes]
+    return markdown_table([title, *map(str.strip, columns)], rows)
 
 
-def _times(times: Figures) -> str:
-    return f"{times['p50_ms']:,.2f} / {times['p99_ms']:,.2f} ms"
+def _partitioned(sizes: Sequence[SizeFigures]) -> list[str]:
+    """The cost of the migration to partitions and loads after it, if there was one."""
+
+    def row(size: SizeFigures, figures: Partitioned) -> Row:
+        return [
+            size.name,
+            f"{figures.partitions}",
+            f"{figures.took_s:,.1f} s",
+            f"{figures.size.total_mb:,.0f} MB",
+            _times(figures.loads.load),
+            _times(figures.loads.bare),
+            f"{figures.loads.pages:,.0f}",
+        ]
+
+    rows = [row(size, size.partitioned) for size in sizes if size.partitioned]
+    head = ["then migrated to partitions", "partitions", "migration", "all", "load", "plain SELECT", "pages"]
+    return [markdown_table(head, rows)] if rows else []
 
 
-def _partitioned(sizes: list[Figures]) -> list[str]:
-    """What the migration to partitions took and gave, where there was one."""
-    if not sizes:
-        return []
-    columns: dict[str, Callable[[Figures], str]] = {
-        "partitions": lambda size: f"{size['partitioned']['partitions']}",
-        "the migration took": lambda size: f"{size['partitioned']['took_s']:,.1f} s",
-        "all": lambda size: f"{size['partitioned']['size']['total_mb']:,.0f} MB",
-        "load": lambda size: _times(size["partitioned"]["loads"]["load"]),
-        "bare select": lambda size: _times(size["partitioned"]["loads"]["bare"]),
-        "pages": lambda size: f"{size['partitioned']['loads']['pages']:,.0f}",
-    }
-    return [_table("then made into partitions", sizes, columns)]
-
-
-def _million(size: Figures) -> str:
-    """The largest that was measured, and a million by proportion; what traffic asks for, and what was reached."""
-    more = ACCOUNTS / size["companies"]
-    day_s, gathered = 86_400, size["gathered"]
-    swept_a_day = size["companies"] * NEW_KEYS_A_DAY
+def _projection(size: SizeFigures) -> str:
+    """The largest measured size, and a million companies in proportion, with the load of their traffic."""
+    more = ACCOUNTS / size.companies
+    day_s, gathered = 86_400, size.gathered
+    swept_a_day = size.companies * NEW_KEYS_A_DAY
     rows = [
-        ("keys", f"{size['keys']:,}", f"{size['keys'] * more:,.0f}"),
-        ("table, indexes, outside values", *_gb(size["size"]["total_mb"], more)),
-        ("the same while gathering", *_gb(gathered["size"]["total_mb"], more)),
-        ("gathering", *_hours(gathered["took_s"], more)),
-        ("census", *_hours(size["census"]["ms"] / 1000, more)),
-        (f"sweep of a day ({NEW_KEYS_A_DAY} keys each)", *_hours(swept_a_day / size["sweep"]["keys_per_s"], more)),
-        ("vacuum of all of it, at autovacuum's pace", *_hours(size["vacuum"]["took_s"], more)),
+        ("keys", f"{size.keys:,}", f"{size.keys * more:,.0f}"),
+        ("table, indexes, outside values", *_gb(size.size.total_mb, more)),
+        ("the same while gathering", *_gb(gathered.size.total_mb, more)),
+        ("gathering", *_hours(gathered.took_s, more)),
+        ("census", *_hours(size.census.ms / 1000, more)),
+        (f"sweep of a day ({NEW_KEYS_A_DAY} keys each)", *_hours(swept_a_day / size.sweep.keys_per_s, more)),
+        ("vacuum of all of it, at autovacuum's pace", *_hours(size.vacuum.took_s, more)),
         (
             f"sets, at {MESSAGES_A_DAY} messages a day each",
-            *(f"{companies * MESSAGES_A_DAY / day_s:,.1f}/s" for companies in (size["companies"], ACCOUNTS)),
+            *(f"{companies * MESSAGES_A_DAY / day_s:,.1f}/s" for companies in (size.companies, ACCOUNTS)),
         ),
-        ("loads, at one a day each", *(f"{companies / day_s:,.2f}/s" for companies in (size["companies"], ACCOUNTS))),
+        ("loads, at one a day each", *(f"{companies / day_s:,.2f}/s" for companies in (size.companies, ACCOUNTS))),
     ]
-    head = ["", f"{size['companies']:,}", f"{ACCOUNTS:,}, by proportion"]
-    told = "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * 3, *rows])
-    return (
-        f"{told}\n\nRewrites reached here, {size['companies']:,} companies: {size['rewrites']['again']['per_s']:,}/s."
-    )
+    table = markdown_table(["", f"{size.companies:,}", f"{ACCOUNTS:,}, in proportion"], rows)
+    return f"{table}\n\nRewrites reached here, {size.companies:,} companies: {size.rewrites.again.per_s:,}/s."
+
+
+def _times(times: Times | None) -> str:
+    return f"{times.p50_ms:,.2f} / {times.p99_ms:,.2f} ms" if times else ""
 
 
 def _gb(megabytes: float, more: float) -> tuple[str, str]:
@@ -236,14 +175,68 @@ def _hours(seconds: float, more: float) -> tuple[str, str]:
     return f"{seconds:,.0f} s", f"{seconds * more / 3600:,.1f} h"
 
 
-def _optional(times: Figures | None) -> str:
-    return "" if times is None else _times(times)
+def _pages(rewrites: SessionRewrites) -> str:
+    return f"{rewrites.pages_before:,.0f} → {rewrites.first.pages:,.0f} → {rewrites.again.pages:,.0f}"
 
 
-def _pages(rewrites: Figures) -> tuple[float, ...]:
-    return rewrites["pages_before"], rewrites["first"]["pages"], rewrites["again"]["pages"]
+def _load_during(beside: Beside) -> str:
+    return f"{_times(beside.load_alone)} → {_times(beside.load)}"
 
 
-def _beside(times: Figures, what: str) -> str:
-    """Alone, and beside."""
-    return f"{_times(times[f'{what}_alone'])} → {_times(times[what])}"
+def _get_during(beside: Beside) -> str:
+    return f"{_times(beside.get_alone)} → {_times(beside.get)}"
+
+
+SIZE_TABLES: Mapping[str, Columns] = {
+    "space": {
+        "keys": lambda size: f"{size.keys:,}",
+        "table": lambda size: f"{size.size.table_mb:,.0f} MB",
+        "indexes": lambda size: f"{size.size.indexes_mb:,.0f} MB",
+        "all": lambda size: f"{size.size.total_mb:,.0f} MB",
+        "a key": lambda size: f"{size.size.bytes_per_key:,} bytes",
+        "filled at": lambda size: f"{size.fill.keys_per_s:,} keys/s",
+    },
+    "a load, p50 / p99": {
+        "load": lambda size: _times(size.loads_before.load),
+        "plain SELECT": lambda size: _times(size.loads_before.bare),
+        "pages": lambda size: f"{size.loads_before.pages:,.0f}",
+        "plan": lambda size: size.loads_before.plan,
+        "load after rewrites": lambda size: _times(size.loads_after.load),
+        "plain SELECT after rewrites": lambda size: _times(size.loads_after.bare),
+        "first load, from the disk": lambda size: _times(size.first_loads),
+    },
+    "rewrites of sessions": {
+        "first of the day": lambda size: f"{size.rewrites.first.rewrites:,}",
+        "heap-only": lambda size: f"{size.rewrites.first.heap_only_percent:g} %",
+        "again": lambda size: f"{size.rewrites.again.rewrites:,}",
+        "heap-only ": lambda size: f"{size.rewrites.again.heap_only_percent:g} %",
+        "pages of a load": lambda size: _pages(size.rewrites),
+    },
+    "gets, sets, upkeep": {
+        "get of 1": lambda size: _times(size.gets_and_sets.get),
+        "set of 1": lambda size: _times(size.gets_and_sets.set),
+        "census": lambda size: f"{size.census.ms / 1000:,.2f} s",
+        "sweep": lambda size: f"{size.sweep.deleted:,} keys in {size.sweep.took_s:,.2f} s, {size.sweep.keys_per_s:,}/s",
+        "vacuum, at autovacuum's pace": lambda size: (
+            f"{size.vacuum.took_s:,.1f} s for {size.vacuum.dead_before:,} dead rows"
+        ),
+    },
+    "without → during a sweep or a vacuum, p50 / p99": {
+        "load, sweep": lambda size: _load_during(size.sweep.beside),
+        "get, sweep": lambda size: _get_during(size.sweep.beside),
+        "load, vacuum": lambda size: _load_during(size.vacuum.beside),
+        "get, vacuum": lambda size: _get_during(size.vacuum.beside),
+    },
+    "keys gathered by company": {
+        "load": lambda size: _times(size.gathered.loads.load),
+        "plain SELECT": lambda size: _times(size.gathered.loads.bare),
+        "pages": lambda size: f"{size.gathered.loads.pages:,.0f}",
+        "after rewrites": lambda size: f"{size.gathered.rewrites.again.pages:,.0f}",
+        "first load, from the disk": lambda size: _times(size.gathered.first_loads),
+        "gathering took": lambda size: f"{size.gathered.took_s:,.1f} s",
+        "get, without → during it": lambda size: _get_during(size.gathered.beside),
+        "load, without → during it": lambda size: _load_during(size.gathered.beside),
+        "all": lambda size: f"{size.gathered.size.total_mb:,.0f} MB",
+    },
+}
+"""The tables with a row for each size: by title, the columns in their order."""

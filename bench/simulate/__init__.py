@@ -1,1 +1,1 @@
-"""Months of traffic through the real store in seconds, and the forecasts held to them."""
+"""Months of traffic through the real store in seconds, and the forecasts that are checked against them."""

@@ -1,1 +1,4 @@
-"""Many companies at once: reconnect storms, restarts, steady traffic, and a locust storm."""
+"""Storms: many companies at the same time on one store.
+
+`python -m bench.storms` runs three in threads; `locustfile.py` is one for locust, of any size and also over HTTP.
+"""

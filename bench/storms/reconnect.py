@@ -1,8 +1,8 @@
-"""The reconnect storm: 8 threads reconnect companies one after another, through the store and through bare psycopg.
+"""The reconnect storm: 8 threads reconnect companies one after another, through the store and through psycopg alone.
 
-Both do the same in turn, on the same rows of one database, and are asked for the same: creds and all keys are read, a
-burst is written together with the creds. The bare side has a connection for each thread and one statement for each of
-the two, which psycopg prepares; it splits nothing by type, counts nothing and checks nothing.
+Both sides take turns and do the same on the same rows of one database: they read creds and all keys, and write a burst
+together with the creds. The side of psycopg alone has a connection for each thread, and one statement for the read and
+one for the write, which psycopg prepares. It groups no keys by type, counts nothing and checks nothing.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 import psycopg
 
-from bench.storms.companies import at_once, burst, driver_errors_told, fill, reconnect
+from bench.limits import Limit, Target
+from bench.measuring import Connection, percentile
+from bench.storms.companies import at_once, burst, fill, reconnect
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
-from monitor.alerts.samples import percentile_95
 from rig.baileys_state import BURST_KEYS, STATE_KEYS
 
-RATIO_LIMIT = 0.6
+RATIO_LIMIT = Limit(0.6, "× psycopg alone", at_least=True)
 THREADS = 8
 COMPANIES = 160
 ROUNDS = 9
@@ -47,14 +47,13 @@ SET value = excluded.value, updated_at = excluded.updated_at, expires_at = exclu
 
 FORGET_BURSTS = "DELETE FROM whatsapp_keys WHERE key_type = 'pre-key' AND key_id = ANY (%s)"
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 Reconnect = Callable[[str], int]
-"""Reconnects a company; how many keys it read."""
+"""Reconnects a company and returns the number of keys that it read."""
 
 
 @dataclass(frozen=True)
 class ReconnectStorm:
-    """Companies reconnected a second, the store's over the bare driver's; medians of rounds in turn."""
+    """Companies reconnected a second by the store and by psycopg alone (`bare`), and their ratio; medians of rounds."""
 
     threads: int
     companies: int
@@ -68,14 +67,16 @@ class ReconnectStorm:
     bare_p95_ms: float
 
     @property
-    def met(self) -> bool:
-        """Whether the store keeps up with the bare driver as it should."""
-        return self.ratio >= RATIO_LIMIT
+    def target(self) -> Target:
+        """The limit for the ratio."""
+        shown = f"{self.ratio:.2f} × ({self.store_per_s:,.0f} companies a second)"
+        what = f"companies reconnected by {self.threads} threads"
+        return Target.judged("reconnect_storm", what, shown, (self.ratio, RATIO_LIMIT))
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two: a way to reconnect for each thread, and what its rounds took."""
+    """One of the two sides: a way to reconnect for each thread, and the times of its rounds."""
 
     ways: list[Reconnect]
     per_s: list[float]
@@ -85,21 +86,21 @@ class _Side:
 def reconnect_storm(
     url: str, companies: int = COMPANIES, threads: int = THREADS, rounds: int = ROUNDS
 ) -> ReconnectStorm:
-    """The storm on an empty database. Raises KeystoreError."""
-    with driver_errors_told(), ExitStack() as stack:
+    """Run the storm on an empty database. Raises KeystoreError."""
+    with ExitStack() as stack:
         store = stack.enter_context(open_store(url))
         names = fill(store, url, companies)
         conns = [stack.enter_context(closing(psycopg.connect(url, autocommit=True))) for _ in range(threads)]
-        ours = _Side([partial(_reconnect, store)] * threads, [], [])
-        bare = _Side([partial(_reconnect_bare, conn) for conn in conns], [], [])
+        store_side = _Side([partial(_reconnect, store)] * threads, [], [])
+        bare_side = _Side([partial(_reconnect_bare, conn) for conn in conns], [], [])
         for number in range(1 + rounds):
-            for side in (ours, bare) if number % 2 else (bare, ours):
+            for side in (store_side, bare_side) if number % 2 else (bare_side, store_side):
                 took_s, took_ms = _round(side.ways, names)
                 _forget_bursts(conns[0], companies)
-                if number:  # The first opens connections, and has the bare statements prepared.
+                if number:  # The first round opens connections and prepares statements.
                     side.per_s.append(companies / took_s)
                     side.took_ms.extend(took_ms)
-    store_per_s, bare_per_s = median(ours.per_s), median(bare.per_s)
+    store_per_s, bare_per_s = median(store_side.per_s), median(bare_side.per_s)
     return ReconnectStorm(
         threads=threads,
         companies=companies,
@@ -107,15 +108,15 @@ def reconnect_storm(
         store_per_s=round(store_per_s, 1),
         bare_per_s=round(bare_per_s, 1),
         ratio=round(store_per_s / bare_per_s, 3),
-        store_p50_ms=round(median(ours.took_ms), 2),
-        store_p95_ms=round(percentile_95(ours.took_ms), 2),
-        bare_p50_ms=round(median(bare.took_ms), 2),
-        bare_p95_ms=round(percentile_95(bare.took_ms), 2),
+        store_p50_ms=round(median(store_side.took_ms), 2),
+        store_p95_ms=round(percentile(store_side.took_ms, 0.95), 2),
+        bare_p50_ms=round(median(bare_side.took_ms), 2),
+        bare_p95_ms=round(percentile(bare_side.took_ms, 0.95), 2),
     )
 
 
 def _round(ways: list[Reconnect], names: list[str]) -> tuple[float, list[float]]:
-    """Every company reconnected once, each thread its share of them; seconds in all, and milliseconds of each."""
+    """Reconnect every company once, each thread a share; return the seconds in all and the milliseconds of each."""
 
     def share(way: Reconnect, first: int) -> list[float]:
         took_ms = []
@@ -152,7 +153,7 @@ def _reconnect_bare(conn: Connection, company: str) -> int:
 
 
 def _forget_bursts(conn: Connection, companies: int) -> None:
-    """Deletes a round's bursts, so that each round finds the same; raises KeystoreError when one isn't there."""
+    """Delete the bursts of a round, so that all rounds are alike. Raises KeystoreError if a key is missing."""
     deleted = conn.execute(FORGET_BURSTS, [list(burst())]).rowcount
     if deleted != companies * BURST_KEYS:
         raise KeystoreError(f"{deleted} keys were written of {companies * BURST_KEYS}")

@@ -1,4 +1,4 @@
-"""The measurements that only long runs need: each runs, once and small, and what it says is so."""
+"""Measurements that otherwise only long runs use: each runs once and small, with plausible figures."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from bench import idle
 from bench.gates import sweeping
 from bench.gates.operations import OPERATIONS, OTHER_BURSTS, Operation
-from bench.http_api import run as http
+from bench.http_api.__main__ import main as http_api
 from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
@@ -15,36 +15,36 @@ from rig.relay import free_port
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *OTHER_BURSTS], ids=lambda operation: operation.name)
 def test_an_operation_is_compared_on_postgres(operation: Operation, migrated_postgres_url: str) -> None:
-    found = operation.compare(migrated_postgres_url, rounds=1)
-    assert (found.backend, found.operation) == ("postgresql", operation.name)
-    assert min(found.store_ms, found.driver_ms, found.ratio) > 0
+    result = operation.compare(migrated_postgres_url, rounds=1)
+    assert (result.backend, result.operation) == ("postgresql", operation.name)
+    assert min(result.store_ms, result.driver_ms, result.ratio) > 0
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_an_operation_is_compared_on_sqlite(operation: Operation, tmp_path: Path) -> None:
-    found = operation.compare(f"sqlite:///{tmp_path / 'k.db'}", rounds=1)
-    assert (found.backend, found.operation) == ("sqlite", operation.name)
-    assert min(found.store_ms, found.driver_ms, found.ratio) > 0
+    result = operation.compare(f"sqlite:///{tmp_path / 'k.db'}", rounds=1)
+    assert (result.backend, result.operation) == ("sqlite", operation.name)
+    assert min(result.store_ms, result.driver_ms, result.ratio) > 0
 
 
-def test_gets_go_on_beside_a_sweep_in_another_process(postgres_url: str) -> None:
+def test_gets_continue_during_a_sweep_in_another_process(postgres_url: str) -> None:
     rounds: list[tuple[int, int]] = []
-    found = sweeping.measure(postgres_url, lambda done, total: rounds.append((done, total)), companies=5, rounds=2)
+    result = sweeping.measure(postgres_url, lambda done, total: rounds.append((done, total)), companies=5, rounds=2)
     assert rounds == [(0, 2), (1, 2)]
-    assert found.companies == 5
-    assert 0 < found.due_keys < 5 * 416
-    assert found.gets_during > 0
-    assert min(found.keys_per_s, found.bare_keys_per_s, found.get_p99_ms, found.get_p99_ms_during) > 0
+    assert result.companies == 5
+    assert 0 < result.due_keys < 5 * 416
+    assert result.gets_during > 0
+    assert min(result.keys_per_s, result.bare_keys_per_s, result.get_p99_ms, result.get_p99_ms_during) > 0
 
 
 def test_an_idle_service_is_weighed(migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle, "SETTLE_S", 0.0)
-    found = idle.measure(migrated_postgres_url)
-    assert found.processes == 2, "the service and its worker"
-    assert 20 < found.largest_mb <= found.all_mb < 500
+    result = idle.measure(migrated_postgres_url)
+    assert result.processes == 2, "the service and its worker"
+    assert 20 < result.largest_mb <= result.all_mb < 500
 
 
-def test_a_service_that_does_not_start_is_told_without_its_address(
+def test_a_failed_start_is_reported_without_the_address(
     postgres_site: PostgresSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgres_site.url("nowhere", password="wrong")
@@ -53,9 +53,9 @@ def test_a_service_that_does_not_start_is_told_without_its_address(
     assert "wrong" not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert http.main(["--url", f"postgresql://bench:S3CRET@127.0.0.1:{free_port()}/postgres"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: the server can't be used")
-    assert told.count("\n") == 1
-    assert "S3CRET" not in told
+def test_an_unreachable_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert http_api(["--url", f"postgresql://bench:S3CRET@127.0.0.1:{free_port()}/postgres"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: the server can't be used")
+    assert error.count("\n") == 1
+    assert "S3CRET" not in error

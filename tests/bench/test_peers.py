@@ -1,4 +1,4 @@
-"""Against the peers: the real Baileys and pg in Node, on the same keys as the store."""
+"""The peers: the real Baileys and pg in Node, on the same keys as the store."""
 
 import json
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ import psycopg
 import pytest
 
 from bench.peers.__main__ import main
-from bench.peers.measure import BURST_TIMES, LOAD_TIMES, measure
-from bench.peers.node import Node, install, node_and_npm, started
+from bench.peers.measure import BURST_LIMIT, LOAD_LIMIT, measure
+from bench.peers.node import Answer, Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    """Where Node is, with the peers' packages installed."""
+    """The path of Node, with the peers' packages installed."""
     programs = node_and_npm()
     if programs is None:
         pytest.skip("no node or npm here (Debian: apt-get install nodejs npm)")
@@ -29,13 +29,13 @@ def node() -> str:
 
 @pytest.fixture
 def peers(node: str) -> Iterator[Node]:
-    """The program at work."""
+    """The running program."""
     with started(node) as process:
         yield process
 
 
 @pytest.mark.usefixtures("node")
-def test_all_three_hold_the_same_keys_and_nothing_stays(
+def test_all_three_hold_the_same_keys_and_leave_nothing_behind(
     postgres_site: PostgresSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -46,10 +46,10 @@ def test_all_three_hold_the_same_keys_and_nothing_stays(
     figures = json.loads(file.read_text(encoding="utf-8"))
     assert figures["keys"] == 721
     met = []
-    for name, times in (("load", LOAD_TIMES), ("burst_250", BURST_TIMES), ("burst_812", BURST_TIMES)):
+    for name, limit in (("load", LOAD_LIMIT), ("burst_250", BURST_LIMIT), ("burst_812", BURST_LIMIT)):
         act = figures[name]
         assert all(act[ms] > 0 for ms in ("store_ms", "diary_ms", "files_ms", "json_ms"))
-        met.append(act["diary_ms"] >= times * act["store_ms"])
+        met.append(limit.allows(act["diary_ms"] / act["store_ms"]))
     assert figures["met"] == all(met)
     assert code == (0 if all(met) else 1)
     assert printed.out.count("MISSED") == met.count(False)
@@ -58,28 +58,28 @@ def test_all_three_hold_the_same_keys_and_nothing_stays(
         assert conn.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench_peers%'").fetchall() == []
 
 
-def test_a_key_that_differs_is_found_and_one_written_otherwise_is_not(peers: Node) -> None:
-    def look(**keys: str) -> dict[str, object]:
+def test_the_digest_differs_only_for_other_values(peers: Node) -> None:
+    def look(**keys: str) -> Answer:
         return peers.ask("look at", keys={"session": keys})
 
-    kept = look(a='{"x":{"type":"Buffer","data":"AQI="},"y":2}', b='{"z":1}')
-    assert kept["keys"] == 2
-    assert look(b='{"z":1}', a='{"y":2,"x":{"type":"Buffer","data":"AQI="}}') == kept
+    two_keys = look(a='{"x":{"type":"Buffer","data":"AQI="},"y":2}', b='{"z":1}')
+    assert two_keys.keys == 2
+    assert look(b='{"z":1}', a='{"y":2,"x":{"type":"Buffer","data":"AQI="}}') == two_keys
     for other in ('{"x":{"type":"Buffer","data":"AQM="},"y":2}', '{"x":{"type":"Buffer","data":"AQI="},"y":3}'):
-        assert look(a=other, b='{"z":1}') != kept
-    assert look(b='{"z":1}')["keys"] == 1
+        assert look(a=other, b='{"z":1}') != two_keys
+    assert look(b='{"z":1}').keys == 1
 
 
-def test_what_the_program_cannot_do_is_one_line(peers: Node, postgres_site: PostgresSite, tmp_path: Path) -> None:
+def test_errors_of_the_program_are_one_line(peers: Node, postgres_site: PostgresSite, tmp_path: Path) -> None:
     peers.ask("open", url=postgres_site.url("nowhere"), folder=str(tmp_path))
     with pytest.raises(KeystoreError, match=r"^the peers can't do 'load': 3D000$"):
-        peers.ask("load", who="diary", company="1", ids={}, times=1)
+        peers.ask("load", who="legacy", company="1", ids={}, times=1)
     with pytest.raises(KeystoreError, match="the peers can't do 'nothing': TypeError"):
         peers.ask("nothing")
 
 
 @pytest.mark.usefixtures("node")
-def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     secret = "s3cret-of-nobody"
     assert main(["--url", f"postgresql://nobody:{secret}@127.0.0.1:1/x"]) == 1
     error = capsys.readouterr().err
@@ -89,10 +89,10 @@ def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[st
     for wrong in (["--url", "sqlite:///k.db"], ["--rounds", "0"]):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
-        assert "error: --" in capsys.readouterr().err
+        assert "error: argument --" in capsys.readouterr().err
 
 
-def test_without_node_it_says_so(
+def test_a_missing_node_is_reported_with_exit_code_2(
     postgres_site: PostgresSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

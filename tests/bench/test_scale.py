@@ -1,4 +1,4 @@
-"""Scale: a filling goes on after a kill, hash partitions change nothing but the table, gathering loses nothing."""
+"""Scale: a killed filling continues, hash partitions change nothing but the table, gathering loses nothing."""
 
 import json
 import re
@@ -16,9 +16,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from bench.measuring import no_progress
+from bench.scale.__main__ import main
 from bench.scale.fill import company_name, fill
 from bench.scale.pages import explained_load, rewrites
-from bench.scale.run import main
 from bench.scale.site import GATHERING, PARTITIONING, gather, partition
 from keystore import open_store
 from keystore.errors import KeystoreError
@@ -43,7 +44,7 @@ WHERE company_id = %s AND (key_type = 'pre-key') = %s
 BY_BATCH = """
 SELECT company_id, key_type, key_id, dense_rank() OVER (ORDER BY created_at) FROM whatsapp_keys ORDER BY 1, 2, 3
 """
-"""Every key, and in which batch of a filling it came."""
+"""Every key with the number of its batch in a filling."""
 
 INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'whatsapp_keys' ORDER BY 1"
 CONSTRAINTS = """
@@ -72,14 +73,14 @@ def connected(url: str) -> Connection:
 
 
 def filled(url: str, companies: int = COMPANIES) -> None:
-    """A store's tables with so many companies' keys."""
+    """Fill a store's tables with the keys of companies."""
     with closing(open_store(url)), closing(connected(url)) as conn:
-        fill(conn, companies, 5.0, lambda done, total: None)
+        fill(conn, companies, 5.0, no_progress)
 
 
 @pytest.fixture
 def new_database(postgres_site: PostgresSite) -> Iterator[NewPostgres]:
-    """Gives addresses of new, empty databases, dropped after the test."""
+    """Return addresses of new, empty databases, which are dropped after the test."""
     with ExitStack() as databases:
         yield lambda: postgres_site.url(databases.enter_context(postgres_site.database()))
 
@@ -87,7 +88,7 @@ def new_database(postgres_site: PostgresSite) -> Iterator[NewPostgres]:
 # Filling.
 
 
-def test_a_filling_that_is_killed_goes_on_where_it_was(
+def test_a_killed_filling_continues_where_it_was(
     postgres_site: PostgresSite, new_database: NewPostgres, tmp_path: Path
 ) -> None:
     url, whole = new_database(), new_database()
@@ -108,7 +109,7 @@ def test_a_filling_that_is_killed_goes_on_where_it_was(
                 done = sum(row[0] for row in conn.execute("SELECT arrivals_done FROM bench_fill").fetchall())
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-        # Its server process may still finish what it was told; whatever of it was committed is noted as well.
+        # Its server process may still finish a batch; a committed batch is noted as well.
         keys_then = conn.execute("SELECT count(*) FROM whatsapp_keys").fetchall()[0][0]
         assert 0 < keys_then < 150 * 721
         filled(url, 150)
@@ -117,7 +118,7 @@ def test_a_filling_that_is_killed_goes_on_where_it_was(
         assert conn.execute("SELECT count(*) FROM whatsapp_auth").fetchall() == [(150,)]
 
 
-def test_a_batch_is_there_only_together_with_its_note(new_database: NewPostgres) -> None:
+def test_a_batch_and_its_note_are_one_transaction(new_database: NewPostgres) -> None:
     url = new_database()
     filled(url, 2)
     count = "SELECT count(*) FROM whatsapp_keys"
@@ -126,14 +127,14 @@ def test_a_batch_is_there_only_together_with_its_note(new_database: NewPostgres)
         conn.execute("UPDATE bench_fill SET arrivals_done = 0")
         conn.execute("ALTER TABLE bench_fill ADD CHECK (arrivals_done < 100)")
         with pytest.raises(psycopg.errors.CheckViolation):
-            fill(conn, 2, 5.0, lambda done, total: None)
+            fill(conn, 2, 5.0, no_progress)
         ((done,),) = conn.execute("SELECT arrivals_done FROM bench_fill").fetchall()
         ((bursts,),) = conn.execute("SELECT count(*) FROM whatsapp_auth").fetchall()
         assert 0 < done < 100
         assert conn.execute(count).fetchall() == [(done + bursts * 249,)]
 
 
-def test_a_companys_pre_keys_lie_together_and_the_rest_between_others(new_database: NewPostgres) -> None:
+def test_pre_keys_lie_together_and_other_keys_scattered(new_database: NewPostgres) -> None:
     url = new_database()
     filled(url, 20)
     with closing(connected(url)) as conn:
@@ -144,7 +145,7 @@ def test_a_companys_pre_keys_lie_together_and_the_rest_between_others(new_databa
     assert together / 250 < apart / 471 / 2
 
 
-def test_another_filling_is_not_mixed_into_one(new_database: NewPostgres) -> None:
+def test_a_second_filling_of_another_size_is_refused(new_database: NewPostgres) -> None:
     url = new_database()
     filled(url, 2)
     with pytest.raises(KeystoreError, match="a filling of 2 companies"):
@@ -155,59 +156,59 @@ def test_another_filling_is_not_mixed_into_one(new_database: NewPostgres) -> Non
 
 
 def test_rewrites_of_sessions_stay_in_their_pages(new_database: NewPostgres) -> None:
-    found = rewrites(new_database(), companies=20, each=30)
-    assert found.rewrites == 600
-    assert found.heap_only_percent >= 98
-    assert found.ratio <= 1.05
+    result = rewrites(new_database(), companies=20, each=30)
+    assert result.rewrites == 600
+    assert result.heap_only_percent >= 98
+    assert result.ratio <= 1.05
 
 
 # Partitions.
 
 
 def partitioned(url: str) -> None:
-    """The migration for large installations, as the tables' owner."""
+    """Apply the migration to hash partitions, as the tables' owner."""
     with closing(connected(url)) as conn:
         partition(conn, PARTITIONS)
 
 
 def described(url: str) -> dict[str, Any]:
-    """What the catalog says of the table, partitions apart."""
+    """The table's description in the catalog, without its partitions."""
     with closing(connected(url)) as conn:
         indexes = [(name, text.replace(" ON ONLY ", " ON ")) for name, text in conn.execute(INDEXES).fetchall()]
         constraints = [tuple(row) for row in conn.execute(CONSTRAINTS).fetchall()]
         return {"indexes": indexes, "constraints": constraints, "columns": conn.execute(COLUMNS).fetchall()}
 
 
-def told(row: KeyRow) -> tuple[Any, ...]:
+def as_tuple(row: KeyRow) -> tuple[Any, ...]:
     return row.key_type, row.key_id, row.value, row.created_at, row.updated_at, row.expires_at
 
 
 def everything(store: Store, clock: Clock) -> list[Any]:
-    """What a store answers to all that it can be asked, in an order in which each step changes something."""
-    keys, said = real_keys(), list[Any]()
+    """A store's answers to all its operations, in an order in which each step changes something."""
+    keys, answers = real_keys(), list[Any]()
     for company in ("1", "2", "3"):
         store.set(company, keys, creds=b"creds")
     store.set("2", {"session": {"new": b"1"}, "pre-key": {"121": None, "122": b"other"}})
-    said.append({company: store.load(company) for company in store.companies()})
+    answers.append({company: store.load(company) for company in store.companies()})
     clock.advance(timedelta(days=4))
-    said.append(store.get("1", "session", list(keys["session"])[:7]))
+    answers.append(store.get("1", "session", list(keys["session"])[:7]))
     store.touch("1", {"identity-key": list(keys["identity-key"])[:7], "pre-key": ["123", "124"]})
-    said += [store.due_companies(), store.low_on_pre_keys(250), store.largest_company(), store.life_counts()]
+    answers += [store.due_companies(), store.low_on_pre_keys(250), store.largest_company(), store.life_counts()]
     store.clear("3")
     store.restore_rows("4", store.export_rows("1")[:50], creds=b"more")
     moved = store.export_rows("4")[0]
-    said.append(store.move_key(KeyName("4", moved.key_type, moved.key_id, moved.updated_at), "session", "moved"))
-    said.append(list(store.key_names(["session"])))
+    answers.append(store.move_key(KeyName("4", moved.key_type, moved.key_id, moved.updated_at), "session", "moved"))
+    answers.append(list(store.key_names(["session"])))
     clock.advance(timedelta(days=5))
     report = sweep(store)
-    said += [report.deleted, report.by_type]
+    answers += [report.deleted, report.by_type]
     census = store.census()
-    said += [census.by_type, census.total, census.active, census.expired, census.guarded, census.companies]
-    said.append({company: list(map(told, store.export_rows(company))) for company in store.companies()})
-    return said
+    answers += [census.by_type, census.total, census.active, census.expired, census.guarded, census.companies]
+    answers.append({company: list(map(as_tuple, store.export_rows(company))) for company in store.companies()})
+    return answers
 
 
-def test_a_partitioned_table_answers_as_a_whole_one(new_database: NewPostgres, clock: Clock) -> None:
+def test_a_store_on_partitions_answers_the_same(new_database: NewPostgres, clock: Clock) -> None:
     began, answers = clock(), []
     for partitions in (False, True):
         url = new_database()
@@ -220,8 +221,8 @@ def test_a_partitioned_table_answers_as_a_whole_one(new_database: NewPostgres, c
             answers.append(everything(store, clock))
     whole, parts = answers
     assert len(whole) == len(parts)
-    for one, other in zip(whole, parts, strict=True):
-        assert one == other
+    for whole_answer, parts_answer in zip(whole, parts, strict=True):
+        assert whole_answer == parts_answer
 
 
 def test_backfill_and_enforcing_work_on_partitions(new_database: NewPostgres) -> None:
@@ -239,7 +240,7 @@ def test_backfill_and_enforcing_work_on_partitions(new_database: NewPostgres) ->
 
 
 @pytest.mark.parametrize("enforced", [False, True])
-def test_the_migration_to_partitions_keeps_all_but_the_table(
+def test_the_migration_to_partitions_keeps_rows_rules_and_rights(
     postgres_site: PostgresSite, new_database: NewPostgres, enforced: bool
 ) -> None:
     url = new_database()
@@ -252,7 +253,7 @@ def test_the_migration_to_partitions_keeps_all_but_the_table(
         conn.execute("CREATE INDEX operators_own ON whatsapp_keys (key_type, updated_at DESC) WHERE key_type <> 'x'")
         conn.execute("ALTER TABLE whatsapp_keys ADD CONSTRAINT operators_rule CHECK (key_id <> 'x') NOT VALID")
         conn.execute("GRANT SELECT, DELETE ON whatsapp_keys TO PUBLIC")
-        # As Supabase does: what is made from now on is for everybody.
+        # As on Supabase, where everybody has rights on new tables.
         conn.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC")
     was = described(url)
     for _ in range(2):
@@ -299,9 +300,7 @@ def test_ordinary_migrations_work_on_partitions(new_database: NewPostgres) -> No
         "CREATE VIEW mine AS SELECT company_id FROM whatsapp_keys",
     ],
 )
-def test_what_the_migration_cannot_carry_over_stops_it_and_nothing_is_changed(
-    new_database: NewPostgres, obstacle: str
-) -> None:
+def test_obstacles_stop_the_migration_and_nothing_changes(new_database: NewPostgres, obstacle: str) -> None:
     url = new_database()
     filled(url, 2)
     with closing(connected(url)) as conn:
@@ -315,7 +314,7 @@ def test_what_the_migration_cannot_carry_over_stops_it_and_nothing_is_changed(
         assert conn.execute("SELECT count(*) FROM whatsapp_keys").fetchall() == [(1_442,)]
 
 
-def test_the_documented_way_back_makes_the_table_that_it_was(new_database: NewPostgres) -> None:
+def test_the_documented_way_back_restores_the_table(new_database: NewPostgres) -> None:
     url = new_database()
     filled(url, 3)
     with open_store(url) as store, closing(connected(url)) as conn:
@@ -335,9 +334,7 @@ def test_the_documented_way_back_makes_the_table_that_it_was(new_database: NewPo
 
 
 @pytest.mark.parametrize("partitions", [False, True])
-def test_gathering_lays_a_companys_keys_together_and_changes_nothing_else(
-    new_database: NewPostgres, partitions: bool
-) -> None:
+def test_gathering_moves_keys_together_and_changes_no_value(new_database: NewPostgres, partitions: bool) -> None:
     url = new_database()
     if partitions:
         with closing(open_store(url)):
@@ -353,7 +350,7 @@ def test_gathering_lays_a_companys_keys_together_and_changes_nothing_else(
         assert {company: store.export_rows(company) for company in store.companies()} == before
 
 
-def test_keys_that_lie_together_are_not_moved(new_database: NewPostgres) -> None:
+def test_keys_that_already_lie_together_are_not_moved(new_database: NewPostgres) -> None:
     url = new_database()
     with open_store(url) as store, closing(connected(url)) as conn:
         for company in ("1", "2"):
@@ -363,7 +360,7 @@ def test_keys_that_lie_together_are_not_moved(new_database: NewPostgres) -> None
         assert conn.execute("SELECT ctid FROM whatsapp_keys ORDER BY 1").fetchall() == places
 
 
-def test_no_write_is_lost_beside_gathering(new_database: NewPostgres) -> None:
+def test_no_write_is_lost_during_gathering(new_database: NewPostgres) -> None:
     url = new_database()
     filled(url)
     sessions = list(real_keys()["session"])
@@ -373,16 +370,16 @@ def test_no_write_is_lost_beside_gathering(new_database: NewPostgres) -> None:
         number = 0
         while not gathering.done() or number < COMPANIES:
             company, value = company_name(number % COMPANIES), f"{number}".encode()
-            kept, gone = sessions[number % 60], sessions[60 + number % 60]
-            store.set(company, {"session": {kept: value, gone: None}})
-            wrote |= {(company, kept): value, (company, gone): None}
+            rewritten, deleted = sessions[number % 60], sessions[60 + number % 60]
+            store.set(company, {"session": {rewritten: value, deleted: None}})
+            wrote |= {(company, rewritten): value, (company, deleted): None}
             number += 1
         gathering.result()
         for (company, key_id), expected in wrote.items():
             assert store.get(company, "session", [key_id]) == ({} if expected is None else {key_id: expected})
 
 
-def test_psql_runs_both_as_they_are_documented(new_database: NewPostgres, postgres_programs: Path) -> None:
+def test_psql_runs_both_scripts_as_documented(new_database: NewPostgres, postgres_programs: Path) -> None:
     url = new_database()
     filled(url, 3)
     environment = {"PGOPTIONS": "-c keystore.partitions=3", "PATH": "/usr/bin:/bin"}
@@ -405,7 +402,7 @@ def test_psql_runs_both_as_they_are_documented(new_database: NewPostgres, postgr
 # The command.
 
 
-def test_it_measures_every_size_and_goes_on_from_what_is_there(
+def test_the_command_measures_every_size_and_continues(
     postgres_site: PostgresSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, document = tmp_path / "figures.json", tmp_path / "scaling.md"
@@ -422,7 +419,7 @@ def test_it_measures_every_size_and_goes_on_from_what_is_there(
         assert text.endswith("<!-- scale:end -->\nafter\n")
         assert code == ("**missed**" in text)
         assert main(again) == code
-        assert json.loads(file.read_text(encoding="utf-8"))["sizes"] == first["sizes"], "measured anew"
+        assert json.loads(file.read_text(encoding="utf-8"))["sizes"] == first["sizes"], "measured again"
     finally:
         assert main([*command, "--drop"]) == 0
     with closing(postgres_site.admin()) as conn:
@@ -430,7 +427,7 @@ def test_it_measures_every_size_and_goes_on_from_what_is_there(
     assert capsys.readouterr().out
 
 
-def test_what_it_cannot_use_is_one_line(postgres_site: PostgresSite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_one_line(postgres_site: PostgresSite, capsys: pytest.CaptureFixture[str]) -> None:
     secret = "s3cret-of-nobody"
     assert main(["--url", f"postgresql://nobody:{secret}@127.0.0.1:1/x", "--companies", "2"]) == 1
     error = capsys.readouterr().err
@@ -440,10 +437,10 @@ def test_what_it_cannot_use_is_one_line(postgres_site: PostgresSite, capsys: pyt
     for wrong in (["--url", "sqlite:///k.db"], ["--companies", "0"], ["--partitions", "1"]):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
-        assert "error: --" in capsys.readouterr().err
+        assert "error: argument --" in capsys.readouterr().err
 
 
-def test_expiries_of_what_is_filled_are_the_stores(new_database: NewPostgres) -> None:
+def test_filled_keys_have_the_expiries_of_the_store(new_database: NewPostgres) -> None:
     url, at = new_database(), datetime.now(UTC)
     filled(url, 2)
     with closing(connected(url)) as conn, open_store(url) as store:

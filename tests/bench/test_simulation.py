@@ -1,33 +1,34 @@
-"""Simulated months through the real store: the same seed lives the same month, and its forecast is held to it."""
+"""Simulated months through the real store: the same seed gives the same month, and forecasts are checked by it."""
 
 from pathlib import Path
 
 import pytest
 
-from bench.simulate.life import random_mix
-from bench.simulate.months import Clock, Month, accuracy, month
-from bench.simulate.months import main as simulate
+from bench.measuring import no_progress
+from bench.simulate.__main__ import main as simulate
+from bench.simulate.month import Clock, Month, accuracy, month
+from bench.simulate.traffic import random_mix
 from keystore import open_store
 
 SEEDS = (18, 20)
 
 
 def lived(path: Path, seed: int) -> Month:
-    """The month of a seed."""
+    """The simulated month of this seed."""
     clock = Clock()
     with open_store(f"sqlite:///{path}", clock=clock) as store:
-        return month(store, clock, random_mix(seed), from_diary=False, told=lambda done, total: None)
+        return month(store, clock, random_mix(seed), from_demo=False, progress=no_progress)
 
 
 @pytest.mark.timeout(600)
-def test_the_forecast_of_day_14_comes_true_and_the_diary_s_arithmetic_doesn_t(tmp_path: Path) -> None:
+def test_the_forecast_of_day_14_beats_the_legacy_projection(tmp_path: Path) -> None:
     months = [lived(tmp_path / f"{seed}.db", seed) for seed in SEEDS]
     of_day_14 = accuracy(months, 14)
     assert of_day_14.worst_percent <= 20
     assert of_day_14.diary_median_percent > 2 * of_day_14.worst_percent
-    for one in months:
-        assert len(one.totals) == 31
-        assert one.swept > one.totals[-1]
+    for simulated in months:
+        assert len(simulated.totals) == 31
+        assert simulated.swept > simulated.totals[-1]
 
 
 def test_a_database_with_keys_is_left_alone(postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +41,7 @@ def test_a_database_with_keys_is_left_alone(postgres_url: str, capsys: pytest.Ca
         simulate(["--url", "sqlite:///k.db"])
 
 
-def test_a_file_that_cannot_be_written_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_file_is_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate(["--json", "/nope/x.json"]) == 1
     assert "/nope/x.json: No such file or directory" in capsys.readouterr().err
 

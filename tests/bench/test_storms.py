@@ -1,4 +1,4 @@
-"""Storms: what they do is done and counted, nothing wrong goes unseen, and the commands end as their limits say."""
+"""Storms: their work is done and counted, failures are noticed, and the commands exit by their limits."""
 
 import csv
 import json
@@ -11,8 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bench.storms.__main__ import main
 from bench.storms.reconnect import reconnect_storm
-from bench.storms.run import Steady, main, restart, steady
+from bench.storms.restart import restart
+from bench.storms.steady import Steady, steady
 from keystore import open_store
 from keystore.errors import KeystoreError
 from rig.baileys_state import BURST_KEYS, STATE_KEYS
@@ -39,36 +41,36 @@ REFUSE_A_BURST = "ALTER TABLE whatsapp_keys ADD CHECK (company_id <> 'storm-3' O
 
 @pytest.fixture
 def behind(migrated_postgres_url: str) -> Iterator[psycopg.Connection]:
-    """A connection behind the store's back."""
+    """A connection that the store doesn't know of."""
     with closing(psycopg.connect(migrated_postgres_url, autocommit=True)) as conn:
         yield conn
 
 
 def keys_in(conn: psycopg.Connection) -> int:
-    """How many keys there are."""
-    found = conn.execute("SELECT count(*) FROM whatsapp_keys").fetchone()
-    assert found
-    return int(found[0])
+    """The number of keys in the database."""
+    row = conn.execute("SELECT count(*) FROM whatsapp_keys").fetchone()
+    assert row
+    return int(row[0])
 
 
-def test_a_reconnect_storm_compares_what_is_the_same(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
+def test_both_sides_of_a_reconnect_storm_do_the_same(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
     storm = reconnect_storm(migrated_postgres_url, companies=8, threads=4, rounds=3)
     assert (storm.threads, storm.companies, storm.rounds) == (4, 8, 3)
     assert storm.ratio == pytest.approx(storm.store_per_s / storm.bare_per_s, rel=0.05)
-    assert storm.met == (storm.ratio >= 0.6)
+    assert storm.target.met == (storm.ratio >= 0.6)
     assert 0 < storm.store_p50_ms <= storm.store_p95_ms
     assert 0 < storm.bare_p50_ms <= storm.bare_p95_ms
-    assert keys_in(behind) == 8 * STATE_KEYS, "each round finds the same"
+    assert keys_in(behind) == 8 * STATE_KEYS, "all rounds are alike"
 
 
-def test_accounts_that_restart_at_once_have_read_and_written_all(migrated_postgres_url: str) -> None:
-    back = restart(migrated_postgres_url, accounts=6)
-    assert (back.accounts, back.keys_read, back.keys_written) == (6, 6 * STATE_KEYS, 6 * BURST_KEYS)
-    assert 0 < back.slowest_ms <= (back.took_s + 0.01) * 1000
-    assert back.met == (back.took_s <= 5)
+def test_accounts_that_restart_read_and_write_all_keys(migrated_postgres_url: str) -> None:
+    restarted = restart(migrated_postgres_url, accounts=6)
+    assert (restarted.accounts, restarted.keys_read, restarted.keys_written) == (6, 6 * STATE_KEYS, 6 * BURST_KEYS)
+    assert 0 < restarted.slowest_ms <= (restarted.took_s + 0.01) * 1000
+    assert restarted.target.met == (restarted.took_s <= 5)
 
 
-def test_a_key_that_is_lost_in_a_storm_is_seen(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
+def test_a_key_lost_in_a_storm_is_noticed(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
     behind.execute(LOSE_A_KEY)
     with pytest.raises(KeystoreError, match="3 of 6 states"):
         restart(migrated_postgres_url, accounts=3)
@@ -78,25 +80,25 @@ def test_a_key_that_is_lost_in_a_storm_is_seen(migrated_postgres_url: str, behin
 
 
 def test_steady_companies_share_few_connections(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
-    talk = steady(migrated_postgres_url, companies=60, seconds=1.5, every_s=0.5)
-    assert (talk.companies, talk.messages, talk.pool_timeouts) == (60, 180, 0)
-    assert 1 < talk.connections <= 16
-    assert min(talk.get_p95_ms, talk.set_p95_ms, talk.rush_s) > 0
-    assert talk.met
+    traffic = steady(migrated_postgres_url, companies=60, seconds=1.5, every_s=0.5)
+    assert (traffic.companies, traffic.messages, traffic.pool_timeouts) == (60, 180, 0)
+    assert 1 < traffic.connections <= 16
+    assert min(traffic.get_p95_ms, traffic.set_p95_ms, traffic.rush_s) > 0
+    assert traffic.target.met
     used_up = sum((number + sent) % 50 == 0 for number in range(60) for sent in range(3))
     assert keys_in(behind) == 60 * STATE_KEYS - used_up
 
 
-def test_a_caller_who_was_not_served_is_counted(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
+def test_a_caller_that_was_not_served_is_counted(migrated_postgres_url: str, behind: psycopg.Connection) -> None:
     behind.execute(ONE_COMPANY_WAITS_IN_VAIN)
-    talk = steady(migrated_postgres_url, companies=5, seconds=0.6, every_s=0.2)
-    assert (talk.messages, talk.pool_timeouts) == (15, 3)
-    assert not talk.met
+    traffic = steady(migrated_postgres_url, companies=5, seconds=0.6, every_s=0.2)
+    assert (traffic.messages, traffic.pool_timeouts) == (15, 3)
+    assert not traffic.target.met
 
 
 @pytest.mark.parametrize(("connections", "timeouts", "met"), [(16, 0, True), (17, 0, False), (8, 1, False)])
 def test_steady_traffic_is_held_to_its_limits(connections: int, timeouts: int, met: bool) -> None:
-    talk = Steady(
+    traffic = Steady(
         companies=1_000,
         messages=10_000,
         per_s=500.0,
@@ -106,10 +108,10 @@ def test_steady_traffic_is_held_to_its_limits(connections: int, timeouts: int, m
         connections=connections,
         pool_timeouts=timeouts,
     )
-    assert talk.met == met
+    assert traffic.target.met == met
 
 
-def test_the_command_prints_all_three_and_leaves_nothing(
+def test_the_command_prints_all_three_and_leaves_no_database(
     postgres_site: PostgresSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "storms.json"
@@ -119,14 +121,14 @@ def test_the_command_prints_all_three_and_leaves_nothing(
     assert figures["reconnect_storm"]["rounds"] == 1
     assert figures["restart"]["accounts"] == 4
     assert figures["steady"]["companies"] == 10
-    told = capsys.readouterr().out
-    assert told.count(" met") + told.count(" MISSED") == 3
-    assert code == (1 if "MISSED" in told else 0)
+    text = capsys.readouterr().out
+    assert text.count(" met") + text.count(" MISSED") == 3
+    assert code == (1 if "MISSED" in text else 0)
     with closing(postgres_site.admin()) as conn:
         assert conn.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench_storms%'").fetchall() == []
 
 
-def test_what_the_command_cannot_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     secret = "s3cret-of-nobody"
     assert main(["--url", f"postgresql://nobody:{secret}@127.0.0.1:1/x"]) == 1
     error = capsys.readouterr().err
@@ -136,7 +138,7 @@ def test_what_the_command_cannot_use_is_one_line(capsys: pytest.CaptureFixture[s
     for wrong in (["--url", "sqlite:///k.db"], ["--rounds", "0"], ["--seconds", "nan"]):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
-        assert "error: --" in capsys.readouterr().err
+        assert "error: argument --" in capsys.readouterr().err
 
 
 def locust(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -159,7 +161,7 @@ def locust(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def table(folder: Path, name: str) -> dict[str, dict[str, str]]:
-    """The lines of a CSV report by the name of what was called."""
+    """The lines of a CSV report by the name of the call."""
     with (folder / f"storm_{name}.csv").open(encoding="utf-8", newline="") as file:
         return {row["Name"]: row for row in csv.DictReader(file)}
 
@@ -187,14 +189,14 @@ def test_a_locust_storm_reports_and_leaves_the_database_empty(
     assert float(called["reconnect"]["Average Content Size"]) > 100_000
     assert int(called["get"]["Request Count"]) >= 50
     assert "50 companies filled in postgresql://" in done.stderr
-    told = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("storm*"))
+    reports = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("storm*"))
     assert "reconnect" in (tmp_path / "storm.html").read_text(encoding="utf-8")
     for secret in (PASSWORD, migrated_postgres_url):
-        assert secret not in done.stdout + done.stderr + told
+        assert secret not in done.stdout + done.stderr + reports
     assert keys_in(behind) == 0
 
 
-def test_a_locust_storm_over_http_goes_through_a_service_of_its_own(tmp_path: Path, address_file: Path) -> None:
+def test_a_locust_storm_over_http_starts_a_service(tmp_path: Path, address_file: Path) -> None:
     size = ["--companies", "4", "--reconnect-within", "1", "--steady-for", "3", "--budget-ms", "30000", "--http"]
     done = locust(tmp_path, "--keystore-url-file", str(address_file), *size)
     assert done.returncode == 0, done.stderr
@@ -205,7 +207,7 @@ def test_a_locust_storm_over_http_goes_through_a_service_of_its_own(tmp_path: Pa
     assert "kst_" not in done.stdout + done.stderr
 
 
-def test_a_locust_storm_over_the_budget_fails_on_a_postgres_of_its_own(tmp_path: Path) -> None:
+def test_a_locust_storm_over_its_budget_fails(tmp_path: Path) -> None:
     size = ["--companies", "4", "--reconnect-within", "1", "--steady-for", "0.1", "--budget-ms", "0.001"]
     done = locust(tmp_path, *size)
     assert done.returncode == 1, done.stderr
@@ -214,7 +216,7 @@ def test_a_locust_storm_over_the_budget_fails_on_a_postgres_of_its_own(tmp_path:
     assert table(tmp_path, "failures") == {}
 
 
-def test_a_locust_storm_in_which_a_request_fails_fails(
+def test_a_locust_storm_with_a_failed_request_fails(
     address_file: Path, behind: psycopg.Connection, tmp_path: Path
 ) -> None:
     behind.execute(REFUSE_A_BURST)
@@ -226,7 +228,7 @@ def test_a_locust_storm_in_which_a_request_fails_fails(
     assert keys_in(behind) == 0
 
 
-def test_a_locust_storm_touches_no_company_of_somebody_else(
+def test_a_locust_storm_refuses_a_database_with_other_companies(
     address_file: Path, migrated_postgres_url: str, tmp_path: Path
 ) -> None:
     with open_store(migrated_postgres_url) as store:
@@ -239,7 +241,7 @@ def test_a_locust_storm_touches_no_company_of_somebody_else(
         assert store.companies() == ["962302"]
 
 
-def test_a_locust_storm_refuses_what_it_cannot_use_in_one_line(tmp_path: Path) -> None:
+def test_a_locust_storm_refuses_wrong_options_in_one_line(tmp_path: Path) -> None:
     for options, code, error in (
         (["--companies", "0"], 2, "argument --companies: it is 1 or more"),
         (["--keystore-url-file", "none"], 1, "No such file or directory: 'none'"),

@@ -1,18 +1,16 @@
-"""The bare drivers: the same rows through `psycopg` and `sqlite3` with no layer above, to hold the store against.
+"""The drivers alone: the same rows through `psycopg` and `sqlite3` with no layer above, for comparison with the store.
 
-Each does what the operation needs and nothing else: no expiry worked out, no guard, no counting. psycopg keeps its own
-defaults, so it prepares what it runs often.
+Each does only the work that the operation needs: it computes no expiry, checks no guard and counts nothing. psycopg
+keeps its own defaults, so it prepares statements that it runs often. Each call commits by itself.
 """
 
 import json
 import sqlite3
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 
@@ -22,56 +20,8 @@ Rows = list[tuple[Any, ...]]
 LIFE = timedelta(days=8)
 
 
-class Bare(ABC):
-    """One connection; each call commits by itself."""
-
-    @abstractmethod
-    def load(self, company: str) -> Rows:
-        """All of a company's keys."""
-
-    @abstractmethod
-    def load_creds(self, company: str) -> Rows:
-        """A company's creds."""
-
-    @abstractmethod
-    def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
-        """Some keys of a type."""
-
-    @abstractmethod
-    def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
-        """Writes keys."""
-
-    @abstractmethod
-    def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
-        """Writes `(company, key_type, key_id, value)` in this order, and tidies up what was there before."""
-
-    @abstractmethod
-    def delete_due(self, companies: list[str]) -> int:
-        """Deletes these companies' expired keys."""
-
-    @abstractmethod
-    def backfill(self, limit: int) -> int:
-        """Gives keys without expiry one."""
-
-    @abstractmethod
-    def census(self) -> Rows:
-        """Counts by type."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Closes the connection."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class BarePostgres(Bare):
-    """psycopg, with binary results and lists."""
+class BarePostgres:
+    """psycopg with binary results and lists."""
 
     def __init__(self, url: str) -> None:
         self.conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
@@ -82,12 +32,15 @@ class BarePostgres(Bare):
             return cursor.fetchall() if cursor.description else [(cursor.rowcount,)]
 
     def load(self, company: str) -> Rows:
+        """Return all keys of a company."""
         return self._rows("SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = %s", [company])
 
     def load_creds(self, company: str) -> Rows:
+        """Return the creds of a company."""
         return self._rows("SELECT creds FROM whatsapp_auth WHERE company_id = %s", [company])
 
     def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
+        """Return these keys of one type."""
         return self._rows(
             "SELECT key_id, value FROM whatsapp_keys "
             "WHERE company_id = %s AND key_type = %s AND key_id = ANY (%s::text[])",
@@ -95,6 +48,7 @@ class BarePostgres(Bare):
         )
 
     def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
+        """Write keys."""
         self._rows(
             """
             INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
@@ -107,6 +61,7 @@ class BarePostgres(Bare):
         )
 
     def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
+        """Write rows of `(company, key_type, key_id, value)` in this order, and clean up dead rows."""
         companies, key_types, key_ids, values = map(list, zip(*rows, strict=True))
         self._rows(
             """
@@ -120,10 +75,13 @@ class BarePostgres(Bare):
         self._rows("VACUUM whatsapp_keys", [])
 
     def delete_due(self, companies: list[str]) -> int:
+        """Delete the expired keys of these companies and return their number."""
         statement = "DELETE FROM whatsapp_keys WHERE company_id = ANY (%s::text[]) AND expires_at <= now()"
-        return int(self._rows(statement, [companies], prepare=False)[0][0])  # Else a plan for any table slows it down.
+        # A prepared statement would get a generic plan, which is slower.
+        return int(self._rows(statement, [companies], prepare=False)[0][0])
 
     def backfill(self, limit: int) -> int:
+        """Give an expiry to at most `limit` keys that have none, and return their number."""
         statement = """
             UPDATE whatsapp_keys SET expires_at = date_trunc('day', now()) + interval '8 days'
             WHERE (company_id, key_type, key_id) IN
@@ -132,6 +90,7 @@ class BarePostgres(Bare):
         return int(self._rows(statement, [limit])[0][0])
 
     def census(self) -> Rows:
+        """Return the counts by key type."""
         return self._rows(
             """
             SELECT key_type, count(*), count(expires_at), count(*) FILTER (WHERE expires_at <= now()),
@@ -142,11 +101,12 @@ class BarePostgres(Bare):
         )
 
     def close(self) -> None:
+        """Close the connection."""
         self.conn.close()
 
 
-class BareSqlite(Bare):
-    """sqlite3, as durable as the store."""
+class BareSqlite:
+    """sqlite3 with the same durability as the store."""
 
     def __init__(self, path: Path) -> None:
         self.conn = sqlite3.connect(path, timeout=10.0)
@@ -157,13 +117,16 @@ class BareSqlite(Bare):
             return cursor.rowcount
 
     def load(self, company: str) -> Rows:
+        """Return all keys of a company."""
         statement = "SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = ?"
         return self.conn.execute(statement, [company]).fetchall()
 
     def load_creds(self, company: str) -> Rows:
+        """Return the creds of a company."""
         return self.conn.execute("SELECT creds FROM whatsapp_auth WHERE company_id = ?", [company]).fetchall()
 
     def get(self, company: str, key_type: str, key_ids: list[str]) -> Rows:
+        """Return these keys of one type."""
         return self.conn.execute(
             "SELECT key_id, value FROM whatsapp_keys "
             "WHERE company_id = ? AND key_type = ? AND key_id IN (SELECT value FROM json_each(?))",
@@ -171,9 +134,11 @@ class BareSqlite(Bare):
         ).fetchall()
 
     def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
+        """Write keys."""
         self._put([(company, key_type, key_id, value) for key_id, value in keys.items()], LIFE)
 
     def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
+        """Write rows of `(company, key_type, key_id, value)` in this order, and clean up dead rows."""
         self._put(rows, life)
 
     def _put(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
@@ -191,12 +156,14 @@ class BareSqlite(Bare):
             )
 
     def delete_due(self, companies: list[str]) -> int:
+        """Delete the expired keys of these companies and return their number."""
         statement = """
             DELETE FROM whatsapp_keys WHERE company_id IN (SELECT value FROM json_each(?)) AND expires_at <= ?
             """
         return self._changed(statement, [json.dumps(companies), _microseconds(datetime.now(UTC))])
 
     def backfill(self, limit: int) -> int:
+        """Give an expiry to at most `limit` keys that have none, and return their number."""
         statement = """
             UPDATE whatsapp_keys SET expires_at = ? WHERE (company_id, key_type, key_id) IN
                 (SELECT company_id, key_type, key_id FROM whatsapp_keys WHERE expires_at IS NULL LIMIT ?)
@@ -204,6 +171,7 @@ class BareSqlite(Bare):
         return self._changed(statement, [_microseconds(datetime.now(UTC) + LIFE), limit])
 
     def census(self) -> Rows:
+        """Return the counts by key type."""
         now = _microseconds(datetime.now(UTC))
         return self.conn.execute(
             """
@@ -214,11 +182,16 @@ class BareSqlite(Bare):
         ).fetchall()
 
     def close(self) -> None:
+        """Close the connection."""
         self.conn.close()
 
 
+Bare = BarePostgres | BareSqlite
+"""A driver alone; both classes have the same methods."""
+
+
 def _microseconds(time: datetime) -> int:
-    """Since 1970, as the store keeps times in SQLite."""
+    """Microseconds since 1970, as the store writes times in SQLite."""
     return _microseconds_of(time - datetime(1970, 1, 1, tzinfo=UTC))
 
 

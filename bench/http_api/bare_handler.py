@@ -1,10 +1,9 @@
-"""The least that answers over HTTP: Falcon on Granian with one query through psycopg, to hold the API against.
+"""The bare handler that the API is compared with: Falcon on Granian with one query through psycopg.
 
-It runs either the very statement that the store runs (`same`), or the plainest SELECT there is (`plain`); psycopg
-prepares both, as it does by default.
+It runs either the store's own statement (`same`) or the simplest SELECT (`plain`); psycopg prepares both, as it does by
+default. It looks at no token, and checks, counts and logs nothing.
 
-Started by `run.py` as Granian's own program starts an application; the database's address comes on standard
-input. No token is looked at, nothing is checked, counted, renewed or logged.
+`measure.py` starts it as a program, which reads the database's address and its settings from standard input.
 """
 
 import sys
@@ -29,7 +28,7 @@ SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = %(company_i
 
 
 class Bare:
-    """Both reads."""
+    """The two reads of the API that are compared."""
 
     def __init__(self, url: str, connections: int, kind: str) -> None:
         same = kind == "same"
@@ -38,7 +37,7 @@ class Bare:
         self._pool = ConnectionPool(url, min_size=0, max_size=connections, kwargs=options, open=True)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
-        """Keys of one type."""
+        """Answer with keys of one type."""
         wanted = msgspec.json.decode(req.stream.read())
         ttl_s, step_s = ttl_and_step(DIARY, wanted["type"])
         params = {"company_id": company, "key_type": wanted["type"], "key_ids": wanted["ids"]}
@@ -48,7 +47,7 @@ class Bare:
             resp.data = msgspec.json.encode({row[0]: msgspec.Raw(row[1][1:]) for row in cursor.fetchall()})
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
-        """Creds and all keys."""
+        """Answer with creds and all keys."""
         creds: msgspec.Raw | None = None
         keys: dict[str, dict[str, msgspec.Raw]] = {}
         with self._pool.connection() as conn, conn.cursor(binary=True) as cursor:
@@ -62,7 +61,7 @@ class Bare:
 
 
 def build(url: str, connections: int, kind: str) -> falcon.App[falcon.Request, falcon.Response]:
-    """The application."""
+    """The application with its two routes."""
     app = falcon.App()
     bare = Bare(url, connections, kind)
     app.add_route("/v1/companies/{company}/keys/get", bare)
@@ -76,7 +75,7 @@ if __name__ == "__main__":
 
     address, port, threads, most, which = sys.stdin.readline().split()
     Server(
-        "bench.http_api.bare",
+        "bench.http_api.bare_handler",
         port=int(port),
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,

@@ -1,8 +1,9 @@
-// A plain pg adapter of the diary's shape: values as jsonb, a query per key type, INSERTs of many rows for a set.
+// The legacy adapter: a plain pg adapter as the bots of the original operator had it. Values are jsonb, each key type
+// is a query, and a set is INSERTs of many rows.
 //
-// So the diary's bots did, with 100 keys in an INSERT, and most adapters for Baileys that can be found do, with one key
-// in each: Buffers go in through BufferJSON's replacer; out, pg has parsed the jsonb by then, so it is made text again
-// for the reviver. Deletions are left out, since nothing here deletes.
+// Those bots wrote 100 keys in an INSERT; most published adapters for Baileys work the same way with one key in each.
+// Buffers are written through BufferJSON's replacer. When they are read, pg has already parsed the jsonb, so it is made
+// text again for the reviver. Deletions are left out, since nothing here deletes.
 
 import { BufferJSON, initAuthCreds, proto } from 'baileys'
 
@@ -25,7 +26,7 @@ const upsert = rows => {
     SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at`
 }
 
-export const useDiaryAuthState = async (pool, companyId, keysPerInsert) => {
+export const useLegacyAuthState = async (pool, companyId, keysPerInsert) => {
   const { rows } = await pool.query('SELECT creds FROM whatsapp_auth WHERE company_id = $1', [companyId])
   const creds = rows.length ? revived(rows[0].creds) : initAuthCreds()
   return {

@@ -1,7 +1,7 @@
-"""One company's life, made up and clock-driven: contacts who come, stay or leave, groups, reconnects, strangers.
+"""The simulated traffic of one company: contacts that come, stay or leave, groups, reconnects and strangers.
 
-What the bot did in an hour is written as it would be: reads as `get`, everything that changed as one `set`. So a month
-is some thousand calls through the real store. The same mix always lives the same month.
+The traffic of each hour goes through the real store: reads as `get`, and all changes as one `set`. So a month is some
+thousand calls. The same mix always gives the same month.
 """
 
 import random
@@ -16,7 +16,7 @@ from keystore.store import Store
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 REFILL_BELOW = 5
-"""As many unused pre-keys are left when Baileys makes new ones (its MIN_PREKEY_COUNT)."""
+"""The number of unused pre-keys below which Baileys makes new ones (its MIN_PREKEY_COUNT)."""
 
 SESSION_BYTES, SMALL_BYTES = 1_150, 60
 COLLECTIONS = ("critical_block", "critical_unblock_low", "regular", "regular_high", "regular_low")
@@ -24,11 +24,12 @@ COLLECTIONS = ("critical_block", "critical_unblock_low", "regular", "regular_hig
 
 @dataclass(frozen=True)
 class Mix:
-    """How one company's traffic is made up. Rates are a day's means; `staying` of the new contacts stay for a while.
+    """The composition of one company's traffic. Rates are means per day; `staying` and `strangers` are shares.
 
-    A contact who stays writes `messages` times a day (each has an own rate around it) for `stays_days` on average; the
-    others are gone after their first talk. Reconnects come every `reconnect_days`, `regularity` 1 like clockwork, 0 at
-    random, and each writes `burst` pre-keys. `strangers` of the new contacts write first, and use one up.
+    `staying` of the new contacts stay: they write `messages` times a day (each at a rate around it) for `stays_days` on
+    average. The others leave after their first message. Reconnects come every `reconnect_days`, at equal intervals with
+    a `regularity` of 1, at random with 0, and each writes `burst` pre-keys. `strangers` of the new contacts write
+    first, and use up a pre-key.
     """
 
     seed: int
@@ -47,11 +48,11 @@ class Mix:
 
 
 def random_mix(seed: int) -> Mix:
-    """A mix drawn from what accounts of all sizes look like: a private one to a busy support line.
+    """A mix for an account between a private one and a busy support line.
 
-    Reconnects are half regular at least, as restarts, deployments and a phone's network are. Where they come entirely
-    at random, and each writes 250 keys into an account of 1,000, one more or less of them in a week is 25 % of what is
-    there, and no forecast can know it.
+    Reconnects are at least half regular, as restarts, deployments and a phone's network are. If they came entirely at
+    random, and each wrote 250 keys into an account of 1,000, one more or less in a week would be 25 % of all keys. No
+    forecast can know that.
     """
     rng = random.Random(f"mix {seed}")
     return Mix(
@@ -71,7 +72,7 @@ def random_mix(seed: int) -> Mix:
     )
 
 
-DIARY_LIKE = Mix(
+DEMO_LIKE = Mix(
     seed=20251008,
     contacts=40,
     staying=0.35,
@@ -86,7 +87,7 @@ DIARY_LIKE = Mix(
     group_messages=2.0,
     first_sync=0,
 )
-"""A company about as busy as the diary's, whose life goes on from its 665 keys."""
+"""A company about as busy as the original operator's, which continues from the 665 keys of the demo data."""
 
 
 @dataclass
@@ -103,10 +104,10 @@ class _Group:
 
 
 class Company:
-    """Lives through hours of a mix, on a store."""
+    """A company whose traffic runs through a store, hour by hour."""
 
     def __init__(self, store: Store, company_id: str, mix: Mix, began: datetime, *, paired: bool) -> None:
-        """`paired`: it has had its first sync and its pre-keys already."""
+        """With `paired`, the company already has its first sync and its pre-keys."""
         self._store = store
         self._company = company_id
         self._mix = mix
@@ -123,8 +124,8 @@ class Company:
         if not paired:
             self._pair(began)
 
-    def live(self, hour: datetime, at: Callable[[datetime], None]) -> None:
-        """One hour of traffic, written at a moment within it (`at` sets the clock)."""
+    def live(self, hour: datetime, set_clock: Callable[[datetime], None]) -> None:
+        """Simulate one hour of traffic, written at a moment within it; `set_clock` sets the store's time."""
         rhythm = 1 + 0.8 * sin(tau * (hour.hour - 9) / 24)
         moment = hour + self._rng.random() * HOUR
         for _ in range(_poisson(self._rng, self._mix.contacts * rhythm / 24)):
@@ -139,13 +140,13 @@ class Company:
         if hour.hour == 4:
             for collection in COLLECTIONS:
                 self._writes["app-state-sync-version"][collection] = self._value(SMALL_BYTES)
-        at(moment)
+        set_clock(moment)
         if moment >= self._reconnects or len(self._unused) < REFILL_BELOW:
             self._reconnect(moment)
         self._write()
 
     def _pair(self, began: datetime) -> None:
-        """The first sync: the account's address book, and its first pre-keys."""
+        """The first sync: the account's address book, and its first app-state sync keys."""
         for _ in range(self._mix.first_sync):
             number = self._number()
             self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
@@ -198,7 +199,7 @@ class Company:
         member = int(self._rng.random() ** 2 * self._mix.group_members)
         name = f"{group.number}@g.us"
         self._writes["sender-key"][f"{name}::{member}::0"] = self._value(300)
-        if member == 0:  # Ourselves: who was sent our key is remembered.
+        if member == 0:  # The bot itself remembers the members that it sent its key.
             self._writes["sender-key-memory"][name] = self._value(SMALL_BYTES)
         else:
             self._reads["sender-key"].add(f"{name}::{member}::0")
@@ -220,7 +221,7 @@ class Company:
 
 
 def _poisson(rng: random.Random, mean: float) -> int:
-    """A Poisson-distributed number (Knuth): how many events until the waiting times fill one unit."""
+    """A Poisson-distributed number (Knuth): the count of events until the waiting times fill one unit."""
     number, left = 0, rng.expovariate(1.0)
     while left < mean:
         number += 1

@@ -1,0 +1,45 @@
+"""The tools of all measurements: timing, percentiles, and the types of a connection and of a progress callback."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+from time import perf_counter
+from typing import Any, Self
+
+import psycopg
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+Progress = Callable[[int, int], None]
+"""Is called with the number of finished steps and the number of all steps."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """The number of timed calls, their median and their 99th percentile in milliseconds."""
+
+    times: int
+    p50_ms: float
+    p99_ms: float
+
+    @classmethod
+    def summary(cls, took_ms: Sequence[float]) -> Self:
+        """The summary of these times in milliseconds."""
+        return cls(len(took_ms), round(median(took_ms), 3), round(percentile(took_ms, 0.99), 3))
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Report nothing: the progress of a part that a larger measurement counts as one step."""
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that at least this share of them does not exceed (nearest rank)."""
+    return sorted(values)[ceil(share * len(values)) - 1]
+
+
+def timed_ms(act: Callable[[], object]) -> float:
+    """Run the act and return how many milliseconds it took."""
+    began = perf_counter()
+    act()
+    return (perf_counter() - began) * 1000

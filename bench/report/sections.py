@@ -1,0 +1,232 @@
+"""The contents of the report page, section by section, as values that `page.html` renders."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+from markupsafe import Markup
+
+from bench.distance import RECONNECT_BUDGET, Distance
+from bench.gates.operations import Compared
+from bench.gates.sweeping import Sweeping
+from bench.idle import Idle
+from bench.machine import Machine
+from bench.measuring import Times
+from bench.peers.measure import Act, Peers
+from bench.report.charts import Bar, Bars, Line, drawing
+from bench.report.tables import DATABASES
+from bench.scale.figures import Scale
+from bench.scale.pages import Rewrites
+from bench.storms.measure import Storms
+from bench.storms.restart import RESTART_LIMIT
+from bench.storms.steady import CONNECTIONS_LIMIT
+from bench.targets import Run
+
+NO_BREAK = "\u00a0"
+"""A space that keeps a number and its unit on one line."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under their heads; the first cell names its row, the others are numbers."""
+
+    rows: Sequence[Sequence[str]]
+    head: Sequence[str] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the page, rendered in this order."""
+
+    title: str
+    text: str = ""
+    bars: Sequence[Bars] = ()
+    drawings: Sequence[Markup] = ()
+    table: Table | None = None
+
+
+def sections(run: Run) -> Iterator[Section]:
+    """The sections after the table of targets; those that were not measured are left out."""
+    figures = run.figures
+    if figures.compared:
+        yield _compared(figures.compared)
+    if figures.distance:
+        yield _distance(figures.distance)
+    if figures.peers:
+        yield _peers(figures.peers)
+    if figures.storms:
+        yield _storms(figures.storms)
+    if figures.scale:
+        yield _scale(figures.scale)
+    if figures.rewrites:
+        yield _facts("Rewrites of sessions", figures.rewrites)
+    if figures.sweeping:
+        yield _facts("Sweeping", figures.sweeping)
+    if figures.memory:
+        yield _facts("Memory", figures.memory)
+    yield _facts("The machine", run.machine)
+
+
+def _compared(compared: Sequence[Compared]) -> Section:
+    longest = max(result.ratio for result in compared)
+
+    def bar(result: Compared) -> Bar:
+        times = f"{_ms(result.store_ms)}, driver alone {_ms(result.driver_ms)}"
+        return Bar(result.operation, result.ratio, "ours", _ratio(result.ratio), times)
+
+    return Section(
+        "Against the drivers alone",
+        "The time of the store as a multiple of the driver's time for the same rows; the line is at 1.",
+        bars=[
+            Bars(DATABASES[backend], [bar(result) for result in compared if result.backend == backend], 1.0, longest)
+            for backend in dict.fromkeys(result.backend for result in compared)
+        ],
+    )
+
+
+def _distance(distances: Sequence[Distance]) -> Section:
+    lines = [
+        Line("load", [(distance.round_trip_ms, distance.load.ms) for distance in distances], "ours"),
+        Line(
+            "reconnect",
+            [(distance.round_trip_ms, distance.reconnect.ms) for distance in distances],
+            "ours",
+            dashed=True,
+        ),
+        Line("legacy load", [(distance.round_trip_ms, distance.diary_load.ms) for distance in distances], "legacy"),
+    ]
+    title = "Time by round-trip time; the table below has the numbers"
+    return Section(
+        "Far from the database",
+        "A load and a reconnect (a load and a burst of 250 pre-keys) behind a relay that delays each round trip. "
+        "The legacy load is that of the original operator's bots: one query for each key type.",
+        drawings=[drawing(title, "round-trip time, ms", "ms", lines, RECONNECT_BUDGET)],
+        table=Table(
+            [
+                [f"{distance.round_trip_ms:g}{NO_BREAK}ms"]
+                + [
+                    f"{_ms(took.ms)} in {took.round_trips}"
+                    for took in (distance.load, distance.reconnect, distance.diary_load)
+                ]
+                for distance in distances
+            ],
+            ["round trip", "load", "reconnect", "legacy load"],
+            "Time, and number of round trips",
+        ),
+    )
+
+
+def _peers(peers: Peers) -> Section:
+    return Section(
+        "Against other stores for bots",
+        f"The same {peers.keys:,} keys in the store, in the legacy adapter (a pg adapter as the original operator's "
+        f"bots had it) and in Baileys' own useMultiFileAuthState; medians of {peers.rounds} rounds in turn. "
+        f"Node {peers.node}, Baileys {peers.baileys}, pg {peers.pg}. The times of the others contain the conversion "
+        "of Baileys' values from and to JSON, which a bot on the store does itself; files are not synced to the disk.",
+        bars=[
+            _peers_bars("load", peers.load),
+            _peers_bars("burst of 250", peers.burst_250),
+            _peers_bars("burst of 812", peers.burst_812),
+        ],
+    )
+
+
+def _peers_bars(name: str, act: Act) -> Bars:
+    return Bars(
+        name,
+        [
+            Bar("store", act.store_ms, "ours", _ms(act.store_ms)),
+            Bar("legacy adapter", act.diary_ms, "legacy", _ms(act.diary_ms), _ratio(act.legacy_ratio)),
+            Bar("multi-file", act.files_ms, "files", _ms(act.files_ms), _ratio(act.files_ratio)),
+            Bar("Baileys' JSON alone", act.json_ms, "bare", _ms(act.json_ms)),
+        ],
+    )
+
+
+def _storms(storms: Storms) -> Section:
+    storm, restart, steady = storms.reconnect_storm, storms.restart, storms.steady
+    return Section(
+        "Storms",
+        bars=[
+            Bars(
+                f"{storm.companies:,} companies reconnect on {storm.threads} threads: companies a second; "
+                f"the store's are {storm.ratio:.2f} × those of psycopg alone",
+                [
+                    Bar("store", storm.store_per_s, "ours", f"{storm.store_per_s:,.0f}/s"),
+                    Bar("psycopg alone", storm.bare_per_s, "bare", f"{storm.bare_per_s:,.0f}/s"),
+                ],
+            ),
+            Bars(
+                f"{restart.accounts:,} accounts restart at once: {restart.keys_read:,} keys read and "
+                f"{restart.keys_written:,} written; the line is the limit, {RESTART_LIMIT.value:g} s",
+                [Bar("until the last has reconnected", restart.took_s, "ours", f"{restart.took_s:,.2f} s")],
+                mark=RESTART_LIMIT.value,
+            ),
+            Bars(
+                f"{steady.companies:,} companies with steady traffic, {steady.per_s:,.0f} messages a second, "
+                f"{steady.pool_timeouts:,} pool time-outs; the line is the limit, {CONNECTIONS_LIMIT.value:g}",
+                [Bar("connections", steady.connections, "ours", f"{steady.connections:,}")],
+                mark=CONNECTIONS_LIMIT.value,
+            ),
+        ],
+    )
+
+
+def _scale(scale: Scale) -> Section:
+    whole = [size for size in scale.sizes if not size.partitions]
+    partitioned = [size for size in scale.sizes if size.partitions]
+    times, pages = [], []
+    for sizes, colour, suffix in ((whole, "ours", ""), (partitioned, "legacy", ", partitioned")):
+        if sizes:
+            loads = [(size.companies, size.loads_before.load) for size in sizes]
+            times.append(Line(f"p50{suffix}", [(companies, load.p50_ms) for companies, load in loads], colour))
+            times.append(
+                Line(f"p99{suffix}", [(companies, load.p99_ms) for companies, load in loads], colour, dashed=True)
+            )
+            points = [(size.companies, size.loads_before.pages) for size in sizes]
+            pages.append(Line(f"pages{suffix}", points, colour))
+    note = "by number of companies; the table below has the numbers"
+    return Section(
+        "Many companies",
+        drawings=[
+            drawing(f"Time of a load {note}", "companies", "a load, ms", times, log=True),
+            drawing(f"Pages that a load touches {note}", "companies", "pages a load touches", pages, log=True),
+        ],
+        table=Table(
+            [
+                [
+                    size.name,
+                    f"{size.keys:,}",
+                    _p50_p99(size.loads_before.load),
+                    _p50_p99(size.loads_before.bare),
+                    f"{size.loads_before.pages:,.0f}",
+                    f"{_p50_p99(size.loads_after.load)}, {size.loads_after.pages:,.0f} pages",
+                ]
+                for size in scale.sizes
+            ],
+            ["companies", "keys", "load p50 / p99", "plain SELECT", "pages", "after rewrites"],
+        ),
+    )
+
+
+def _facts(title: str, result: Rewrites | Sweeping | Idle | Machine) -> Section:
+    """The fields of a result as names and values, without those that are None."""
+    rows = []
+    for field in fields(result):
+        value = getattr(result, field.name)
+        if value is not None:
+            rows.append([field.name.replace("_", " "), str(value) if isinstance(value, str) else f"{value:,}"])
+    return Section(title, table=Table(rows))
+
+
+def _ms(ms: float) -> str:
+    """Milliseconds with the decimals that matter."""
+    return f"{ms:,.{3 if ms < 0.1 else 2 if ms < 10 else 1 if ms < 1_000 else 0}f}{NO_BREAK}ms"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:,.2f}{NO_BREAK}×"
+
+
+def _p50_p99(times: Times) -> str:
+    return f"{_ms(times.p50_ms)} / {_ms(times.p99_ms)}"

@@ -1,0 +1,207 @@
+"""The figures of `bench.scale`: the one model that the steps return, a database keeps, and the tables read.
+
+Its fields are those of docs/figures/scale.json. Times are in the unit of their name, megabytes are decimal, pages are
+8 kB.
+"""
+
+from dataclasses import dataclass
+
+from bench.measuring import Times
+
+
+@dataclass(frozen=True)
+class Filling:
+    """The time that filling the table took."""
+
+    took_s: float
+    keys_per_s: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """The sizes of the table, of its indexes, and of both with the values outside the rows."""
+
+    table_mb: float
+    indexes_mb: float
+    total_mb: float
+    bytes_per_key: int
+
+
+@dataclass(frozen=True)
+class Loads:
+    """Loads of random companies, a plain SELECT of the same keys (`bare`), and the median pages of a load.
+
+    `read_pages` are the pages that were not in the server's memory.
+    """
+
+    load: Times
+    bare: Times
+    pages: float
+    read_pages: float
+    plan: str
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """Rewrites of sessions of one kind, and the pages of a load afterwards."""
+
+    rewrites: int
+    heap_only_percent: float
+    per_s: int
+    pages: float
+
+
+@dataclass(frozen=True)
+class SessionRewrites:
+    """Rewrites of `each` sessions per company.
+
+    The `first` rewrites of a session on a day move its expiry, those `again` on the same day don't.
+    """
+
+    each: int
+    pages_before: float
+    first: Rewritten
+    again: Rewritten
+
+
+@dataclass(frozen=True)
+class GetsAndSets:
+    """Gets and sets of one session."""
+
+    get: Times
+    set: Times
+
+
+@dataclass(frozen=True)
+class CensusTime:
+    """The time in which the whole table is counted."""
+
+    ms: int
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Loads and gets in turn on one thread, while other work runs and without it (`alone`)."""
+
+    load: Times
+    get: Times
+    load_alone: Times
+    get_alone: Times
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, and the reads meanwhile."""
+
+    deleted: int
+    took_s: float
+    keys_per_s: int
+    beside: Beside
+
+
+@dataclass(frozen=True)
+class Vacuum:
+    """A vacuum at autovacuum's pace, and the reads meanwhile."""
+
+    took_s: float
+    dead_before: int
+    dead_after: int
+    pages: float
+    beside: Beside
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """The time of laying each company's keys together, the sizes afterwards, and the reads meanwhile."""
+
+    took_s: float
+    size: Space
+    beside: Beside
+
+
+@dataclass(frozen=True)
+class Gathered(Gathering):
+    """A gathering, and loads and rewrites after it."""
+
+    loads: Loads
+    rewrites: SessionRewrites
+    first_loads: Times | None
+
+
+@dataclass(frozen=True)
+class Partitioning:
+    """The time of the migration to hash partitions, and the sizes afterwards."""
+
+    partitions: int
+    took_s: float
+    size: Space
+
+
+@dataclass(frozen=True)
+class Partitioned(Partitioning):
+    """A migration to hash partitions, and loads after it."""
+
+    loads: Loads
+
+
+@dataclass(frozen=True)
+class SizeFigures:
+    """All figures of one size. `first_loads`, from the disk, are None if the server could not be restarted."""
+
+    companies: int
+    partitions: int
+    keys: int
+    fill: Filling
+    size: Space
+    loads_before: Loads
+    rewrites: SessionRewrites
+    loads_after: Loads
+    gets_and_sets: GetsAndSets
+    census: CensusTime
+    sweep: Sweep
+    vacuum: Vacuum
+    first_loads: Times | None
+    gathered: Gathered
+    partitioned: Partitioned | None = None
+
+    @property
+    def name(self) -> str:
+        """The size as tables show it."""
+        return f"{self.companies:,}" + (f", {self.partitions} partitions" if self.partitions else "")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """The settings of the Postgres server; `own` is true for a server that was started for the measurement."""
+
+    server_version: str
+    shared_buffers: str
+    effective_cache_size: str
+    max_wal_size: str
+    random_page_cost: str
+    fsync: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class ScaleMachine:
+    """The machine, and its load before the measurement."""
+
+    cpus: int
+    memory_gb: int
+    python: str
+    postgres: ServerSettings
+    load_average_before: float
+    measured_on: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The figures of one run."""
+
+    machine: ScaleMachine
+    sizes: tuple[SizeFigures, ...]
+
+    def size(self, companies: int) -> SizeFigures | None:
+        """The size with this many companies in a table without partitions."""
+        return next((size for size in self.sizes if (size.companies, size.partitions) == (companies, 0)), None)
