@@ -15,19 +15,19 @@ from keystore.opening import open_store
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
-from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.delivery import delivery
+from monitor.telegram.client import TelegramClient
+from monitor.telegram.sending import notice_delivery
 from monitor.telegram.service_queries import ServiceQueries
-from monitor.telegram.update_cursor import offsets_in
+from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
-from service.background import Background, sweeper_loop
+from service.background import Background, upkeep_loop
 from service.lifetime import Service
 from settings import Settings, environment_of_workers
 
 
 def wire(settings: Settings) -> Service:
-    """Put the service together: store, sweeper, notifier, watch, Telegram bot, API. Raises KeystoreError."""
+    """Put the service together: store, upkeep, outbox, watch, Telegram bot, API. Raises KeystoreError."""
     settings.require_closed_http()
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -47,17 +47,17 @@ def wire(settings: Settings) -> Service:
         version=version("signal-keystore"),
     )
 
-    sweeper = sweeper_loop(store, settings.sweep_every_s)
+    upkeep = upkeep_loop(store, settings.sweep_every_s)
     telegram = None
     if settings.telegram_token is not None:
-        telegram = TelegramApi(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
-    deliver, chats = (discard, ()) if telegram is None else (delivery(telegram), settings.telegram_chats)
-    notifier = Outbox(deliver, chats, zone=settings.timezone)
-    watch = Watch(store, notifier, watch_settings)
+        telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
+    deliver, chats = (discard, ()) if telegram is None else (notice_delivery(telegram), settings.telegram_chats)
+    outbox = Outbox(deliver, chats, zone=settings.timezone)
+    watch = Watch(store, outbox, watch_settings)
     bot = None
     if telegram is not None:
-        queries = ServiceQueries(store, watch_settings, watch, sweeper.stopping)
-        bot = Bot(telegram, queries, chats, offsets_in(store, telegram.bot_id))
+        queries = ServiceQueries(store, watch_settings, watch, upkeep.stopping)
+        bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
 
     api = None
     if listening is not None:
@@ -77,7 +77,7 @@ def wire(settings: Settings) -> Service:
             version=watch_settings.version,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
-    return Service(store, Background(sweeper, watch, notifier, telegram, bot), api)
+    return Service(store, Background(upkeep, watch, outbox, telegram, bot), api)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import msgspec
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
+from monitor.note_names import READINESS
 from monitor.reports.check import check_report
 from monitor.running.bounded_calls import BoundedCalls
 
@@ -19,8 +20,6 @@ READY_CACHED_FOR_S = 1.0
 
 CHECK_TIMEOUT_S = 10.0
 """Time for the check. It reads the whole table; a million keys take some two seconds."""
-
-PROBE_NOTE = "http/ready"
 
 _encoder = msgspec.json.Encoder()
 
@@ -66,7 +65,7 @@ class ReadyResource:
 
     def _converted(self) -> bool:
         store = self._store()
-        store.recall(PROBE_NOTE)
+        store.recall(READINESS)
         return store.converted
 
 

@@ -17,7 +17,8 @@ from keystore.errors import KeystoreError
 from keystore.records import CompanyPage, SweepRun
 from keystore.store import Store
 from monitor.alerts import mute
-from monitor.alerts.decisions import from_json
+from monitor.alerts.decisions import AlertState
+from monitor.alerts.stored_state import read_state
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
@@ -37,8 +38,6 @@ REPORTS_TIMEOUT_S = 8.0
 waits."""
 
 SWEEPS_SHOWN = 30
-ALERTS = "alerts"
-"""Name of the note in which the watch keeps its state."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -179,12 +178,7 @@ def timed_load(store: Store, budget_ms: float) -> LoadTime:
 
 def alerts(store: Store) -> Alerts:
     """Return the alerts that fire, as the watch wrote them down."""
-    note = store.recall(ALERTS)
-    try:
-        firing = {} if note is None else from_json(note.document).firing()
-    except ValueError as error:
-        log.warning("alerts_not_readable", error=str(error))
-        firing = {}
+    firing = (read_state(store) or AlertState()).firing()
     firing_alerts = tuple(
         FiringAlert(rule, subject, standing.above_since or standing.raised_at, standing.detail)
         for (rule, subject), standing in firing.items()

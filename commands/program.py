@@ -3,13 +3,14 @@
 import io
 import signal
 import sys
+from collections.abc import Sequence
 
 import typer
 
 from commands import reports, tokens, transfer, upkeep
 from commands.output import failed
 from keystore.errors import KeystoreError
-from service.lifetime import Wire, serve_until_told
+from service.lifetime import Wire, serve_until_signal
 
 app = typer.Typer(
     help="Keeps WhatsApp bots' Signal-protocol keys, and watches over them. Without a command: serve.",
@@ -31,7 +32,7 @@ def main(context: typer.Context) -> None:
 def serve(context: typer.Context) -> None:
     """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
     wire: Wire = context.obj
-    serve_until_told(wire)
+    serve_until_signal(wire)
 
 
 app.command()(upkeep.migrate)
@@ -54,14 +55,14 @@ token_app.command("list")(tokens.list_all)
 token_app.command("revoke")(tokens.revoke)
 
 
-def run(wire: Wire) -> int:
+def run(wire: Wire, args: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; its exit code. `wire` puts the service together, for `serve`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal that can't show a character shows a question mark.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # As an exception: what must be tidied up is.
     try:
-        code = int(app(obj=wire, standalone_mode=False) or 0)
+        code = int(app(args, obj=wire, standalone_mode=False) or 0)
         return failed("interrupted; what was done stays done, and nothing is half-done", code) if code == 130 else code
     except typer.TyperException as error:
         return failed(f"{error.format_message()} See python run.py --help", error.exit_code)

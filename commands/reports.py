@@ -16,7 +16,7 @@ from monitor.reports import perf as timing
 from monitor.reports import terminal as render
 from monitor.reports.key_types import types_report
 from monitor.running.progress import progress_bar
-from monitor.telegram.access import TelegramAccess
+from monitor.telegram.client import TelegramAccess
 from settings import Settings, SettingsError
 
 

@@ -6,9 +6,6 @@ batch that times out is halved (the idea is river's `job_cleaner`). What a run d
 whole run the table is counted for the history, which so exists wherever sweeps run.
 """
 
-import os
-import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Census, DueCompany, Lease, SweepRun
 from keystore.store import Store
 from monitor.forecast.daily_records import try_journal
+from monitor.running.leader import new_holder
 
 LEASE = "sweep"
 LEASE_S = 30.0
@@ -66,7 +64,7 @@ def sweep(
     the store raises, with the failure recorded where the database still takes it.
     """
     began = perf_counter()
-    sweeper = _holder()
+    sweeper = new_holder()
     lease = store.acquire_lease(LEASE, sweeper, LEASE_S)
     if lease is None:
         return SweepReport(store.database, 0, {}, _ms_since(began), skipped=True)
@@ -154,10 +152,6 @@ def _batches(due: list[DueCompany], batch_keys: int) -> Iterator[list[str]]:
         keys += company.keys
     if batch:
         yield batch
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 def _ms_since(began: float) -> float:

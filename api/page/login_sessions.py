@@ -15,8 +15,8 @@ import msgspec
 
 from api.access.tokens import in_force
 from keystore.store import Store
+from monitor.note_names import PAGE_SESSION
 
-NOTE_PREFIX = "page-session/"
 LIFETIME = timedelta(hours=12)
 COOKIE_BYTES = 32
 
@@ -39,7 +39,7 @@ class LoginSessions:
     def begin(self, token_id: str) -> str:
         """Begin a session of an admin token, and return its cookie. Expired sessions are deleted."""
         now = self._clock()
-        for name, note in self._store().notes(NOTE_PREFIX).items():
+        for name, note in self._store().notes(PAGE_SESSION).items():
             session = _read(note.document)
             if session is None or session.expires_at <= now:
                 self._store().remember(name, None)
@@ -67,7 +67,7 @@ class LoginSessions:
 
 def _note_name(cookie: str) -> str:
     """Return the name of a session's note. It is a hash, because a client may send any text as its cookie."""
-    return NOTE_PREFIX + hashlib.sha256(cookie.encode()).hexdigest()
+    return PAGE_SESSION + hashlib.sha256(cookie.encode()).hexdigest()
 
 
 def _read(document: str) -> _Session | None:

@@ -22,14 +22,12 @@ from api.page import drawing
 from api.page.login_sessions import LIFETIME
 from api.reports import Alerts, ReportResult
 from keystore.records import CompanyPage, SweepRun, TypeCount
-from monitor.alerts.decisions import Severity, duration
-from monitor.alerts.rules import alert_rules
+from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
-from monitor.reports.formatting import size
+from monitor.reports.formatting import duration, size
 from monitor.reports.key_types import TypesReport
 from monitor.telegram.service_queries import LoadTime
-from monitor.watch_settings import WatchSettings
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -49,9 +47,6 @@ _LEVELS: dict[Level, tuple[str, str, str]] = {
 
 _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
-
-# Only the title and severity of a rule are shown; the numbers in the settings don't matter here.
-_RULES = alert_rules(WatchSettings())
 
 
 @dataclass(frozen=True)
@@ -186,7 +181,7 @@ def _alert_rows(alerts: Alerts | None) -> list[AlertRow]:
     """Return the alerts that fire, worst first. A rule that this version doesn't know is shown by its name."""
     rows = []
     for alert in () if alerts is None else alerts.firing:
-        rule = _RULES.get(alert.rule)
+        rule = RULES.get(alert.rule)
         title = alert.rule if rule is None else rule.title
         severity: Severity = "warning" if rule is None else rule.severity
         rows.append(AlertRow(title, severity, alert.subject, alert.since, alert.detail))

@@ -22,6 +22,7 @@ import structlog
 from api.workers.config import WorkerConfig
 from api.workers.listening import Address
 from keystore.errors import KeystoreError
+from monitor.running.backoff import Backoff, no_jitter
 
 PROGRAM = Path(__file__).with_name("__main__.py")
 
@@ -120,7 +121,7 @@ class Workers:
 
     def _supervise(self, number: int) -> None:
         """Restart a worker whenever it dies, until all are to stop."""
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, no_jitter)
         while True:
             started_at = monotonic()
             process = self._processes[number]
@@ -128,8 +129,9 @@ class Workers:
             _close_pipe(process)
             if self._stopping.is_set():
                 return
-            is_stable = monotonic() - started_at > STABLE_AFTER_S
-            pause_s = FIRST_PAUSE_S if is_stable else min(2 * pause_s, LONGEST_PAUSE_S)
+            if monotonic() - started_at > STABLE_AFTER_S:
+                backoff.reset()
+            pause_s = backoff.next_s()
             log.error("http_worker_died", worker=number, code=code, again_in_s=pause_s)
             while True:
                 if self._stopping.wait(pause_s):

@@ -13,8 +13,7 @@ from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
-from monitor.telegram.access import TelegramAccess
-from monitor.telegram.api import TelegramApi
+from monitor.telegram.client import TelegramAccess, TelegramClient
 from monitor.telegram.errors import TelegramError, TelegramUnavailable
 
 Status = Literal["ok", "warning", "failed"]
@@ -128,7 +127,7 @@ def _telegram(telegram: TelegramAccess | None) -> DoctorCheck:
         return DoctorCheck(
             "telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it from @BotFather anew"
         )
-    with closing(TelegramApi(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
+    with closing(TelegramClient(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
         try:
             name = api.get_me()
         except TelegramUnavailable as error:

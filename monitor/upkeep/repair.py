@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keystore.baileys import MIS_SPLIT_TYPES, rightful
+from keystore.baileys import MIS_SPLIT_TYPES, corrected_name
 from keystore.records import KeyName
 from keystore.store import Store
 
@@ -61,7 +61,7 @@ def _mis_split(store: Store) -> list[tuple[KeyName, Move]]:
     """Every row that belongs elsewhere, and where."""
     found = []
     for key in store.key_names(MIS_SPLIT_TYPES):
-        place = rightful(key.key_type, key.key_id)
+        place = corrected_name(key.key_type, key.key_id)
         if place is not None:
             found.append((key, Move(key.company_id, key.key_type, key.key_id, *place)))
     return found

@@ -21,8 +21,9 @@ from api.metrics.resource import MetricsResource
 from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
-from monitor.alerts.decisions import AlertState, Standing, to_json
-from monitor.alerts.mute import mute
+from monitor.alerts.decisions import AlertState, Standing
+from monitor.alerts.mute import set_mute
+from monitor.alerts.stored_state import write_state
 from monitor.upkeep.demo import seed
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START, eventually
@@ -119,8 +120,8 @@ def test_forecasts_and_firing_alerts_are_shown(tmp_path: Path) -> None:
         firing = {
             ("pre-keys", f"c{n}"): Standing(START, firing=True, raised_at=START, detail="2 left") for n in range(3)
         }
-        store.remember("alerts", to_json(AlertState({**firing, ("sweeper", ""): Standing(above_since=START)})))
-        mute(store, datetime.now(UTC) + timedelta(hours=1))
+        write_state(store, AlertState({**firing, ("sweeper", ""): Standing(above_since=START)}))
+        set_mute(store, datetime.now(UTC) + timedelta(hours=1))
         reports = CachedReports(lambda: store, SETTINGS)
         reports.growth = CachedReport("growth", lambda: GROWTH)
         text = scraped(reports)

@@ -14,8 +14,9 @@ from api.access.rate_limit import RateLimit
 from api.access.tokens import create_token
 from api.access_log import AccessLog
 from api.app import Services, build_app
-from api.page.login_sessions import LIFETIME, NOTE_PREFIX, LoginSessions
+from api.page.login_sessions import LIFETIME, LoginSessions
 from keystore import Store, open_store
+from monitor.note_names import PAGE_SESSION
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
@@ -160,15 +161,15 @@ def test_a_session_ends_after_half_a_day_and_is_deleted(store: Store) -> None:
     clock.advance(timedelta(seconds=1))
     assert not sessions.is_valid(cookie)
     sessions.begin(token)
-    assert len(store.notes(NOTE_PREFIX)) == 1
+    assert len(store.notes(PAGE_SESSION)) == 1
 
 
 def test_the_stored_session_is_no_valid_cookie(store: Store) -> None:
     sessions = LoginSessions(lambda: store)
     cookie = sessions.begin(create_token(store, None, None).token_id)
-    notes = store.notes(NOTE_PREFIX)
+    notes = store.notes(PAGE_SESSION)
     assert cookie not in str([(name, note.document) for name, note in notes.items()])
-    assert not sessions.is_valid(next(iter(notes)).removeprefix(NOTE_PREFIX))
+    assert not sessions.is_valid(next(iter(notes)).removeprefix(PAGE_SESSION))
     assert not sessions.is_valid("")
 
 

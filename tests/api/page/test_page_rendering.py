@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 
 from api.page import drawing
 from api.page.rendering import PAGE_COMPANIES, Status, listing, sign_in_page, status_page, verdict_of
-from api.reports import ALERTS as ALERTS_NOTE
 from api.reports import (
     CACHE_FACTOR,
     CACHED_FOR_S,
@@ -22,12 +22,14 @@ from api.reports import (
     Deadline,
     FiringAlert,
     ReportResult,
+    alerts,
 )
+from keystore import open_store
 from keystore.errors import StoreUnavailable
-from keystore.records import CompanyLease, CompanyPage, CompanySeen
-from monitor.alerts import watch
+from keystore.records import CompanyLease, CompanyPage, CompanySummary
 from monitor.telegram.service_queries import LoadTime
-from rig.fixtures.clock import START, eventually
+from rig.fixtures.clock import START, Clock, eventually
+from tests.monitor.alerts.watches import Watched
 from tests.monitor.sample_censuses import run
 from tests.monitor.sample_reports import CHECK, FORECAST, GROWTH, LOAD, OUTCOMES, TYPES, without_forecast
 
@@ -45,10 +47,10 @@ def failed(error: str = "db.example: no answer within 7 s") -> ReportResult[Any]
     return ReportResult(None, error, START)
 
 
-def company(number: int, holder: str | None = None) -> CompanySeen:
+def company(number: int, holder: str | None = None) -> CompanySummary:
     """A company, with a lease if `holder` is given."""
     lease = None if holder is None else CompanyLease(f"c{number}", holder, 7, START + timedelta(seconds=40))
-    return CompanySeen(f"c{number}", number, START - timedelta(minutes=number), lease)
+    return CompanySummary(f"c{number}", number, START - timedelta(minutes=number), lease)
 
 
 STATUS = Status(
@@ -157,8 +159,12 @@ def test_a_storm_of_alerts_is_shown_as_a_number() -> None:
     assert "500 alerts below" in page
 
 
-def test_the_page_reads_the_note_that_the_watch_writes() -> None:
-    assert ALERTS_NOTE == watch.ALERTS
+def test_the_page_shows_the_alerts_that_the_watch_stores(tmp_path: Path, clock: Clock) -> None:
+    with open_store(f"sqlite:///{tmp_path}/k.db", clock=clock) as store:
+        watched = Watched(store, clock)
+        watched.used_share = 0.93
+        watched.look(4)
+        assert [alert.rule for alert in alerts(store).firing] == ["memory"]
 
 
 def test_companies_are_paged_and_the_search_is_kept() -> None:

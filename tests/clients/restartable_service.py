@@ -1,0 +1,60 @@
+"""The running service for bots: an address that survives restarts, and a token."""
+
+import json
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rig.commands import Service, run, serving
+
+COMPANY = "acme"
+
+
+class RestartableService:
+    """`run.py` serving one database at one address, which can be stopped and started again."""
+
+    def __init__(self, database_url: str, home: Path, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        self.database_url = database_url
+        self._settings = {"KEYSTORE_HTTP": f"127.0.0.1:{port}"}
+        self._home = home
+        self._starts = 0
+        self._running = ExitStack()
+        self._service: Service | None = None
+        self.token = ""
+
+    def start(self) -> None:
+        """Start it, and create the company's token the first time."""
+        self._starts += 1
+        log = self._home / f"service-{self._starts}"
+        self._service = self._running.enter_context(serving(log, self.database_url, cwd=self._home, **self._settings))
+        if not self.token:
+            created = run("token", "create", "--company", COMPANY, "--json", url=self.database_url, cwd=self._home)
+            assert created.returncode == 0, created.stderr
+            self.token = json.loads(created.stdout)["token"]
+
+    def stop(self, signal_sent: signal.Signals) -> None:
+        """Stop it with this signal."""
+        assert self._service is not None
+        self._service.end(signal_sent)
+        self._running.close()
+
+    def keystore(self, **options: Any) -> dict[str, Any]:
+        """A bot's options for `useKeystoreAuthState`, without the token."""
+        return {"url": self.address, "company": COMPANY, **options}
+
+    @property
+    def logs(self) -> str:
+        """All log lines since the first start."""
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(self._home.glob("service-*")))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._running.close()
