@@ -107,7 +107,7 @@ def test_idle_it_stays_small(postgres_url: str, log: Path) -> None:
 
 
 def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
-    program = str(RUN.parent / "api" / "__main__.py")
+    program = str(RUN.parent / "api" / "workers" / "__main__.py")
     looks = "import runpy, sys; runpy.run_path(sys.argv[1]); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", looks, program], capture_output=True, text=True, timeout=60, check=True

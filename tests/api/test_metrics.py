@@ -16,8 +16,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.access_log import FinishedRequest
+from api.metrics.endpoint import MetricsResource
 from api.metrics.request_counts import RequestCounts
-from api.metrics.resource import MetricsResource
 from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
@@ -28,7 +28,7 @@ from monitor.upkeep.demo import seed
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START, eventually
 from rig.paths import PROJECT
-from tests.api.page.site import Site, serving_site
+from tests.api.page.page_site import Site, serving_site
 from tests.monitor.sample_reports import FORECAST, GROWTH
 
 SETTINGS = WatchSettings(sweep_every_s=3_600)

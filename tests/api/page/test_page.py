@@ -20,7 +20,7 @@ from monitor.note_names import PAGE_SESSION
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
-from tests.api.page.site import BROWSER, FORM, Site, serving_site
+from tests.api.page.page_site import BROWSER, FORM, Site, serving_site
 
 WRONG = "kst_unknown_" + "x" * 43
 

@@ -10,7 +10,7 @@ from keystore import open_store
 from keystore.records import KeyRow
 from monitor.upkeep.demo import seed
 from tests.api.page.browser import CHROMIUM, DESK, PHONE, Browser, chromium
-from tests.api.page.site import Site, serving_site
+from tests.api.page.page_site import Site, serving_site
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)")
 
