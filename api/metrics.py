@@ -23,7 +23,7 @@ from keystore.records import SweepRun
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
-from monitor.telegram.service_queries import LoadTime
+from monitor.reports.load_time import LoadTime
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FORECAST_DAYS = (1, 7, 30)

@@ -28,7 +28,7 @@ from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.formatting import size
 from monitor.reports.key_types import TypesReport
-from monitor.telegram.service_queries import LoadTime
+from monitor.reports.load_time import LoadTime
 from monitor.watch_settings import WatchSettings
 
 HERE = Path(__file__).parent

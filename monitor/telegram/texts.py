@@ -6,10 +6,10 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
 from monitor.reports.formatting import ago, last_sweep, signed, size
 from monitor.reports.key_types import TypesReport
+from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.message import Line, pairs, plain, table
-from monitor.telegram.service_queries import DbHealth, LoadTime
 
 COMMANDS = {
     "status": "How the service is",

@@ -10,9 +10,10 @@ from monitor.forecast.history import Counted
 from monitor.growth import GrowthReport, growth_of
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
+from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
-from monitor.telegram.service_queries import DbHealth, LoadTime, ServiceQueries
+from monitor.telegram.service_queries import ServiceQueries
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 

@@ -17,7 +17,7 @@ from api.reports import FAILURE_KEPT_FOR_S, KEPT_FOR_S, SHARE, Alerts, CachedRep
 from keystore.errors import StoreUnavailable
 from keystore.records import CompanyLease, CompanyPage, CompanySeen
 from monitor.alerts import watch
-from monitor.telegram.service_queries import LoadTime
+from monitor.reports.load_time import LoadTime
 from rig.fixtures.clock import START, eventually
 from tests.monitor.sample_censuses import run
 from tests.monitor.sample_reports import CHECK, FORECAST, GROWTH, LOAD, OUTCOMES, TYPES, without_forecast

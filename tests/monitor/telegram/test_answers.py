@@ -7,11 +7,11 @@ import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
 from monitor.forecast import charts
+from monitor.reports.load_time import DbHealth
 from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.sweeper import SweepReport
 from monitor.telegram.answers import Answers, Reply
 from monitor.telegram.message import messages
-from monitor.telegram.service_queries import DbHealth
 from monitor.telegram.texts import COMMANDS
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import plain_text, text_refusal
