@@ -26,7 +26,7 @@ from monitor.alerts.decisions import Severity, duration
 from monitor.alerts.rules import alert_rules
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
-from monitor.reports.formatting import size
+from monitor.reports.check_rows import check_rows
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import LoadTime
 from monitor.watch_settings import WatchSettings
@@ -143,6 +143,7 @@ def status_page(status: Status, search: str, page: int, now: datetime) -> str:
         verdict=verdict,
         database=status.database,
         check=status.check,
+        check_rows=None if status.check.value is None else check_rows(status.check.value),
         types=status.types,
         growth=status.growth,
         load=status.load,
@@ -270,7 +271,7 @@ def _with_code(text: str) -> Markup:
 _TEMPLATES = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_TEMPLATES.filters |= {"ago": _ago, "size": size, "with_code": _with_code}
+_TEMPLATES.filters |= {"ago": _ago, "with_code": _with_code}
 # It is ours: escaped, it would no longer be what its hash was made of.
 _TEMPLATES.globals["style"] = Markup(STYLE)  # noqa: S704
 

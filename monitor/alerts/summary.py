@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport, Verdict
-from monitor.reports.formatting import ago, last_sweep, size
+from monitor.reports.check_rows import check_rows
 from monitor.reports.sparkline import sparkline
 
 LATE_AT_MOST = timedelta(hours=6)
@@ -31,13 +31,14 @@ def due(last_sent_on: date | None, now: datetime, zone: tzinfo, at: time) -> dat
 
 def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str]) -> str:
     """The summary of a day: the verdict, the counts, how they went, what is expected, and what to do."""
+    rows = check_rows(check)
     lines = [
         f"{_MARKS[check.verdict]} {day:%A, %d %B}: {check.verdict}, {check.database}",
-        f"keys: {check.total:,} of {check.companies:,} companies, {size(check.size_bytes)}",
-        f"expired {check.expired:,}, guarded {check.guarded:,}, without expiry {check.without_expiry:,}",
+        f"keys: {rows['total']} of {rows['companies']} companies, {rows['size']}",
+        f"expired {rows['expired']}, guarded {rows['guarded']}, without expiry {rows['no expiry']}",
         f"created: {growth.created_24h:,} in 24 h, {growth.created_7d:,} in 7 days",
-        f"last activity: {ago(check.last_activity_at, check.taken_at)}",
-        f"last sweep: {last_sweep(check)}",
+        f"last activity: {rows['activity']}",
+        f"last sweep: {rows['sweep']}",
     ]
     if len(growth.history) > 1:
         first = growth.history[0]

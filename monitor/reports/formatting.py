@@ -2,15 +2,6 @@
 
 from datetime import datetime
 
-from monitor.reports.check import CheckReport
-
-
-def last_sweep(report: CheckReport) -> str:
-    """When the latest sweep that did its work ended, and what it deleted."""
-    if report.last_sweep is None:
-        return "never"
-    return f"{ago(report.last_sweep.finished_at, report.taken_at)}, {report.last_sweep.deleted:,} deleted"
-
 
 def ago(moment: datetime | None, now: datetime) -> str:
     """How long ago that was, and when."""

@@ -15,8 +15,9 @@ from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast, TypeForecast
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
+from monitor.reports.check_rows import check_rows
 from monitor.reports.doctor import DoctorReport
-from monitor.reports.formatting import ago, last_sweep, signed, size
+from monitor.reports.formatting import signed, size
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
 from monitor.reports.sparkline import sparkline
@@ -43,18 +44,8 @@ def as_json(report: Any) -> str:
 
 def check(report: CheckReport) -> RenderableType:
     """The verdict first, then the counts, then what to do."""
-    rows = _pairs(
-        ("total", f"{report.total:,}"),
-        ("active", f"{report.active:,}"),
-        ("expired", f"{report.expired:,}"),
-        ("guarded", f"{report.guarded:,}"),
-        ("without expiry", f"{report.without_expiry:,}"),
-        ("companies", f"{report.companies:,}"),
-        ("last activity", ago(report.last_activity_at, report.taken_at)),
-        ("last sweep", last_sweep(report)),
-        ("size", size(report.size_bytes)),
-        *([("last 30 days", sparkline(report.totals_30d))] if len(report.totals_30d) > 1 else []),
-    )
+    trend = [("last 30 days", sparkline(report.totals_30d))] if len(report.totals_30d) > 1 else []
+    rows = _pairs(*check_rows(report).items(), *trend)
     advice = [Text(f"• {line}") for line in report.advice]
     return Group(_headed(report.verdict, report.database), rows, *advice)
 
