@@ -18,11 +18,11 @@ from statistics import median
 
 from bench.simulate.life import DIARY_LIKE, HOUR, Company, Mix, random_mix
 from keystore import KeystoreError, Store, open_store
-from monitor.forecast.daily_records import write_journal
+from monitor.forecast.daily_records import write_daily_records
 from monitor.growth import growth_report
 from monitor.running.progress import progress_bar
 from monitor.sweeper import sweep
-from monitor.upkeep.backfill import backfill
+from monitor.upkeep.backfill import backfill_expiries
 from monitor.upkeep.demo import seed as seed_diary
 
 DAY_0 = datetime(2025, 10, 8, 9, 0, tzinfo=UTC)
@@ -92,7 +92,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_diary: bool, told: Calla
     clock.set(DAY_0)
     if from_diary:
         seed_diary(store, "demo")
-        backfill(store)
+        backfill_expiries(store)
     company = Company(store, "demo", mix, DAY_0, paired=from_diary)
     totals, swept, made = [], 0, []
     for hours in range(DAYS * 24 + 1):
@@ -100,7 +100,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_diary: bool, told: Calla
         clock.set(hour)
         if hours % SWEEP_HOURS == 0:
             swept += sweep(store).deleted
-        write_journal(store)
+        write_daily_records(store)
         if hours % 24 == 0:
             day = hours // 24
             totals.append(store.census().total)

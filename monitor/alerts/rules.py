@@ -167,11 +167,11 @@ def of_growth(verdicts: Iterable[JudgedForecast], now: datetime) -> Iterator[Sam
         if of_days:
             verdict = max(of_days, key=lambda verdict: verdict.made_at)
             detail = (
-                f"{verdict.came:,} keys; {days} days ago {verdict.low:,} to {verdict.high:,} were expected"
+                f"{verdict.actual:,} keys; {days} days ago {verdict.low:,} to {verdict.high:,} were expected"
                 if days > 1
-                else f"{verdict.came:,} keys; yesterday {verdict.low:,} to {verdict.high:,} were expected"
+                else f"{verdict.actual:,} keys; yesterday {verdict.low:,} to {verdict.high:,} were expected"
             )
-            value = verdict.came / verdict.high if verdict.came >= FEWEST_KEYS and verdict.high else 0.0
+            value = verdict.actual / verdict.high if verdict.actual >= FEWEST_KEYS and verdict.high else 0.0
             yield Sample(GROWTH, "", value, detail)
             return
 

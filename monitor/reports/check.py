@@ -1,7 +1,7 @@
-"""The `check` report: what stands in the table, whether the sweeper does its work, and what to do about it.
+"""The `check` report: the counts of the table, the sweeper's work, and advice.
 
-The judgement is a pure function of what was counted. A report says which database it speaks of: an operator's sweeper
-once went on cleaning a database that the bots had left.
+The judgement is a pure function of the counts. A report names its database, because an operator's sweeper once went on
+cleaning a database that the bots had left.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ from keystore.store import Store
 from monitor.forecast.history import past_month
 
 Verdict = Literal["ok", "warning", "critical"]
+_WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
 
 SWEEPS_LOOKED_AT = 100
 BACKLOG_SHARE = 0.05
-"""Expired keys that wait for a sweep are worth a word when they are more than this share of the table."""
+"""The share of the table from which expired keys waiting for a sweep are reported."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth saying: how bad, and what to do."""
+    """One finding: how bad it is, and what to do."""
 
     verdict: Verdict
     advice: str
@@ -29,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SweepState:
-    """The latest finished sweep that did its work, and the latest one of all; None where there is none."""
+    """The latest finished sweep without an error, and the latest finished sweep; None if there is none."""
 
     last_success: SweepRun | None
     latest: SweepRun | None
@@ -37,7 +38,7 @@ class SweepState:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` says. `last_sweep` is the latest sweep that ended without an error.
+    """The counts of the table, and the verdict. `last_sweep` is the latest sweep that ended without an error.
 
     `totals_30d` are the totals of the last 30 days, about one a day, oldest first.
     """
@@ -62,7 +63,7 @@ class CheckReport:
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
-    """Counts the table and judges it."""
+    """Count the table and judge it."""
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
     findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced)
     failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
@@ -88,14 +89,14 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
 
 
 def sweep_state(runs: list[SweepRun]) -> SweepState:
-    """From the latest sweeps, newest first."""
+    """The state of the sweeper, from its latest runs, newest first."""
     finished = [run for run in runs if run.finished_at is not None]
     succeeded = next((run for run in finished if run.error is None), None)
     return SweepState(succeeded, finished[0] if finished else None)
 
 
 def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
-    """What there is to say, worst first."""
+    """The findings, worst first."""
     findings = []
     if not census.total:
         findings.append(Finding("warning", "there are no keys here: is this the database that your bots use?"))
@@ -121,8 +122,7 @@ def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_en
                 "days: first messages of strangers may be unreadable; look for two processes on one account",
             )
         )
-    severity = {"critical": 0, "warning": 1, "ok": 2}
-    return tuple(sorted(findings, key=lambda finding: severity[finding.verdict]))
+    return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
 
 
 def worst(findings: tuple[Finding, ...]) -> Verdict:

@@ -1,4 +1,4 @@
-"""The `doctor` report: what stands in the way of a sound installation, and what to do about it."""
+"""The `doctor` report: the obstacles to a sound installation, and advice on each."""
 
 import re
 import stat
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 
 @dataclass(frozen=True)
 class DoctorCheck:
-    """One thing looked at: how it stands, and what to do where it isn't well."""
+    """One check: its status, and what to do if it isn't ok."""
 
     name: str
     status: Status
@@ -35,23 +35,23 @@ class DoctorCheck:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Everything looked at. `healthy`: nothing failed."""
+    """All checks."""
 
     checks: tuple[DoctorCheck, ...]
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing failed; warnings may remain."""
+        """True if no check failed; warnings may remain."""
         return all(check.status != "failed" for check in self.checks)
 
 
 def examine(
-    opened: Callable[[], Store], policy: Policy, *, guard: bool, telegram: TelegramAccess | None
+    open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: TelegramAccess | None
 ) -> DoctorReport:
-    """Looks at everything, whatever fails on the way; asks Telegram who the bot is."""
+    """Make every check, even if an earlier one fails. Asks Telegram for the bot's name."""
     checks = [_policy(policy), _guard(guard), _telegram(telegram)]
     try:
-        with opened() as store:
+        with open_store() as store:
             checks += _database(store)
     except KeystoreError as error:
         checks.append(DoctorCheck("database", "failed", str(error)))
@@ -62,32 +62,38 @@ def _database(store: Store) -> list[DoctorCheck]:
     began = datetime.now(UTC)
     now = store.now()
     census = store.census()
-    skew_s = abs((now - began).total_seconds())
-    checks = [
-        DoctorCheck("database", "ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
-        DoctorCheck("clock", "ok", f"this machine and the database agree within {skew_s:.1f} s")
-        if skew_s <= CLOCK_SKEW_S
-        else DoctorCheck(
-            "clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"
-        ),
-    ]
-    if not store.converted:
-        detail = (
-            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until "
-            "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills"
-        )
-        checks.append(DoctorCheck("schema", "warning", detail))
-    else:
-        checks.append(DoctorCheck("schema", "ok", "all migrations are applied"))
-    if store.expiry_enforced:
-        checks.append(DoctorCheck("expiry", "ok", "the database refuses keys without expiry"))
-    elif census.without_expiry:
-        detail = f"{census.without_expiry} keys have none; run `python run.py backfill --enforce`"
-        checks.append(DoctorCheck("expiry", "warning", detail))
-    else:
-        detail = "every key has one; `python run.py backfill --enforce` makes the database keep it so"
-        checks.append(DoctorCheck("expiry", "ok", detail))
-    return checks + _file(store.database)
+    database = DoctorCheck("database", "ok", f"{store.database}: {census.total} keys, companies: {census.companies}")
+    checks = [database, _clock(abs((now - began).total_seconds())), _schema(converted=store.converted)]
+    return [*checks, _expiry(census.without_expiry, enforced=store.expiry_enforced), *_file(store.database)]
+
+
+def _clock(skew_s: float) -> DoctorCheck:
+    if skew_s <= CLOCK_SKEW_S:
+        return DoctorCheck("clock", "ok", f"this machine and the database agree within {skew_s:.1f} s")
+    return DoctorCheck(
+        "clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"
+    )
+
+
+def _schema(*, converted: bool) -> DoctorCheck:
+    if converted:
+        return DoctorCheck("schema", "ok", "all migrations are applied")
+    return DoctorCheck(
+        "schema",
+        "warning",
+        "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until then a "
+        "backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills",
+    )
+
+
+def _expiry(without_expiry: int, *, enforced: bool) -> DoctorCheck:
+    if enforced:
+        return DoctorCheck("expiry", "ok", "the database refuses keys without expiry")
+    if without_expiry:
+        detail = f"{without_expiry} keys have none; run `python run.py backfill --enforce`"
+        return DoctorCheck("expiry", "warning", detail)
+    detail = "every key has one; `python run.py backfill --enforce` makes the database keep it so"
+    return DoctorCheck("expiry", "ok", detail)
 
 
 def _file(database: str) -> list[DoctorCheck]:
@@ -98,13 +104,15 @@ def _file(database: str) -> list[DoctorCheck]:
         return [
             DoctorCheck("file", "warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")
         ]
-    return [DoctorCheck("file", "ok", f"{path} is its owner's alone")]
+    return [DoctorCheck("file", "ok", f"only its owner may read {path}")]
 
 
 def _policy(policy: Policy) -> DoctorCheck:
     short = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
     if not short:
-        return DoctorCheck("ttl", "ok", f"no key goes within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages")
+        return DoctorCheck(
+            "ttl", "ok", f"no key expires within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages"
+        )
     return DoctorCheck(
         "ttl",
         "warning",
@@ -115,7 +123,7 @@ def _policy(policy: Policy) -> DoctorCheck:
 
 def _guard(guard: bool) -> DoctorCheck:
     if guard:
-        return DoctorCheck("guard", "ok", "keys that can't be had again are kept from the sweep")
+        return DoctorCheck("guard", "ok", "keys that can't be replaced are kept from the sweep")
     return DoctorCheck(
         "guard", "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire"
     )
@@ -126,7 +134,7 @@ def _telegram(telegram: TelegramAccess | None) -> DoctorCheck:
         return DoctorCheck("telegram", "ok", "not set up")
     if not _TOKEN.fullmatch(telegram.token):
         return DoctorCheck(
-            "telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it from @BotFather anew"
+            "telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
         )
     with closing(TelegramApi(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
         try:
@@ -139,4 +147,4 @@ def _telegram(telegram: TelegramAccess | None) -> DoctorCheck:
         return DoctorCheck(
             "telegram", "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
         )
-    return DoctorCheck("telegram", "ok", f"@{name} answers and alerts so many chats: {len(telegram.chats)}")
+    return DoctorCheck("telegram", "ok", f"@{name} answers and alerts {len(telegram.chats)} chats")

@@ -1,10 +1,12 @@
-"""Numbers and times in words, as every rendering of a report says them: terminal, messages, page. Pure."""
+"""Numbers and times as text, the same in every rendering of a report: terminal, messages, page. Pure."""
 
 from datetime import datetime
 
+from rich import filesize
+
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """How long ago that was, and when."""
+    """The time since a moment, and the moment itself; "never" without one."""
     if moment is None:
         return "never"
     seconds = max(0.0, (now - moment).total_seconds())
@@ -20,9 +22,5 @@ def signed(percent: int) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"
+    """Bytes in decimal units: `1.5 MB`."""
+    return filesize.decimal(int(size_bytes))

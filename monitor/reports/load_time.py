@@ -11,7 +11,7 @@ from monitor.watch_settings import WatchSettings
 
 @dataclass(frozen=True)
 class LoadTime:
-    """How long a company's state took to load. `company` is None where no load was timed."""
+    """The duration of a load of a company's state. `company` is None if no load was timed."""
 
     company: str | None
     keys: int
@@ -20,7 +20,7 @@ class LoadTime:
 
     @property
     def within_budget(self) -> bool:
-        """Whether the load took no longer than its budget."""
+        """True if the load took no longer than its budget."""
         return self.took_ms <= self.budget_ms
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from keystore.records import TypeCount
 from monitor.forecast.backtest import Outcome
-from monitor.forecast.forecast import Forecast, TypeForecast
-from monitor.forecast.history import Counted
+from monitor.forecast.forecast import Forecast
+from monitor.forecast.history import TableCount
+from monitor.forecast.type_forecast import TypeForecast
 from monitor.growth import GrowthReport, growth_of
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
@@ -54,7 +55,7 @@ GROWTH = growth_of(
     DATABASE,
     FORECAST,
     history=tuple(
-        Counted(START - timedelta(hours=n), 665 - 2 * n + 40 * (n % 24 < 3), {}, 0) for n in range(14 * 24, -1, -1)
+        TableCount(START - timedelta(hours=n), 665 - 2 * n + 40 * (n % 24 < 3), {}, 0) for n in range(14 * 24, -1, -1)
     ),
 )
 OUTCOMES = (Outcome(7, 12, 4.2, 11.0, 11), Outcome(14, 5, 6.0, 13.5, 5))

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.alerts import summary
 from monitor.alerts.summary import due
-from monitor.forecast.history import Counted
+from monitor.forecast.history import TableCount
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
 from rig.fixtures.clock import START
@@ -116,7 +116,7 @@ def report(**changes: int) -> CheckReport:
 
 def test_it_says_how_the_table_is_and_what_to_do() -> None:
     counted = census(total=665, active=660, guarded=5, without_expiry=609, companies=1, created_24h=330, created_7d=425)
-    history = tuple(Counted(START - timedelta(days=n), 600 + n, {}, 0) for n in (2, 1, 0))
+    history = tuple(TableCount(START - timedelta(days=n), 600 + n, {}, 0) for n in (2, 1, 0))
     told = summary.text(
         date(2025, 10, 8),
         report(total=665, active=660, guarded=5, without_expiry=609, companies=1),

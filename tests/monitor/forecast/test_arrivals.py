@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystore.records import Burst, HourCount
-from monitor.forecast.arrivals import Flow, flows, recurring
+from monitor.forecast.arrivals import Flow, flows, recurring_bursts
 from rig.fixtures.clock import START
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -96,20 +96,20 @@ def test_what_comes_is_never_negative_nor_more_than_came(days: list[int]) -> Non
 
 def test_bursts_after_a_company_s_first_recur() -> None:
     bursts = [Burst("1", NOW - days * DAY, "pre-key", 812 if days == 20 else 250) for days in (20, 15, 10, 5)]
-    found = recurring(bursts, NOW - 30 * DAY, NOW)
+    found = recurring_bursts(bursts, NOW - 30 * DAY, NOW)
     assert (found.repeats, found.exposure_days, found.keys) == (3, 20.0, 250)
     assert found.per_day == pytest.approx(3 / 20)
 
 
 def test_companies_first_bursts_are_no_reconnects() -> None:
     bursts = [Burst(f"{n}", NOW - 25 * DAY, "pre-key", 812) for n in range(100)]
-    found = recurring(bursts, NOW - 25 * DAY, NOW)
+    found = recurring_bursts(bursts, NOW - 25 * DAY, NOW)
     assert (found.per_day, found.starts_per_day) == (0.0, 0.0)
 
 
 def test_new_companies_are_a_rate_of_their_own() -> None:
     bursts = [Burst(f"{n}", NOW - n * DAY, "pre-key", 812) for n in range(1, 21)]
-    found = recurring(bursts, NOW - 30 * DAY, NOW)
+    found = recurring_bursts(bursts, NOW - 30 * DAY, NOW)
     assert (found.per_day, found.start_keys) == (0.0, 812)
     assert found.starts_per_day == pytest.approx(20 / 30)
 

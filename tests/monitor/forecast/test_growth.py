@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.growth import Projection, growth_of, projection
+from monitor.growth import Projection, growth_of, legacy_projection
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census
 
@@ -33,4 +33,4 @@ def test_an_empty_table_has_a_report() -> None:
     ],
 )
 def test_a_projection_is_keys_a_day_times_a_life(total: int, per_day: int, days: int, expected: Projection) -> None:
-    assert projection(total, per_day, days) == expected
+    assert legacy_projection(total, per_day, days) == expected

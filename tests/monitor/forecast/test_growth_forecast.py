@@ -4,11 +4,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.ttl import parse_policy
-from monitor.forecast.history import counted
+from monitor.forecast.daily_records import try_daily_records, write_daily_records
+from monitor.forecast.history import counts_since
 from monitor.growth import growth_report
 from monitor.sweeper import sweep
 from rig.fixtures.clock import START, Clock
@@ -17,12 +19,13 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def live(store: Store, clock: Clock, days: int, each_hour: Callable[[int], None]) -> None:
-    """Lets hours pass: traffic in each, a sweep in every sixth."""
+    """Let hours pass, with traffic in each; after every sixth, sweep and write the records, as the service does."""
     for hour in range(days * 24):
         each_hour(hour)
         clock.advance(HOUR)
         if hour % 6 == 5:
             sweep(store)
+            write_daily_records(store)
 
 
 def one_an_hour(store: Store) -> Callable[[int], None]:
@@ -126,8 +129,8 @@ def test_the_history_is_bounded(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     for _ in range(30 * 8):
         clock.advance(3 * HOUR)
-        sweep(store)
-    history = counted(store, START)
+        write_daily_records(store)
+    history = counts_since(store, START)
     recent = [count for count in history if count.at > clock() - 14 * DAY]
     assert len(recent) in range(14 * 8 - 1, 14 * 8 + 1)
     assert len(history) - len(recent) in range(15, 20), "older ones are a day's first"
@@ -146,19 +149,22 @@ def test_an_entry_of_the_history_that_can_t_be_read_is_left_out(
     after = growth_report(store)
     assert after.forecast is not None
     assert (after.total, after.history) == (before.total, before.history)
-    sweep(store)
+    write_daily_records(store)
 
 
-def test_a_history_that_can_t_be_written_fails_no_sweep(
+def test_records_that_cannot_be_written_fail_no_sweep(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
+    def refuse(*_: object) -> None:
         raise StoreUnavailable("away")
 
     store.set("1", {"session": {"a": b"A"}})
     clock.advance(9 * DAY)
-    monkeypatch.setattr(store, "add_history", away)
-    assert sweep(store).deleted == 1
+    monkeypatch.setattr(store, "add_history", refuse)
+    with capture_logs() as logs:
+        assert sweep(store).deleted == 1
+        try_daily_records(store)
+    assert [entry["event"] for entry in logs] == ["daily_records_not_written"]
 
 
 @pytest.mark.parametrize("days", [-0.1, 366])

@@ -8,7 +8,7 @@ from keystore import InvalidInput, Store, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.tally import PROBE_COMPANY
 from monitor.reports.perf import perf_report
-from monitor.upkeep.backfill import backfill
+from monitor.upkeep.backfill import backfill_expiries
 from rig.fixtures.clock import START
 
 
@@ -63,13 +63,15 @@ def test_two_perfs_at_once_do_not_meet(store: Store) -> None:
 def test_backfill_goes_in_batches_tells_its_progress_and_enforces(store: Store) -> None:
     store.restore_rows("1", lacking(25) + lacking(5, "pre-key"))
     store.set("1", {"session": {"live": b"A"}})
-    would = backfill(store, dry_run=True)
+    would = backfill_expiries(store, dry_run=True)
     assert (would.updated, would.by_type, would.enforced) == (30, {"session": 25, "pre-key": 5}, False)
     assert store.census().without_expiry == 30
     told: list[tuple[int, int]] = []
-    report = backfill(store, batch_keys=12, enforce=True, progress=lambda done, total: told.append((done, total)))
+    report = backfill_expiries(
+        store, batch_keys=12, enforce=True, progress=lambda done, total: told.append((done, total))
+    )
     assert (report.updated, report.by_type, report.enforced) == (30, {"session": 25, "pre-key": 5}, True)
     assert told == [(12, 30), (24, 30), (30, 30)]
-    assert backfill(store).updated == 0
+    assert backfill_expiries(store).updated == 0
     with pytest.raises(InvalidInput):
         store.restore_rows("1", lacking(1))
