@@ -1,4 +1,4 @@
-"""Signal Keystore's entrance, and how its parts are put together.
+"""The entry point of Signal Keystore. It wires the parts of the service together.
 
 `python run.py` serves; `python run.py --help` lists the commands.
 """
@@ -26,7 +26,7 @@ from settings import Settings, environment_of_workers
 
 
 def wire(settings: Settings) -> Service:
-    """Put the service together: store, sweeper, notifier, watch, Telegram bot, API. Raises KeystoreError."""
+    """Wire the service: store, sweeper, notifier, alerting, Telegram bot, API. Raises KeystoreError."""
     settings.require_closed_http()
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:

@@ -3,6 +3,7 @@
 import io
 import signal
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -57,14 +58,14 @@ token_app.command("list")(tokens.list_all)
 token_app.command("revoke")(tokens.revoke)
 
 
-def run(wire: Wire) -> int:
+def run(wire: Wire, args: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; return its exit code. `wire` puts the service together, for `serve`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Characters that a terminal can't show become question marks.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # An exception: everything is cleaned up.
     try:
-        code = int(app(obj=wire, standalone_mode=False) or 0)
+        code = int(app(args, obj=wire, standalone_mode=False) or 0)
         if code == INTERRUPTED:
             return show_error("interrupted; completed work stays, and nothing is half-done", code)
         return code

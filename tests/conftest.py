@@ -1,4 +1,11 @@
-"""The fixtures that every test may ask for; each lives in a `fix_*.py` that says what it is for."""
+"""The fixtures that every test may ask for, and a line for each reason to skip.
+
+Each fixture lives in a file of `rig/fixtures/` that says what it is for.
+"""
+
+from collections import Counter
+
+import pytest
 
 pytest_plugins = [
     "rig.fixtures.clock",
@@ -7,3 +14,10 @@ pytest_plugins = [
     "rig.fixtures.pgbouncer",
     "rig.fixtures.telegram",
 ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say each reason to skip once, with the number of tests that it skipped."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, tests in reasons.most_common():
+        terminalreporter.write_line(f"{tests} skipped: {reason.removeprefix('Skipped: ')}")

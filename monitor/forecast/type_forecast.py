@@ -155,7 +155,7 @@ def equilibrium(path: Sequence[float]) -> float | None:
 
 
 def _disturbed(key_type: str, observed: Observed, begin: datetime, end: datetime) -> bool:
-    """Whether keys of the type were cleared in this time, or a bot or the service was down for most of it."""
+    """True if keys of the type were cleared in this time, or a bot or the service was down for most of it."""
     if any(
         count.event == "cleared" and count.key_type == key_type and begin - HOUR < count.hour <= end
         for count in observed.counts

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from rig.commands import RUN, TIMEOUT_S, environment, run, told
+from rig.commands import RUN, TIMEOUT_S, environment
 from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
 from rig.relay import free_port
+from tests.acceptance.in_process import failure, run
 
 EVERY_COMMAND = [["serve"], ["check"], ["types"], ["growth"], ["perf"], ["backfill"], ["sweep"], ["migrate"], ["seed"]]
 
@@ -50,7 +51,7 @@ def still_there(path: Path) -> None:
     ],
 )
 def test_an_address_that_cannot_be_read(url: str, tmp_path: Path) -> None:
-    line = told("check", url=url, cwd=tmp_path)
+    line = failure("check", url=url, cwd=tmp_path)
     assert "address" in line
     assert "S3CRET" not in line
     assert list(tmp_path.iterdir()) == []
@@ -59,24 +60,24 @@ def test_an_address_that_cannot_be_read(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
 def test_an_unreachable_server(command: list[str]) -> None:
     port = free_port()
-    line = told(*command, url=f"postgresql://bot:S3CRET@127.0.0.1:{port}/bots")
+    line = failure(*command, url=f"postgresql://bot:S3CRET@127.0.0.1:{port}/bots")
     assert f"127.0.0.1:{port}/bots" in line
     assert "S3CRET" not in line
 
 
 def test_a_server_that_has_no_such_database(postgres_site: PostgresSite) -> None:
-    assert "no_such_database" in told("check", url=postgres_site.url("no_such_database"))
+    assert "no_such_database" in failure("check", url=postgres_site.url("no_such_database"))
 
 
 def test_a_wrong_password(own_server: OwnServer) -> None:
-    line = told("check", url=own_server.site.url("bots", password="Wr0ng/pass word"))
+    line = failure("check", url=own_server.site.url("bots", password="Wr0ng/pass word"))
     assert "login" in line
     assert "Wr0ng" not in line
     assert PASSWORD not in line
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    line = told("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
+    line = failure("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
     assert "can't open the file" in line
     assert not (tmp_path / "no").exists()
 
@@ -109,7 +110,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "k.db"
     path.write_text("Dear diary, " * 1_000, encoding="utf-8")
     for command in EVERY_COMMAND:
-        assert "not a SQLite database" in told(*command, url=f"sqlite:///{path}")
+        assert "not a SQLite database" in failure(*command, url=f"sqlite:///{path}")
     assert path.read_text(encoding="utf-8").startswith("Dear diary")
 
 
@@ -118,7 +119,7 @@ def test_a_damaged_database(sqlite_file: Path) -> None:
         store.set("1", {"session": {f"{n}": b"A" * 500 for n in range(200)}})
     whole = sqlite_file.read_bytes()
     sqlite_file.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
-    line = told("types", url=f"sqlite:///{sqlite_file}")
+    line = failure("types", url=f"sqlite:///{sqlite_file}")
     assert "damaged" in line
     assert "recover" in line
 
@@ -127,7 +128,7 @@ def test_another_program_s_database_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "k.db"
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("CREATE TABLE whatsapp_keys (something TEXT)")
-    line = told("types", url=f"sqlite:///{path}")
+    line = failure("types", url=f"sqlite:///{path}")
     assert "whatsapp_keys" in line or "migrate" in line or "column" in line
     with closing(sqlite3.connect(path)) as conn:
         assert conn.execute("SELECT count(*) FROM pragma_table_info('whatsapp_keys')").fetchone() == (1,)
@@ -137,7 +138,7 @@ def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
     with psycopg.connect(migrated_postgres_url, autocommit=True) as conn:
         conn.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '%closed_tables'")
     for command in (["check"], ["serve"]):
-        assert "python run.py migrate" in told(*command, url=migrated_postgres_url)
+        assert "python run.py migrate" in failure(*command, url=migrated_postgres_url)
     assert run("migrate", url=migrated_postgres_url).returncode == 0
     assert run("check", url=migrated_postgres_url).returncode == 0
 
@@ -145,8 +146,8 @@ def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
 def test_a_malformed_setting(command: list[str], sqlite_file: Path) -> None:
     url = f"sqlite:///{sqlite_file}"
-    assert "KEYSTORE_TTL: " in told(*command, url=url, KEYSTORE_TTL="pre-key=soon")
-    assert "did you mean KEYSTORE_GUARD?" in told(*command, url=url, KEYSTORE_GARD="off")
+    assert "KEYSTORE_TTL: " in failure(*command, url=url, KEYSTORE_TTL="pre-key=soon")
+    assert "did you mean KEYSTORE_GUARD?" in failure(*command, url=url, KEYSTORE_GARD="off")
     still_there(sqlite_file)
 
 
@@ -155,11 +156,11 @@ def test_what_cannot_be_imported(sqlite_file: Path, tmp_path: Path) -> None:
     text, folder = tmp_path / "notes.txt", tmp_path / "empty"
     text.write_text("Dear diary\n", encoding="utf-8")
     folder.mkdir()
-    assert "neither an archive" in told("import", str(text), url=url)
-    assert "doesn't exist" in told("import", str(tmp_path / "nothing"), url=url)
-    assert "no file of Baileys" in told("import", str(folder), "--company", "2", url=url)
-    assert "--company" in told("import", str(folder), url=url)
-    assert "company_id" in told("import", str(folder), "--company", "a b", url=url)
+    assert "neither an archive" in failure("import", str(text), url=url)
+    assert "doesn't exist" in failure("import", str(tmp_path / "nothing"), url=url)
+    assert "no file of Baileys" in failure("import", str(folder), "--company", "2", url=url)
+    assert "--company" in failure("import", str(folder), url=url)
+    assert "company_id" in failure("import", str(folder), "--company", "a b", url=url)
     still_there(sqlite_file)
     assert text.exists()
 
@@ -181,7 +182,7 @@ def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: P
     folder = tmp_path / "auth"
     folder.mkdir()
     (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
-    line = told("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
+    line = failure("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
     assert "--replace" in line
     still_there(sqlite_file)
 
@@ -190,11 +191,11 @@ def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: P
     "args", [["nonsense"], ["check", "--nonsense"], ["import"], ["perf", "--rounds", "many"]], ids=" ".join
 )
 def test_a_command_line_that_cannot_be_read(args: list[str], tmp_path: Path) -> None:
-    assert "--help" in told(*args, code=2, cwd=tmp_path)
+    assert "--help" in failure(*args, code=2, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ttl", ["pre-key", "pre-key=soon", "=7d", "pre-key=7d,pre-key=8d"])
 def test_a_what_if_that_cannot_be_read(sqlite_file: Path, ttl: str) -> None:
-    assert "TTL policy" in told("growth", "--ttl", ttl, url=f"sqlite:///{sqlite_file}")
+    assert "TTL policy" in failure("growth", "--ttl", ttl, url=f"sqlite:///{sqlite_file}")
     still_there(sqlite_file)

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from rig.commands import report, run, told
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
 from rig.real_state import real_creds, real_keys
+from tests.acceptance.in_process import failure, report, run
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
 COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair")
@@ -161,7 +161,7 @@ def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
     postgres_site: PostgresSite, postgres_url: str
 ) -> None:
     _make_diary_s(postgres_site, postgres_url)
-    assert "migrate --attach" in told("check", url=postgres_url)
+    assert "migrate --attach" in failure("check", url=postgres_url)
     pending = report("migrate", "--dry-run", url=postgres_url)["pending"]
     assert len(pending) == 8
     ours = ["20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access"]
@@ -170,8 +170,8 @@ def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
     assert attached == ours
     assert report("check", url=postgres_url)["without_expiry"] == 1
     assert report("growth", url=postgres_url)["total"] == 1
-    assert "not converted yet" in told("perf", url=postgres_url)
-    assert "not while a bot writes" in told("backfill", "--enforce", url=postgres_url)
+    assert "not converted yet" in failure("perf", url=postgres_url)
+    assert "not while a bot writes" in failure("backfill", "--enforce", url=postgres_url)
     assert report("check", url=postgres_url)["without_expiry"] == 1, "refused before anything was changed"
     assert report("sweep", url=postgres_url)["deleted"] == 0
     checks = {check["name"]: check for check in report("doctor", url=postgres_url)["checks"]}
@@ -196,9 +196,9 @@ def _make_diary_s(site: PostgresSite, url: str) -> None:
 
 
 def test_a_terminal_that_cannot_show_a_character_is_no_error(seeded: str) -> None:
-    for encoding in ("ascii", "latin-1"):
+    for charset in ("ascii", "latin-1"):
         for command in (["growth"], ["repair", "--dry-run", "--json"]):
-            done = run(*command, url=seeded, settings={"PYTHONIOENCODING": encoding})
+            done = run(*command, url=seeded, charset=charset)
             assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.commands import report, run, told
+from tests.acceptance.in_process import failure, report, run
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_list_of_none_says_so(url: str) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_makes_nothing(url: str, args: list[str], says: str) -> None:
-    assert says in told("token", *args, url=url)
+    assert says in failure("token", *args, url=url)
     assert report("token", "list", url=url) == {"tokens": []}
 
 

@@ -1,0 +1,74 @@
+"""Commands run inside the test's own process, through the program's own entrance: 20 ms in place of a second.
+
+`serve` is always a process of its own (`rig.commands`): it takes over the signals of the process that it runs in.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager, nullcontext
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+from typer.testing import CliRunner
+
+import run as entrance
+from commands import program
+from rig import commands
+
+
+def run(
+    *args: str,
+    url: str | None = None,
+    cwd: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    charset: str = "utf-8",
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; `charset` is that of its terminal."""
+    if args[0] == "serve":
+        return commands.run(*args, url=url, cwd=cwd, settings=settings)
+    environment = patch.dict(os.environ, commands.environment(url, settings), clear=True)
+    folder = nullcontext() if cwd is None else chdir(cwd)
+    with environment, folder, _process_state_restored(), CliRunner(charset).isolation() as (output, errors, _):
+        code = program.run(entrance.wire, args)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        printed = [stream.getvalue().decode(charset) for stream in (output, errors)]
+    return subprocess.CompletedProcess(args, code, *printed)
+
+
+def report(*args: str, url: str, **settings: str) -> Any:
+    """Run a command with `--json`; the document that it prints."""
+    done = run(*args, "--json", url=url, settings=settings)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def failure(*args: str, url: str | None = None, cwd: Path | None = None, code: int = 1, **settings: str) -> str:
+    """Run a command that fails; its one line on standard error."""
+    done = run(*args, url=url, cwd=cwd, settings=settings)
+    assert done.returncode == code, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, f"more than one line: {done.stderr}"
+    return done.stderr
+
+
+@contextmanager
+def _process_state_restored() -> Iterator[None]:
+    """A command sets up logging and a handler for SIGTERM for its process: they end with the block."""
+    root, logging_of_tests = logging.getLogger(), structlog.get_config()
+    handlers, level, on_sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        root.handlers[:], root.level = handlers, level
+        structlog.configure(**logging_of_tests)
+        signal.signal(signal.SIGTERM, on_sigterm)
