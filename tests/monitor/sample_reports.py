@@ -1,4 +1,4 @@
-"""Reports, and a desk that gives them, made up for the bot; it writes down what it was asked."""
+"""Made-up reports, and queries that return them and record their calls."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -131,7 +131,7 @@ class SampleQueries(ServiceQueries):
 
 
 class StubWatch:
-    """A watch without an opinion, for a bot on a real store."""
+    """Alerting that does nothing, for a bot on a real store."""
 
     def status(self) -> str:
         return "well"
@@ -144,5 +144,5 @@ class StubWatch:
 
 
 def without_forecast() -> GrowthReport:
-    """The report on a table that was looked at for the first time."""
+    """The report on a table that has no history yet."""
     return growth_of(census(total=665), DATABASE, None, "3 days of counted arrivals; there are 0.2")
