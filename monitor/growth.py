@@ -7,7 +7,7 @@ it stand the forecast, and the errors of earlier forecasts. Functions that take 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from keystore.records import Census
@@ -55,7 +55,7 @@ class GrowthReport:
     created_7d: int
     per_day: int
     diary: Mapping[str, Projection]
-    caveat: str
+    caveat: str = CAVEAT
     forecast: Forecast | None = None
     forecast_waits_for: str | None = None
     what_if: Forecast | None = None
@@ -70,11 +70,10 @@ def growth_report(store: Store, what_if: Policy | None = None) -> GrowthReport:
     record = track_record(store, census)
     widened = widening(record)
     forecast = make_forecast(observed, widened=widened)
-    return growth_of(
-        census,
-        store.database,
-        forecast,
-        None if forecast is not None else _waits_for(store, observed),
+    return replace(
+        growth_of(census, store.database),
+        forecast=forecast,
+        forecast_waits_for=None if forecast is not None else _waits_for(store, observed),
         what_if=None if what_if is None else make_forecast(observed, what_if=what_if, widened=widened),
         history=past_month(store, census.taken_at),
         outcomes=record.outcomes,
@@ -96,17 +95,8 @@ def observe(store: Store, census: Census) -> Observed:
     )
 
 
-def growth_of(
-    census: Census,
-    database: str,
-    forecast: Forecast | None = None,
-    waits_for: str | None = None,
-    *,
-    what_if: Forecast | None = None,
-    history: tuple[TableCount, ...] = (),
-    outcomes: tuple[Outcome, ...] = (),
-) -> GrowthReport:
-    """The report on a census."""
+def growth_of(census: Census, database: str) -> GrowthReport:
+    """The report on a census, without a forecast and a history."""
     per_day = round(census.created_7d / LEGACY_PERIOD_DAYS)
     oldest = census.taken_at - census.oldest_created_at if census.oldest_created_at else timedelta(0)
     return GrowthReport(
@@ -117,12 +107,6 @@ def growth_of(
         created_7d=census.created_7d,
         per_day=per_day,
         diary={str(days): legacy_projection(census.total, per_day, days) for days in LEGACY_LIVES_DAYS},
-        caveat=CAVEAT,
-        forecast=forecast,
-        forecast_waits_for=waits_for,
-        what_if=what_if,
-        history=history,
-        outcomes=outcomes,
     )
 
 

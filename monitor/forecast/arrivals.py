@@ -53,14 +53,12 @@ FEWEST_STARTS = 3
 class RecurringBursts:
     """Bursts of one type that come again: how many a day over all companies, and of how many keys.
 
-    `repeats` were seen, over `exposure_days` of companies' days since the first burst of each. `starts_per_day` counts
-    first bursts of companies that came later than the record begins: new accounts, each bringing `start_keys`.
+    `starts_per_day` counts first bursts of companies that came later than the record begins: new accounts, each
+    bringing `start_keys`.
     """
 
     per_day: float
     keys: float
-    repeats: int
-    exposure_days: float
     companies: int
     starts_per_day: float
     start_keys: float
@@ -78,7 +76,6 @@ class Flow:
     falling: float
     sd_per_day: float
     deleted_per_day: float
-    renewed_per_day: float
     swept_per_day: float
     days: float
     bursts: RecurringBursts
@@ -93,7 +90,7 @@ class Flow:
         return float(self.per_day * self.falling ** (1 - DAMPING**halves))
 
 
-NO_BURSTS = RecurringBursts(0.0, 0.0, 0, 0.0, 0, 0.0, 0.0)
+NO_BURSTS = RecurringBursts(0.0, 0.0, 0, 0.0, 0.0)
 
 
 def flows(counts: Sequence[HourCount], bursts: Sequence[Burst], now: datetime) -> dict[str, Flow]:
@@ -131,7 +128,6 @@ def flows(counts: Sequence[HourCount], bursts: Sequence[Burst], now: datetime) -
             # At least the deviation of pure chance, and of one key in all these days.
             sd_per_day=max(variance(by_day) if len(by_day) > 1 else 0.0, per_day, 1 / days) ** 0.5,
             deleted_per_day=sum(events["deleted"].values()) / days,
-            renewed_per_day=sum(events["renewed"].values()) / days,
             swept_per_day=sum(events["swept"].values()) / days,
             days=days,
             bursts=recurring_bursts([*bursts_by_type[key_type], *surges], began, now),
@@ -160,8 +156,6 @@ def recurring_bursts(bursts: Iterable[Burst], began: datetime, now: datetime) ->
     return RecurringBursts(
         per_day=per_company * len(by_company),
         keys=mean(burst.keys for burst in (repeats or every)),
-        repeats=len(repeats),
-        exposure_days=exposure_days,
         companies=len(by_company),
         starts_per_day=len(starts) / days,
         start_keys=mean(burst.keys for burst in starts) if starts else 0.0,

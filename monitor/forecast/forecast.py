@@ -27,7 +27,7 @@ REPORTED_DAYS = (1, 7, 14, 30, 60, 90)
 SETTLED_SHARE = 0.05
 """A projection is at its equilibrium once it stays within this share of it."""
 
-NOTHING = Flow(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, NO_BURSTS)
+NOTHING = Flow(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, NO_BURSTS)
 
 
 @dataclass(frozen=True)

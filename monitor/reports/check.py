@@ -4,6 +4,7 @@ The judgement is a pure function of the counts. A report names its database, bec
 cleaning a database that the bots had left.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -97,31 +98,13 @@ def sweep_state(runs: list[SweepRun]) -> SweepState:
 
 def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
     """The findings, worst first."""
-    findings = []
-    if not census.total:
-        findings.append(Finding("warning", "there are no keys here: is this the database that your bots use?"))
-    if census.without_expiry:
-        share = census.without_expiry / census.total
-        findings.append(
-            Finding(
-                "critical" if share > 0.5 else "warning",
-                f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
-                "`python run.py backfill`, then `backfill --enforce`",
-            )
-        )
-    elif census.total and not expiry_enforced:
-        findings.append(
-            Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
-        )
-    findings += _sweep_findings(census, sweeps, sweep_every_s)
+    findings = [*_table_findings(census, expiry_enforced), *_sweep_findings(census, sweeps, sweep_every_s)]
     if census.pre_keys_rewritten_7d:
-        findings.append(
-            Finding(
-                "warning",
-                f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 "
-                "days: first messages of strangers may be unreadable; look for two processes on one account",
-            )
+        advice = (
+            f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 days: "
+            "first messages of strangers may be unreadable; look for two processes on one account"
         )
+        findings.append(Finding("warning", advice))
     return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
 
 
@@ -130,22 +113,29 @@ def worst(findings: tuple[Finding, ...]) -> Verdict:
     return findings[0].verdict if findings else "ok"
 
 
-def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> list[Finding]:
-    findings = []
+def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
+    if not census.total:
+        yield Finding("warning", "there are no keys here: is this the database that your bots use?")
+    if census.without_expiry:
+        advice = (
+            f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
+            "`python run.py backfill`, then `backfill --enforce`"
+        )
+        yield Finding("critical" if census.without_expiry > census.total / 2 else "warning", advice)
+    elif census.total and not enforced:
+        yield Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
+
+
+def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> Iterator[Finding]:
     last, latest = sweeps.last_success, sweeps.latest
     late_after = timedelta(seconds=2 * sweep_every_s)
     if last is None or last.finished_at is None:
         if census.total:
-            findings.append(Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once"))
+            yield Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once")
     elif census.taken_at - last.finished_at > late_after:
         hours = (census.taken_at - last.finished_at).total_seconds() / 3600
-        findings.append(
-            Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
-        )
+        yield Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
     elif census.expired > BACKLOG_SHARE * census.total:
-        findings.append(
-            Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
-        )
+        yield Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
     if latest is not None and latest.error is not None and latest is not last:
-        findings.append(Finding("warning", f"the latest sweep failed: {latest.error}"))
-    return findings
+        yield Finding("warning", f"the latest sweep failed: {latest.error}")

@@ -18,6 +18,8 @@ from monitor.telegram.api import TelegramApi
 from monitor.telegram.errors import TelegramError, TelegramUnavailable
 
 Status = Literal["ok", "warning", "failed"]
+Result = tuple[Status, str]
+"""The status and the detail of a check."""
 
 CLOCK_SKEW_S = 5.0
 TELEGRAM_WITHIN_S = 8.0
@@ -49,102 +51,88 @@ def examine(
     open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: TelegramAccess | None
 ) -> DoctorReport:
     """Make every check, even if an earlier one fails. Asks Telegram for the bot's name."""
-    checks = [_policy(policy), _guard(guard), _telegram(telegram)]
+    results = {"ttl": _policy(policy), "guard": _guard(guard), "telegram": _telegram(telegram)}
     try:
         with open_store() as store:
-            checks += _database(store)
+            results |= _database(store)
     except KeystoreError as error:
-        checks.append(DoctorCheck("database", "failed", str(error)))
-    return DoctorReport(tuple(checks))
+        results["database"] = "failed", str(error)
+    return DoctorReport(tuple(DoctorCheck(name, *result) for name, result in results.items()))
 
 
-def _database(store: Store) -> list[DoctorCheck]:
+def _database(store: Store) -> dict[str, Result]:
     began = datetime.now(UTC)
-    now = store.now()
+    skew_s = abs((store.now() - began).total_seconds())
     census = store.census()
-    database = DoctorCheck("database", "ok", f"{store.database}: {census.total} keys, companies: {census.companies}")
-    checks = [database, _clock(abs((now - began).total_seconds())), _schema(converted=store.converted)]
-    return [*checks, _expiry(census.without_expiry, enforced=store.expiry_enforced), *_file(store.database)]
+    return {
+        "database": ("ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
+        "clock": _clock(skew_s),
+        "schema": _schema(converted=store.converted),
+        "expiry": _expiry(census.without_expiry, enforced=store.expiry_enforced),
+        **_file(store.database),
+    }
 
 
-def _clock(skew_s: float) -> DoctorCheck:
+def _clock(skew_s: float) -> Result:
     if skew_s <= CLOCK_SKEW_S:
-        return DoctorCheck("clock", "ok", f"this machine and the database agree within {skew_s:.1f} s")
-    return DoctorCheck(
-        "clock", "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"
-    )
+        return "ok", f"this machine and the database agree within {skew_s:.1f} s"
+    return "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"
 
 
-def _schema(*, converted: bool) -> DoctorCheck:
+def _schema(*, converted: bool) -> Result:
     if converted:
-        return DoctorCheck("schema", "ok", "all migrations are applied")
-    return DoctorCheck(
-        "schema",
-        "warning",
+        return "ok", "all migrations are applied"
+    return "warning", (
         "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until then a "
-        "backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills",
+        "backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills"
     )
 
 
-def _expiry(without_expiry: int, *, enforced: bool) -> DoctorCheck:
+def _expiry(without_expiry: int, *, enforced: bool) -> Result:
     if enforced:
-        return DoctorCheck("expiry", "ok", "the database refuses keys without expiry")
+        return "ok", "the database refuses keys without expiry"
     if without_expiry:
-        detail = f"{without_expiry} keys have none; run `python run.py backfill --enforce`"
-        return DoctorCheck("expiry", "warning", detail)
-    detail = "every key has one; `python run.py backfill --enforce` makes the database keep it so"
-    return DoctorCheck("expiry", "ok", detail)
+        return "warning", f"{without_expiry} keys have none; run `python run.py backfill --enforce`"
+    return "ok", "every key has one; `python run.py backfill --enforce` makes the database keep it so"
 
 
-def _file(database: str) -> list[DoctorCheck]:
+def _file(database: str) -> dict[str, Result]:
     if not database.startswith("sqlite:///"):
-        return []
+        return {}
     path = Path(database.removeprefix("sqlite:///"))
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return [
-            DoctorCheck("file", "warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")
-        ]
-    return [DoctorCheck("file", "ok", f"only its owner may read {path}")]
+        return {"file": ("warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")}
+    return {"file": ("ok", f"only its owner may read {path}")}
 
 
-def _policy(policy: Policy) -> DoctorCheck:
+def _policy(policy: Policy) -> Result:
     short = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
     if not short:
-        return DoctorCheck(
-            "ttl", "ok", f"no key expires within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages"
-        )
-    return DoctorCheck(
-        "ttl",
-        "warning",
+        return "ok", f"no key expires within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages"
+    return "warning", (
         f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and these keys may go before they "
-        f"arrive: {', '.join(short)}. KEYSTORE_TTL=careful keeps each longer",
+        f"arrive: {', '.join(short)}. KEYSTORE_TTL=careful keeps each longer"
     )
 
 
-def _guard(guard: bool) -> DoctorCheck:
+def _guard(guard: bool) -> Result:
     if guard:
-        return DoctorCheck("guard", "ok", "keys that can't be replaced are kept from the sweep")
-    return DoctorCheck(
-        "guard", "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire"
-    )
+        return "ok", "keys that can't be replaced are kept from the sweep"
+    return "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire"
 
 
-def _telegram(telegram: TelegramAccess | None) -> DoctorCheck:
+def _telegram(telegram: TelegramAccess | None) -> Result:
     if telegram is None:
-        return DoctorCheck("telegram", "ok", "not set up")
+        return "ok", "not set up"
     if not _TOKEN.fullmatch(telegram.token):
-        return DoctorCheck(
-            "telegram", "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
-        )
+        return "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
     with closing(TelegramApi(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
         try:
             name = api.get_me()
         except TelegramUnavailable as error:
-            return DoctorCheck("telegram", "warning", f"Telegram wasn't reached, so the token was not tried: {error}")
+            return "warning", f"Telegram wasn't reached, so the token was not tried: {error}"
         except TelegramError as error:
-            return DoctorCheck("telegram", "failed", str(error))
+            return "failed", str(error)
     if not telegram.chats:
-        return DoctorCheck(
-            "telegram", "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
-        )
-    return DoctorCheck("telegram", "ok", f"@{name} answers and alerts {len(telegram.chats)} chats")
+        return "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
+    return "ok", f"@{name} answers and alerts {len(telegram.chats)} chats"

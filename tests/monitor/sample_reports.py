@@ -1,5 +1,6 @@
 """Made-up reports, and queries that return them and record their calls."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,10 +51,12 @@ FORECAST = Forecast(
     path=tuple(2_400 - 1_735 * 0.95**day for day in range(366)),
     sd=tuple(14.0 * day**0.5 for day in range(366)),
 )
-GROWTH = growth_of(
-    census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17)),
-    DATABASE,
-    FORECAST,
+GROWTH = replace(
+    growth_of(
+        census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17)),
+        DATABASE,
+    ),
+    forecast=FORECAST,
     history=tuple(
         TableCount(START - timedelta(hours=n), 665 - 2 * n + 40 * (n % 24 < 3), {}, 0) for n in range(14 * 24, -1, -1)
     ),
@@ -145,4 +148,5 @@ class StubWatch:
 
 def without_forecast() -> GrowthReport:
     """The report on a table that has no history yet."""
-    return growth_of(census(total=665), DATABASE, None, "3 days of counted arrivals; there are 0.2")
+    waits_for = "3 days of counted arrivals; there are 0.2"
+    return replace(growth_of(census(total=665), DATABASE), forecast_waits_for=waits_for)

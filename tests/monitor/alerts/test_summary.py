@@ -1,5 +1,6 @@
 """The day's summary: once a local day whatever the clocks do, and what it says."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -120,7 +121,7 @@ def test_it_says_how_the_table_is_and_what_to_do() -> None:
     told = summary.text(
         date(2025, 10, 8),
         report(total=665, active=660, guarded=5, without_expiry=609, companies=1),
-        growth_of(counted, "postgresql://db/bots", history=history),
+        replace(growth_of(counted, "postgresql://db/bots"), history=history),
         ["🔴 disk: full (for 2 h)"],
     ).split("\n")
     assert told[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"

@@ -59,10 +59,9 @@ FORECAST = Forecast(
 
 
 def test_growth_shows_the_forecast_beside_the_legacy_projection() -> None:
-    report = growth_of(
-        census(total=1_000, created_7d=70),
-        "db",
-        FORECAST,
+    report = replace(
+        growth_of(census(total=1_000, created_7d=70), "db"),
+        forecast=FORECAST,
         what_if=replace(FORECAST, equilibrium=None, days_to_equilibrium=None),
         history=(TableCount(START - timedelta(days=9), 500, {}, 1), TableCount(START, 1_000, {}, 2)),
         outcomes=(Outcome(7, 5, 3.2, 9.9, 4),),
@@ -87,7 +86,7 @@ def test_growth_shows_the_forecast_beside_the_legacy_projection() -> None:
 
 
 def test_growth_gives_the_reason_for_a_missing_forecast() -> None:
-    report = growth_of(census(), "db", None, "three days")
+    report = replace(growth_of(census(), "db"), forecast_waits_for="three days")
     assert "none yet: it waits for three days" in text(terminal.growth(report))
     assert plain(report)["forecast"] is None
 
