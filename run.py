@@ -26,7 +26,7 @@ from settings import Settings, environment_of_workers
 
 
 def wire(settings: Settings) -> Service:
-    """Wire the service: store, sweeper, notifier, alerting, Telegram bot, API. Raises KeystoreError."""
+    """Put the service together: store, sweeper, notifier, watch, Telegram bot, API. Raises KeystoreError."""
     settings.require_closed_http()
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:

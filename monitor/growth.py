@@ -14,7 +14,7 @@ from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
 from monitor.forecast.arrivals import BURSTS_FROM, COUNTED_FROM
-from monitor.forecast.backtest import Outcome, track_record, widening
+from monitor.forecast.backtest import Outcome, judge_saved, outcomes, widening
 from monitor.forecast.forecast import FEWEST_DAYS, Forecast, days_observed, make_forecast
 from monitor.forecast.history import TableCount, lives_since, past_month
 from monitor.forecast.type_forecast import Observed
@@ -67,8 +67,8 @@ def growth_report(store: Store, what_if: Policy | None = None) -> GrowthReport:
     """Count the table, forecast it, and compare earlier forecasts with the counts since."""
     census = store.census()
     observed = observe(store, census)
-    record = track_record(store, census)
-    widened = widening(record)
+    judged = judge_saved(store, census)
+    widened = widening(judged)
     forecast = make_forecast(observed, widened=widened)
     return replace(
         growth_of(census, store.database),
@@ -76,7 +76,7 @@ def growth_report(store: Store, what_if: Policy | None = None) -> GrowthReport:
         forecast_waits_for=None if forecast is not None else _waits_for(store, observed),
         what_if=None if what_if is None else make_forecast(observed, what_if=what_if, widened=widened),
         history=past_month(store, census.taken_at),
-        outcomes=record.outcomes,
+        outcomes=outcomes(judged),
     )
 
 

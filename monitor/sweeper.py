@@ -25,10 +25,8 @@ BATCH_KEYS = 5_000
 """Due keys in a batch, roughly: a company is never split, because its guards look at all of its keys."""
 
 REST = 9.0
-"""The service's rest after a batch, in multiples of the batch's duration.
-
-Nobody waits for a sweep, and bots share the database's processors with it. (The idea is autovacuum's cost delay.)
-"""
+"""The service's rest after a batch, in multiples of the batch's duration: nobody waits for a sweep, and bots share the
+database's processors with it. (The idea is autovacuum's cost delay.)"""
 
 LONGEST_REST_S = 5.0
 """The limit of a rest, far below the duration of the lease."""

@@ -21,7 +21,7 @@ from keystore.records import Burst, Census, SweepRun
 from keystore.store import Store
 from monitor.alerts import memory, rules
 from monitor.alerts.decisions import AlertState, Sample
-from monitor.forecast.backtest import JudgedForecast, track_record
+from monitor.forecast.backtest import JudgedForecast, judge_saved
 from monitor.reports.check import SWEEPS_LOOKED_AT
 from monitor.reports.load_time import time_load
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
@@ -155,7 +155,7 @@ def survey(store: Store, now: datetime) -> Survey:
         sweeps=store.sweep_runs(SWEEPS_LOOKED_AT),
         low_on_pre_keys=store.low_on_pre_keys(rules.PRE_KEYS_ENOUGH),
         bursts=store.bursts(now - rules.BURST_TOLD_FOR),
-        forecasts=track_record(store, census).forecasts,
+        forecasts=judge_saved(store, census),
     )
 
 

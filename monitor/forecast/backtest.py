@@ -4,7 +4,7 @@ The comparison also feeds back: if the outcomes lay further off than the interva
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
@@ -62,14 +62,6 @@ class Outcome:
     within: int
 
 
-@dataclass(frozen=True)
-class TrackRecord:
-    """Every forecast that can be judged, and a summary by horizon."""
-
-    forecasts: tuple[JudgedForecast, ...]
-    outcomes: tuple[Outcome, ...]
-
-
 def is_saved(store: Store, now: datetime) -> bool:
     """True if a forecast of this UTC day is saved already."""
     return bool(store.history(SERIES, start_of_day(now)))
@@ -82,15 +74,15 @@ def save(store: Store, forecast: Forecast, widened: float) -> None:
     store.thin_history(SERIES, forecast.made_at, forecast.made_at - SAVED_FOR)
 
 
-def track_record(store: Store, census: Census) -> TrackRecord:
+def judge_saved(store: Store, census: Census) -> tuple[JudgedForecast, ...]:
     """Compare the saved forecasts with the counts since then, and with the present one."""
     since = census.taken_at - SAVED_FOR
     counts = [*counts_since(store, since), TableCount(census.taken_at, census.total, {}, census.size_bytes)]
     return judge(store.history(SERIES, since), counts)
 
 
-def judge(saved: Iterable[HistoryEntry], counts: Iterable[TableCount]) -> TrackRecord:
-    """Compare saved forecasts with counts."""
+def judge(saved: Iterable[HistoryEntry], counts: Iterable[TableCount]) -> tuple[JudgedForecast, ...]:
+    """Compare saved forecasts with counts; those without a count near their end are left out."""
     counts = sorted(counts, key=lambda count: count.at)
     judged = []
     latest = counts[-1].at if counts else None
@@ -101,13 +93,25 @@ def judge(saved: Iterable[HistoryEntry], counts: Iterable[TableCount]) -> TrackR
             over = latest is not None and due <= latest
             if over and nearest is not None and abs(nearest.at - due) <= NEAR:
                 judged.append(JudgedForecast(made_at, days, low, expected, high, nearest.total, widened))
-    return TrackRecord(tuple(judged), tuple(_outcomes(judged)))
+    return tuple(judged)
 
 
-def widening(record: TrackRecord) -> float:
+def outcomes(judged: Sequence[JudgedForecast]) -> tuple[Outcome, ...]:
+    """A summary of the judged forecasts for each horizon that has any."""
+    summaries = []
+    for days in HORIZONS_DAYS:
+        same = [forecast for forecast in judged if forecast.days == days]
+        if same:
+            errors = [abs(forecast.error_percent) for forecast in same]
+            within = sum(forecast.within for forecast in same)
+            summaries.append(Outcome(days, len(same), round(median(errors), 1), max(errors), within))
+    return tuple(summaries)
+
+
+def widening(judged: Sequence[JudgedForecast]) -> float:
     """The factor by which the intervals were too narrow, 1 to 3; 1 while too few forecasts can be judged."""
     ratios = []
-    for forecast in record.forecasts:
+    for forecast in judged:
         # The half-width before it was widened; otherwise widening would undo itself.
         half = (forecast.high - forecast.expected) / forecast.widened
         if half > 0:
@@ -123,12 +127,3 @@ def _read_forecast(entry: HistoryEntry) -> tuple[datetime, float, dict[int, tupl
     document = json.loads(entry.document)
     intervals = {int(days): (int(low), int(mid), int(high)) for days, (low, mid, high) in document["said"].items()}
     return entry.at, float(document["widened"]), intervals
-
-
-def _outcomes(judged: list[JudgedForecast]) -> Iterable[Outcome]:
-    for days in HORIZONS_DAYS:
-        same_horizon = [forecast for forecast in judged if forecast.days == days]
-        if same_horizon:
-            errors = [abs(forecast.error_percent) for forecast in same_horizon]
-            within = sum(forecast.within for forecast in same_horizon)
-            yield Outcome(days, len(same_horizon), round(median(errors), 1), max(errors), within)

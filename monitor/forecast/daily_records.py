@@ -17,7 +17,7 @@ def write_daily_records(store: Store) -> None:
     census = record_counts(store)
     if census is None or backtest.is_saved(store, census.taken_at):
         return
-    widened = backtest.widening(backtest.track_record(store, census))
+    widened = backtest.widening(backtest.judge_saved(store, census))
     forecast = make_forecast(observe(store, census), widened=widened)
     if forecast is not None:
         backtest.save(store, forecast, widened)

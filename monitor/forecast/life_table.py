@@ -21,17 +21,12 @@ PAIR_DAYS = (0.7, 1.3)
 """Days between two snapshots that count as one day's step; nothing is learned from other gaps."""
 
 LATE = 0.5
-"""The part of the day after which a snapshot counts as late.
-
-Between two late snapshots, a day apart, lie the next day's uses; between two early ones, those of the day itself.
-"""
+"""The part of the day after which a snapshot counts as late. Between two late snapshots, a day apart, lie the next
+day's uses; between two early ones, those of the day itself."""
 
 PRIOR_KEYS = 4.0
-"""The weight, in keys, of the previous day's share against the keys seen on a day.
-
-If fewer than a handful were seen, the previous day decides. The average of all days would be too low, because the
-longer a key is silent, the likelier it stays silent.
-"""
+"""The weight, in keys, of the previous day's share against the keys seen on a day: among a few keys, it decides. (The
+average of all days would be too low, because the longer a key is silent, the likelier it stays silent.)"""
 
 HELD_BY_THEIR_GROUP = ("sender-key", "sender-key-memory")
 """Types that a guard keeps past their expiry while their group is active."""
