@@ -14,11 +14,11 @@ from keystore.opening import open_store
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
-from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.delivery import delivery
+from monitor.telegram.client import TelegramClient
+from monitor.telegram.sending import notice_delivery
 from monitor.telegram.service_queries import ServiceQueries
-from monitor.telegram.update_cursor import offsets_in
+from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
 from service.background import Background, sweeper_loop
 from service.lifetime import Service
@@ -49,14 +49,14 @@ def wire(settings: Settings) -> Service:
     sweeper = sweeper_loop(store, settings.sweep_every_s)
     telegram = None
     if settings.telegram_token is not None:
-        telegram = TelegramApi(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
-    deliver, chats = (discard, ()) if telegram is None else (delivery(telegram), settings.telegram_chats)
+        telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
+    deliver, chats = (discard, ()) if telegram is None else (notice_delivery(telegram), settings.telegram_chats)
     notifier = Outbox(deliver, chats, zone=settings.timezone)
     watch = Watch(store, notifier, watch_settings)
     bot = None
     if telegram is not None:
         queries = ServiceQueries(store, watch_settings, watch, sweeper.stopping)
-        bot = Bot(telegram, queries, chats, offsets_in(store, telegram.bot_id))
+        bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
 
     api = None
     if listening is not None:

@@ -1,8 +1,8 @@
-"""The one module that reads the environment, and a `.env` file beside it. Only run.py and tests import it.
+"""Reads the settings from the environment and from a `.env` file beside run.py.
 
-Three places of an operator's bot read the environment by themselves, one of them under a wrong name, and nothing
-noticed until `/db_health` was needed. So everything is read here, once, at start, and a variable of ours that
-nothing reads is an error that says which one was probably meant.
+Three places of the original operator's bot read the environment by themselves. One of them had a wrong name, and
+nobody noticed until `/db_health` was needed. So everything is read here, once, at start. A `KEYSTORE_*` or
+`TELEGRAM_*` variable that nothing reads is an error, and the message suggests the name that was probably meant.
 """
 
 import difflib
@@ -18,67 +18,57 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from keystore.errors import InvalidInput
 from keystore.ttl import DIARY, Policy, parse_duration, parse_policy
 
 ENV_FILE = Path(__file__).parent / ".env"
 
-OURS = ("KEYSTORE_", "TELEGRAM_")
+PREFIXES = ("KEYSTORE_", "TELEGRAM_")
+"""The prefixes of the project's own variables."""
+
 READ_ELSEWHERE = {"KEYSTORE_TEST_URL"}
-"""Variables of ours that the service itself doesn't read: the address that the tests use."""
+"""Variables with such a prefix that the service itself doesn't read: the address of the tests' database."""
 
 MIN_SWEEP_EVERY_S = 60.0
 
 
 class SettingsError(InvalidInput):
-    """A setting can't be used; the message names it and says what would do."""
+    """A setting can't be used. The message names it and says which values can."""
 
 
-def _policy(text: Any) -> Any:
-    return parse_policy(text) if isinstance(text, str) else text
-
-
-def _sweep_every(text: Any) -> Any:
-    seconds = parse_duration(text, "a duration") if isinstance(text, str) else text
+def _sweep_every(text: str) -> float:
+    seconds = parse_duration(text, "a duration")
     if seconds < MIN_SWEEP_EVERY_S:
         raise ValueError(f"{seconds:.0f} s is too often; at least {MIN_SWEEP_EVERY_S:.0f} s")
     return seconds
 
 
-def _switch(text: Any) -> Any:
-    words = {"on": True, "off": False}
-    if isinstance(text, str) and text.strip().lower() in words:
-        return words[text.strip().lower()]
-    if isinstance(text, bool):
-        return text
+def _switch(text: str) -> bool:
+    if _is_off(text):
+        return False
+    if text.strip().lower() == "on":
+        return True
     raise ValueError(f"{text!r} is neither on nor off")
 
 
-def _chats(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
+def _chats(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValueError("expected one or more chat numbers, comma-separated, for example 123456,-100987654") from None
 
 
-def _timezone(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
+def _timezone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text.strip())
     except (ValueError, OSError, ZoneInfoNotFoundError):
         raise ValueError(f"{text!r} is no time zone; use a name such as Europe/Berlin or UTC") from None
 
 
-def _time_of_day(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    if text.strip().lower() == "off":
+def _time_of_day(text: str) -> time | None:
+    if _is_off(text):
         return None
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip())
     if not match:
@@ -86,22 +76,20 @@ def _time_of_day(text: Any) -> Any:
     return time(int(match[1]), int(match[2]))
 
 
-def _no_sealing(given: Any) -> Any:
-    if given is None:
-        return None
+def _no_sealing(_text: str) -> None:
     raise ValueError("this version can't seal values yet; unset it, since values would be stored unsealed")
 
 
 @dataclass(frozen=True)
 class HttpAddress:
-    """Where the API is to be served."""
+    """The address on which the API is served."""
 
     host: str
     port: int
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """True if only this machine can reach the address."""
         if self.host == "localhost":
             return True
         try:
@@ -110,10 +98,8 @@ class HttpAddress:
             return False
 
 
-def _http(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    if text.strip().lower() == "off":
+def _http(text: str) -> HttpAddress | None:
+    if _is_off(text):
         return None
     host, _, port = text.strip().rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -122,18 +108,22 @@ def _http(text: Any) -> Any:
     return HttpAddress(host, int(port))
 
 
-def _rate(text: Any) -> Any:
-    return None if isinstance(text, str) and text.strip().lower() == "off" else text
+def _rate(text: str) -> str | None:
+    return None if _is_off(text) else text
 
 
-class Settings(BaseSettings):
-    """What the operator has set; every field has its variable's name in `alias`."""
+def _is_off(text: str) -> bool:
+    return text.strip().lower() == "off"
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True)
+
+class Settings(BaseModel):
+    """The operator's settings. Each field's `alias` is the name of its variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(SecretStr("sqlite:///keystore.db"), alias="KEYSTORE_URL", repr=False)
     guard: Annotated[bool, BeforeValidator(_switch)] = Field(True, alias="KEYSTORE_GUARD")
-    ttl: Annotated[Policy, NoDecode, BeforeValidator(_policy)] = Field(DIARY, alias="KEYSTORE_TTL")
+    ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DIARY, alias="KEYSTORE_TTL")
     secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
         None, alias="KEYSTORE_SECRET_KEYS", repr=False
     )
@@ -155,62 +145,60 @@ class Settings(BaseSettings):
     summary_at: Annotated[time | None, BeforeValidator(_time_of_day)] = Field(time(9), alias="KEYSTORE_SUMMARY_AT")
     memory_alert_percent: float = Field(90.0, alias="KEYSTORE_MEMORY_ALERT_PERCENT", ge=10, le=100)
     telegram_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN", repr=False)
-    telegram_chats: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_chats)] = Field((), alias="TELEGRAM_CHAT_ID")
+    telegram_chats: Annotated[tuple[int, ...], BeforeValidator(_chats)] = Field((), alias="TELEGRAM_CHAT_ID")
     telegram_api_url: str = Field("https://api.telegram.org", alias="TELEGRAM_API_URL", pattern=r"^https?://\S+$")
 
     def require_closed_http(self) -> None:
-        """Raises SettingsError where the API would be open to whoever listens on the way to it."""
+        """Raise SettingsError if tokens would travel unencrypted between machines."""
         if (self.tls_cert is None) != (self.tls_key is None):
-            given, lacking = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
-            raise SettingsError(f"KEYSTORE_TLS_{given} is set without KEYSTORE_TLS_{lacking}; set both")
+            present, missing = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
+            raise SettingsError(f"KEYSTORE_TLS_{present} is set without KEYSTORE_TLS_{missing}; set both")
         if self.http is None or self.http.loopback or self.tls_cert is not None or self.behind_proxy:
             return
         raise SettingsError(
-            f"KEYSTORE_HTTP: {self.http.host} can be reached from other machines, and tokens would travel in clear; "
-            "set KEYSTORE_TLS_CERT and KEYSTORE_TLS_KEY, or KEYSTORE_BEHIND_PROXY=on where a proxy does TLS, or use "
+            f"KEYSTORE_HTTP: {self.http.host} can be reached from other machines, and tokens would travel unencrypted; "
+            "set KEYSTORE_TLS_CERT and KEYSTORE_TLS_KEY, or KEYSTORE_BEHIND_PROXY=on if a proxy does TLS, or use "
             "127.0.0.1"
         )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
 
 def read_settings(environment: Mapping[str, str] | None = None, env_file: Path = ENV_FILE) -> Settings:
-    """The settings from the environment and `.env`; the environment wins, and an empty variable counts as not set.
+    """Return the settings of the environment and `.env`. The environment wins; an empty variable counts as not set.
 
-    Raises SettingsError naming every variable that is unknown or can't be read. No message shows a secret.
+    Raises SettingsError, which names every variable that is unknown or has an unusable value. No message shows a
+    secret.
     """
-    given = {**_of_file(env_file), **(os.environ if environment is None else environment)}
-    ours = {name: value for name, value in given.items() if name.startswith(OURS) and value.strip()}
-    for name in READ_ELSEWHERE:
-        ours.pop(name, None)
-    known = [str(field.alias) for field in Settings.model_fields.values()]
-    wrong = [_unknown(name, known) for name in ours if name not in known]
-    if "KEYSTORE_URL" not in ours and given.get("DATABASE_URL", "").strip():
-        ours["KEYSTORE_URL"] = given["DATABASE_URL"]
+    variables = {**_read_file(env_file), **(os.environ if environment is None else environment)}
+    values = {
+        name: value
+        for name, value in variables.items()
+        if name.startswith(PREFIXES) and name not in READ_ELSEWHERE and value.strip()
+    }
+    if "KEYSTORE_URL" not in values and variables.get("DATABASE_URL", "").strip():
+        values["KEYSTORE_URL"] = variables["DATABASE_URL"]
+    names = [str(field.alias) for field in Settings.model_fields.values()]
+    problems = [_unknown(name, names) for name in values if name not in names]
     try:
-        settings = Settings(**{name: value for name, value in ours.items() if name in known})  # type: ignore[arg-type]
+        settings = Settings.model_validate({name: value for name, value in values.items() if name in names})
     except ValidationError as error:
-        wrong += [_invalid(details) for details in error.errors(include_url=False, include_input=False)]
-    if wrong:
-        raise SettingsError("; ".join(wrong))
+        problems += [_invalid(details) for details in error.errors(include_url=False, include_input=False)]
+    if problems:
+        raise SettingsError("; ".join(problems))
     return settings
 
 
 def environment_of_workers() -> dict[str, str]:
-    """The environment without what is ours: a worker is told what it needs, and has no use for its secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OURS) and name != "DATABASE_URL"}
+    """The environment without the project's settings: a worker gets its configuration by other means."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(PREFIXES) and name != "DATABASE_URL"
+    }
 
 
-def _of_file(env_file: Path) -> dict[str, str]:
+def _read_file(env_file: Path) -> dict[str, str]:
+    """Return the variables of a `.env` file; none if there is no file. Values are taken literally.
+
+    This uses dotenv's parser, because `dotenv_values` skips a line that it can't read.
+    """
     if not env_file.is_file():
         return {}
     try:
@@ -225,12 +213,12 @@ def _of_file(env_file: Path) -> dict[str, str]:
     return {line.key: line.value or "" for line in lines if line.key is not None}
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
-    return f"{name} is set, but nothing reads it{meant}"
+def _unknown(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    suggestion = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    return f"{name} is set, but nothing reads it; {suggestion}"
 
 
 def _invalid(details: Any) -> str:
-    told = str(details["msg"]).removeprefix("Value error, ")
-    return f"{details['loc'][0]}: {told}"
+    message = str(details["msg"]).removeprefix("Value error, ")
+    return f"{details['loc'][0]}: {message}"

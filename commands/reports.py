@@ -16,7 +16,7 @@ from monitor.reports.doctor import DoctorCheck, DoctorReport, examine
 from monitor.reports.key_types import types_report
 from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
-from monitor.telegram.access import TelegramAccess
+from monitor.telegram.client import TelegramAccess
 from settings import Settings, SettingsError
 
 

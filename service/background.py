@@ -14,8 +14,8 @@ from monitor.alerts.watch import TICK_S, Watch
 from monitor.forecast.daily_records import write_daily_records
 from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
-from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
+from monitor.telegram.client import TelegramClient
 
 RECORDS_EVERY_S = 300.0
 """How often the daily records are looked at: an entry an hour is written, soon after the hour begins."""
@@ -40,7 +40,7 @@ class Background:
         sweeper: Loop,
         watch: Watch,
         notifier: Outbox,
-        telegram: TelegramApi | None,
+        telegram: TelegramClient | None,
         bot: Bot | None,
     ) -> None:
         """Takes over all of them: `stop` ends and closes each. `sweeper` is a loop that has its jobs already."""

@@ -13,8 +13,7 @@ from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
-from monitor.telegram.access import TelegramAccess
-from monitor.telegram.api import TelegramApi
+from monitor.telegram.client import TelegramAccess, TelegramClient
 from monitor.telegram.errors import TelegramError, TelegramUnavailable
 
 Status = Literal["ok", "warning", "failed"]
@@ -126,7 +125,7 @@ def _telegram(telegram: TelegramAccess | None) -> Result:
         return "ok", "not set up"
     if not _TOKEN.fullmatch(telegram.token):
         return "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
-    with closing(TelegramApi(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
+    with closing(TelegramClient(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
         try:
             name = api.get_me()
         except TelegramUnavailable as error:

@@ -1,1 +1,1 @@
-"""The Telegram bot: the watch's reports in a chat, and the one way that notices go out."""
+"""The Telegram bot: commands and reports in a chat, and delivery of notices. run.py, service and `doctor` use it."""

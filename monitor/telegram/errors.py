@@ -1,33 +1,39 @@
-"""What can go wrong with a call to Telegram, told apart by what the caller should do next.
+"""The errors of a call to Telegram. Each class stands for a different next step of the caller.
 
 TelegramError
-├── TelegramUnavailable  no usable answer (network, time, 5xx, 429, nonsense): repeat it, later
+├── TelegramUnavailable  no usable answer (network, timeout, 5xx, 429, malformed): try again later
 ├── TelegramRefused      this call is wrong for this chat: never repeat it
-├── BadToken             Telegram knows no bot with this token: somebody has to mend the settings
-└── PollConflict         another program asks for the same bot's updates: only one of them gets each
+├── BadToken             Telegram knows no bot with this token: the settings must be corrected
+└── PollConflict         another program polls for the same bot: each update reaches only one of the two
 
-(python-telegram-bot has a bad request *be* a network error there; whoever retries the one then retries the other.)
-No message shows the token, which is part of every address.
+(In python-telegram-bot a bad request *is* a network error, so retrying network errors retries bad requests.)
+The token is part of every address; no message shows it.
 """
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+LONGEST_RETRY_AFTER_S = 86_400.0
+"""Longest wait that is believed when Telegram asks for one."""
 
 
 class TelegramError(Exception):
-    """A call to Telegram did not do what it should."""
+    """A call to Telegram failed."""
 
 
-class TelegramUnavailable(TelegramError):  # noqa: N818  named for what the caller learns, as in keystore.errors
-    """There was no usable answer. Telegram may have done what was asked all the same; repeating is what is left.
+class TelegramUnavailable(TelegramError):  # noqa: N818  named for the state, as in keystore.errors
+    """There was no usable answer. Telegram may still have carried out the call; the caller can only repeat it.
 
-    `retry_after_s` is how long Telegram wants to be left alone, None when it didn't say.
+    `retry_after_s` is the wait that Telegram asks for, None if it asks for none.
     """
 
-    def __init__(self, told: str, retry_after_s: float | None = None) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
 class TelegramRefused(TelegramError):  # noqa: N818
-    """Telegram won't do this: a chat that is gone, a bot that was blocked, a query that is too old."""
+    """Telegram won't do this: the chat is gone, the bot was blocked, the callback query is too old."""
 
 
 class BadToken(TelegramError):  # noqa: N818
@@ -36,3 +42,28 @@ class BadToken(TelegramError):  # noqa: N818
 
 class PollConflict(TelegramError):  # noqa: N818
     """Another program polls for this bot, or a webhook is set."""
+
+
+def error_from(method: str, status: int, description: str, parameters: Mapping[str, Any]) -> TelegramError:
+    """The error that a response without a result stands for, from its HTTP status, description and parameters."""
+    if status in (401, 404):
+        return BadToken(
+            f"{method}: {status} {description}: check TELEGRAM_BOT_TOKEN, and TELEGRAM_API_URL if it is set"
+        )
+    if status == 409:
+        return PollConflict(f"{method}: 409 {description}")
+    if status in (400, 403, 413):
+        new_id = parameters.get("migrate_to_chat_id")
+        moved = f"; the chat's number is {new_id} now, put it into TELEGRAM_CHAT_ID" if _is_number(new_id) else ""
+        return TelegramRefused(f"{method}: {status} {description}{moved}")
+    if 300 <= status < 400:
+        return TelegramUnavailable(f"{method}: {status}, redirected: check TELEGRAM_API_URL")
+    if status == 200:
+        return TelegramUnavailable(f"{method}: the answer isn't Telegram's: check TELEGRAM_API_URL")
+    seconds = parameters.get("retry_after")
+    retry_after_s = float(max(0, min(seconds, LONGEST_RETRY_AFTER_S))) if _is_number(seconds) else None
+    return TelegramUnavailable(f"{method}: {status} {description}", retry_after_s)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # NaN differs from itself.

@@ -1,100 +1,111 @@
-"""One request and its answer, with an end that somebody else can put to it.
+"""One HTTP request that another thread can cut off.
 
-`requests` bounds each wait for bytes, not the whole: a server that sends a byte now and then holds its caller for
-ever. So the socket that a request uses is made known here, and a watchdog (or whoever stops the service) shuts it
-down; the reader then sees the connection end. What is shut down is a duplicate of the socket's descriptor: that
-reaches the connection whatever TLS made of the socket, and never another one that got the same number. Until there is
-a connection its own time-out counts: Python bounds a whole TLS handshake with it, dripped or not.
+`requests` limits each wait for bytes, not the whole request: a server that sends a byte now and then holds its caller
+without end. So every connection tells the exchange of its thread which socket it uses. A watchdog timer, or the thread
+that stops the service, shuts that socket down, and the reader sees the connection end.
+
+The socket is shut down through a duplicate of its descriptor. The duplicate reaches the connection however TLS has
+wrapped the socket, and never another connection that was given the same number. Before the connection exists its own
+timeout applies: Python limits a whole TLS handshake with it, even one that arrives byte by byte.
 """
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-
-_at_work = threading.local()
-"""The exchange of this thread, for its connection to find: a request runs in its caller's thread from start to end."""
 
 
 class Exchange:
-    """One request. `cut` ends it from any thread, at any time; `cut_because` says that it was, and why."""
+    """One request and its answer. `cut` ends it from any thread; `cut_reason` is None unless that happened."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.cut_because: str | None = None
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.cut_reason: str | None = None
         self._lock = threading.Lock()
-        self._plug: socket.socket | None = None
-        self._over = False
+        self._socket: socket.socket | None = None
+        self._finished = False
 
-    def cut(self, because: str) -> None:
-        """Ends the exchange if it isn't over; the first reason stays."""
+    def cut(self, reason: str) -> None:
+        """End the exchange unless it has finished. If it is cut twice, the first reason stays."""
         with self._lock:
-            if not self._over:
-                self.cut_because = self.cut_because or because
-                self._pull()
+            if not self._finished:
+                self.cut_reason = self.cut_reason or reason
+                self._shut_down()
 
-    def hold(self, sock: socket.socket) -> None:
-        """Takes note of the socket that the exchange uses from now on."""
+    def use(self, sock: socket.socket) -> None:
+        """Make this the socket that `cut` shuts down; shut it down at once if the exchange is cut already."""
         with self._lock:
-            self._let_go()
-            if not self._over:
-                self._plug = socket.socket(fileno=os.dup(sock.fileno()))
-                if self.cut_because is not None:
-                    self._pull()
+            self._release()
+            self._socket = socket.fromfd(sock.fileno(), sock.family, sock.type)
+            if self.cut_reason is not None:
+                self._shut_down()
 
     @contextmanager
-    def at_work(self, deadline_s: float) -> Iterator[None]:
-        """The block is this exchange, in this thread, and is cut when it takes longer than `deadline_s`."""
+    def running(self, deadline_s: float) -> Iterator[None]:
+        """Run the block, in this thread, as the exchange; cut it after `deadline_s`."""
         watchdog = threading.Timer(deadline_s, self.cut, [f"no whole answer within {deadline_s:g} s"])
         watchdog.daemon = True
         watchdog.name = "telegram-watchdog"
-        _at_work.exchange = self
         watchdog.start()
+        previous = _current.set(self)
         try:
             yield
         finally:
-            _at_work.exchange = None
+            _current.reset(previous)
             watchdog.cancel()
             with self._lock:
-                self._over = True
-                self._let_go()
-            # So that no thread outlives its request; it has nothing left to wait for.
-            watchdog.join()
+                self._finished = True
+                self._release()
+            watchdog.join()  # So that no thread outlives its request. It has nothing left to wait for.
 
-    def _pull(self) -> None:
-        if self._plug is not None:
-            with suppress(OSError):  # It is closed by the other side already.
-                self._plug.shutdown(socket.SHUT_RDWR)
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # The other side has closed it already.
+                self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _let_go(self) -> None:
-        if self._plug is not None:
-            self._plug.close()
-            self._plug = None
-
-
-def _tell(sock: socket.socket | None) -> None:
-    exchange: Exchange | None = getattr(_at_work, "exchange", None)
-    if exchange is not None and sock is not None:
-        exchange.hold(sock)
+    def _release(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
-class PluggedConnection(HTTPConnection):
-    """A connection that tells its thread's exchange which socket it uses, new or kept alive."""
+_current: ContextVar[Exchange | None] = ContextVar("telegram_exchange", default=None)
+"""The exchange of this thread: a request runs in its caller's thread from start to end."""
+
+
+class _Connection(HTTPConnection):
+    """A connection that tells the exchange of its thread which socket it uses, whether new or kept alive."""
 
     def connect(self) -> None:
-        """Connects."""
         super().connect()
-        _tell(self.sock)
+        self._tell_exchange()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Sends a request, over a socket that may be there already."""
-        _tell(self.sock)
+        self._tell_exchange()
         super().request(*args, **kwargs)
 
+    def _tell_exchange(self) -> None:
+        exchange = _current.get()
+        if exchange is not None and self.sock is not None:
+            exchange.use(self.sock)
 
-class PluggedTlsConnection(PluggedConnection, HTTPSConnection):
+
+class _TlsConnection(_Connection, HTTPSConnection):
     """The same with TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+CUTTABLE_POOLS = {"http": _Pool, "https": _TlsPool}
+"""urllib3's connection pool for each scheme, with connections that their exchange can cut."""

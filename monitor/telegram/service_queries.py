@@ -1,7 +1,7 @@
-"""What the bot can ask of the service, and that no question waits for ever.
+"""The calls that the bot may make to the service, each with a time limit.
 
-The bot sees nothing else of it. With the database stopped, or standing still, each of these raises StoreUnavailable in
-time for an answer that says so; and works again once the database does.
+While the database is stopped or hangs, each call raises StoreUnavailable early enough for an answer that says so. Each
+works again as soon as the database does.
 """
 
 import threading
@@ -21,56 +21,45 @@ from monitor.sweeper import SweepReport, sweep
 from monitor.watch_settings import WatchSettings
 
 ANSWER_WITHIN_S = 7.0
-"""With saving the update's offset before, and sending the answer after it, below the 10 s that an answer may take."""
+"""Time limit of a call. Saving the offset before it and sending the answer after it stay within 10 s altogether."""
 
-QUESTIONS_AT_ONCE = 2
+CONCURRENT_QUERIES = 2
 PERF_ROUNDS = 3
 
 T = TypeVar("T")
 
 
 class WatchControls(Protocol):
-    """The part of the watch that a chat may use."""
+    """The methods of the watch that a chat may use."""
 
     def status(self) -> str:
         """The state of the service in plain text, without asking the database."""
-        ...
 
     def mute(self, until: datetime) -> None:
         """Send no notices until then."""
-        ...
 
     def unmute(self) -> None:
         """Send notices again."""
-        ...
 
 
 class ServiceQueries:
-    """The questions that the bot may put to the service.
+    """Reports and actions for the bot.
 
-    Each answers within `within_s` or raises StoreUnavailable, and raises Busy while too many wait. A sweep goes on
-    after TimedOut, and ends early once `stopping` is set.
+    Each call ends within ANSWER_WITHIN_S, or raises TimedOut; it raises Busy while too many others wait. A sweep
+    continues after TimedOut, and ends early once `stopping` is set.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        settings: WatchSettings,
-        watch: WatchControls,
-        stopping: threading.Event,
-        within_s: float = ANSWER_WITHIN_S,
-    ) -> None:
+    def __init__(self, store: Store, settings: WatchSettings, watch: WatchControls, stopping: threading.Event) -> None:
         self._store = store
         self._settings = settings
         self._watch = watch
         self._stopping = stopping
-        self._within_s = within_s
-        self._questions = BoundedCalls(QUESTIONS_AT_ONCE, "telegram-question")
-        self._work = BoundedCalls(1, "telegram-work")
-        """Apart from the questions: a long sweep leaves them their threads."""
+        self._queries = BoundedCalls(CONCURRENT_QUERIES, "telegram-query")
+        self._long_work = BoundedCalls(1, "telegram-work")
+        """Separate, so that a long sweep takes no thread from the queries."""
 
     def db_health(self) -> DbHealth:
-        """The check, and a timed load."""
+        """The `check` report and a timed load."""
         return self._ask(lambda: db_health(self._store, self._settings))
 
     def check(self) -> CheckReport:
@@ -86,13 +75,13 @@ class ServiceQueries:
         return self._ask(lambda: growth_report(self._store))
 
     def perf(self) -> PerfReport:
-        """The `perf` report, of a few rounds."""
+        """The `perf` report, from a few rounds."""
         budget_ms = self._settings.load_budget_ms
-        return self._work.call(lambda: perf_report(self._store, budget_ms, rounds=PERF_ROUNDS), self._within_s)
+        return self._long_work.call(lambda: perf_report(self._store, budget_ms, rounds=PERF_ROUNDS), ANSWER_WITHIN_S)
 
     def sweep(self) -> SweepReport:
         """Sweep now."""
-        return self._work.call(lambda: sweep(self._store, stopping=self._stopping), self._within_s)
+        return self._long_work.call(lambda: sweep(self._store, stopping=self._stopping), ANSWER_WITHIN_S)
 
     def status(self) -> str:
         """The state of the service itself."""
@@ -107,8 +96,8 @@ class ServiceQueries:
         self._ask(self._watch.unmute)
 
     def muted_until(self) -> datetime | None:
-        """The end of the mute in force; None without one."""
+        """The end of the current mute; None without one."""
         return self._ask(lambda: mute.muted_until(self._store, datetime.now(UTC)))
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        return self._questions.call(question, self._within_s)
+    def _ask(self, query: Callable[[], T]) -> T:
+        return self._queries.call(query, ANSWER_WITHIN_S)

@@ -1,4 +1,4 @@
-"""Reports as lines for a chat: a phone's width, the verdict first. Pure; `message` makes HTML of them."""
+"""The bot's texts: reports as lines of a phone's width, the verdict first. Pure; `messages` turns them into HTML."""
 
 from datetime import datetime
 
@@ -10,20 +10,20 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
-from monitor.telegram.message import Line, pairs, plain, table
+from monitor.telegram.messages import Line, Lines, pairs, plain, table
 
 COMMANDS = {
-    "status": "How the service is",
-    "db_health": "How the database is: counts, last sweep, load time",
+    "status": "State of the service",
+    "db_health": "State of the database: counts, last sweep, load time",
     "types": "Keys by type",
-    "growth": "How many keys there will be",
+    "growth": "Forecast of the number of keys",
     "perf": "Times load, get and burst on the live database",
-    "sweep": "Delete expired keys now, after a question",
-    "mute": "No notices for a while, for example /mute 2h",
-    "unmute": "Notices again",
-    "help": "What I can do",
+    "sweep": "Delete expired keys now; asks first",
+    "mute": "Pause notices, for example /mute 2h",
+    "unmute": "Resume notices",
+    "help": "List of commands",
 }
-"""The menu."""
+"""The bot's menu: each command with its description."""
 
 FORECAST_DAYS = (7, 30)
 TYPES_SHOWN = 8
@@ -31,54 +31,59 @@ TYPES_SHOWN = 8
 _MARKS = {"ok": "🟢", "warning": "🟡", "critical": "🔴"}
 _RATING_MARKS = {"excellent": "🟢", "good": "🟢", "acceptable": "🟡", "slow": "🔴"}
 
-Lines = tuple[Line, ...]
+START = (Line("Signal Keystore", "bold"), Line("I watch over your bots' keys. What do you want to know?"))
+HELP = (Line("Commands", "bold"), *(Line(f"/{name} – {description}") for name, description in COMMANDS.items()))
 
+UNMUTED = plain("Notices are on again.")
 
-def start() -> Lines:
-    """The greeting; the buttons under it do the rest."""
-    return (Line("Signal Keystore", "bold"), Line("I watch over your bots' keys. What do you want to know?"))
-
-
-def help_text() -> Lines:
-    """Every command."""
-    return (Line("Commands", "bold"), *(Line(f"/{name} – {told}") for name, told in COMMANDS.items()))
+NOT_SWEPT = plain("Nothing was swept.")
+QUESTION_EXPIRED = plain("That question is no longer open, so nothing was swept. Send /sweep to be asked again.")
+SWEEP_CONTINUES = plain(
+    "The sweep takes longer than I can wait here, and continues. /db_health shows when it has finished."
+)
+PERF_CONTINUES = plain(
+    "🔴 The database is so slow that this takes longer than I can wait here. /db_health times a load alone."
+)
+BUSY = plain("An earlier sweep or perf is still running. Try again in a minute.")
+BROKEN = plain("That failed in a way I didn't expect; the service's log has the details.")
 
 
 def unknown(name: str) -> Lines:
-    """For a command that there isn't."""
-    return plain(f"I don't know /{name}. /help says what I can do.")
+    """The answer to a command that doesn't exist."""
+    return plain(f"I don't know /{name}. /help lists the commands.")
 
 
 def db_health(report: DbHealth) -> Lines:
-    """The verdict, the counts, the load time against the budget, and what to do."""
+    """The verdict, the counts, the load time against the budget, and advice."""
     check = report.check
     rows = pairs(*check_rows(check).items(), ("load", _load(report.load)))
     advice = [Line(f"• {line}") for line in check.advice]
     if not report.load.within_budget:
-        advice.insert(0, Line("• a reconnecting bot waits longer for its keys than it should; /perf says more"))
-    return (_headed(report.verdict, check.database), *rows, *advice)
+        advice.insert(0, Line("• a reconnecting bot waits longer for its keys than it should; see /perf"))
+    return (Line(f"{_MARKS[report.verdict]} {report.verdict.upper()}  {check.database}", "bold"), *rows, *advice)
 
 
 def types(report: TypesReport) -> Lines:
-    """Keys by type with their sum."""
+    """The keys by type, and their sum."""
     rows = [(c.key_type, f"{c.total:,}", f"{c.without_expiry:,}") for c in report.types]
     rows.append(("all", f"{report.total:,}", f"{report.without_expiry:,}"))
     return (Line(report.database, "bold"), *table(("type", "keys", "no expiry"), *rows))
 
 
 def growth(report: GrowthReport) -> Lines:
-    """What came lately, the forecast with its interval, the diary's arithmetic beside it, and how wrong we were."""
-    lately = pairs(
+    """Recent growth, the forecast with its interval, the legacy projection, and the errors of earlier forecasts."""
+    recent = pairs(
         ("now", f"{report.total:,} keys"),
         ("oldest", f"{report.oldest_days} days"),
         ("24 h", f"{report.created_24h:,} created"),
         ("7 days", f"{report.created_7d:,} created"),
     )
-    return (Line(report.database, "bold"), *lately, *_forecast(report), *_diary(report), *_outcomes(report))
+    head = Line(report.database, "bold")
+    return (head, *recent, *_forecast(report), *_legacy_projection(report), *_forecast_errors(report))
 
 
 def perf(report: PerfReport) -> Lines:
-    """The rating, then each time, and the reconnect against the budget."""
+    """The rating, each time, and the reconnect against the budget."""
     budget = "within" if report.within_budget else "over"
     rows = pairs(
         ("load", f"{report.load_ms:,.1f} ms, {report.keys:,} keys, {size(report.loaded_bytes)}"),
@@ -92,83 +97,41 @@ def perf(report: PerfReport) -> Lines:
 
 
 def sweep_question(expired: int, database: str) -> Lines:
-    """What the buttons under it decide."""
-    return plain(f"Delete {_keys(expired, 'expired ')} from {database} now?")
+    """The question before a sweep. Its buttons decide."""
+    return plain(f"Delete {_keys(expired)} from {database} now?")
 
 
 def sweep(report: SweepReport) -> Lines:
-    """What a sweep deleted, by type."""
+    """The keys that a sweep deleted, by type."""
     if report.skipped:
         return plain(f"Nothing swept: another sweeper is at work on {report.database}.")
-    told = f"{_keys(report.deleted, 'expired ')} deleted from {report.database} in {report.took_ms:,.0f} ms"
-    if report.stopped:
-        told += "; it was stopped before its end"
+    stopped = "; it was stopped before its end" if report.stopped else ""
+    summary = f"{_keys(report.deleted)} deleted from {report.database} in {report.took_ms:,.0f} ms{stopped}"
     by_type = sorted(report.by_type.items(), key=lambda item: (-item[1], item[0]))
-    return (Line(told), *(table(*((key_type, f"{keys:,}") for key_type, keys in by_type)) if by_type else ()))
-
-
-def sweep_goes_on() -> Lines:
-    """For a sweep that takes longer than a chat waits."""
-    return plain("The sweep takes longer than I can wait here, and goes on. /db_health shows when it was done.")
-
-
-def no_sweep() -> Lines:
-    """After the other button."""
-    return plain("Nothing was swept.")
-
-
-def stale_question() -> Lines:
-    """For a press of a button whose time is over."""
-    return plain("That question is no longer open, so nothing was swept. Send /sweep to be asked again.")
+    return (Line(summary), *(table(*((key_type, f"{keys:,}") for key_type, keys in by_type)) if by_type else ()))
 
 
 def muted(until: datetime) -> Lines:
-    """After /mute."""
-    return plain(f"No notices until {until:%Y-%m-%d %H:%M} UTC. What still fires then, you will hear.")
-
-
-def unmuted() -> Lines:
-    """After /unmute."""
-    return plain("Notices are on again.")
+    """The answer to /mute with a duration."""
+    return plain(f"No notices until {until:%Y-%m-%d %H:%M} UTC. Alerts that still fire then will be reported.")
 
 
 def how_to_mute(until: datetime | None) -> Lines:
-    """For a /mute that doesn't say for how long."""
-    now = "Notices are on." if until is None else f"Notices are off until {until:%Y-%m-%d %H:%M} UTC."
-    return plain(f"{now} Say for how long: /mute 30m, /mute 2h, /mute 1d, at most 30 days.")
+    """The answer to /mute without a usable duration."""
+    state = "Notices are on." if until is None else f"Notices are off until {until:%Y-%m-%d %H:%M} UTC."
+    return plain(f"{state} Say for how long: /mute 30m, /mute 2h, /mute 1d, at most 30 days.")
 
 
-def perf_goes_on() -> Lines:
-    """For a perf that takes longer than a chat waits."""
-    return plain(
-        "🔴 The database is so slow that this takes longer than I can wait here. /db_health times a load alone."
-    )
-
-
-def busy() -> Lines:
-    """While an earlier sweep or perf hasn't ended."""
-    return plain("An earlier sweep or perf is still at work. Try again in a minute.")
+def unavailable(error: KeystoreError) -> Lines:
+    """The answer instead of a report that failed."""
+    if isinstance(error, StoreUnavailable):
+        return (Line("🔴 CRITICAL  the database is down", "bold"), Line(str(error)))
+    return failed(error)
 
 
 def failed(error: KeystoreError) -> Lines:
-    """Instead of a report."""
-    if isinstance(error, StoreUnavailable):
-        return (Line("🔴 CRITICAL  the database is down", "bold"), Line(str(error)))
-    return did_not_work(error)
-
-
-def did_not_work(error: KeystoreError) -> Lines:
-    """Instead of what was to be done."""
+    """The answer instead of an action that failed."""
     return (Line("🔴 that didn't work", "bold"), Line(str(error)))
-
-
-def broken() -> Lines:
-    """For a failure that nobody expected."""
-    return plain("That went wrong in a way I didn't expect; the service's log says more.")
-
-
-def _headed(verdict: str, database: str) -> Line:
-    return Line(f"{_MARKS[verdict]} {verdict.upper()}  {database}", "bold")
 
 
 def _load(load: LoadTime) -> str:
@@ -179,44 +142,41 @@ def _load(load: LoadTime) -> str:
 
 
 def _forecast(report: GrowthReport) -> Lines:
-    made = report.forecast
-    if made is None:
-        return (
-            Line("No forecast yet", "bold"),
-            Line(f"It waits for {report.forecast_waits_for or 'counted arrivals'}."),
-        )
+    forecast = report.forecast
+    if forecast is None:
+        reason = f"It waits for {report.forecast_waits_for or 'counted arrivals'}."
+        return (Line("No forecast yet", "bold"), Line(reason))
     rows = []
     for days in FORECAST_DAYS:
-        low, expected, high = made.keys_at(days)
+        low, expected, high = forecast.keys_at(days)
         rows.append((f"in {days} days", f"{expected:,} ({low:,}–{high:,})"))
-    if made.equilibrium is None:
+    if forecast.equilibrium is None:
         rows.append(("settles", "not within a year"))
     else:
-        rows.append(("settles", f"at {made.equilibrium:,} in {made.days_to_equilibrium} days"))
-    by_type = [
-        (one.key_type, f"{one.now:,}", f"{one.in_30_days:,}")
-        for one in sorted(made.per_type, key=lambda one: -max(one.now, one.in_30_days))[:TYPES_SHOWN]
-    ]
-    told = table(("type", "now", "30 days"), *by_type) if by_type else ()
-    return (Line("Forecast, 9 in 10 within", "bold"), *pairs(*rows), *told)
+        rows.append(("settles", f"at {forecast.equilibrium:,} in {forecast.days_to_equilibrium} days"))
+    largest = sorted(forecast.per_type, key=lambda item: -max(item.now, item.in_30_days))[:TYPES_SHOWN]
+    by_type = [(item.key_type, f"{item.now:,}", f"{item.in_30_days:,}") for item in largest]
+    type_table = table(("type", "now", "30 days"), *by_type) if by_type else ()
+    return (Line("Forecast, with its 90 % interval", "bold"), *pairs(*rows), *type_table)
 
 
-def _diary(report: GrowthReport) -> Lines:
+def _legacy_projection(report: GrowthReport) -> Lines:
     rows = [
-        (f"{days} days each", f"{projected.keys:,} ({signed(projected.percent)} %)")
-        for days, projected in report.diary.items()
+        (f"{days} days each", f"{projection.keys:,} ({signed(projection.percent)} %)")
+        for days, projection in report.diary.items()
     ]
-    return (Line("The diary's projection, wrong by construction", "bold"), *pairs(*rows)) if rows else ()
+    return (Line("The original operator's projection, wrong by construction", "bold"), *pairs(*rows)) if rows else ()
 
 
-def _outcomes(report: GrowthReport) -> Lines:
+def _forecast_errors(report: GrowthReport) -> Lines:
     if not report.outcomes:
         return ()
     rows = [
-        (f"{one.days} d", f"{one.median_error_percent:g} %", f"{one.within}/{one.forecasts}") for one in report.outcomes
+        (f"{outcome.days} d", f"{outcome.median_error_percent:g} %", f"{outcome.within}/{outcome.forecasts}")
+        for outcome in report.outcomes
     ]
-    return (Line("How wrong earlier forecasts were", "bold"), *table(("ahead", "median", "came true"), *rows))
+    return (Line("Errors of earlier forecasts", "bold"), *table(("ahead", "median", "in interval"), *rows))
 
 
-def _keys(count: int, which: str) -> str:
-    return f"{count:,} {which}{'key' if count == 1 else 'keys'}"
+def _keys(count: int) -> str:
+    return f"{count:,} expired {'key' if count == 1 else 'keys'}"

@@ -85,7 +85,7 @@ def test_an_outage_of_telegram_delays_neither_a_sweep_nor_the_end(
 def test_a_bad_token_is_reported_and_the_service_serves(telegram: FakeTelegram, tmp_path: Path, log: Path) -> None:
     telegram.script = always(Failure.UNAUTHORIZED)
     with serving(log, cwd=tmp_path, **settings(telegram)) as service:
-        assert "TELEGRAM_BOT_TOKEN" in service.logged("telegram_bad_token")["error"]
+        assert "TELEGRAM_BOT_TOKEN" in service.logged("telegram_token_rejected")["error"]
         assert ended(service) == 0
     assert TOKEN.partition(":")[2] not in log.read_text(encoding="utf-8")
 

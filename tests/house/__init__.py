@@ -1,1 +1,1 @@
-"""Tests of the whole house: imports and settings."""
+"""Tests of the whole project: imports, settings, and a check of its English."""

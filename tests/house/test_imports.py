@@ -1,13 +1,14 @@
-"""Who may import what: run.py → commands → service → api → monitor → keystore, and each library in its one module.
+"""Imports point one way (run.py → commands → service → api → monitor → keystore); each library has its one module.
 
-The syntax trees are read, nothing is imported: an import inside a function counts as well, and so does the name of a
-module in a string, as pytest takes its plugins.
+These tests read syntax trees and import nothing. So an import inside a function counts too, and so does a module's
+name in a string: pytest names its plugins that way.
 """
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,14 @@ import pytest
 from rig.paths import PROJECT
 
 LAYERS = ("keystore", "monitor", "api", "service", "commands", "run")
-"""The program, from the lowest part to the highest: each may import those before it."""
+"""The parts of the program, lowest first. Each may import those before it."""
 
 BESIDE = {
     "settings.py": {"keystore.ttl", "keystore.errors"},
     "rig": {"keystore"},
     "bench": {"keystore", "monitor", "rig"},
 }
-"""The other parts, and all that each may import of the house."""
+"""The other parts, and everything in the project that each may import."""
 
 MAY_IMPORT = {
     **{part: set(LAYERS[:height]) for height, part in enumerate(LAYERS[:3])},
@@ -40,27 +41,30 @@ ONE_MODULE = {
     "sqlite_utils": "keystore/sqlite/link.py",
     "yoyo": "keystore/migrate.py",
     "schedule": "monitor/running/loop.py",
-    "requests": "monitor/telegram/api.py",
+    "requests": "monitor/telegram/client.py",
     "psutil": "monitor/alerts/memory.py",
     "granian": "api/workers/worker.py",
     "prometheus_client": "api/metrics.py",
     "jinja2": "api/page/rendering.py",
-    "pydantic_settings": "settings.py",
+    "pydantic": "settings.py",
+    "dotenv": "settings.py",
 }
-"""Each library, and the one module that talks to it; `bench` and `rig` may import those that they measure with too."""
+"""Each library and the one module or folder that imports it. `bench` and `rig` may also import those in `MEASURED`."""
 
-MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian"}
+MEASURED = {"psycopg", "psycopg_pool", "sqlite3", "sqlite_utils", "psutil", "granian", "jinja2", "pydantic"}
+"""Libraries that measurements use too: most are measured, jinja2 and pydantic write and read the report."""
+
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 
 
 def modules(part: str) -> list[Path]:
-    """The Python files of one part; none where the part isn't built yet."""
+    """The Python files of one part; none if the part doesn't exist."""
     path = PROJECT / part
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
 def imports(path: Path) -> set[str]:
-    """The dotted names that a file imports: of `from a import b` both; a module's name in a string too."""
+    """The dotted names that a file imports: `a` and `a.b` for `from a import b`, and module names in strings."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -74,22 +78,36 @@ def imports(path: Path) -> set[str]:
 
 
 def names_a_module(text: str) -> bool:
-    """Whether a string is the dotted name of a module of this house."""
+    """True if a string is the dotted name of a module of this project."""
     part, *rooms = text.split(".")
-    return part in HOUSE and bool(rooms) and (PROJECT / part / Path(*rooms)).with_suffix(".py").is_file()
+    return part in HOUSE and bool(rooms) and module_file(text) is not None
 
 
-def imports_any(path: Path, unwanted: set[str]) -> list[str]:
-    """Which of these modules, or of what is in them, a file imports."""
-    return sorted(name for name in imports(path) if any(name == bad or name.startswith(f"{bad}.") for bad in unwanted))
+def module_file(name: str) -> Path | None:
+    """The file of a dotted name where it is a module of this house; packages themselves hold no code."""
+    path = (PROJECT / Path(*name.split("."))).with_suffix(".py")
+    return path if name and path.is_file() else None
+
+
+def room_of(path: Path) -> str:
+    """The folder of a module; of one at the top of its part, the module itself."""
+    part, *rooms = path.relative_to(PROJECT).parts
+    return f"{part}/{rooms[0]}" if rooms else part
+
+
+def imports_from(path: Path, sources: set[str]) -> list[str]:
+    """The names that a file imports from these modules, sorted."""
+    return sorted(
+        name for name in imports(path) if any(name == module or name.startswith(f"{module}.") for module in sources)
+    )
 
 
 def imports_beyond(path: Path, part: str) -> list[str]:
-    """What a file imports of the house that its part may not; its own part it may."""
+    """The names that a file imports from other parts although its own part may not."""
     allowed = MAY_IMPORT[part] | {part.removesuffix(".py")}
     return [
         name
-        for name in imports_any(path, HOUSE)
+        for name in imports_from(path, HOUSE)
         if not any(
             name == module or name.startswith(f"{module}.") or module.startswith(f"{name}.") for module in allowed
         )
@@ -97,24 +115,37 @@ def imports_beyond(path: Path, part: str) -> list[str]:
 
 
 def product() -> Iterator[Path]:
-    """Every file of the product, and of what measures it."""
+    """Every file of the product, `bench` and `rig`."""
     for part in MAY_IMPORT:
         yield from modules(part)
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_imports_point_one_way(part: str) -> None:
-    assert modules(part), f"{part} isn't there"
-    beyond = {str(path.relative_to(PROJECT)): imports_beyond(path, part) for path in modules(part)}
-    assert not {path: names for path, names in beyond.items() if names}
+    assert modules(part), f"{part} doesn't exist"
+    forbidden = {str(path.relative_to(PROJECT)): imports_beyond(path, part) for path in modules(part)}
+    assert not {path: names for path, names in forbidden.items() if names}
+
+
+@pytest.mark.parametrize("part", ["keystore", "monitor", "api", "bench"])
+def test_rooms_of_a_part_import_each_other_in_one_direction(part: str) -> None:
+    """A module at the top of a part is a room of its own."""
+    needs: dict[str, set[str]] = {}
+    for path in modules(part):
+        room = room_of(path)
+        needs.setdefault(room, set()).update(
+            room_of(found) for name in imports(path) if (found := module_file(name)) is not None
+        )
+    TopologicalSorter({room: rooms - {room} for room, rooms in needs.items()}).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("library", ONE_MODULE)
-def test_a_library_is_talked_to_in_one_module(library: str) -> None:
-    talking = {str(path.relative_to(PROJECT)) for path in product() if imports_any(path, {library})}
+def test_a_library_is_imported_in_one_module(library: str) -> None:
+    importing = {str(path.relative_to(PROJECT)) for path in product() if imports_from(path, {library})}
     if library in MEASURED:
-        talking = {path for path in talking if not path.startswith(("bench/", "rig/"))}
-    assert talking == {ONE_MODULE[library]}
+        importing = {path for path in importing if not path.startswith(("bench/", "rig/"))}
+    place = ONE_MODULE[library]
+    assert {place if path.startswith(f"{place}/") else path for path in importing} == {place}
 
 
 def test_only_settings_reads_the_environment() -> None:
@@ -131,24 +162,24 @@ def test_only_settings_reads_the_environment() -> None:
     assert {path for path in readers if not path.startswith("rig/")} == {"settings.py"}
 
 
-def test_run_py_loads_nothing_of_what_only_a_worker_needs() -> None:
-    """falcon and granian would take 20 MB in the process that serves nothing itself."""
+def test_run_py_loads_no_library_that_only_a_worker_needs() -> None:
+    """falcon and granian would take 20 MB in a process that serves no request itself."""
     loads = "import sys, run; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loads], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert not {"falcon", "granian", "msgspec", "prometheus_client", "jinja2"} & set(done.stdout.split())
 
 
-def test_every_file_of_the_product_says_what_it_is_for() -> None:
-    silent = [
+def test_every_file_of_the_product_has_a_docstring() -> None:
+    undocumented = [
         str(path.relative_to(PROJECT))
         for path in product()
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    assert silent == []
+    assert undocumented == []
 
 
-def test_the_walk_finds_imports_wherever_they_stand(tmp_path: Path) -> None:
+def test_imports_are_found_anywhere_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "m.py"
     file.write_text("import a.b\nfrom c import d\ndef f() -> None:\n    import e\n", encoding="utf-8")
     assert imports(file) == {"a.b", "c", "c.d", "e"}
-    assert imports_any(file, {"a", "e", "d"}) == ["a.b", "e"]
+    assert imports_from(file, {"a", "e", "d"}) == ["a.b", "e"]

@@ -1,4 +1,4 @@
-"""Settings are read in one place: what is wrong is said by name, with what would do, and never with a secret."""
+"""Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
 from datetime import time
 from pathlib import Path
@@ -20,7 +20,7 @@ def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
     return read_settings(environment, env_file)
 
 
-def test_nothing_set_is_the_design_s_defaults(tmp_path: Path) -> None:
+def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
     settings = read_settings({}, tmp_path / "absent")
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
     assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
@@ -67,23 +67,23 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     assert read(tmp_path, KEYSTORE_SUMMARY_AT="7:05").summary_at == time(7, 5)
 
 
-def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     file = 'KEYSTORE_GUARD=off  # a comment\nKEYSTORE_HTTP="off"\nOTHER=thing\n'
     settings = read(tmp_path, file, KEYSTORE_GUARD="on")
     assert (settings.guard, settings.http) == (True, None)
 
 
-def test_a_password_in_the_file_is_taken_as_it_stands(tmp_path: Path) -> None:
+def test_a_password_in_the_file_is_read_literally(tmp_path: Path) -> None:
     url = "postgresql://bot:a$HOME%23b@db/bots"
     assert read(tmp_path, f"KEYSTORE_URL={url}\n").url.get_secret_value() == url
 
 
-def test_database_url_is_taken_where_ours_is_not_set(tmp_path: Path) -> None:
+def test_database_url_is_read_if_keystore_url_is_not_set(tmp_path: Path) -> None:
     assert read(tmp_path, DATABASE_URL="postgresql://a/b").url.get_secret_value() == "postgresql://a/b"
     both = read(tmp_path, DATABASE_URL="postgresql://a/b", KEYSTORE_URL="sqlite:///x.db")
     assert both.url.get_secret_value() == "sqlite:///x.db"
-    ours_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:///x.db", DATABASE_URL="postgresql://a/b")
-    assert ours_in_file.url.get_secret_value() == "sqlite:///x.db"
+    url_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:///x.db", DATABASE_URL="postgresql://a/b")
+    assert url_in_file.url.get_secret_value() == "sqlite:///x.db"
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "suggestion"),
     [
         ("KEYSTORE_TLL", "KEYSTORE_TTL"),
         ("KEYSTORE_DATABASE_URL", "KEYSTORE_URL"),
@@ -102,12 +102,12 @@ def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
         ("KEYSTORE_SWEEP_INTERVAL", "KEYSTORE_SWEEP_EVERY"),
     ],
 )
-def test_a_variable_that_nothing_reads_is_refused_with_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
-    told_by = rf"{name} is set, but nothing reads it; did you mean {meant}\?"
+def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Path, name: str, suggestion: str) -> None:
+    message = rf"{name} is set, but nothing reads it; did you mean {suggestion}\?"
     for file, environment in (("", {name: SECRET}), (f"{name}={SECRET}\n", {})):
-        with pytest.raises(SettingsError, match=told_by) as told:
+        with pytest.raises(SettingsError, match=message) as refusal:
             read(tmp_path, file, **environment)
-        assert SECRET not in str(told.value)
+        assert SECRET not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -140,26 +140,26 @@ def test_a_variable_that_nothing_reads_is_refused_with_what_was_meant(tmp_path: 
         ("KEYSTORE_MEMORY_ALERT_PERCENT", "0.9"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name}: ") as told:
+def test_an_unusable_value_is_refused_with_its_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: ") as refusal:
         read(tmp_path, **{name: value})
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
-def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError) as told:
+def test_one_error_names_every_problem(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
         read(tmp_path, KEYSTORE_TLL="7d", KEYSTORE_GUARD="maybe", TELEGRAM_CHAT_ID="me")
-    assert all(name in str(told.value) for name in ("KEYSTORE_TLL", "KEYSTORE_GUARD", "TELEGRAM_CHAT_ID"))
+    assert all(name in str(refusal.value) for name in ("KEYSTORE_TLL", "KEYSTORE_GUARD", "TELEGRAM_CHAT_ID"))
 
 
-def test_no_secret_shows(tmp_path: Path) -> None:
+def test_no_representation_shows_a_secret(tmp_path: Path) -> None:
     settings = read(tmp_path, KEYSTORE_URL=f"postgresql://bot:{SECRET}@db/bots", TELEGRAM_BOT_TOKEN=TOKEN)
     assert SECRET not in repr(settings)
     assert SECRET not in str(settings)
 
 
-def test_the_tests_own_variable_is_left_alone(tmp_path: Path) -> None:
-    read(tmp_path, KEYSTORE_TEST_URL="postgresql://x")
+def test_the_variable_of_the_tests_changes_no_setting(tmp_path: Path) -> None:
+    assert read(tmp_path, KEYSTORE_TEST_URL="postgresql://x") == read(tmp_path)
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ['KEYSTORE_URL="postgresql://bot:S3CRET@db/bots', "KEYSTORE_URL: x", "KEYSTORE_URL"])
-def test_a_line_that_sets_nothing_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
-    with pytest.raises(SettingsError, match="line 2") as told:
+def test_a_line_that_sets_nothing_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SettingsError, match="line 2") as refusal:
         read(tmp_path, f"KEYSTORE_GUARD=on\n{line}\n")
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(refusal.value)
 
 
-def test_the_example_file_sets_nothing_but_names_everything() -> None:
+def test_the_example_file_names_every_setting_and_sets_none() -> None:
     example = PROJECT / ".env.example"
     named = {
         line.lstrip("# ").partition("=")[0] for line in example.read_text(encoding="utf-8").splitlines() if "=" in line
@@ -185,14 +185,14 @@ def test_the_example_file_sets_nothing_but_names_everything() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "off"])
-def test_what_only_this_machine_reaches_needs_no_tls(tmp_path: Path, address: str) -> None:
+def test_a_loopback_address_needs_no_tls(tmp_path: Path, address: str) -> None:
     read(tmp_path, KEYSTORE_HTTP=address).require_closed_http()
 
 
 @pytest.mark.parametrize(
     "address", ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "keys.example:80", "127.0.0.1.example:80"]
 )
-def test_what_other_machines_reach_needs_tls_or_a_proxy_that_does_it(tmp_path: Path, address: str) -> None:
+def test_a_public_address_needs_tls_or_a_proxy(tmp_path: Path, address: str) -> None:
     with pytest.raises(SettingsError, match=r"^KEYSTORE_HTTP: .*KEYSTORE_TLS_CERT.*KEYSTORE_BEHIND_PROXY=on"):
         read(tmp_path, KEYSTORE_HTTP=address).require_closed_http()
     read(tmp_path, KEYSTORE_HTTP=address, KEYSTORE_BEHIND_PROXY="on").require_closed_http()
@@ -206,7 +206,7 @@ def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
         read(tmp_path, KEYSTORE_TLS_KEY="k").require_closed_http()
 
 
-def test_a_worker_inherits_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_inherits_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KEYSTORE_URL", "TELEGRAM_BOT_TOKEN", "DATABASE_URL"):
         monkeypatch.setenv(name, SECRET)
     monkeypatch.setenv("PGSSLROOTCERT", "/ca.pem")

@@ -1,4 +1,6 @@
-/** Baileys' auth state over the service: read once, served from memory, every write through. */
+/**
+ * Baileys' auth state, stored in the service. It is loaded once and read from memory; every write goes to the service.
+ */
 import { hostname } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
 
@@ -9,41 +11,41 @@ import { initAuthCreds } from './baileys.js'
 import { Connection } from './connection.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
 import { Lease } from './lease.js'
-import { Uses } from './uses.js'
-import { countOf, fromJson, keyFromJson, keysAsJson, storedKeys, toJson, type StoredKeys } from './values.js'
+import { UsedKeys } from './used-keys.js'
+import { countOf, fromJson, keyFromJson, keysAsJson, ofType, storedKeys, toJson, type StoredKeys } from './values.js'
 import { WriteQueue, type Batch } from './write-queue.js'
 
 const MINUTE_MS = 60_000
 const LEASE_TTL_S = 60
 const CONNECT_FOR_MS = 30_000
 const RETRY_FOR_MS = 5 * MINUTE_MS
-/** A bot that ends doesn't wait long for what only saves work later. */
-const GOODBYE_MS = 5_000
+/** How long `close()` tries to report used keys and to release the lease. Both only save work later. */
+const RELEASE_FOR_MS = 5_000
 
 export interface KeystoreOptions {
-  /** Where the service is: `http://127.0.0.1:8080`. */
+  /** The service's address: `http://127.0.0.1:8080`. */
   url: string
-  /** What `python run.py token create --company …` printed. */
+  /** The token that `python run.py token create --company …` printed. */
   token: string
   /** The WhatsApp account's name in the store. */
   company: string
-  /** Whether to keep other processes from writing this account's keys. Default: true. */
+  /** Hold a lease, so that no other process writes this account's keys. Default: true. */
   lease?: boolean
-  /** Tells this bot from others of the account on one machine; the same at each start. */
+  /** Distinguishes bots of one account on one machine; use the same name at each start. */
   instance?: string
-  /** How long a lease lives that isn't renewed, 5 to 3600 seconds. Default: 60. */
+  /** How long the lease lasts without renewal, 5 to 3600 seconds. Default: 60. */
   leaseTtlS?: number
-  /** How long to wait for another holder's lease to end, in ms; true: twice `leaseTtlS`. Default: not at all. */
+  /** How long to wait for another holder's lease to end, in ms; true: twice `leaseTtlS`. Default: no wait. */
   waitForLease?: boolean | number
   /** Take the lease from another holder, whose writes fail from then on. Default: false. */
   force?: boolean
-  /** Called once when the lease has passed on; nothing is written any more. End the process, or at least the socket. */
+  /** Called once when another process has the lease. Nothing is written any more: end the process or the socket. */
   onLeaseLost?: (error: KeystoreLeaseLost) => void
   /** How long to try to connect, in ms. Default: 30,000. */
   connectForMs?: number
-  /** How long a write, or `close()`, waits for a service that is away, in ms. Default: 300,000. */
+  /** How long a write, or `close()`, waits in an outage of the service, in ms. Default: 300,000. */
   retryForMs?: number
-  /** Hears of outages; a pino logger will do. */
+  /** Receives a warning for each failure; a pino logger will do. */
   logger?: KeystoreLogger
 }
 
@@ -68,12 +70,12 @@ export interface KeystoreStats {
 export interface KeystoreAuthState {
   readonly state: AuthenticationState
   readonly saveCreds: () => Promise<void>
-  /** Saves what waits, reports uses, gives the lease back. Rejects when something isn't saved. */
+  /** Saves waiting writes, reports used keys, releases the lease. Rejects if a write isn't saved. */
   readonly close: () => Promise<void>
   readonly stats: () => KeystoreStats
 }
 
-/** Loads the account's state. Throws a KeystoreError that says what to do. */
+/** Loads the account's state. Throws a KeystoreError whose message says what to do. */
 export async function useKeystoreAuthState(options: KeystoreOptions): Promise<KeystoreAuthState> {
   const account = new Account(options)
   await account.open()
@@ -81,7 +83,7 @@ export async function useKeystoreAuthState(options: KeystoreOptions): Promise<Ke
     get: account.get,
     set: account.set,
     clear: account.clear
-  } as unknown as AuthenticationState['keys'] // Types of keys differ between Baileys 6 and 7; we take any.
+  } as unknown as AuthenticationState['keys'] // The key types of Baileys 6 and 7 differ; this takes any.
   return {
     state: { creds: account.creds, keys },
     saveCreds: account.saveCreds,
@@ -95,13 +97,13 @@ class Account {
   readonly #options: KeystoreOptions
   readonly #connection: Connection
   readonly #queue: WriteQueue
-  readonly #uses = new Uses()
+  readonly #usedKeys = new UsedKeys()
   readonly #keys = new Map<string, Map<string, string>>()
   readonly #retryForMs: number
   #lease: Lease | undefined
-  #lost: KeystoreLeaseLost | undefined
+  #leaseLost: KeystoreLeaseLost | undefined
   #closing: Promise<void> | undefined
-  #minutely: NodeJS.Timeout | undefined
+  #reportTimer: NodeJS.Timeout | undefined
   #loadMs = 0
 
   constructor(options: KeystoreOptions) {
@@ -125,45 +127,45 @@ class Account {
     const started = performance.now()
     const giveUpAt = Date.now() + (connectForMs ?? CONNECT_FOR_MS)
     if (lease !== false) {
-      const wanted = { holder, ttlS: leaseTtlS, force, waitMs }
-      this.#lease = await this.#untilThere(giveUpAt, () => Lease.take(this.#connection, wanted, this.#onLost))
+      const leaseOptions = { holder, ttlS: leaseTtlS, force, waitMs }
+      this.#lease = await this.#retryUntil(giveUpAt, () => Lease.take(this.#connection, leaseOptions, this.#onLost))
     }
     try {
-      // After the lease: no write of an older holder lands once it is taken.
-      this.#fill(await this.#untilThere(giveUpAt, () => this.#connection.send({ method: 'GET', path: '/state' })))
+      // Load after the lease is taken: from then on no write of an older holder lands.
+      this.#readState(await this.#retryUntil(giveUpAt, () => this.#connection.send({ method: 'GET', path: '/state' })))
     } catch (error) {
       await this.#lease?.release().catch(() => {})
       throw error
     }
     this.#loadMs = performance.now() - started
-    this.#minutely = setInterval(() => void this.#report(), MINUTE_MS).unref()
+    this.#reportTimer = setInterval(() => void this.#report(), MINUTE_MS).unref()
   }
 
   readonly get = async (type: string, ids: readonly string[]): Promise<Record<string, unknown>> => {
     if (this.#closing) throw closed()
-    const found: Record<string, unknown> = {}
+    const values: Record<string, unknown> = {}
     const stored = this.#keys.get(type)
     for (const id of ids) {
       const json = stored?.get(id)
       if (json === undefined) continue
-      found[id] = keyFromJson(type, json)
-      this.#uses.add(type, id)
+      values[id] = keyFromJson(type, json)
+      this.#usedKeys.add(type, id)
     }
-    return found
+    return values
   }
 
   readonly set = (data: Record<string, Record<string, unknown> | undefined>): Promise<void> =>
-    told(async () => this.#write(storedKeys(data)))
+    handled(async () => this.#write(storedKeys(data)))
 
   readonly clear = (): Promise<void> => {
-    const nothing = Array.from(
+    const deletions = Array.from(
       this.#keys,
       ([type, byId]) => [type, new Map(Array.from(byId.keys(), id => [id, null]))] as const
     )
-    return told(async () => this.#write(new Map(nothing)))
+    return handled(async () => this.#write(new Map(deletions)))
   }
 
-  readonly saveCreds = (): Promise<void> => told(async () => this.#write(new Map(), toJson(this.creds)))
+  readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), toJson(this.creds)))
 
   readonly close = (): Promise<void> => {
     this.#closing ??= this.#close()
@@ -177,36 +179,35 @@ class Account {
     writesSaved: this.#queue.acknowledged,
     writesWaiting: this.#queue.waiting,
     bytesWaiting: this.#queue.waitingBytes,
-    usesWaiting: this.#uses.size,
+    usesWaiting: this.#usedKeys.size,
     epoch: this.#lease?.epoch,
-    leaseLost: this.#lost !== undefined,
+    leaseLost: this.#leaseLost !== undefined,
     loadMs: this.#loadMs,
     lastError: this.#queue.lastError
   })
 
-  /** Memory first, so that what is written is read at once; then the store. */
+  /** Changes memory first, so that the next read returns the new value, then queues the write. */
   #write(keys: StoredKeys, creds?: string): Promise<void> {
     if (keys.size === 0 && creds === undefined) return Promise.resolve()
     this.#queue.check(keys, creds)
     for (const [type, byId] of keys) {
-      const stored = this.#keys.get(type) ?? new Map<string, string>()
-      this.#keys.set(type, stored)
+      const stored = ofType(this.#keys, type)
       for (const [id, json] of byId) {
         if (json === null) stored.delete(id)
         else stored.set(id, json)
-        this.#uses.forget(type, id)
+        this.#usedKeys.forget(type, id)
       }
     }
     return this.#queue.add(keys, creds)
   }
 
-  readonly #send = async ({ keys, creds }: Batch, again: boolean): Promise<void> => {
+  readonly #send = async ({ keys, creds }: Batch, isRetry: boolean): Promise<void> => {
     try {
-      // An earlier try may still be under way in the store: renewing waits for it, so that it lands before this one.
-      if (again) await this.#lease?.renew()
+      // An earlier attempt may still be running in the store. Renewing waits for it, so that it lands before this one.
+      if (isRetry) await this.#lease?.renew()
       await this.#post(keys, creds).catch(async (error: unknown) => {
         if (!(error instanceof KeystoreLeaseLost) || !this.#lease) throw error
-        await this.#lease.renew() // It may only have run out.
+        await this.#lease.renew() // It may have expired without another holder.
         await this.#post(keys, creds)
       })
     } catch (error) {
@@ -226,8 +227,8 @@ class Account {
   }
 
   readonly #onLost = (error: KeystoreLeaseLost): void => {
-    if (this.#lost) return
-    this.#lost = error
+    if (this.#leaseLost) return
+    this.#leaseLost = error
     this.#stopTimers()
     this.#queue.end(error)
     this.#warn('keystore_lease_lost', error)
@@ -237,32 +238,35 @@ class Account {
 
   async #close(): Promise<void> {
     this.#stopTimers()
-    const waits = this.#queue.waiting > 0
+    const hadWaiting = this.#queue.waiting > 0
     await this.#queue.close(closed(), this.#retryForMs)
-    if (waits && this.#lost) throw this.#lost
-    const goodbye = async (): Promise<void> => {
-      if (this.#lost) return
-      await this.#uses.report(this.#connection)
+    if (hadWaiting && this.#leaseLost) throw this.#leaseLost
+    const release = async (): Promise<void> => {
+      if (this.#leaseLost) return
+      await this.#usedKeys.report(this.#connection)
       await this.#lease?.release()
     }
-    await this.#untilThere(Date.now() + GOODBYE_MS, goodbye).catch((error: unknown) =>
-      this.#warn('keystore_goodbye_failed', error)
+    await this.#retryUntil(Date.now() + RELEASE_FOR_MS, release).catch((error: unknown) =>
+      this.#warn('keystore_release_failed', error)
     )
   }
 
   #stopTimers(): void {
-    clearInterval(this.#minutely)
+    clearInterval(this.#reportTimer)
     this.#lease?.stop()
   }
 
-  /** Once a minute: which keys were used, and how much memory there is. */
+  /** Reports used keys and the process's memory; runs once a minute. */
   async #report(): Promise<void> {
     const warn = (error: unknown): void => this.#warn('keystore_report_failed', error)
     const heartbeat = { method: 'POST', path: '/heartbeat', body: JSON.stringify(memory()) } as const
-    await Promise.all([this.#uses.report(this.#connection).catch(warn), this.#connection.send(heartbeat).catch(warn)])
+    await Promise.all([
+      this.#usedKeys.report(this.#connection).catch(warn),
+      this.#connection.send(heartbeat).catch(warn)
+    ])
   }
 
-  #fill(answer: string): void {
+  #readState(answer: string): void {
     const { creds, keys } = JSON.parse(answer) as { creds: unknown; keys: Record<string, Record<string, unknown>> }
     this.creds = creds === null ? initAuthCreds() : (fromJson(JSON.stringify(creds)) as AuthenticationCreds)
     for (const [type, byId] of Object.entries(keys)) {
@@ -270,10 +274,10 @@ class Account {
     }
   }
 
-  async #untilThere<T>(giveUpAt: number, act: () => Promise<T>): Promise<T> {
+  async #retryUntil<T>(giveUpAt: number, action: () => Promise<T>): Promise<T> {
     for (let failures = 1; ; failures += 1) {
       try {
-        return await act()
+        return await action()
       } catch (error) {
         if (!(error instanceof KeystoreUnavailable)) throw error
         const delayMs = backoffMs(failures, error.retryAfterMs)
@@ -289,8 +293,8 @@ class Account {
   }
 }
 
-/** Its promise, with nothing to crash on where nobody waits for it: `ev.on('creds.update', saveCreds)`. */
-function told(write: () => Promise<void>): Promise<void> {
+/** The write's promise, with its rejection handled: `ev.on('creds.update', saveCreds)` awaits nothing. */
+function handled(write: () => Promise<void>): Promise<void> {
   const saved = write()
   saved.catch(() => {})
   return saved

@@ -1,7 +1,7 @@
-/** What we use of Baileys. 6 is CommonJS: of its names Node finds some by itself, and all in its default export. */
-import * as found from 'baileys'
+/** The names that this package uses of Baileys. Baileys 6 is CommonJS, so some may only be in its default export. */
+import * as baileys from 'baileys'
 
 const { BufferJSON, initAuthCreds, proto } =
-  'proto' in found ? found : (found as unknown as { default: typeof found }).default
+  'proto' in baileys ? baileys : (baileys as unknown as { default: typeof baileys }).default
 
 export { BufferJSON, initAuthCreds, proto }

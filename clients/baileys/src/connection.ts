@@ -1,15 +1,16 @@
 /**
- * The service over HTTP: one request in, its answer or a typed error out.
+ * Sends one HTTP request to the service, and returns its answer or throws a typed error.
  *
- * Connections are kept alive by Node's own `fetch`. Nothing is repeated here; `backoff.ts` does that.
+ * Node's own `fetch` keeps connections alive. Nothing is retried here; `write-queue.ts`, `lease.ts` and
+ * `auth-state.ts` do that.
  */
 import { KeystoreError, KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreRefused, KeystoreUnavailable } from './errors.js'
 
-/** Longer than the service waits for PostgreSQL, so that what we gave up on is not still being written. */
+/** Longer than the service waits for PostgreSQL, so that a request that timed out is no longer being written. */
 const REQUEST_TIMEOUT_MS = 40_000
 
-const WORTH_REPEATING = new Set([408, 425, 429])
-const LONGEST_RETRY_AFTER_MS = 30_000
+const RETRYABLE_STATUSES = new Set([408, 425, 429])
+const MAX_RETRY_AFTER_MS = 30_000
 
 export interface Request {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -39,12 +40,12 @@ export class Connection {
     this.#authorization = `Bearer ${checkedToken(token)}`
   }
 
-  /** The answer's body; '' where it has none. */
+  /** Returns the answer's body; '' if it has none. */
   async send({ method, path, body, epoch }: Request): Promise<string> {
     const headers: Record<string, string> = { authorization: this.#authorization }
     if (body !== undefined) headers['content-type'] = 'application/json'
     if (epoch !== undefined) headers['keystore-epoch'] = String(epoch)
-    const what = `${method} ${this.#base}${path}`
+    const target = `${method} ${this.#base}${path}`
     this.requests += 1
     let response: Response
     let text: string
@@ -58,25 +59,25 @@ export class Connection {
       })
       text = await response.text()
     } catch (error) {
-      throw new KeystoreUnavailable(`${what}: no answer (${reason(error)}); is the service running there?`)
+      throw new KeystoreUnavailable(`${target}: no answer (${reason(error)}); is the service running there?`)
     }
     if (response.ok) return text
-    throw refusal(what, response, text)
+    throw errorFrom(target, response, text)
   }
 }
 
-function refusal(what: string, response: Response, text: string): KeystoreError {
+function errorFrom(target: string, response: Response, text: string): KeystoreError {
   const { status } = response
   const problem = problemIn(text)
   const slug = (problem.type ?? '').replace('urn:signal-keystore:', '') || 'unknown'
-  const message = `${what}: ${status} ${slug}${problem.detail ? `: ${problem.detail}` : ''}`
+  const message = `${target}: ${status} ${slug}${problem.detail ? `: ${problem.detail}` : ''}`
   if (slug === 'lease-lost') return new KeystoreLeaseLost(message)
   if (slug === 'lease-held') {
     return new KeystoreLeaseHeld(message, problem.holder ?? 'unknown', new Date(problem.expires_at ?? Date.now()))
   }
-  if (status >= 500 || WORTH_REPEATING.has(status)) {
+  if (status >= 500 || RETRYABLE_STATUSES.has(status)) {
     const seconds = Number(response.headers.get('retry-after') ?? 0)
-    return new KeystoreUnavailable(message, Math.min(LONGEST_RETRY_AFTER_MS, Math.max(0, seconds * 1000 || 0)))
+    return new KeystoreUnavailable(message, Math.min(MAX_RETRY_AFTER_MS, Math.max(0, seconds * 1000 || 0)))
   }
   return new KeystoreRefused(message, status, slug)
 }
@@ -86,11 +87,11 @@ function problemIn(text: string): Partial<Problem> {
     const problem: unknown = JSON.parse(text)
     return typeof problem === 'object' && problem !== null ? problem : {}
   } catch {
-    return {} // A proxy's page.
+    return {} // Not the service's JSON: a proxy's error page, for example.
   }
 }
 
-/** Why `fetch` failed: its own message is always "fetch failed", the cause says more. */
+/** The reason why `fetch` failed. Its own message is always "fetch failed"; the cause says more. */
 function reason(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown'
   if (error.name === 'TimeoutError') return `waited ${REQUEST_TIMEOUT_MS / 1000} s`
@@ -108,7 +109,7 @@ function checkedUrl(url: string): string {
 
 function checkedToken(token: string): string {
   if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
-    throw new KeystoreError('token: expected what `python run.py token create` printed, in one piece')
+    throw new KeystoreError('token: expected the whole token that `python run.py token create` printed')
   }
   return token
 }

@@ -1,4 +1,4 @@
-/** What goes wrong, as types: catch the base, or what you can act on. No message or field holds a value or a token. */
+/** The errors of this package. Catch the base class, or those that you can act on. None contains a value or a token. */
 
 export class KeystoreError extends Error {
   override get name(): string {
@@ -6,7 +6,7 @@ export class KeystoreError extends Error {
   }
 }
 
-/** The service says no, and will say it again: a wrong token or company, or a request that it can't take. */
+/** The service refused, and a retry won't help: a wrong token or company, or an invalid request. */
 export class KeystoreRefused extends KeystoreError {
   constructor(
     message: string,
@@ -17,7 +17,7 @@ export class KeystoreRefused extends KeystoreError {
   }
 }
 
-/** The service or its database didn't answer in time; a write stays here, and is tried again while the bot runs. */
+/** The service or its database didn't answer in time. A write stays queued and is retried while the bot runs. */
 export class KeystoreUnavailable extends KeystoreError {
   constructor(
     message: string,
@@ -38,8 +38,8 @@ export class KeystoreLeaseHeld extends KeystoreError {
   }
 }
 
-/** The lease has passed on: this process writes nothing any more. End it. */
+/** Another process has taken the lease, so this process writes nothing any more. End it. */
 export class KeystoreLeaseLost extends KeystoreError {}
 
-/** Used after `close()`. */
+/** The auth state was used after `close()`. */
 export class KeystoreClosed extends KeystoreError {}

@@ -1,8 +1,8 @@
 /**
- * The account's lease: while it lives, the store takes writes under its epoch alone.
+ * The account's lease. While it is held, the store accepts only writes that carry its epoch.
  *
- * Two processes that run one account corrupt its ratchets. The holder's name is the same after a restart, so that a
- * crashed bot has its lease back at once, under a new epoch that its dead predecessor's requests don't know.
+ * Two processes that run one account corrupt its ratchets. The holder's name is the same after a restart, so a crashed
+ * bot gets its lease back at once. It has a new epoch then, which the requests of the dead process don't carry.
  */
 import { randomBytes } from 'node:crypto'
 
@@ -11,9 +11,9 @@ import type { Connection } from './connection.js'
 import { KeystoreLeaseHeld, KeystoreLeaseLost } from './errors.js'
 
 const RENEWALS_PER_LIFE = 3
-/** The shortest that the service gives. */
+/** The shortest lease that the service grants. */
 const PROBE_TTL_S = 5
-const LONGEST_WAIT_MS = 1_000
+const MAX_POLL_MS = 1_000
 
 export interface LeaseOptions {
   readonly holder: string
@@ -24,7 +24,7 @@ export interface LeaseOptions {
 }
 
 export class Lease {
-  readonly #probe: string
+  readonly #probeHolder: string
   #epoch = 0
   #renewing: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -35,10 +35,10 @@ export class Lease {
     private readonly options: LeaseOptions,
     private readonly onLost: (error: KeystoreLeaseLost) => void
   ) {
-    this.#probe = `${options.holder} (again, ${randomBytes(6).toString('hex')})`
+    this.#probeHolder = `${options.holder} (again, ${randomBytes(6).toString('hex')})`
   }
 
-  /** Takes the lease. Throws KeystoreLeaseHeld when another holder's still lives after `waitMs`. */
+  /** Takes the lease. Throws KeystoreLeaseHeld if another holder still has it after `waitMs`. */
   static async take(
     connection: Connection,
     options: LeaseOptions,
@@ -53,10 +53,10 @@ export class Lease {
       } catch (error) {
         if (!(error instanceof KeystoreLeaseHeld) || Date.now() >= giveUpAt) throw error
         const endsInMs = Math.max(100, error.expiresAt.getTime() - Date.now())
-        await sleep(Math.min(endsInMs, giveUpAt - Date.now(), LONGEST_WAIT_MS))
+        await sleep(Math.min(endsInMs, giveUpAt - Date.now(), MAX_POLL_MS))
       }
     }
-    lease.#renewLater()
+    lease.#scheduleRenewal()
     return lease
   }
 
@@ -65,22 +65,22 @@ export class Lease {
   }
 
   /**
-   * Renews the lease; takes it back when it ran out and nobody had it since. Waits for writes under way in the store.
+   * Renews the lease, or takes it back if it expired and nobody had it since. Waits for writes under way in the store.
    *
-   * Throws KeystoreLeaseLost when it has passed on, KeystoreUnavailable when that can't be told.
+   * Throws KeystoreLeaseLost if another holder took it, KeystoreUnavailable if the service can't be asked.
    */
   renew(): Promise<void> {
     this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined))
     return this.#renewing
   }
 
-  /** Renews no more. */
+  /** Stops the renewals. */
   stop(): void {
     this.#stopped = true
     clearTimeout(this.#timer)
   }
 
-  /** Gives the lease back. */
+  /** Releases the lease. */
   async release(): Promise<void> {
     this.stop()
     await this.#renewing?.catch(() => {})
@@ -97,30 +97,31 @@ export class Lease {
   }
 
   /**
-   * Epochs rise by one each time that a lease is taken: the next one means that nobody had it between. Asked for under
-   * another name first, since under its own a process would take it from a successor of the same name.
+   * Epochs rise by one each time that a lease is taken, so the next epoch proves that nobody had it in between. This
+   * asks under another holder's name first, because its own name would take the lease from a
+   * successor with the same name.
    */
   async #takeBack(lost: KeystoreLeaseLost): Promise<void> {
-    let probe: number
+    let probeEpoch: number
     try {
-      probe = await this.#ask(this.#probe, PROBE_TTL_S, {})
+      probeEpoch = await this.#ask(this.#probeHolder, PROBE_TTL_S, {})
     } catch (error) {
       throw error instanceof KeystoreLeaseHeld ? lost : error
     }
-    if (probe !== this.#epoch + 1) {
-      await this.#release(this.#probe, probe)
+    if (probeEpoch !== this.#epoch + 1) {
+      await this.#release(this.#probeHolder, probeEpoch)
       throw lost
     }
     const epoch = await this.#ask(this.options.holder, this.options.ttlS, { force: true })
-    if (epoch !== probe + 1) {
+    if (epoch !== probeEpoch + 1) {
       await this.#release(this.options.holder, epoch)
       throw lost
     }
     this.#epoch = epoch
   }
 
-  async #ask(holder: string, ttlS: number, more: { epoch?: number; force?: boolean }): Promise<number> {
-    const body = JSON.stringify({ holder, ttl_s: ttlS, ...more })
+  async #ask(holder: string, ttlS: number, extra: { epoch?: number; force?: boolean }): Promise<number> {
+    const body = JSON.stringify({ holder, ttl_s: ttlS, ...extra })
     const answer = await this.connection.send({ method: 'POST', path: '/lease', body })
     return (JSON.parse(answer) as { epoch: number }).epoch
   }
@@ -130,19 +131,19 @@ export class Lease {
     await this.connection.send({ method: 'DELETE', path: `/lease?${query}` })
   }
 
-  #renewLater(failures = 0): void {
-    const usuallyMs = (this.options.ttlS * 1000) / RENEWALS_PER_LIFE
-    const afterMs = failures > 0 ? Math.min(usuallyMs, backoffMs(failures)) : usuallyMs
-    this.#timer = setTimeout(() => void this.#renewNow(failures), afterMs).unref()
+  #scheduleRenewal(failures = 0): void {
+    const regularMs = (this.options.ttlS * 1000) / RENEWALS_PER_LIFE
+    const delayMs = failures > 0 ? Math.min(regularMs, backoffMs(failures)) : regularMs
+    this.#timer = setTimeout(() => void this.#renewAndReschedule(failures), delayMs).unref()
   }
 
-  async #renewNow(failures: number): Promise<void> {
+  async #renewAndReschedule(failures: number): Promise<void> {
     try {
       await this.renew()
-      if (!this.#stopped) this.#renewLater()
+      if (!this.#stopped) this.#scheduleRenewal()
     } catch (error) {
       if (error instanceof KeystoreLeaseLost) this.onLost(error)
-      else if (!this.#stopped) this.#renewLater(failures + 1)
+      else if (!this.#stopped) this.#scheduleRenewal(failures + 1)
     }
   }
 }

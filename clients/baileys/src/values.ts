@@ -1,15 +1,15 @@
 /**
- * Baileys' values and the JSON they are stored as.
+ * Converts between Baileys' values and the JSON that is stored.
  *
- * Memory holds the JSON, and every read parses it anew, as `useMultiFileAuthState` does: who changes what it was given
- * changes nothing here.
+ * Memory holds the JSON, and every read parses it again, as `useMultiFileAuthState` does. So a caller that changes a
+ * value changes nothing here.
  */
 import { BufferJSON, proto } from './baileys.js'
 import { KeystoreError } from './errors.js'
 
-const LONGEST_NAME = 255
+const MAX_NAME = 255
 
-/** `{type: {id: JSON}}`; null deletes. */
+/** `{type: {id: JSON}}`; null deletes the key. */
 export type StoredKeys = Map<string, Map<string, string | null>>
 
 export function toJson(value: unknown): string {
@@ -20,7 +20,7 @@ export function fromJson(json: string): unknown {
   return JSON.parse(json, revive)
 }
 
-/** A key as Baileys wants it: app state keys are protobuf messages there. */
+/** Returns a key as Baileys expects it: app state keys are protobuf messages there. */
 export function keyFromJson(type: string, json: string): unknown {
   const value = fromJson(json)
   return type === 'app-state-sync-key' && value !== null
@@ -28,7 +28,7 @@ export function keyFromJson(type: string, json: string): unknown {
     : value
 }
 
-/** What a `keys.set` writes. Throws before anything is written when a name or value can't be stored. */
+/** Returns the JSON of a `keys.set`. Throws before anything is written if a name or value can't be stored. */
 export function storedKeys(data: Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>): StoredKeys {
   const keys: StoredKeys = new Map()
   for (const [type, byId] of Object.entries(data)) {
@@ -39,8 +39,8 @@ export function storedKeys(data: Readonly<Record<string, Readonly<Record<string,
       const json = value === null || value === undefined ? null : toJson(value)
       if (!isName(type) || !isName(id) || json === undefined) {
         throw new KeystoreError(
-          `${type.slice(0, 80)} ${id.slice(0, 80)}: can't be stored: a key has a type and an id of 1 to ${LONGEST_NAME} ` +
-            'characters, and a value that JSON has'
+          `${type.slice(0, 80)} ${id.slice(0, 80)}: can't be stored: a key has a type and an id of 1 to ${MAX_NAME} ` +
+            'characters, and a value that JSON can express'
         )
       }
       stored.set(id, json)
@@ -50,9 +50,16 @@ export function storedKeys(data: Readonly<Record<string, Readonly<Record<string,
   return keys
 }
 
-/** `{type: {id: value}}` as JSON, of values that are JSON already. */
+/** Returns `{type: {id: value}}` as JSON. The values are JSON already. */
 export function keysAsJson(keys: StoredKeys): string {
-  return objectOf(keys, byId => objectOf(byId, json => json ?? 'null'))
+  return jsonObject(keys, byId => jsonObject(byId, json => json ?? 'null'))
+}
+
+/** Returns the map of this type's keys, after adding an empty one if there is none. */
+export function ofType<T>(keys: Map<string, Map<string, T>>, type: string): Map<string, T> {
+  let byId = keys.get(type)
+  if (!byId) keys.set(type, (byId = new Map()))
+  return byId
 }
 
 export function countOf(keys: ReadonlyMap<string, { readonly size: number }>): number {
@@ -61,15 +68,15 @@ export function countOf(keys: ReadonlyMap<string, { readonly size: number }>): n
   return count
 }
 
-function objectOf<T>(entries: ReadonlyMap<string, T>, asJson: (value: T) => string): string {
+function jsonObject<T>(entries: ReadonlyMap<string, T>, asJson: (value: T) => string): string {
   return `{${Array.from(entries, ([name, value]) => `${JSON.stringify(name)}:${asJson(value)}`).join(',')}}`
 }
 
 function isName(name: string): boolean {
-  return name.length >= 1 && name.length <= LONGEST_NAME
+  return name.length >= 1 && name.length <= MAX_NAME
 }
 
-/** Also what older bots left behind and Baileys 7 passes over: a Buffer as an array; and a value that isn't JSON. */
+/** Also revives what older bots wrote and Baileys 7 ignores: a Buffer as an array, and bytes that aren't JSON. */
 function revive(name: string, value: unknown): unknown {
   if (typeof value === 'object' && value !== null) {
     const { type, data, $base64 } = value as { type?: unknown; data?: unknown; $base64?: unknown }

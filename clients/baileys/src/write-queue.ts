@@ -1,19 +1,19 @@
 /**
- * Writes on their way to the store: in order, one request at a time, those that wait merged into the next.
+ * A queue of writes to the store. It sends them in order, one request at a time, and merges waiting writes.
  *
- * A write is acknowledged when the request that carried it was. While the service is away it stays here and is tried
- * again for as long as the bot runs; whoever waits for it is told after `retryForMs`. It is never dropped then: memory
- * has moved on with it, and a later write must not land without it.
+ * A write is acknowledged when its request is. In an outage of the service a write stays queued and is retried for as
+ * long as the bot runs. Its promise rejects after `retryForMs`, but the write is never dropped: memory already has it,
+ * and a later write must not land without it.
  */
 import { backoffMs, sleep } from './backoff.js'
 import { KeystoreError, KeystoreRefused, KeystoreUnavailable } from './errors.js'
-import { countOf, type StoredKeys } from './values.js'
+import { countOf, ofType, type StoredKeys } from './values.js'
 
-/** Well below what the service takes in one request (16 MiB). */
+/** The largest batch: well below the service's limit for one request (16 MiB). */
 const BATCH_BYTES = 8 * 1024 * 1024
 const BATCH_KEYS = 5_000
 
-/** For a service that is away: some ten thousand sessions. More is refused, so that a bot's memory has an end. */
+/** The most that waits in an outage: some ten thousand sessions. More is refused, which bounds the bot's memory. */
 const WAITING_BYTES = 64 * 1024 * 1024
 
 export interface Batch {
@@ -35,53 +35,53 @@ export class WriteQueue {
   acknowledged = 0
   lastError: string | undefined
   #waiting: Write[] = []
-  #inHand: Write[] = []
-  /** How many of the next go one by one: together they were refused. */
-  #alone = 0
+  #inFlight: Write[] = []
+  /** The number of next writes to send one by one, because together they were refused. */
+  #singly = 0
   #running: Promise<void> | undefined
   #ended: KeystoreError | undefined
   #closeAt = Infinity
 
   constructor(
-    /** Sends a batch once; `again` when it may have been sent before. */
-    private readonly send: (batch: Batch, again: boolean) => Promise<void>,
+    /** Sends a batch once; `isRetry` if it may have been sent before. */
+    private readonly send: (batch: Batch, isRetry: boolean) => Promise<void>,
     private readonly retryForMs: number
   ) {}
 
   get waiting(): number {
-    return this.#waiting.length + this.#inHand.length
+    return this.#waiting.length + this.#inFlight.length
   }
 
-  /** Throws, having taken nothing, when no write can be taken. */
+  /** Throws if the queue can't accept this write; changes nothing. */
   check(keys: StoredKeys, creds?: string): void {
     if (this.#ended) throw this.#ended
     if (this.waitingBytes + bytesOf(keys, creds) > WAITING_BYTES) {
       throw new KeystoreUnavailable(
-        `${this.waiting} writes wait for the service already, and no more are taken: ${this.lastError ?? 'it is slow'}`
+        `${this.waiting} writes wait for the service, and no more are accepted: ${this.lastError ?? 'it is slow'}`
       )
     }
   }
 
-  /** Resolves once it is durable. What is too large for one request goes in several. */
+  /** Queues a write, and resolves when it is durable. A write too large for one request is sent in several. */
   async add(keys: StoredKeys, creds?: string): Promise<void> {
     await Promise.all(partsOf(keys).map(part => this.#add(part, creds)))
   }
 
-  /** Takes no more, and resolves when all is saved; rejects when it isn't within `withinMs`. */
+  /** Accepts no more writes, and resolves when all are saved. Rejects if they aren't within `withinMs`. */
   async close(reason: KeystoreError, withinMs: number): Promise<void> {
     this.#closeAt = Date.now() + withinMs
     this.#ended ??= reason
     await this.#running
     if (this.waiting > 0)
-      throw new KeystoreUnavailable(`${this.waiting} writes aren't saved: ${this.lastError ?? 'the service is away'}`)
+      throw new KeystoreUnavailable(`${this.waiting} writes aren't saved: ${this.lastError ?? 'no answer yet'}`)
   }
 
-  /** Takes and sends no more: everything that waits, and whatever comes, is rejected with this. */
+  /** Accepts and sends no more: rejects every waiting and every later write with this error. */
   end(error: KeystoreError): void {
     this.#ended = error
-    for (const write of [...this.#inHand, ...this.#waiting]) write.reject(error)
+    for (const write of [...this.#inFlight, ...this.#waiting]) write.reject(error)
     this.#waiting = []
-    this.#inHand = []
+    this.#inFlight = []
     this.waitingBytes = 0
   }
 
@@ -96,39 +96,39 @@ export class WriteQueue {
   }
 
   async #run(): Promise<void> {
-    // What Baileys writes in one go, creds and the keys they count, comes within one turn of the event loop.
+    // Baileys writes creds and the keys that they count within one turn of the event loop: wait for the end of it.
     await new Promise(resolve => setImmediate(resolve))
     while (this.#waiting.length > 0) {
-      this.#inHand = this.#next()
+      this.#inFlight = this.#next()
       try {
-        await this.#sendUntilSaved(merged(this.#inHand))
+        await this.#sendUntilSaved(merged(this.#inFlight))
       } catch (error) {
         if (!this.#settle(error as KeystoreError)) break
         continue
       }
-      for (const write of this.#inHand) {
+      for (const write of this.#inFlight) {
         this.waitingBytes -= write.bytes
         this.acknowledged += 1
         write.acknowledge()
       }
-      this.#inHand = []
+      this.#inFlight = []
     }
     this.#running = undefined
   }
 
   #next(): Write[] {
-    const alone = this.#alone > 0
-    if (alone) this.#alone -= 1
+    const singly = this.#singly > 0
+    if (singly) this.#singly -= 1
     let bytes = 0
     let count = 0
-    let taken = 0
+    let length = 0
     for (const write of this.#waiting) {
       bytes += write.bytes
       count += write.count
-      if (taken > 0 && (alone || bytes > BATCH_BYTES || count > BATCH_KEYS)) break
-      taken += 1
+      if (length > 0 && (singly || bytes > BATCH_BYTES || count > BATCH_KEYS)) break
+      length += 1
     }
-    return this.#waiting.splice(0, taken)
+    return this.#waiting.splice(0, length)
   }
 
   async #sendUntilSaved(batch: Batch): Promise<void> {
@@ -143,25 +143,25 @@ export class WriteQueue {
         failures += 1
         this.retries += 1
         const delayMs = backoffMs(failures, error.retryAfterMs)
-        this.#tellThoseWhoWaitedTooLong(error)
+        this.#rejectOverdue(error)
         if (Date.now() + delayMs > this.#closeAt) throw error
         await sleep(delayMs)
-        if (this.#inHand.length === 0) return // Ended meanwhile.
+        if (this.#inFlight.length === 0) return // The queue was ended meanwhile.
       }
     }
   }
 
-  /** What becomes of the writes in hand after an error that repeating doesn't mend; whether the next can go. */
+  /** Handles the batch after an error that no retry will fix. Returns true if the next batch can be sent. */
   #settle(error: KeystoreError): boolean {
-    const failed = this.#inHand
-    this.#inHand = []
+    const failed = this.#inFlight
+    this.#inFlight = []
     if (error instanceof KeystoreRefused && failed.length > 1) {
-      this.#alone = failed.length
+      this.#singly = failed.length
       this.#waiting.unshift(...failed)
       return true
     }
     if (error instanceof KeystoreUnavailable) {
-      // Closing: it stays counted as unsaved.
+      // The queue is closing: the writes still count as unsaved.
       this.#waiting.unshift(...failed)
       for (const write of this.#waiting) write.reject(error)
       return false
@@ -173,9 +173,9 @@ export class WriteQueue {
     return true
   }
 
-  #tellThoseWhoWaitedTooLong(error: KeystoreUnavailable): void {
+  #rejectOverdue(error: KeystoreUnavailable): void {
     const now = Date.now()
-    for (const write of [...this.#inHand, ...this.#waiting]) if (write.giveUpAt <= now) write.reject(error)
+    for (const write of [...this.#inFlight, ...this.#waiting]) if (write.giveUpAt <= now) write.reject(error)
   }
 }
 
@@ -187,9 +187,8 @@ function merged(writes: readonly Write[]): Batch {
   for (const write of writes) {
     creds = write.creds ?? creds
     for (const [type, byId] of write.keys) {
-      const already = keys.get(type)
-      if (!already) keys.set(type, new Map(byId))
-      else for (const [id, json] of byId) already.set(id, json)
+      const stored = ofType(keys, type)
+      for (const [id, json] of byId) stored.set(id, json)
     }
   }
   return { keys, creds }
@@ -208,9 +207,7 @@ function partsOf(keys: StoredKeys): StoredKeys[] {
         parts.push((part = new Map()))
         count = bytes = 0
       }
-      const already = part.get(type)
-      if (already) already.set(id, json)
-      else part.set(type, new Map([[id, json]]))
+      ofType(part, type).set(id, json)
       count += 1
       bytes += size
     }
@@ -218,7 +215,7 @@ function partsOf(keys: StoredKeys): StoredKeys[] {
   return parts
 }
 
-/** About: JSON's characters are mostly ASCII. */
+/** An estimate: JSON's characters are mostly ASCII. */
 function bytesOf(keys: StoredKeys, creds?: string): number {
   let bytes = creds?.length ?? 0
   for (const byId of keys.values()) for (const [id, json] of byId) bytes += bytesOfKey(id, json)

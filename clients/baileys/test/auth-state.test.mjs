@@ -45,17 +45,17 @@ async function open(options = {}) {
   return auth
 }
 
-async function eventually(happened, what) {
+async function eventually(condition, description) {
   for (let left = 500; left > 0; left -= 1) {
-    if (happened()) return
+    if (condition()) return
     await wait(10)
   }
-  assert.fail(`not within 5 s: ${what}`)
+  assert.fail(`not within 5 s: ${description}`)
 }
 
 const session = text => ({ _sessions: { a: { chain: text } }, version: 'v1' })
 
-test('a new account has fresh creds, and loads in one request after the lease', async () => {
+test('a new account gets fresh creds, after one request for the lease and one to load', async () => {
   const { state } = await open()
   assert.equal(state.creds.registered, false)
   assert.equal(state.creds.nextPreKeyId, 1)
@@ -65,7 +65,7 @@ test('a new account has fresh creds, and loads in one request after the lease', 
   )
 })
 
-test('what was written is read back after a restart, as Baileys wrote it', async () => {
+test('written keys and creds are read back after a restart, as Baileys wrote them', async () => {
   const first = await open()
   const pair = { private: Buffer.from([1, 2]), public: new Uint8Array([3, 4]) }
   await first.state.keys.set({
@@ -99,7 +99,7 @@ test('what was written is read back after a restart, as Baileys wrote it', async
   assert.equal(stats().keys, 5)
 })
 
-test('what older bots left is revived: a Buffer as an array, and bytes that are not JSON', async () => {
+test('values of older bots are revived: a Buffer as an array, and bytes that are not JSON', async () => {
   service.keys.set('sender-key/array', { type: 'Buffer', data: [1, 2] })
   service.keys.set('sender-key/bytes', { $base64: 'AwQ=' })
   const { state } = await open()
@@ -109,7 +109,7 @@ test('what older bots left is revived: a Buffer as an array, and bytes that are 
   })
 })
 
-test('changing what was read or written changes nothing in the store', async () => {
+test('changing a value that was read or written changes nothing in the store', async () => {
   const { state } = await open()
   const written = session('x')
   await state.keys.set({ session: { a: written } })
@@ -132,7 +132,7 @@ test('a write is read at once, and acknowledged only when the service has it', a
   let saved = false
   const writing = state.keys.set({ session: { a: session('1') } }).then(() => (saved = true))
   assert.deepEqual((await state.keys.get('session', ['a'])).a, session('1'))
-  await eventually(() => service.seen('POST', '/keys').length === 1, 'the write is under way')
+  await eventually(() => service.received('POST', '/keys').length === 1, 'the write is under way')
   assert.equal(saved, false)
   release()
   await writing
@@ -155,18 +155,18 @@ test('creds and the keys written beside them are one request', async () => {
   assert.equal(service.keys.size, 2)
 })
 
-test('one request at a time: what comes meanwhile is merged into the next, the last value winning', async () => {
+test('writes during a request are merged into the next, and the last value wins', async () => {
   const { state } = await open()
   const release = service.hold()
   const writes = [state.keys.set({ session: { a: session('0') } })]
-  await eventually(() => service.seen('POST', '/keys').length === 1, 'the first is under way')
+  await eventually(() => service.received('POST', '/keys').length === 1, 'the first is under way')
   for (let n = 1; n <= 200; n += 1)
     writes.push(state.keys.set({ session: { a: session(`${n}`), [`b${n}`]: n % 2 ? session('b') : null } }))
   await wait(50)
-  assert.equal(service.seen('POST', '/keys').length, 1)
+  assert.equal(service.received('POST', '/keys').length, 1)
   release()
   await Promise.all(writes)
-  assert.equal(service.seen('POST', '/keys').length, 2)
+  assert.equal(service.received('POST', '/keys').length, 2)
   assert.deepEqual(service.value('session', 'a'), session('200'))
   assert.equal(service.keys.size, 101)
 })
@@ -177,7 +177,7 @@ test('many requests share a connection', async () => {
   assert.ok(service.connections <= 2, `${service.connections} connections`)
 })
 
-test('a write goes through an outage, in order, whatever its failures look like', async () => {
+test('a write survives every kind of outage, and the order is kept', async () => {
   const { state, stats } = await open()
   service.fail(
     '/keys',
@@ -197,7 +197,7 @@ test('a write goes through an outage, in order, whatever its failures look like'
   assert.equal(stats().bytesWaiting, 0)
 })
 
-test('a write goes through a restart of the service', async () => {
+test('a write survives a restart of the service', async () => {
   const { state } = await open()
   await service.stop()
   const writing = state.keys.set({ session: { a: session('1') } })
@@ -207,7 +207,7 @@ test('a write goes through a restart of the service', async () => {
   assert.deepEqual(service.value('session', 'a'), session('1'))
 })
 
-test('Retry-After is waited for', async () => {
+test('a retry waits for Retry-After', async () => {
   const { state } = await open()
   service.fail('/keys', { status: 503, slug: 'unavailable', retryAfter: 1 })
   const began = performance.now()
@@ -215,7 +215,7 @@ test('Retry-After is waited for', async () => {
   assert.ok(performance.now() - began >= 990)
 })
 
-test('before it repeats a write it renews the lease, which waits for the first try', async () => {
+test('a retry renews the lease first, which waits for the first attempt', async () => {
   const { state } = await open()
   service.fail('/keys', 'lose')
   await state.keys.set({ session: { a: session('1') } })
@@ -225,7 +225,7 @@ test('before it repeats a write it renews the lease, which waits for the first t
   )
 })
 
-test('who waits is told after retryForMs, and the write is saved all the same once the service is back', async () => {
+test('a write rejects after retryForMs, and is still saved when the service is back', async () => {
   const { state, stats } = await open({ retryForMs: 200 })
   await service.stop()
   await assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreUnavailable)
@@ -235,7 +235,7 @@ test('who waits is told after retryForMs, and the write is saved all the same on
   assert.deepEqual(service.value('session', 'a'), session('1'))
 })
 
-test('what waits has an end: more is refused, and memory stays as it was', async () => {
+test('a full queue refuses a write, and memory stays unchanged', async () => {
   const { state, stats } = await open({ retryForMs: 60_000 })
   const release = service.hold()
   const large = 'x'.repeat(7 * 1024 * 1024)
@@ -248,7 +248,7 @@ test('what waits has an end: more is refused, and memory stays as it was', async
   assert.equal(stats().bytesWaiting, 0)
 })
 
-test('a set larger than a request goes in several, and creds after it with the last', async () => {
+test('a set larger than a request is sent in several, and creds with the last', async () => {
   const { state, saveCreds } = await open()
   const mappings = Object.fromEntries(Array.from({ length: 12_001 }, (_, n) => [`${n}`, `${n}`]))
   await Promise.all([state.keys.set({ 'lid-mapping': mappings }), saveCreds()])
@@ -266,7 +266,7 @@ test('a set larger than a request goes in several, and creds after it with the l
   assert.equal(service.keys.size, 12_001)
 })
 
-test('a set that is refused takes none with it', async () => {
+test('a refused set fails alone', async () => {
   const { state } = await open()
   const results = await Promise.allSettled([
     state.keys.set({ session: { a: session('1') } }),
@@ -281,7 +281,7 @@ test('a set that is refused takes none with it', async () => {
   assert.deepEqual([...service.keys.keys()], ['session/a', 'session/b'])
 })
 
-test('what JSON or the store has no form for is refused before anything changes', async () => {
+test('a value that JSON or the store cannot express is refused before any change', async () => {
   const { state } = await open()
   for (const data of [
     { session: { a: session('1'), '': session('2') } },
@@ -303,7 +303,7 @@ test('clear deletes every key and leaves creds', async () => {
   assert.deepEqual(await state.keys.get('session', ['a']), {})
 })
 
-test('close saves what waits, reports uses, gives the lease back, and ends the auth state', async () => {
+test('close saves writes, reports used keys, releases the lease, and ends the state', async () => {
   const { state, close } = await open()
   await state.keys.set({ session: { a: session('1'), b: session('2') }, 'pre-key': { 1: {} } })
   await state.keys.get('session', ['a', 'b', 'absent'])
@@ -329,7 +329,7 @@ test('close waits for the service to come back', async () => {
   assert.deepEqual(service.value('session', 'a'), session('1'))
 })
 
-test('close says when something could not be saved', async () => {
+test('close rejects if a write could not be saved', async () => {
   const { state, close } = await open({ retryForMs: 300 })
   await service.stop()
   const writing = assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreUnavailable)
@@ -337,7 +337,7 @@ test('close says when something could not be saved', async () => {
   await writing
 })
 
-test('close says when the lease was lost before everything was saved', async () => {
+test('close rejects if the lease was lost before every write was saved', async () => {
   const { state, close } = await open()
   service.lease = { holder: 'other', epoch: 2, expiresAt: LATER }
   const writing = assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreLeaseLost)
@@ -345,14 +345,14 @@ test('close says when the lease was lost before everything was saved', async () 
   await writing
 })
 
-test('a write that nobody waits for ends no process', async () => {
+test('a failed write that nobody awaits does not end the process', async () => {
   const { saveCreds, stats } = await open()
   service.fail('/creds', { status: 401, slug: 'unauthorized' })
   saveCreds()
   await eventually(() => stats().lastError !== undefined, 'the write failed')
 })
 
-test('a write carries the epoch; a crashed bot has its lease back at once, under a new one', async () => {
+test('a write carries the epoch; a crashed bot gets its lease back with a new epoch', async () => {
   const first = await open({ instance: 'one' })
   assert.equal(service.lease.holder, `${hostname()}/one`)
   await first.state.keys.set({ session: { a: session('1') } })
@@ -361,25 +361,25 @@ test('a write carries the epoch; a crashed bot has its lease back at once, under
   assert.equal(second.stats().epoch, 2)
 })
 
-test('another holder is told whose lease it is and until when', async () => {
+test('another holder learns who has the lease and until when', async () => {
   await open({ instance: 'one' })
   const refused = await open({ instance: 'two' }).catch(error => error)
   assert.ok(refused instanceof KeystoreLeaseHeld)
   assert.equal(refused.holder, `${hostname()}/one`)
   assert.ok(refused.expiresAt > new Date())
-  assert.equal(service.seen('GET', '/state').length, 1)
+  assert.equal(service.received('GET', '/state').length, 1)
 })
 
-test('another holder may wait', async () => {
+test('another holder may wait for the lease', async () => {
   const first = await open({ instance: 'one' })
   const second = open({ instance: 'two', waitForLease: true })
   await wait(150)
-  service.lease.expiresAt = Date.now() // Its process is gone.
+  service.lease.expiresAt = Date.now() // The first bot's process has crashed.
   assert.equal((await second).stats().epoch, 2)
   assert.equal(first.stats().epoch, 1)
 })
 
-test('a lease taken by force ends all writing of the older one, and tells it once', async () => {
+test('a lease taken by force ends all writes of the older bot, which hears of it once', async () => {
   const lost = []
   const older = await open({ instance: 'one', onLeaseLost: error => lost.push(error) })
   await older.state.keys.set({ session: { a: session('older') } })
@@ -396,7 +396,7 @@ test('a lease taken by force ends all writing of the older one, and tells it onc
   }
   const requests = service.requests.length
   await assert.rejects(older.state.keys.set({ session: { c: session('stale') } }), KeystoreLeaseLost)
-  await eventually(() => lost.length > 0, 'it is told')
+  await eventually(() => lost.length > 0, 'onLeaseLost is called')
   await older.close()
   assert.equal(service.requests.length, requests, 'nothing is sent any more')
   assert.equal(lost.length, 1)
@@ -405,7 +405,7 @@ test('a lease taken by force ends all writing of the older one, and tells it onc
   await newer.state.keys.set({ session: { a: session('newest') } })
 })
 
-test('a lease that ran out in an outage is taken back when nobody had it since', async () => {
+test('a lease that expired in an outage is taken back if nobody had it since', async () => {
   const { state, stats } = await open()
   service.lease.expiresAt = 0
   await state.keys.set({ session: { a: session('1') } })
@@ -414,11 +414,11 @@ test('a lease that ran out in an outage is taken back when nobody had it since',
   assert.deepEqual(service.value('session', 'a'), session('1'))
 })
 
-for (const [what, successor] of [
-  ['lives', { expiresAt: LATER }],
+for (const [state, successor] of [
+  ['is alive', { expiresAt: LATER }],
   ['has ended', { expiresAt: 0 }]
 ]) {
-  test(`a lease is not taken back from a successor of the same name that ${what}`, async () => {
+  test(`a lease is not taken back from a successor of the same name that ${state}`, async () => {
     const { state } = await open()
     service.lease = { holder: hostname(), epoch: 2, ...successor }
     await assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreLeaseLost)
@@ -427,27 +427,27 @@ for (const [what, successor] of [
   })
 }
 
-test('the lease is renewed at a third of its life, and its loss found out without a write', async () => {
+test('the lease is renewed at a third of its life, which also detects its loss', async () => {
   mock.timers.enable({ apis: ['setTimeout'] })
   const lost = []
   await open({ onLeaseLost: error => lost.push(error) })
   mock.timers.tick(19_900)
-  assert.equal(service.seen('POST', '/lease').length, 1)
+  assert.equal(service.received('POST', '/lease').length, 1)
   mock.timers.tick(200)
-  await turns(() => service.seen('POST', '/lease').length === 2)
+  await turns(() => service.received('POST', '/lease').length === 2)
   assert.equal(JSON.parse(service.requests.at(-1).body).epoch, 1)
   service.lease = { holder: 'other', epoch: 2, expiresAt: LATER }
   await turns(() => (mock.timers.tick(20_100), lost.length === 1))
 })
 
-test('uses and memory are reported once a minute, and a use that could not be is kept', async () => {
+test('used keys and memory are reported once a minute, and a failed report is repeated', async () => {
   mock.timers.enable({ apis: ['setInterval'] })
   const { state, stats } = await open()
   await state.keys.set({ session: { a: session('1'), b: session('2') } })
   await state.keys.get('session', ['a', 'b'])
   service.fail('/keys/used', { status: 503, slug: 'unavailable' })
   mock.timers.tick(60_000)
-  await turns(() => service.seen('POST', '/keys/used').length === 1 && stats().usesWaiting === 2)
+  await turns(() => service.received('POST', '/keys/used').length === 1 && stats().usesWaiting === 2)
   mock.timers.tick(60_000)
   await turns(() => service.used.length === 1 && service.heartbeats.length === 2)
   assert.equal(stats().usesWaiting, 0)
@@ -457,18 +457,18 @@ test('uses and memory are reported once a minute, and a use that could not be is
   assert.ok(memory.heap_used_bytes > 0 && memory.heap_used_bytes < memory.heap_limit_bytes)
 })
 
-test("without a lease no write carries an epoch, and another holder's lease ends them", async () => {
+test("without a lease no write carries an epoch, and another holder's lease ends writing", async () => {
   const lost = []
   const { state } = await open({ lease: false, onLeaseLost: error => lost.push(error) })
   await state.keys.set({ session: { a: session('1') } })
   assert.equal(service.requests.at(-1).epoch, undefined)
-  assert.equal(service.seen('POST', '/lease').length, 0)
+  assert.equal(service.received('POST', '/lease').length, 0)
   await open()
   await assert.rejects(state.keys.set({ session: { a: session('2') } }), KeystoreLeaseLost)
-  await eventually(() => lost.length === 1, 'it is told')
+  await eventually(() => lost.length === 1, 'onLeaseLost is called')
 })
 
-test('it waits for a service that starts later, and gives up on one that does not', async () => {
+test('opening waits for a service that starts later, and gives up in time', async () => {
   await service.stop()
   await assert.rejects(open({ connectForMs: 200 }), KeystoreUnavailable)
   const warned = []
@@ -479,7 +479,7 @@ test('it waits for a service that starts later, and gives up on one that does no
   assert.equal(warned[0].event, 'keystore_unavailable')
 })
 
-test('a wrong token or company says so at once', async () => {
+test('a wrong token, company or address is an error at once', async () => {
   await assert.rejects(
     open({ token: 'kst_a_wrong' }),
     error => error instanceof KeystoreRefused && error.status === 401
@@ -497,23 +497,23 @@ test('a wrong token or company says so at once', async () => {
 })
 
 test('no error, log line or inspection shows a token or a value', async () => {
-  const told = []
-  const auth = await open({ retryForMs: 1, logger: { warn: (...line) => told.push(inspect(line)) } })
+  const texts = []
+  const auth = await open({ retryForMs: 1, logger: { warn: (...line) => texts.push(inspect(line)) } })
   service.fail('/keys', { status: 503, slug: 'unavailable' })
-  told.push(inspect(await auth.state.keys.set({ session: { a: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
+  texts.push(inspect(await auth.state.keys.set({ session: { a: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
   service.fail('/keys', 'drop')
-  told.push(inspect(await auth.state.keys.set({ session: { a: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
-  told.push(inspect(await auth.state.keys.set({ session: { refused: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
-  told.push(inspect({ keys: auth.state.keys, close: auth.close, stats: auth.stats() }, { depth: 9, showHidden: true }))
-  assert.equal(told.length >= 6, true)
-  for (const text of told) assert.ok(!/SECRET|HIDDEN/.test(text), text)
+  texts.push(inspect(await auth.state.keys.set({ session: { a: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
+  texts.push(inspect(await auth.state.keys.set({ session: { refused: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
+  texts.push(inspect({ keys: auth.state.keys, close: auth.close, stats: auth.stats() }, { depth: 9, showHidden: true }))
+  assert.equal(texts.length >= 6, true)
+  for (const text of texts) assert.ok(!/SECRET|HIDDEN/.test(text), text)
 })
 
-/** Lets the event loop turn until it happened: time stands still here. */
-async function turns(happened) {
+/** Lets the event loop turn until the condition holds, without a wait: the clock is mocked. */
+async function turns(condition) {
   for (let left = 20_000; left > 0; left -= 1) {
-    if (happened()) return
+    if (condition()) return
     await new Promise(resolve => setImmediate(resolve))
   }
-  assert.fail('it did not happen')
+  assert.fail('the condition never held')
 }

@@ -1,4 +1,4 @@
-/** A small service that speaks the documented protocol from memory, and fails when it is told to. */
+/** A small service that implements the documented protocol in memory, and fails on request. */
 import { createServer } from 'node:http'
 
 export const TOKEN = 'kst_abc_SECRETSECRETSECRET'
@@ -7,7 +7,7 @@ export class FakeService {
   creds = null
   keys = new Map()
   lease = { holder: '', epoch: 0, expiresAt: 0 }
-  /** Each request that came: {method, path, body, epoch}. */
+  /** The received requests: {method, path, body, epoch}. */
   requests = []
   connections = 0
   used = []
@@ -35,12 +35,15 @@ export class FakeService {
     await new Promise(resolve => this.#server.close(resolve))
   }
 
-  /** The next requests whose path ends so fail: a problem `{status, slug}`, 'drop' before or 'lose' after it is done. */
+  /**
+   * Makes the next requests with this end of the path fail: with a problem `{status, slug}`, or by closing the
+   * connection before ('drop') or after ('lose') the request has taken effect.
+   */
   fail(end, ...failures) {
     this.#failures.push(...failures.map(failure => ({ end, failure })))
   }
 
-  /** Holds every answer until the function it returns is called. */
+  /** Delays every answer until the returned function is called. */
   hold() {
     let release
     this.#gate = new Promise(resolve => (release = resolve))
@@ -50,7 +53,8 @@ export class FakeService {
     }
   }
 
-  seen(method, end) {
+  /** Returns the received requests with this method and end of the path. */
+  received(method, end) {
     return this.requests.filter(request => request.method === method && request.path.split('?')[0].endsWith(end))
   }
 
@@ -60,7 +64,7 @@ export class FakeService {
 
   async #answer(request, response) {
     let body = ''
-    for await (const piece of request) body += piece
+    for await (const chunk of request) body += chunk
     const epoch = request.headers['keystore-epoch']
     this.requests.push({ method: request.method, path: request.url, body, epoch: epoch && Number(epoch) })
     const url = new URL(request.url, this.url)
@@ -82,10 +86,10 @@ export class FakeService {
 
   #do(request, url, body, epoch) {
     if (request.headers.authorization !== `Bearer ${TOKEN}`) throw { status: 401, slug: 'unauthorized' }
-    const [, company, what] = /^\/v1\/companies\/([^/]+)\/(.+)$/.exec(url.pathname)
+    const [, company, operation] = /^\/v1\/companies\/([^/]+)\/(.+)$/.exec(url.pathname)
     if (company !== 'acme') throw { status: 403, slug: 'forbidden' }
-    const given = body ? JSON.parse(body) : undefined
-    switch (`${request.method} ${what}`) {
+    const content = body ? JSON.parse(body) : undefined
+    switch (`${request.method} ${operation}`) {
       case 'GET state': {
         const keys = {}
         for (const [name, value] of this.keys) {
@@ -95,22 +99,22 @@ export class FakeService {
         return { creds: this.creds, keys }
       }
       case 'POST state':
-        return this.#write(epoch, given.keys, given.creds)
+        return this.#write(epoch, content.keys, content.creds)
       case 'POST keys':
-        return this.#write(epoch, given)
+        return this.#write(epoch, content)
       case 'PUT creds':
-        return this.#write(epoch, {}, given)
+        return this.#write(epoch, {}, content)
       case 'POST keys/used':
-        return void this.used.push(given)
+        return void this.used.push(content)
       case 'POST heartbeat':
-        return void this.heartbeats.push(given)
+        return void this.heartbeats.push(content)
       case 'POST lease':
-        return this.#lease(given)
+        return this.#lease(content)
       case 'DELETE lease': {
-        const mine =
+        const isHolder =
           url.searchParams.get('holder') === this.lease.holder &&
           Number(url.searchParams.get('epoch')) === this.lease.epoch
-        if (mine) this.lease.expiresAt = 0
+        if (isHolder) this.lease.expiresAt = 0
         return undefined
       }
     }
@@ -118,8 +122,8 @@ export class FakeService {
   }
 
   #write(epoch, keys, creds) {
-    const live = this.lease.expiresAt > Date.now() ? this.lease.epoch : undefined
-    if (epoch !== live) throw { status: 409, slug: 'lease-lost' }
+    const liveEpoch = this.lease.expiresAt > Date.now() ? this.lease.epoch : undefined
+    if (epoch !== liveEpoch) throw { status: 409, slug: 'lease-lost' }
     for (const [type, byId] of Object.entries(keys)) {
       for (const id of Object.keys(byId)) if (id === 'refused') throw { status: 400, slug: 'invalid-input' }
       for (const [id, value] of Object.entries(byId)) {
@@ -131,13 +135,13 @@ export class FakeService {
   }
 
   #lease({ holder, ttl_s, epoch, force }) {
-    const lives = this.lease.expiresAt > Date.now()
+    const alive = this.lease.expiresAt > Date.now()
     const expiresAt = Date.now() + ttl_s * 1000
     if (epoch !== undefined) {
-      if (!lives || epoch !== this.lease.epoch || holder !== this.lease.holder)
+      if (!alive || epoch !== this.lease.epoch || holder !== this.lease.holder)
         throw { status: 409, slug: 'lease-lost' }
       this.lease.expiresAt = expiresAt
-    } else if (lives && holder !== this.lease.holder && !force) {
+    } else if (alive && holder !== this.lease.holder && !force) {
       throw {
         status: 409,
         slug: 'lease-held',
@@ -151,10 +155,11 @@ export class FakeService {
   }
 }
 
-function problem(response, { status, slug, retryAfter, ...more }) {
+function problem(response, { status, slug, retryAfter, ...members }) {
   response.writeHead(status, {
     'content-type': 'application/problem+json',
     ...(retryAfter ? { 'retry-after': retryAfter } : {})
   })
-  response.end(JSON.stringify({ type: `urn:signal-keystore:${slug}`, title: slug, status, detail: 'do this', ...more }))
+  const body = { type: `urn:signal-keystore:${slug}`, title: slug, status, detail: 'do this', ...members }
+  response.end(JSON.stringify(body))
 }

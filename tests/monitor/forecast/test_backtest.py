@@ -4,8 +4,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from keystore.judgeds import HistoryEntry
 
+from keystore.records import HistoryEntry
 from monitor.forecast.backtest import judge, outcomes, widening
 from monitor.forecast.history import TableCount
 from rig.fixtures.clock import START

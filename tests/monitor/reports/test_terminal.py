@@ -21,7 +21,7 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport, Rating, rating
 from monitor.reports.report_json import as_json
 from monitor.sweeper import SweepReport
-from monitor.telegram.access import TelegramAccess
+from monitor.telegram.client import TelegramAccess
 from monitor.upkeep.backfill import BackfillReport
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census

@@ -1,4 +1,4 @@
-"""A bot at a made-up desk, talking real HTTP to the tests' Telegram; no wait of it takes time."""
+"""Bots with ready answers that talk real HTTP to the fake Telegram. No wait of theirs takes time."""
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from keystore.errors import StoreUnavailable
-from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
-from monitor.telegram.update_cursor import Offsets, SavedOffset
+from monitor.telegram.client import TelegramClient
+from monitor.telegram.update_cursor import OffsetNote, SavedOffset
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram
 from rig.paths import PROJECT
 from tests.monitor.sample_reports import SampleQueries
@@ -20,35 +20,31 @@ DEADLINE_S = 5.0
 STOP_WITHIN_S = 5.0
 
 
-class Kept:
-    """An offset that is kept, as the database does; `away` while it isn't there."""
+class MemoryOffset(OffsetNote):
+    """An offset kept in memory. While `database_down` is set, it raises as the database would."""
 
     def __init__(self, saved: SavedOffset | None = None) -> None:
         self.saved = saved
-        self.away = False
+        self.database_down = False
         self.saves: list[int] = []
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def offsets(self) -> Offsets:
-        """For a bot."""
-        return Offsets(self._load, self._save)
-
-    def _load(self) -> SavedOffset | None:
-        self._there()
+    def load(self) -> SavedOffset | None:
+        self._require_database()
         return self.saved
 
-    def _save(self, update_id: int) -> None:
-        self._there()
+    def save(self, update_id: int) -> None:
+        self._require_database()
         self.saves.append(update_id)
         self.saved = SavedOffset(update_id, self.clock())
 
-    def _there(self) -> None:
-        if self.away:
-            raise StoreUnavailable("the database is away")
+    def _require_database(self) -> None:
+        if self.database_down:
+            raise StoreUnavailable("the database is down")
 
 
 class Waits:
-    """Passes time in no time, and writes down how much; tells the bot to stop after `at_most` waits."""
+    """A `wait` that returns at once and records the seconds. After `at_most` waits it tells the bot to stop."""
 
     def __init__(self, at_most: int | None = None) -> None:
         self.seconds: list[float] = []
@@ -62,12 +58,17 @@ class Waits:
         return self.over.is_set()
 
 
+def bot_thread_runs() -> bool:
+    """Return whether a bot's thread is alive in this process."""
+    return any(thread.name == "telegram-bot" for thread in threading.enumerate())
+
+
 @contextmanager
-def bot_at(
+def running_bot(
     telegram: FakeTelegram,
-    asked: SampleQueries,
+    queries: SampleQueries,
     *,
-    kept: Kept | None = None,
+    offset: OffsetNote | None = None,
     wait: Callable[[float], bool] | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     chats: tuple[int, ...] = (CHAT,),
@@ -75,30 +76,30 @@ def bot_at(
     poll_s: int = 15,
     deadline_s: float = DEADLINE_S,
 ) -> Iterator[Bot]:
-    """A bot that runs for the block, and is gone in time after it."""
-    api = TelegramApi(token, telegram.url, deadline_s=deadline_s)
-    bot = Bot(api, asked, chats, (kept or Kept()).offsets(), clock=clock, wait=wait or Waits(), poll_s=poll_s)
+    """A bot that runs during the block, and must stop in time after it."""
+    client = TelegramClient(token, telegram.url, deadline_s=deadline_s)
+    bot = Bot(client, queries, chats, offset or MemoryOffset(), clock=clock, wait=wait or Waits(), poll_s=poll_s)
     assert bot.start()
     try:
         yield bot
     finally:
         assert bot.stop(STOP_WITHIN_S)
-        api.close()
+        client.close()
         assert not any(thread.name.startswith("telegram") for thread in threading.enumerate())
 
 
 @contextmanager
-def worker_at(telegram: FakeTelegram, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with a bot on the store in this folder, for the block; it ends by itself when its stdin does."""
+def spawned_bot(telegram: FakeTelegram, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a bot on a store in this folder, during the block. It ends when its standard input closes."""
     with (folder / "log").open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "tests.monitor.telegram.worker", str(folder / "k.db"), telegram.url],
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.monitor.telegram.bot_process", str(folder / "k.db"), telegram.url],
             stdin=subprocess.PIPE,
             stderr=log,
             cwd=PROJECT,
         )
     try:
-        yield worker
+        yield process
     finally:
-        worker.kill()
-        worker.communicate()
+        process.kill()
+        process.communicate()

@@ -1,4 +1,4 @@
-"""/db_health over real HTTP on a real Postgres: up, stopped, standing still, and up again."""
+"""The bot over real HTTP on a real Postgres: running, stopped, hanging, and running again."""
 
 import threading
 from collections.abc import Iterator
@@ -10,18 +10,19 @@ import pytest
 
 from keystore import Store, open_store
 from keystore.records import KeyRow
+from monitor.alerts.outbox import Outbox, discard
+from monitor.alerts.watch import Watch
 from monitor.forecast.history import record_counts
 from monitor.sweeper import sweep
-from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
+from monitor.telegram.client import TelegramClient
 from monitor.telegram.service_queries import ServiceQueries
-from monitor.telegram.update_cursor import offsets_in
+from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import OwnServer
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram, plain_text
 from rig.relay import Relay
-from tests.monitor.sample_reports import StubWatch
 
 ANSWER_WITHIN_S = 10.0
 SWEEP_EVERY_S = 6 * 3_600.0
@@ -30,20 +31,22 @@ KEYS = 40
 
 @contextmanager
 def bot_of(store: Store, telegram: FakeTelegram) -> Iterator[Bot]:
-    """The bot as `run.py` wires it, on this store."""
-    queries = ServiceQueries(store, WatchSettings(SWEEP_EVERY_S), StubWatch(), threading.Event())
-    api = TelegramApi(TOKEN, telegram.url)
-    bot = Bot(api, queries, (CHAT,), offsets_in(store, api.bot_id))
+    """A bot on this store, wired as in `run.py`."""
+    settings = WatchSettings(SWEEP_EVERY_S)
+    watch = Watch(store, Outbox(discard, ()), settings)
+    queries = ServiceQueries(store, settings, watch, threading.Event())
+    client = TelegramClient(TOKEN, telegram.url)
+    bot = Bot(client, queries, (CHAT,), OffsetNote(store, client.bot_id))
     assert bot.start()
     try:
         yield bot
     finally:
         assert bot.stop(5)
-        api.close()
+        client.close()
 
 
-def ask(telegram: FakeTelegram, text: str = "/db_health") -> str:
-    """The answer, which is there in time."""
+def answer_to(telegram: FakeTelegram, text: str = "/db_health") -> str:
+    """Send a command and return the answer, which must come in time."""
     before, began = len(telegram.texts()), monotonic()
     telegram.say(text)
     eventually(lambda: len(telegram.texts()) > before, f"an answer to {text}", ANSWER_WITHIN_S)
@@ -52,43 +55,41 @@ def ask(telegram: FakeTelegram, text: str = "/db_health") -> str:
 
 
 def fill(store: Store) -> None:
-    """Keys, with an expiry each, and a sweep."""
+    """Write keys, each with an expiry, and sweep once."""
     store.set("demo", {"session": {f"{n}": b"value" for n in range(KEYS)}}, creds=b"{}")
     sweep(store)
 
 
-def test_db_health_answers_with_the_database_up_stopped_and_up_again(
-    own_server: OwnServer, telegram: FakeTelegram
-) -> None:
+def test_db_health_answers_before_during_and_after_an_outage(own_server: OwnServer, telegram: FakeTelegram) -> None:
     with open_store(own_server.url) as store, bot_of(store, telegram):
         fill(store)
-        told = ask(telegram)
+        answer = answer_to(telegram)
         for part in ("🟢 OK", "total      40", "active     40", "expired    0", "no expiry  0", "0 deleted"):
-            assert part in told
-        assert "for 40 keys, within budget of 750 ms" in told
-        assert "s ago (" in told
+            assert part in answer
+        assert "for 40 keys, within budget of 750 ms" in answer
+        assert "s ago (" in answer
         own_server.server.stop()
-        assert "CRITICAL  the database is down" in ask(telegram)
-        assert "CRITICAL  the database is down" in ask(telegram, "/types")
+        assert "CRITICAL  the database is down" in answer_to(telegram)
+        assert "CRITICAL  the database is down" in answer_to(telegram, "/types")
         own_server.server.start()
-        eventually(lambda: "🟢 OK" in ask(telegram), "it recovers by itself", 60)
+        eventually(lambda: "🟢 OK" in answer_to(telegram), "it recovers by itself", 60)
         assert telegram.say("/types") is not None
         eventually(lambda: "session" in telegram.texts()[-1], "and so do the others")
 
 
-def test_db_health_answers_while_the_database_stands_still(
+def test_db_health_answers_while_the_database_hangs(
     relay: Relay, migrated_postgres_url: str, telegram: FakeTelegram
 ) -> None:
     with open_store(relay.url(migrated_postgres_url)) as store, bot_of(store, telegram):
         fill(store)
-        assert "🟢 OK" in ask(telegram)
+        assert "🟢 OK" in answer_to(telegram)
         with relay.swallowing():
-            for _ in range(3):  # More than there are slots.
-                assert "CRITICAL  the database is down" in ask(telegram)
-        eventually(lambda: "🟢 OK" in ask(telegram), "it recovers by itself", 60)
+            for _ in range(3):  # More often than CONCURRENT_QUERIES.
+                assert "CRITICAL  the database is down" in answer_to(telegram)
+        eventually(lambda: "🟢 OK" in answer_to(telegram), "it recovers by itself", 60)
 
 
-def test_the_offset_is_in_the_database_and_a_new_bot_goes_on_from_there(
+def test_a_new_bot_continues_at_the_offset_saved_in_the_database(
     migrated_postgres_url: str, telegram: FakeTelegram
 ) -> None:
     with open_store(migrated_postgres_url) as store:
@@ -101,14 +102,14 @@ def test_the_offset_is_in_the_database_and_a_new_bot_goes_on_from_there(
         assert note.document == f'{{"offset": {number + 1}}}'
         telegram.offsets.clear()
         with bot_of(store, telegram):
-            eventually(lambda: telegram.offsets == [number + 1], "the new one asks from there")
+            eventually(lambda: telegram.offsets == [number + 1], "the new bot asks from there")
 
 
 @pytest.mark.parametrize("document", ["", "[]", "{}", '{"offset": "7"}', "null"])
-def test_an_offset_that_can_t_be_read_is_none(migrated_postgres_url: str, document: str) -> None:
+def test_a_malformed_offset_counts_as_none(migrated_postgres_url: str, document: str) -> None:
     with open_store(migrated_postgres_url) as store:
         store.remember("telegram/7", document or "?")
-        assert offsets_in(store, "7").load() is None
+        assert OffsetNote(store, "7").load() is None
 
 
 def test_every_command_answers_from_a_real_database(migrated_postgres_url: str, telegram: FakeTelegram) -> None:
@@ -116,28 +117,28 @@ def test_every_command_answers_from_a_real_database(migrated_postgres_url: str, 
         fill(store)
         store.add_history("census", store.now() - timedelta(hours=1), '{"total": 9, "by_type": {}, "size_bytes": 1}')
         record_counts(store)
-        for command, told in (
+        for command, words in (
             ("/start", "Signal Keystore"),
             ("/help", "/db_health – "),
-            ("/status", "well"),
+            ("/status", "memory:"),
             ("/types", "session    40"),
             ("/perf", "burst of 250"),
             ("/mute 2h", "No notices until"),
             ("/mute", "Notices are off until"),
             ("/unmute", "on again"),
         ):
-            assert told in ask(telegram, command)
+            assert words in answer_to(telegram, command)
         telegram.say("/growth")
         eventually(lambda: telegram.sent[-1].photo is not None, "the picture")
         assert "No forecast yet" in telegram.texts()[-2]
         assert (bot.counts.failed, bot.counts.unanswered) == (0, 0)
 
 
-def test_a_sweep_by_its_button_sweeps_the_real_table(migrated_postgres_url: str, telegram: FakeTelegram) -> None:
+def test_the_button_of_a_sweep_deletes_expired_keys(migrated_postgres_url: str, telegram: FakeTelegram) -> None:
     then = datetime(2025, 1, 1, tzinfo=UTC)
     with open_store(migrated_postgres_url) as store, bot_of(store, telegram):
         store.restore_rows("demo", [KeyRow("session", f"{n}", b"A", then, then, then) for n in range(5)])
-        assert "Delete 5 expired keys" in ask(telegram, "/sweep")
+        assert "Delete 5 expired keys" in answer_to(telegram, "/sweep")
         ((_, yes), _) = telegram.sent[-1].keyboard[0]
         telegram.press(yes)
         eventually(lambda: "5 expired keys deleted" in telegram.texts()[-1], "they are swept")

@@ -1,4 +1,4 @@
-"""Updates are read for what they are, whatever they hold."""
+"""Updates are parsed as commands, presses or neither, and no content of theirs raises."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_a_command_is_read_with_its_argument(text: str, name: str, argument: str
     assert read_update(message(text), NAME) == Command(7, 5, name, argument, 1_000.0, to_us=True)
 
 
-def test_in_a_group_only_an_addressed_command_is_surely_for_us() -> None:
+def test_in_a_group_only_an_addressed_command_is_surely_for_the_bot() -> None:
     for text, to_us in (("/types", False), ("/types@keystore_bot", True)):
         update = read_update(message(text, GROUP), NAME)
         assert isinstance(update, Command)
@@ -44,16 +44,16 @@ def test_in_a_group_only_an_addressed_command_is_surely_for_us() -> None:
 @pytest.mark.parametrize(
     "text", ["/types@another_bot", "hello", "", "/", "/ types", "//types", "/types!", "see /types", None, 5, ["/types"]]
 )
-def test_what_is_no_command_for_us_is_something_else(text: Any) -> None:
+def test_other_texts_are_no_command(text: Any) -> None:
     assert read_update(message(text), NAME) == Other(7, 5)
 
 
 @pytest.mark.parametrize("kind", ["edited_message", "channel_post", "edited_channel_post", "business_message"])
-def test_edited_messages_and_channels_are_something_else(kind: str) -> None:
+def test_edited_messages_and_channel_posts_are_no_command(kind: str) -> None:
     assert read_update({"update_id": 7, kind: message("/sweep")["message"]}, NAME) == Other(7)
 
 
-def test_a_press_is_read_also_under_a_message_that_is_no_longer_there() -> None:
+def test_a_press_is_read_even_under_an_inaccessible_message() -> None:
     query = {"id": "q", "data": "run:types", "message": {"message_id": 3, "date": 0, "chat": PRIVATE}}
     assert read_update({"update_id": 7, "callback_query": query}, NAME) == Press(7, 5, "q", "run:types", 3)
     assert read_update({"update_id": 7, "callback_query": {"id": "q", "data": "x"}}, NAME) == Other(7)
@@ -61,7 +61,7 @@ def test_a_press_is_read_also_under_a_message_that_is_no_longer_there() -> None:
 
 
 @pytest.mark.parametrize("raw", [None, [], "update", {}, {"update_id": "7"}, {"update_id": True}, {"update_id": 2**70}])
-def test_what_has_no_number_is_nothing(raw: Any) -> None:
+def test_an_update_without_a_usable_id_is_ignored(raw: Any) -> None:
     assert read_update(raw, NAME) is None
 
 

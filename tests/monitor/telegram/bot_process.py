@@ -1,31 +1,31 @@
-"""A process with a bot on a store of its own: `telegram_worker FILE URL`, for the test of its memory."""
+"""A process with a bot on its own store: `bot_process FILE TELEGRAM_URL`, for the tests of memory and kills."""
 
 import sys
 import threading
 
 from keystore import open_store
 from monitor.running.logs import configure
-from monitor.telegram.api import TelegramApi
 from monitor.telegram.bot import Bot
+from monitor.telegram.client import TelegramClient
 from monitor.telegram.service_queries import ServiceQueries
-from monitor.telegram.update_cursor import offsets_in
+from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.telegram import CHAT, TOKEN
 from tests.monitor.sample_reports import StubWatch
 
 
 def main(file: str, url: str) -> None:
-    """Runs until nobody wants it any more."""
+    """Run until standard input is closed."""
     configure("json", verbose=True)
     with open_store(f"sqlite:///{file}") as store:
         store.set("demo", {"session": {f"{n}": b"value" for n in range(50)}}, creds=b"{}")
         queries = ServiceQueries(store, WatchSettings(), StubWatch(), threading.Event())
-        api = TelegramApi(TOKEN, url)
-        bot = Bot(api, queries, (CHAT,), offsets_in(store, api.bot_id))
+        client = TelegramClient(TOKEN, url)
+        bot = Bot(client, queries, (CHAT,), OffsetNote(store, client.bot_id))
         bot.start()
         sys.stdin.read()
         bot.stop(5)
-        api.close()
+        client.close()
 
 
 if __name__ == "__main__":

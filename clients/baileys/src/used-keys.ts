@@ -1,10 +1,10 @@
-/** Which keys were read from memory since the store last heard of it: a read is a use, and what is used stays. */
+/** The keys that were read from memory since the last report. The store renews the expiry of reported keys. */
 import type { Connection } from './connection.js'
 import { KeystoreRefused } from './errors.js'
 
 const IDS_PER_REQUEST = 1_000
 
-export class Uses {
+export class UsedKeys {
   #used = new Map<string, Set<string>>()
 
   add(type: string, id: string): void {
@@ -13,7 +13,7 @@ export class Uses {
     else this.#used.set(type, new Set([id]))
   }
 
-  /** A write renews a key by itself. */
+  /** Removes a key: it was written, and a write renews it without a report. */
   forget(type: string, id: string): void {
     this.#used.get(type)?.delete(id)
   }
@@ -24,14 +24,14 @@ export class Uses {
     return size
   }
 
-  /** Tells the store; what it couldn't be told is told next time. */
+  /** Reports all keys to the store. If that fails, those not yet reported wait for the next report. */
   async report(connection: Connection): Promise<void> {
     const used = Array.from(this.#used, ([type, ids]) => Array.from(ids, id => [type, id] as const)).flat()
     this.#used = new Map()
     while (used.length > 0) {
-      const some = used.slice(0, IDS_PER_REQUEST)
+      const batch = used.slice(0, IDS_PER_REQUEST)
       try {
-        await connection.send({ method: 'POST', path: '/keys/used', body: JSON.stringify(byType(some)) })
+        await connection.send({ method: 'POST', path: '/keys/used', body: JSON.stringify(byType(batch)) })
       } catch (error) {
         if (!(error instanceof KeystoreRefused)) for (const [type, id] of used) this.add(type, id)
         throw error
@@ -44,8 +44,8 @@ export class Uses {
 function byType(used: ReadonlyArray<readonly [string, string]>): Record<string, string[]> {
   const ids = new Map<string, string[]>()
   for (const [type, id] of used) {
-    const some = ids.get(type)
-    if (some) some.push(id)
+    const ofType = ids.get(type)
+    if (ofType) ofType.push(id)
     else ids.set(type, [id])
   }
   return Object.fromEntries(ids)

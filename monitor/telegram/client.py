@@ -1,0 +1,272 @@
+"""Telegram's Bot API over HTTP. This is the only module that uses `requests`.
+
+Every call ends: it has a total deadline, its answer has a maximum size, it is never repeated and follows no redirect.
+Every failure is one of `monitor.telegram.errors`.
+
+The token is part of every address, and errors of `requests` and `urllib3` show addresses, as do some of their log
+lines. So none of those errors leaves this module, not even as a context, and log lines that show the token are dropped.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from monitor.telegram.errors import TelegramUnavailable, error_from
+from monitor.telegram.exchange import CUTTABLE_POOLS, Exchange
+from monitor.telegram.messages import Keyboard
+
+CONNECT_TIMEOUT_S = 3.0
+DEADLINE_S = 15.0
+"""Total time for a call that Telegram answers at once. A long poll gets this in addition to its own time."""
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Largest answer that is read. A hundred updates of the requested kinds stay far below it."""
+
+MOST_UPDATES = 100
+UPDATE_KINDS = ("message", "callback_query")
+
+_LONGEST_DESCRIPTION = 300
+_CHUNK_BYTES = 65_536
+_CONNECTIONS = 4
+"""Most connections kept alive: one for polling, the others for the threads that send."""
+
+
+@dataclass(frozen=True)
+class TelegramAccess:
+    """The bot's token, the chats that it answers and alerts, and the address of the Bot API."""
+
+    token: str = field(repr=False)
+    chats: tuple[int, ...]
+    api_url: str
+
+
+class TelegramClient:
+    """Calls to Telegram as one bot, from several threads."""
+
+    def __init__(
+        self,
+        token: str,
+        base_url: str,
+        *,
+        deadline_s: float = DEADLINE_S,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._token = token
+        self._base_url = base_url.rstrip("/")
+        self._deadline_s = deadline_s
+        self._max_answer_bytes = max_answer_bytes
+        self._lock = threading.Lock()
+        self._exchanges: set[Exchange] = set()
+        self._closed = False
+        self._session = requests.Session()
+        self._session.trust_env = False  # No proxies or passwords from variables that settings.py doesn't read.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers["Accept-Encoding"] = "identity"  # A small answer can't expand beyond the maximum size.
+        for scheme in CUTTABLE_POOLS:
+            adapter = _CuttableAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
+            self._session.mount(f"{scheme}://", adapter)
+        self._token_filter = _TokenFilter(token)
+        for logger in _URL_LOGGERS:
+            logger.addFilter(self._token_filter)
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self._base_url)
+        return f"TelegramClient(bot {self.bot_id} at {parts.scheme}://{parts.hostname})"
+
+    @property
+    def bot_id(self) -> str:
+        """The bot's number: the part of the token that is no secret. "unknown" if the token has none."""
+        number, colon, _ = self._token.partition(":")
+        return number if colon and number.isdigit() else "unknown"
+
+    def get_me(self) -> str:
+        """The bot's user name."""
+        me = self._call("getMe", json={})
+        if not isinstance(me, dict) or not isinstance(me.get("username"), str):
+            raise TelegramUnavailable("getMe: the answer has no user name")
+        return str(me["username"])
+
+    def get_updates(
+        self,
+        offset: int | None,
+        *,
+        timeout_s: int,
+        limit: int = MOST_UPDATES,
+        stopping: threading.Event | None = None,
+    ) -> list[Any]:
+        """The updates from `offset` on, oldest first. Waits up to `timeout_s` for one; Telegram forgets earlier ones.
+
+        Raises TelegramUnavailable at once if `stopping` is set and then `cut_polls` is called.
+        """
+        params: dict[str, Any] = {"timeout": timeout_s, "limit": limit, "allowed_updates": UPDATE_KINDS}
+        if offset is not None:
+            params["offset"] = offset
+        updates = self._call("getUpdates", json=params, poll_s=timeout_s, stopping=stopping)
+        if not isinstance(updates, list):
+            raise TelegramUnavailable("getUpdates: the answer is no list of updates")
+        return updates
+
+    def send_message(self, chat: int, html: str, keyboard: Keyboard = ()) -> None:
+        """Send a message of at most 4,096 characters."""
+        params = {"chat_id": chat, "text": html, "parse_mode": "HTML", "link_preview_options": {"is_disabled": True}}
+        if keyboard:
+            params["reply_markup"] = _markup(keyboard)
+        self._call("sendMessage", json=params)
+
+    def send_photo(self, chat: int, png: bytes, caption: str) -> None:
+        """Send a picture with a caption of plain text."""
+        photo = ("growth.png", png, "image/png")
+        self._call("sendPhoto", data={"chat_id": str(chat), "caption": caption}, files={"photo": photo})
+
+    def remove_keyboard(self, chat: int, message_id: int) -> None:
+        """Remove the buttons under a message."""
+        params = {"chat_id": chat, "message_id": message_id, "reply_markup": _markup(())}
+        self._call("editMessageReplyMarkup", json=params)
+
+    def answer_callback(self, query_id: str) -> None:
+        """Confirm that a press of a button has arrived. Raises TelegramRefused if the press is too old."""
+        self._call("answerCallbackQuery", json={"callback_query_id": query_id})
+
+    def set_my_commands(self, commands: Mapping[str, str]) -> None:
+        """Register the menu: names of commands with their descriptions."""
+        menu = [{"command": name, "description": description} for name, description in commands.items()]
+        self._call("setMyCommands", json={"commands": menu})
+
+    def cut_polls(self) -> None:
+        """End every `get_updates` that is under way."""
+        self._cut("the poll was ended", "getUpdates")
+
+    def close(self) -> None:
+        """End every call that is under way, at once, and refuse new ones."""
+        with self._lock:
+            self._closed = True
+        self._cut("the client was closed")
+        self._session.close()
+        for logger in _URL_LOGGERS:
+            logger.removeFilter(self._token_filter)
+
+    def _cut(self, reason: str, method: str | None = None) -> None:
+        with self._lock:
+            exchanges = [exchange for exchange in self._exchanges if method in (None, exchange.method)]
+        for exchange in exchanges:
+            exchange.cut(reason)
+
+    def _call(
+        self, method: str, *, poll_s: float = 0.0, stopping: threading.Event | None = None, **content: Any
+    ) -> Any:
+        """The result of a call. `content` is its `json`, or its form `data` and `files`."""
+        exchange = Exchange(method)
+        with self._lock:
+            if self._closed:
+                raise TelegramUnavailable(f"{method}: the client was closed")
+            self._exchanges.add(exchange)
+        try:
+            # Checked only now: a thread that sets the event and then cuts the polls finds this exchange.
+            if stopping is not None and stopping.is_set():
+                raise TelegramUnavailable(f"{method}: the poll was ended")
+            status, body = self._answer(exchange, poll_s + self._deadline_s, content)
+        finally:
+            with self._lock:
+                self._exchanges.discard(exchange)
+        return _result(method, status, body, self._token)
+
+    def _answer(self, exchange: Exchange, deadline_s: float, content: Mapping[str, Any]) -> tuple[int, bytes]:
+        try:
+            with exchange.running(deadline_s):
+                answer = self._post(exchange.method, deadline_s, content)
+            # Checked although there is an answer: headers that were cut off look like headers that end.
+            if exchange.cut_reason is None:
+                return answer
+            failure = exchange.cut_reason
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            failure = exchange.cut_reason or _describe(error)
+        # Raised outside the handlers: as the new error's context, the old one would show the address and so the token.
+        host = urlsplit(self._base_url).hostname
+        raise TelegramUnavailable(f"{exchange.method}: {host}: {failure}")
+
+    def _post(self, method: str, deadline_s: float, content: Mapping[str, Any]) -> tuple[int, bytes]:
+        response = self._session.post(
+            f"{self._base_url}/bot{quote(self._token, safe=':')}/{method}",
+            timeout=(min(CONNECT_TIMEOUT_S, deadline_s), deadline_s),
+            allow_redirects=False,
+            stream=True,
+            **content,
+        )
+        with response:
+            body = bytearray()
+            for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
+                body += chunk
+                if len(body) > self._max_answer_bytes:
+                    raise TelegramUnavailable(f"{method}: the answer is larger than {self._max_answer_bytes} bytes")
+            return response.status_code, bytes(body)
+
+
+class _CuttableAdapter(HTTPAdapter):
+    """The adapter of `requests`, with connections that another thread can cut."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = CUTTABLE_POOLS
+
+
+_URL_LOGGERS = [
+    logging.getLogger(f"urllib3.{module}")
+    for module in ("connection", "connectionpool", "poolmanager", "response", "util.retry", "util.ssl_")
+]
+"""The loggers whose lines may show addresses: each request as DEBUG, malformed headers of an answer as WARNING."""
+
+
+class _TokenFilter(logging.Filter):
+    """Drops log lines that show the token, in their message or in the error logged with it."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._spellings = (token, quote(token, safe=":"), quote(token))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
+        return not any(spelling in text for spelling in self._spellings)
+
+
+def _markup(keyboard: Keyboard) -> dict[str, Any]:
+    rows = [[{"text": button.text, "callback_data": button.data} for button in row] for row in keyboard]
+    return {"inline_keyboard": rows}
+
+
+def _result(method: str, status: int, body: bytes, token: str) -> Any:
+    """The result in an answer. Raises the TelegramError that the answer stands for, without the token."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        answer = {}
+    if status == 200 and answer.get("ok") is True:
+        return answer.get("result")
+    reason, parameters = answer.get("description"), answer.get("parameters")
+    if isinstance(reason, str):
+        one_line = " ".join(reason.replace(token, "…").encode(errors="replace").decode().split())
+        description = one_line[:_LONGEST_DESCRIPTION]
+    else:
+        description = "no reason given"
+    raise error_from(method, status, description, parameters if isinstance(parameters, dict) else {})
+
+
+def _describe(error: BaseException) -> str:
+    """Describe a failure without the error's own message."""
+    if isinstance(error, requests.Timeout):
+        return "no connection in time" if isinstance(error, requests.ConnectTimeout) else "no answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "TLS failed: is its certificate valid, and this machine's clock right?"
+    if isinstance(error, requests.ConnectionError):
+        return "can't be reached, or dropped the connection"
+    return f"failed ({type(error).__name__})"

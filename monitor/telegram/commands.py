@@ -1,0 +1,128 @@
+"""The bot's commands and buttons: each asks the service and turns its report into a reply.
+
+A sweep is confirmed first. The buttons under that question carry a random token that is valid once, in its chat, for
+five minutes. Nothing else starts a sweep.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from keystore.errors import InvalidInput, KeystoreError
+from keystore.ttl import parse_duration
+from monitor.forecast import charts
+from monitor.running.bounded_calls import Busy, TimedOut
+from monitor.telegram import texts
+from monitor.telegram.messages import Button, Keyboard, Lines, Reply, plain
+from monitor.telegram.service_queries import ServiceQueries
+
+QUESTION_VALID_FOR = timedelta(minutes=5)
+LONGEST_MUTE = timedelta(days=30)
+
+RUN, SWEEP, KEEP = "run", "sweep", "keep"
+"""The first part of a button's data, before a colon."""
+
+BUTTON_COMMANDS = ("status", "db_health", "types", "growth", "perf", "sweep")
+BUTTONS_PER_ROW = 2
+
+
+@dataclass(frozen=True)
+class _Question:
+    token: str
+    asked_at: datetime
+
+
+class Commands:
+    """Executes commands, one at a time. `clock` returns the time in UTC."""
+
+    def __init__(self, queries: ServiceQueries, clock: Callable[[], datetime]) -> None:
+        self._queries = queries
+        self._clock = clock
+        self._questions: dict[int, _Question] = {}
+        """The open question of each chat; only chats that the bot answers have one."""
+        self._commands: dict[str, Callable[[int, str], Reply]] = {
+            "start": lambda *_: Reply(texts.START, _menu()),
+            "help": lambda *_: Reply(texts.HELP),
+            "status": lambda *_: Reply(plain(queries.status())),
+            "db_health": lambda *_: Reply(texts.db_health(queries.db_health())),
+            "types": lambda *_: Reply(texts.types(queries.types())),
+            "growth": lambda *_: self._growth(),
+            "perf": lambda *_: self._run_long(lambda: texts.perf(queries.perf()), texts.PERF_CONTINUES),
+            "sweep": lambda chat, _: self._ask_about_sweep(chat),
+            "mute": lambda _, argument: self._mute(argument),
+            "unmute": lambda *_: self._unmute(),
+        }
+        """Each command, as a function of chat and argument."""
+
+    def knows(self, name: str) -> bool:
+        """Return whether there is a command of this name."""
+        return name in self._commands
+
+    def run(self, chat: int, name: str, argument: str = "") -> Reply:
+        """Run a command. Any KeystoreError becomes the reply."""
+        if name not in self._commands:
+            return Reply(texts.unknown(name))
+        try:
+            return self._commands[name](chat, argument)
+        except KeystoreError as error:
+            return Reply(texts.unavailable(error))
+
+    def press(self, chat: int, data: str) -> Reply | None:
+        """Run the command of a button. None for data that no button of the bot carries."""
+        kind, _, rest = data.partition(":")
+        if kind == RUN and rest in BUTTON_COMMANDS:
+            return self.run(chat, rest)
+        if kind not in (SWEEP, KEEP):
+            return None
+        question = self._questions.get(chat)
+        if question is None or not secrets.compare_digest(question.token.encode(), rest.encode(errors="replace")):
+            return Reply(texts.QUESTION_EXPIRED)
+        del self._questions[chat]
+        if self._clock() - question.asked_at > QUESTION_VALID_FOR:
+            return Reply(texts.QUESTION_EXPIRED)
+        if kind == KEEP:
+            return Reply(texts.NOT_SWEPT)
+        return self._run_long(lambda: texts.sweep(self._queries.sweep()), texts.SWEEP_CONTINUES)
+
+    def _ask_about_sweep(self, chat: int) -> Reply:
+        check = self._queries.check()
+        question = _Question(secrets.token_hex(8), self._clock())
+        self._questions[chat] = question
+        row = (Button("Delete them", f"{SWEEP}:{question.token}"), Button("Leave them", f"{KEEP}:{question.token}"))
+        return Reply(texts.sweep_question(check.expired, check.database), (row,))
+
+    def _run_long(self, work: Callable[[], Lines], continues: Lines) -> Reply:
+        """Run work that may outlast the time limit, or find another such work running. Neither means an outage."""
+        try:
+            return Reply(work())
+        except TimedOut:
+            return Reply(continues)
+        except Busy:
+            return Reply(texts.BUSY)
+        except KeystoreError as error:
+            return Reply(texts.failed(error))
+
+    def _growth(self) -> Reply:
+        report = self._queries.growth()
+        return Reply(texts.growth(report), photo=charts.growth_chart(report) if charts.available() else None)
+
+    def _mute(self, argument: str) -> Reply:
+        try:
+            length = timedelta(seconds=parse_duration(argument))
+        except InvalidInput:
+            length = None
+        if length is None or length > LONGEST_MUTE:
+            return Reply(texts.how_to_mute(self._queries.muted_until()))
+        until = self._clock() + length
+        self._queries.mute(until)
+        return Reply(texts.muted(until))
+
+    def _unmute(self) -> Reply:
+        self._queries.unmute()
+        return Reply(texts.UNMUTED)
+
+
+def _menu() -> Keyboard:
+    buttons = [Button(f"/{name}", f"{RUN}:{name}") for name in BUTTON_COMMANDS]
+    return tuple(tuple(buttons[n : n + BUTTONS_PER_ROW]) for n in range(0, len(buttons), BUTTONS_PER_ROW))

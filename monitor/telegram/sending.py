@@ -1,0 +1,85 @@
+"""Sending to a chat: the bot's replies, repeated a few times, and the outbox's notices, which the outbox repeats."""
+
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from monitor.alerts.outbox import NotDelivered, Undeliverable
+from monitor.running.backoff import Backoff
+from monitor.telegram.client import TelegramClient
+from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
+from monitor.telegram.messages import Reply, messages, plain
+
+ATTEMPTS = 6
+LONGEST_WAIT_S = 60.0
+"""Longest wait before a reply is repeated. If Telegram asks for more, the reply is dropped so the next ones can go."""
+
+BAD_TOKEN_RETRY_S = 600.0
+"""Wait before the next call after a rejected token, which somebody has to correct first."""
+
+CAPTION = "Keys: counted, and forecast"
+
+log = structlog.get_logger()
+
+
+class ReplySender:
+    """Sends replies. `wait(seconds)` lets time pass and returns True when the bot should stop."""
+
+    def __init__(self, client: TelegramClient, wait: Callable[[float], bool]) -> None:
+        self._client = client
+        self._wait = wait
+
+    def send(self, chat: int, reply: Reply) -> bool:
+        """Send all of a reply, in order. Returns False if a part of it was dropped, which is logged."""
+        parts = messages(reply.lines)
+        calls = [
+            partial(self._client.send_message, chat, part, reply.keyboard if number == len(parts) else ())
+            for number, part in enumerate(parts, 1)
+        ]
+        if reply.photo is not None:
+            calls.append(partial(self._client.send_photo, chat, reply.photo, CAPTION))
+        return all(self.attempt(call, "telegram_reply_dropped") for call in calls)
+
+    def attempt(self, call: Callable[[], None], failure_event: str) -> bool:
+        """Repeat a call until Telegram accepts it. If it never does, log `failure_event` and return False."""
+        backoff = Backoff()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                call()
+                return True
+            except TelegramError as error:
+                pause_s = _pause_s(error, backoff)
+                if pause_s is None or attempt == ATTEMPTS or self._wait(pause_s):
+                    log.warning(failure_event, error=str(error))
+                    break
+        return False
+
+
+def notice_delivery(client: TelegramClient) -> Callable[[int, str], None]:
+    """The function `deliver(chat, text)` of the outbox. It sends plain text in as many messages as needed.
+
+    It raises NotDelivered (try again later) or Undeliverable (never to this chat).
+    """
+
+    def deliver(chat: int, text: str) -> None:
+        try:
+            for part in messages(plain(text)):
+                client.send_message(chat, part)
+        except TelegramRefused as error:
+            raise Undeliverable(str(error)) from error
+        except TelegramUnavailable as error:
+            raise NotDelivered(error.retry_after_s) from error
+        except (BadToken, PollConflict) as error:
+            raise NotDelivered(BAD_TOKEN_RETRY_S) from error
+
+    return deliver
+
+
+def _pause_s(error: TelegramError, backoff: Backoff) -> float | None:
+    """Seconds until the same call may succeed. None if it never will, or not soon enough."""
+    if not isinstance(error, TelegramUnavailable):
+        return None
+    if error.retry_after_s is None:
+        return backoff.next_s()
+    return error.retry_after_s if error.retry_after_s <= LONGEST_WAIT_S else None

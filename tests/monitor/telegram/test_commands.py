@@ -1,0 +1,206 @@
+"""Replies to commands and buttons: reports, the question before a sweep, and failures."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from keystore.errors import InvalidInput, StoreUnavailable
+from monitor.forecast import charts
+from monitor.reports.load_time import DbHealth
+from monitor.running.bounded_calls import Busy, TimedOut
+from monitor.sweeper import SweepReport
+from monitor.telegram.commands import Commands
+from monitor.telegram.messages import Reply, messages
+from monitor.telegram.texts import COMMANDS
+from rig.fixtures.clock import START, Clock
+from rig.fixtures.telegram import plain_text, text_refusal
+from tests.monitor.sample_reports import CHECK, DATABASE, GROWTH, LOAD, OUTCOMES, SampleQueries, without_forecast
+
+CHAT = 5
+
+
+def text(reply: Reply | None) -> str:
+    """The text of a reply as a reader sees it. Telegram must accept all of it."""
+    assert reply is not None
+    parts = messages(reply.lines)
+    assert all(text_refusal(part) is None for part in parts)
+    return "\n".join(plain_text(part) for part in parts)
+
+
+def test_db_health_gives_the_verdict_first_and_all_figures(clock: Clock) -> None:
+    reply = text(Commands(SampleQueries(), clock).run(CHAT, "db_health"))
+    assert reply.startswith(f"🟢 OK  {DATABASE}")
+    for part in (
+        "total      1,234",
+        "active     1,200",
+        "expired    30",
+        "no expiry  5",
+        "guarded    4",
+        "5 min ago",
+        "3 h ago (2025-10-08 06:41 UTC), 7 deleted",
+        "123.4 ms for 665 keys, within budget of 750 ms",
+        "• 5 keys have <no> expiry",
+    ):
+        assert part in reply
+
+
+def test_a_load_over_the_budget_is_never_ok(clock: Clock) -> None:
+    slow = DbHealth(CHECK, replace(LOAD, took_ms=751.0))
+    reply = text(Commands(SampleQueries(db_health=slow), clock).run(CHAT, "db_health"))
+    assert reply.startswith("🟡 WARNING")
+    assert "751.0 ms for 665 keys, OVER budget of 750 ms" in reply
+    worse = DbHealth(replace(CHECK, verdict="critical"), slow.load)
+    assert worse.verdict == "critical"
+
+
+@pytest.mark.parametrize("command", ["db_health", "types", "growth", "sweep", "status"])
+def test_an_unreachable_database_is_reported_as_down(clock: Clock, command: str) -> None:
+    queries = SampleQueries()
+    queries.raising = StoreUnavailable("db.example: no connection within 5 s")
+    reply = text(Commands(queries, clock).run(CHAT, command))
+    assert reply.startswith("🔴 CRITICAL  the database is down")
+    assert "no connection within 5 s" in reply
+
+
+def test_growth_gives_forecast_legacy_projection_and_past_errors(clock: Clock) -> None:
+    reply = text(Commands(SampleQueries(growth=replace(GROWTH, outcomes=OUTCOMES)), clock).run(CHAT, "growth"))
+    low, expected, high = GROWTH.forecast.keys_at(7) if GROWTH.forecast else (0, 0, 0)
+    for part in (
+        f"{expected:,} ({low:,}–{high:,})",
+        "at 2,400 in 61 days",
+        "427 (−36 %)",
+        "854 (+28 %)",
+        "wrong by construction",
+        "11/12",
+    ):
+        assert part in reply
+
+
+def test_growth_without_a_forecast_gives_the_reason(clock: Clock) -> None:
+    reply = Commands(SampleQueries(growth=without_forecast()), clock).run(CHAT, "growth")
+    assert "It waits for 3 days of counted arrivals" in text(reply)
+    assert reply.photo is None, "there is nothing to draw"
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_growth_has_a_chart_if_charts_are_available(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, available: bool
+) -> None:
+    monkeypatch.setattr(charts, "available", lambda: available)
+    monkeypatch.setattr(charts, "growth_chart", lambda report: b"\x89PNG")
+    reply = Commands(SampleQueries(), clock).run(CHAT, "growth")
+    assert reply.photo == (b"\x89PNG" if available else None)
+
+
+def test_each_button_of_start_runs_its_command(clock: Clock) -> None:
+    queries = SampleQueries()
+    commands = Commands(queries, clock)
+    buttons = [button for row in commands.run(CHAT, "start").keyboard for button in row]
+    assert {button.text for button in buttons} >= {"/db_health", "/types", "/growth", "/perf", "/status", "/sweep"}
+    for button in buttons:
+        queries.calls.clear()
+        assert commands.press(CHAT, button.data) is not None
+        assert queries.calls == [{"/sweep": "check"}.get(button.text, button.text.removeprefix("/"))]
+
+
+def test_help_names_every_command_and_each_exists(clock: Clock) -> None:
+    commands = Commands(SampleQueries(), clock)
+    reply = text(commands.run(CHAT, "help"))
+    for name in COMMANDS:
+        assert f"/{name} " in reply
+        assert commands.knows(name)
+    assert "don't know /frobnicate" in text(commands.run(CHAT, "frobnicate"))
+
+
+def question(commands: Commands, chat: int = CHAT) -> tuple[str, str]:
+    """Ask for a sweep and return the data of the two buttons."""
+    reply = commands.run(chat, "sweep")
+    ((yes, no),) = reply.keyboard
+    return yes.data, no.data
+
+
+def test_a_sweep_asks_first_and_sweeps_once(clock: Clock) -> None:
+    queries = SampleQueries()
+    commands = Commands(queries, clock)
+    assert "Delete 30 expired keys from" in text(commands.run(CHAT, "sweep"))
+    assert "sweep" not in queries.calls
+    yes, _ = question(commands)
+    reply = text(commands.press(CHAT, yes))
+    assert "30 expired keys deleted" in reply
+    assert "pre-key  20" in reply
+    assert "no longer open" in text(commands.press(CHAT, yes))
+    assert queries.calls.count("sweep") == 1
+
+
+def test_only_the_latest_question_of_its_chat_starts_a_sweep(clock: Clock) -> None:
+    queries = SampleQueries()
+    commands = Commands(queries, clock)
+    first, _ = question(commands)
+    second, keep = question(commands)
+    for chat, data in ((CHAT, first), (CHAT, "sweep:"), (CHAT, "sweep:guess"), (CHAT, "sweep:\ud800"), (6, second)):
+        assert "no longer open" in text(commands.press(chat, data))
+    assert "Nothing was swept." in text(commands.press(CHAT, keep))
+    assert "no longer open" in text(commands.press(CHAT, second))
+    third, _ = question(commands)
+    clock.advance(timedelta(minutes=5, seconds=1))
+    assert "no longer open" in text(commands.press(CHAT, third))
+    assert "sweep" not in queries.calls
+    fourth, _ = question(commands)
+    clock.advance(timedelta(minutes=5))
+    assert "deleted" in text(commands.press(CHAT, fourth))
+
+
+def test_a_long_sweep_continues_and_a_failed_one_is_reported(clock: Clock) -> None:
+    queries = SampleQueries()
+    commands = Commands(queries, clock)
+    for error, words in (
+        (TimedOut("no answer within 7 s"), "continues"),
+        (Busy("earlier questions"), "still running"),
+        (StoreUnavailable("lost the connection"), "didn't work"),
+    ):
+        queries.raising = None
+        yes, _ = question(commands)
+        queries.raising = error
+        assert words in text(commands.press(CHAT, yes))
+    queries.raising = None
+    queries.answers["sweep"] = SweepReport(DATABASE, 0, {}, 1.0, skipped=True)
+    assert "another sweeper" in text(commands.press(CHAT, question(commands)[0]))
+
+
+def test_perf_while_another_perf_runs_is_no_outage(clock: Clock) -> None:
+    queries = SampleQueries()
+    commands = Commands(queries, clock)
+    assert "🟢 excellent" in text(commands.run(CHAT, "perf"))
+    queries.raising = StoreUnavailable("another `perf` is at work here")
+    reply = text(commands.run(CHAT, "perf"))
+    assert "another `perf`" in reply
+    assert "CRITICAL" not in reply
+
+
+def test_mute_and_unmute(clock: Clock) -> None:
+    queries = SampleQueries()
+    commands = Commands(queries, clock)
+    assert "No notices until 2025-10-08 11:41 UTC" in text(commands.run(CHAT, "mute", "2h"))
+    assert queries.until == START + timedelta(hours=2)
+    assert "off until 2025-10-08 11:41 UTC" in text(commands.run(CHAT, "mute"))
+    for argument in ("soon", "31d", "-2h", "0h", "99999999999999h"):
+        assert "Say for how long" in text(commands.run(CHAT, "mute", argument))
+    assert queries.until == START + timedelta(hours=2)
+    assert "on again" in text(commands.run(CHAT, "unmute"))
+    assert queries.until is None
+    assert "Notices are on" in text(commands.run(CHAT, "mute"))
+
+
+def test_a_refusal_of_the_store_is_reported(clock: Clock) -> None:
+    queries = SampleQueries()
+    queries.raising = InvalidInput("company_id: <nobody> has no keys")
+    assert "<nobody> has no keys" in text(Commands(queries, clock).run(CHAT, "types"))
+
+
+@pytest.mark.parametrize("data", ["", ":", "run", "run:rm", "run:start", "sweep", "buy:now", "run:types:x", "🔑" * 20])
+def test_data_of_an_unknown_button_does_nothing(clock: Clock, data: str) -> None:
+    queries = SampleQueries()
+    reply = Commands(queries, clock).press(CHAT, data)
+    assert reply is None or "no longer open" in text(reply)
+    assert queries.calls == []
