@@ -17,6 +17,7 @@ from monitor.reports.key_types import types_report
 from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
 from monitor.telegram.client import TelegramAccess
+from monitor.telegram.token_check import check_token
 from settings import Settings, SettingsError
 
 
@@ -72,7 +73,8 @@ def doctor(as_json: AsJson = False) -> None:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
         open_store = partial(opened_store, settings)
-        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=_telegram(settings))
+        telegram = check_token(_telegram(settings))
+        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)

@@ -1,9 +1,7 @@
 """The `doctor` report: the obstacles to a sound installation, and advice on each."""
 
-import re
 import stat
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,16 +11,12 @@ from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
-from monitor.telegram.client import TelegramAccess, TelegramClient
-from monitor.telegram.errors import TelegramError, TelegramUnavailable
 
 Status = Literal["ok", "warning", "failed"]
 Result = tuple[Status, str]
 """The status and the detail of a check."""
 
 CLOCK_SKEW_S = 5.0
-TELEGRAM_WITHIN_S = 8.0
-_TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 
 
 @dataclass(frozen=True)
@@ -46,11 +40,9 @@ class DoctorReport:
         return all(check.status != "failed" for check in self.checks)
 
 
-def examine(
-    open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: TelegramAccess | None
-) -> DoctorReport:
-    """Make every check, even if an earlier one fails. Asks Telegram for the bot's name."""
-    results = {"ttl": _policy(policy), "guard": _guard(guard), "telegram": _telegram(telegram)}
+def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: Result) -> DoctorReport:
+    """Make every check, even if an earlier one fails; `telegram` is the result of `monitor.telegram.token_check`."""
+    results = {"ttl": _policy(policy), "guard": _guard(guard), "telegram": telegram}
     try:
         with open_store() as store:
             results |= _database(store)
@@ -118,20 +110,3 @@ def _guard(guard: bool) -> Result:
     if guard:
         return "ok", "keys that can't be replaced are kept from the sweep"
     return "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire"
-
-
-def _telegram(telegram: TelegramAccess | None) -> Result:
-    if telegram is None:
-        return "ok", "not set up"
-    if not _TOKEN.fullmatch(telegram.token):
-        return "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
-    with closing(TelegramClient(telegram.token, telegram.api_url, deadline_s=TELEGRAM_WITHIN_S)) as api:
-        try:
-            name = api.get_me()
-        except TelegramUnavailable as error:
-            return "warning", f"Telegram wasn't reached, so the token was not tried: {error}"
-        except TelegramError as error:
-            return "failed", str(error)
-    if not telegram.chats:
-        return "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
-    return "ok", f"@{name} answers and alerts {len(telegram.chats)} chats"

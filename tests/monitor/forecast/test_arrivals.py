@@ -39,6 +39,7 @@ def test_a_steady_rate_is_learned() -> None:
 def test_deletions_and_sweeps_are_daily_means() -> None:
     counts = [
         *hourly({1: 14}, "deleted"),
+        *hourly(dict.fromkeys(range(1, 15), 3), "renewed"),
         *hourly({2: 28}, "swept"),
     ]
     learned = flow(counts)
