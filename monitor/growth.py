@@ -13,11 +13,10 @@ from datetime import timedelta
 from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
-from monitor.forecast.arrivals import BURSTS_FROM, COUNTED_FROM
 from monitor.forecast.backtest import Outcome, judge_saved, outcomes, widening
-from monitor.forecast.forecast import FEWEST_DAYS, Forecast, days_observed, make_forecast
-from monitor.forecast.history import TableCount, lives_since, past_month
-from monitor.forecast.type_forecast import Observed
+from monitor.forecast.forecast import FEWEST_DAYS, Forecast, make_forecast
+from monitor.forecast.history import TableCount, past_month
+from monitor.forecast.observation import Observed, days_observed, observe
 
 LEGACY_LIVES_DAYS = (7, 14)
 """The lifetimes of the original operator's projection."""
@@ -77,21 +76,6 @@ def growth_report(store: Store, what_if: Policy | None = None) -> GrowthReport:
         what_if=None if what_if is None else make_forecast(observed, what_if=what_if, widened=widened),
         history=past_month(store, census.taken_at),
         outcomes=outcomes(judged),
-    )
-
-
-def observe(store: Store, census: Census) -> Observed:
-    """The data for a forecast of this store; `census` was just taken."""
-    now = census.taken_at
-    return Observed(
-        now=now,
-        policy=store.policy,
-        guards=store.guards,
-        companies=census.companies,
-        lives=tuple(store.life_counts()),
-        snapshots=lives_since(store, now - COUNTED_FROM),
-        counts=tuple(store.counts(now - COUNTED_FROM)) if store.converted else (),
-        bursts=tuple(store.bursts(now - BURSTS_FROM)),
     )
 
 

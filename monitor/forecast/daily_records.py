@@ -7,7 +7,7 @@ from keystore.store import Store
 from monitor.forecast import backtest
 from monitor.forecast.forecast import make_forecast
 from monitor.forecast.history import record_counts
-from monitor.growth import observe
+from monitor.forecast.observation import observe
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from keystore.records import LifeCount
 from keystore.ttl import Policy
 from monitor.forecast.arrivals import NO_BURSTS, Flow, flows
-from monitor.forecast.life_table import DAY_S
-from monitor.forecast.type_forecast import HORIZON_DAYS, Observed, TypeForecast, equilibrium, project_type
+from monitor.forecast.observation import Observed, days_observed
+from monitor.forecast.type_forecast import HORIZON_DAYS, TypeForecast, equilibrium, project_type
 
 FEWEST_DAYS = 3
 """Days of counted arrivals and of daily snapshots that a forecast needs."""
@@ -62,14 +62,6 @@ class Forecast:
             raise ValueError(f"days: {days} is not within 0 to {HORIZON_DAYS}")
         expected, sd = _between(self.path, days), _between(self.sd, days)
         return max(0, round(expected - Z_90 * sd)), round(expected), round(expected + Z_90 * sd)
-
-
-def days_observed(observed: Observed) -> float:
-    """The number of days on which arrivals were counted and a snapshot was taken."""
-    if not observed.counts or not observed.snapshots:
-        return 0.0
-    counted_days = (observed.now - min(count.hour for count in observed.counts)).total_seconds() / DAY_S
-    return max(0.0, min(counted_days, len(observed.snapshots)))
 
 
 def make_forecast(observed: Observed, *, what_if: Policy | None = None, widened: float = 1.0) -> Forecast | None:

@@ -6,36 +6,18 @@ At equilibrium a type holds its arrivals times their lifetime, and beside those 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from itertools import accumulate
 
-from keystore.records import Burst, HourCount, LifeCount
+from keystore.records import LifeCount
 from keystore.ttl import Policy
-from monitor.forecast.arrivals import DAY, HOUR, Flow, pauses
+from monitor.forecast.arrivals import DAY, HOUR, Flow
 from monitor.forecast.history import Lives, part_of_day
 from monitor.forecast.life_table import Survival, days_silent, held_share, lifetime_days, survival
+from monitor.forecast.observation import Observed
 from monitor.forecast.projection import PRE_KEY, Cohort, PreKeyRates, Rates, project, project_pre_keys
 
 HORIZON_DAYS = 365
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The data that a forecast is made from: the table now, its daily snapshots, and the counted events."""
-
-    now: datetime
-    policy: Policy
-    guards: bool
-    companies: int
-    lives: tuple[LifeCount, ...]
-    snapshots: tuple[Lives, ...]
-    counts: tuple[HourCount, ...]
-    bursts: tuple[Burst, ...]
-
-    @cached_property
-    def paused(self) -> frozenset[int]:
-        """The days ago on which nothing happened, in a database that is usually busy."""
-        return pauses(self.counts, min((count.hour for count in self.counts), default=self.now), self.now)
 
 
 @dataclass(frozen=True)

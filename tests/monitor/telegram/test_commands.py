@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
-from monitor.forecast import charts
+from monitor.reports import charts
 from monitor.reports.load_time import DbHealth
 from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.sweeper import SweepReport

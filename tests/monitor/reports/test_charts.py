@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.forecast import charts
+from monitor.reports import charts
 from tests.monitor.sample_reports import GROWTH, without_forecast
 
 pytest.importorskip("matplotlib", reason="the `charts` extra isn't installed")
