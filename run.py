@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 from api.access.tokens import announce_first_admin_token
 from api.workers.config import Tls, WorkerConfig
-from api.workers.supervisor import Address, Workers, listen, require_usable
+from api.workers.listening import Address, listen, require_usable
+from api.workers.supervisor import Workers
 from commands import program
 from keystore.opening import open_store
 from keystore.sqlite.store import SqliteStore
@@ -20,13 +21,13 @@ from monitor.telegram.sending import notice_delivery
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
-from service.background import Background, sweeper_loop
+from service.background import Background, upkeep_loop
 from service.lifetime import Service
 from settings import Settings, environment_of_workers
 
 
 def wire(settings: Settings) -> Service:
-    """Put the service together: store, sweeper, notifier, watch, Telegram bot, API. Raises KeystoreError."""
+    """Put the service together: store, upkeep, outbox, watch, Telegram bot, API. Raises KeystoreError."""
     settings.require_closed_http()
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -46,16 +47,16 @@ def wire(settings: Settings) -> Service:
         version=version("signal-keystore"),
     )
 
-    sweeper = sweeper_loop(store, settings.sweep_every_s)
+    upkeep = upkeep_loop(store, settings.sweep_every_s)
     telegram = None
     if settings.telegram_token is not None:
         telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
     deliver, chats = (discard, ()) if telegram is None else (notice_delivery(telegram), settings.telegram_chats)
-    notifier = Outbox(deliver, chats, zone=settings.timezone)
-    watch = Watch(store, notifier, watch_settings)
+    outbox = Outbox(deliver, chats, zone=settings.timezone)
+    watch = Watch(store, outbox, watch_settings)
     bot = None
     if telegram is not None:
-        queries = ServiceQueries(store, watch_settings, watch, sweeper.stopping)
+        queries = ServiceQueries(store, watch_settings, watch, upkeep.stopping)
         bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
 
     api = None
@@ -76,7 +77,7 @@ def wire(settings: Settings) -> Service:
             version=watch_settings.version,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
-    return Service(store, Background(sweeper, watch, notifier, telegram, bot), api)
+    return Service(store, Background(upkeep, watch, outbox, telegram, bot), api)
 
 
 if __name__ == "__main__":

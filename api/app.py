@@ -1,12 +1,11 @@
-"""The application: every route with who may use it, and what happens around each request.
+"""The WSGI application: every route with its access, and the work around each request.
 
-A route is added to `routes_of`, with its access:
-* `company`: the URI has `{company}`; its token or an admin's. The resource gets the canonical id.
-* `admin`: an admin's token.
-* `open`: anybody; the resource itself looks at who asks (`parts.gate`, `require_admin`).
+A route is added to `all_routes`, with its access:
+* `company`: the path has `{company}`, and needs its token or an admin token. The resource gets the canonical id.
+* `admin`: the route needs an admin token.
+* `open`: the route needs no token; the resource checks the caller itself, if at all.
 
-A responder raises `api.problems.Problem` or any KeystoreError; what it raises is answered as a problem document.
-Whoever wants to know of every finished request adds an observer to `observers_of`.
+A responder raises `api.problems.Problem` or any KeystoreError, which is answered as a problem document.
 """
 
 import re
@@ -23,13 +22,15 @@ import falcon
 import structlog
 
 from api import health
-from api.access.authentication import Gate, require_admin, require_company
-from api.access_log import AccessLog
+from api.access.authentication import Authenticator, require_admin, require_company
+from api.access.rate_limit import RateLimit
+from api.access_log import AccessLog, FinishedRequest
 from api.companies import company_resources
-from api.finished_request import FinishedRequest
-from api.metrics import Metrics, RequestCounts
+from api.metrics.request_counts import RequestCounts
+from api.metrics.resource import MetricsResource
+from api.openapi import OpenApiResource
 from api.page.routes import page_resources
-from api.problems import MEDIA_TYPE, Problem, problem_of
+from api.problems import MEDIA_TYPE, problem_of
 from api.reports import CachedReports
 from keystore.errors import KeystoreError
 from keystore.ids import canonical_company
@@ -37,29 +38,29 @@ from keystore.store import Store
 from monitor.watch_settings import WatchSettings
 
 Access = Literal["open", "company", "admin"]
-Observer = Callable[[FinishedRequest], None]
 
 NO_ROUTE = "(none)"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-CAME_FROM_LINES = 8
+TRACEBACK_LINES = 8
 
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""On every answer; a responder may set others in their place."""
+"""Headers of every answer; a responder may replace them."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes work with.
+    """The parts that the routes share.
 
-    `store` opens the store at its first call and raises StoreUnavailable while it can't. `over_tls`: whether browsers
-    come over TLS, ours or a proxy's.
+    `store` opens the store at its first call and raises StoreUnavailable while it can't. `over_tls` is true if browsers
+    use TLS, ours or a proxy's.
     """
 
     store: Callable[[], Store]
-    gate: Gate
+    authenticator: Authenticator
+    rate_limit: RateLimit
     settings: WatchSettings
     over_tls: bool
     access_log: AccessLog
@@ -68,79 +69,78 @@ class Services:
 
 @dataclass(frozen=True)
 class Route:
-    """A URI template of Falcon, the resource that answers there, and who may use it."""
+    """A Falcon URI template, the resource that answers there, and its access."""
 
     path: str
     resource: object
     access: Access
 
 
-def routes_of(parts: Services) -> list[Route]:
-    """Every route there is."""
-    figures = CachedReports(parts.store, parts.settings)
+def all_routes(services: Services) -> list[Route]:
+    """Return every route of the API and the status page."""
+    store, version = services.store, services.settings.version
+    reports = CachedReports(store, services.settings)
+    company_routes = company_resources(store)
+    page_routes = page_resources(store, services.authenticator, reports, over_tls=services.over_tls)
     return [
-        *(Route(f"/v1/companies/{{company}}{path}", one, "company") for path, one in company_resources(parts.store)),
-        Route("/healthz", health.Alive(), "open"),
-        Route("/readyz", health.Ready(parts.store), "open"),
-        Route("/v1/health", health.Health(parts.store, parts.settings.sweep_every_s), "admin"),
-        Route("/openapi.json", health.Description(parts.settings.version), "admin"),
-        Route("/metrics", Metrics(figures, parts.counts, parts.settings.version), "admin"),
-        *(
-            Route(path, one, "open")
-            for path, one in page_resources(parts.store, parts.gate, figures, over_tls=parts.over_tls)
-        ),
+        *(Route(f"/v1/companies/{{company}}{path}", resource, "company") for path, resource in company_routes),
+        Route("/healthz", health.AliveResource(), "open"),
+        Route("/readyz", health.ReadyResource(store), "open"),
+        Route("/v1/health", health.CheckResource(store, services.settings.sweep_every_s), "admin"),
+        Route("/openapi.json", OpenApiResource(version), "admin"),
+        Route("/metrics", MetricsResource(reports, services.counts, version), "admin"),
+        *(Route(path, resource, "open") for path, resource in page_routes),
     ]
 
 
-def observers_of(parts: Services) -> list[Observer]:
-    """Who hears of every finished request."""
-    return [parts.access_log.observe, parts.counts.observe]
-
-
-def build_app(parts: Services, routes: Sequence[Route] | None = None) -> falcon.App[falcon.Request, falcon.Response]:
-    """The WSGI application of one worker."""
-    routes = routes_of(parts) if routes is None else routes
-    around = _RequestMiddleware(parts.gate, {route.path: route.access for route in routes}, observers_of(parts))
-    app = falcon.App(middleware=[around])
+def build_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
+    """Return the WSGI application of one worker."""
+    routes = all_routes(services)
+    app = falcon.App(middleware=[_RequestMiddleware(services, {route.path: route.access for route in routes})])
     app.req_options.strip_url_path_trailing_slash = False
     app.resp_options.default_media_type = "application/json"
-    app.add_error_handler((Exception, falcon.HTTPError), _failed)  # Falcon's own handler of the second comes first.
+    # HTTPError is named too, so that this handler takes precedence over Falcon's own for it.
+    app.add_error_handler((Exception, falcon.HTTPError), _answer_error)
     for route in routes:
         app.add_route(route.path, route.resource)
     return app
 
 
 class _RequestMiddleware:
-    """What happens around every request: its id, who asks, and what observers hear of it."""
+    """Gives every request an id, checks its caller, and reports it when it is finished."""
 
-    def __init__(self, gate: Gate, access: Mapping[str, Access], observers: Sequence[Observer]) -> None:
-        self._gate = gate
+    def __init__(self, services: Services, access: Mapping[str, Access]) -> None:
+        self._authenticator = services.authenticator
+        self._rate_limit = services.rate_limit
         self._access = access
-        self._observers = observers
-        self._started, self._numbers = secrets.token_hex(4), count(1)
+        self._observers: Sequence[Callable[[FinishedRequest], None]] = (
+            services.access_log.observe,
+            services.counts.observe,
+        )
+        self._id_prefix, self._numbers = secrets.token_hex(4), count(1)
 
     def _next_id(self) -> str:
-        """A request id of our own. (Random bytes for each would hand the interpreter to another thread.)"""
-        return f"{self._started}-{next(self._numbers):x}"
+        """Return a new request id. (Random bytes for each would hand the interpreter to another thread.)"""
+        return f"{self._id_prefix}-{next(self._numbers):x}"
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Before the route is looked for."""
-        given = req.get_header("X-Request-Id")
-        req.context.began = perf_counter()
+        """Begin a request, before its route is looked up."""
+        request_id = req.get_header("X-Request-Id")
+        req.context.started_at = perf_counter()
         req.context.company = req.context.caller = None
-        req.context.request_id = given if given and REQUEST_ID.fullmatch(given) else self._next_id()
+        req.context.request_id = request_id if request_id and REQUEST_ID.fullmatch(request_id) else self._next_id()
         resp.set_headers(HEADERS)
         resp.set_header("x-request-id", req.context.request_id)
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
     ) -> None:
-        """Once the route is known: nobody gets further who may not."""
+        """Check the caller against the route's access. Raises Problem (401, 403, 429), InvalidInput."""
         access = self._access[str(req.uri_template)]
         if access == "open":
             return
-        caller = self._gate.bearer(req.auth)
-        self._gate.enter(caller)
+        caller = self._authenticator.bearer(req.auth)
+        self._rate_limit.acquire(caller.token_id)
         req.context.caller = caller
         if access == "admin":
             require_admin(caller)
@@ -152,41 +152,36 @@ class _RequestMiddleware:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        """Once the answer is made."""
+        """Count and log a request once its answer is ready."""
         if req.context.caller is not None:
-            self._gate.leave(req.context.caller)
-        seen = FinishedRequest(
+            self._rate_limit.release(req.context.caller.token_id)
+        finished = FinishedRequest(
             route=req.uri_template or NO_ROUTE,
             method=req.method,
             company=req.context.company,
             status=resp.status_code,
-            took_ms=(perf_counter() - req.context.began) * 1000,
+            took_ms=(perf_counter() - req.context.started_at) * 1000,
             request_id=req.context.request_id,
         )
         for observe in self._observers:
-            observe(seen)
+            observe(finished)
 
 
-def _failed(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    """Answers an error as a problem document. What nobody foresaw is logged with where it came from: the lines of code.
+def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    """Answer an error as a problem document; log an unexpected error with its last lines of code.
 
-    Its message isn't: nobody knows what is in it.
+    The message of an unexpected error is not logged, because it could contain anything.
     """
     problem = problem_of(error)
     if problem.slug == "internal":
-        came_from = [f"{Path(line.filename).name}:{line.lineno}" for line in traceback.extract_tb(error.__traceback__)]
+        lines = [f"{Path(line.filename).name}:{line.lineno}" for line in traceback.extract_tb(error.__traceback__)]
         log.error(
             "request_failed",
             route=req.uri_template,
             request_id=req.context.request_id,
             error=str(error) if isinstance(error, KeystoreError) else type(error).__name__,
-            came_from=" ".join(came_from[-CAME_FROM_LINES:]),
+            code_lines=" ".join(lines[-TRACEBACK_LINES:]),
         )
-    answer_problem(req, resp, problem)
-
-
-def answer_problem(req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
-    """Makes the answer a problem document."""
     resp.status = falcon.code_to_http_status(problem.status)
     resp.content_type = MEDIA_TYPE
     resp.data = problem.document(req.context.request_id)

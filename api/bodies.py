@@ -1,4 +1,4 @@
-"""A request's body: no larger than it may be, however it is sent, and of the shape that the route says."""
+"""Request bodies and parameters: size limits, however a body is sent, and decoding into the type of the route."""
 
 from time import monotonic
 from typing import TypeVar
@@ -11,39 +11,40 @@ from api.problems import Problem
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_IDS = 10_000
 MAX_NUMBER = 2**53 - 1
-"""What JavaScript counts exactly."""
+"""The largest whole number that JavaScript represents exactly."""
 
 READ_BYTES = 1 << 16
-"""Granian waits until so many have come, and only between two reads can a slow body be given up."""
+"""Size of one read. Granian returns when this much has arrived, and the timeout is checked between two reads."""
 
-WITHIN_S = 30.0
-"""For the whole body: 16 MiB at 5 Mbit/s."""
+BODY_TIMEOUT_S = 30.0
+"""Time for the whole body: 16 MiB at 5 Mbit/s."""
 
 T = TypeVar("T")
 
 
 def read_body(req: falcon.Request) -> bytes:
-    """The whole body as UTF-8 JSON text. Raises Problem: 413 beyond 16 MiB, 415 unless it is said to be JSON.
+    """Return the whole body, which is UTF-8. Raises Problem: 413 beyond 16 MiB, 415 if its type isn't JSON, 400.
 
-    Granian ends the stream where the body ends, also one that is sent in chunks without a length.
+    Granian ends the stream where the body ends, also for a body that is sent in chunks without a length.
     """
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem("unsupported-media-type", "send JSON, with Content-Type: application/json")
     if (req.content_length or 0) > MAX_BODY_BYTES:
         raise _too_large()
-    parts: list[bytes] = []
-    size_bytes, give_up_at = 0, monotonic() + WITHIN_S
-    while part := req.stream.read(READ_BYTES):
-        size_bytes += len(part)
+    chunks: list[bytes] = []
+    size_bytes, give_up_at = 0, monotonic() + BODY_TIMEOUT_S
+    while chunk := req.stream.read(READ_BYTES):
+        size_bytes += len(chunk)
         if size_bytes > MAX_BODY_BYTES:
             raise _too_large()
         if monotonic() > give_up_at:
-            raise Problem("invalid-input", f"the body didn't come within {WITHIN_S:.0f} s", {"Connection": "close"})
-        parts.append(part)
+            detail = f"the body didn't arrive within {BODY_TIMEOUT_S:.0f} s"
+            raise Problem("invalid-input", detail, {"Connection": "close"})
+        chunks.append(chunk)
     if size_bytes < (req.content_length or 0):
-        raise Problem("invalid-input", f"the body broke off: {size_bytes} of {req.content_length} bytes came")
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
+        raise Problem("invalid-input", f"the body broke off: {size_bytes} of {req.content_length} bytes arrived")
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     if not body.isascii():
         try:
             body.decode()
@@ -52,8 +53,12 @@ def read_body(req: falcon.Request) -> bytes:
     return body
 
 
-def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """The body as the decoder's type. Raises Problem (400) saying where it isn't; never shows a value."""
+def decoded_body(req: falcon.Request, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return the body as the decoder's type.
+
+    Raises Problem: as `read_body`, and 400 that names the place of the mistake but never shows a value.
+    """
+    body = read_body(req)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -65,21 +70,16 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def limit_ids(count: int) -> None:
-    """Raises Problem (413) for more ids than one request may name."""
+    """Raise Problem (413) if a request names more ids than it may."""
     if count > MAX_IDS:
         raise Problem("too-large", f"{count} ids; a request names at most {MAX_IDS}: send several")
 
 
-def number_param(req: falcon.Request, name: str) -> int:
-    """A whole number from the query. Raises Problem (400)."""
-    return whole_number(req.get_param(name), f"?{name}=")
-
-
-def whole_number(text: str | None, what: str) -> int:
-    """A number as text, digits alone. Raises Problem (400)."""
+def whole_number(text: str | None, name: str) -> int:
+    """Return the number that a parameter or header holds as digits. Raises Problem (400), which names it."""
     if text and len(text) <= len(str(MAX_NUMBER)) and text.isascii() and text.isdigit() and int(text) <= MAX_NUMBER:
         return int(text)
-    raise Problem("invalid-input", f"{what}: a whole number is needed, digits alone")
+    raise Problem("invalid-input", f"{name}: a whole number is needed, digits alone")
 
 
 def _too_large() -> Problem:

@@ -1,4 +1,4 @@
-"""How the service is: for a process supervisor, for a load balancer, for an operator; and what it offers."""
+"""The state of the service: for a process supervisor, for a load balancer, for an operator."""
 
 import threading
 from collections.abc import Callable
@@ -7,57 +7,56 @@ from time import monotonic
 import falcon
 import msgspec
 
-from api.openapi import openapi
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
+from monitor.note_names import READINESS
 from monitor.reports.check import check_report
 from monitor.running.bounded_calls import BoundedCalls
 
-READY_WITHIN_S = 2.0
-READY_KEPT_S = 1.0
-"""Strangers may ask, so the database is asked at most so often."""
+READY_TIMEOUT_S = 2.0
+READY_CACHED_FOR_S = 1.0
+"""Interval between two looks at the database. Anyone may ask for `/readyz`, so its answer is cached for so long."""
 
-CHECK_WITHIN_S = 10.0
-"""The census reads the whole table; a million keys take some two seconds."""
-
-PROBE_NOTE = "http/ready"
+CHECK_TIMEOUT_S = 10.0
+"""Time for the check. It reads the whole table; a million keys take some two seconds."""
 
 _encoder = msgspec.json.Encoder()
 
 
-class Alive:
-    """The process: it answers, so it lives."""
+class AliveResource:
+    """Tells that the process is alive, without asking the database."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Asks nothing of the database."""
+        """Answer at once."""
         resp.data = b'{"alive":true}'
 
 
-class Ready:
-    """Whether a bot can use it: the database answers, and the tables are ours."""
+class ReadyResource:
+    """Tells that a bot can use the service: the database answers, and its tables are ours."""
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
-        self._slots = BoundedCalls(1, "ready")
-        self._asking = threading.Lock()
-        self._known: tuple[float, str | None] = (float("-inf"), None)
+        self._calls = BoundedCalls(1, "ready")
+        self._lock = threading.Lock()
+        self._probed_at = float("-inf")
+        self._obstacle: str | None = None
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answers within two seconds."""
-        with self._asking:
-            asked_at, wrong = self._known
-            if monotonic() - asked_at > READY_KEPT_S:
-                wrong = self._wrong()
-                self._known = monotonic(), wrong
-        if wrong is not None:
-            raise Problem("unavailable", wrong, retry_after(READY_KEPT_S))
+        """Answer within two seconds. Raises Problem (503)."""
+        with self._lock:
+            if monotonic() - self._probed_at > READY_CACHED_FOR_S:
+                self._obstacle = self._probe()
+                self._probed_at = monotonic()
+            obstacle = self._obstacle
+        if obstacle is not None:
+            raise Problem("unavailable", obstacle, retry_after(READY_CACHED_FOR_S))
         resp.data = b'{"ready":true}'
 
-    def _wrong(self) -> str | None:
-        """What is in the way. Strangers hear it, so the database isn't named."""
+    def _probe(self) -> str | None:
+        """Return the reason why a bot can't use the service. Strangers see it, so it doesn't name the database."""
         try:
-            converted = self._slots.call(self._converted, READY_WITHIN_S)
+            converted = self._calls.call(self._converted, READY_TIMEOUT_S)
         except KeystoreError:
             return (
                 "the database doesn't answer, or its tables aren't ours; the service's log and `run.py doctor` say more"
@@ -66,30 +65,19 @@ class Ready:
 
     def _converted(self) -> bool:
         store = self._store()
-        store.recall(PROBE_NOTE)
+        store.recall(READINESS)
         return store.converted
 
 
-class Health:
+class CheckResource:
     """The `check` report."""
 
     def __init__(self, store: Callable[[], Store], sweep_every_s: float) -> None:
         self._store = store
         self._sweep_every_s = sweep_every_s
-        self._slots = BoundedCalls(1, "check")
+        self._calls = BoundedCalls(1, "check")
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Counts the table."""
-        report = self._slots.call(lambda: check_report(self._store(), self._sweep_every_s), CHECK_WITHIN_S)
+        """Count the whole table, and answer with the report."""
+        report = self._calls.call(lambda: check_report(self._store(), self._sweep_every_s), CHECK_TIMEOUT_S)
         resp.data = _encoder.encode(report)
-
-
-class Description:
-    """What the service offers, for programs."""
-
-    def __init__(self, version: str) -> None:
-        self._document = _encoder.encode(openapi(version))
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """OpenAPI 3.1."""
-        resp.data = self._document

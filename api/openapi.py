@@ -1,110 +1,84 @@
-"""What the API offers, as an OpenAPI 3.1 document.
+"""The OpenAPI 3.1 document of the API, and the resource that serves it.
 
-`tests/api/test_openapi.py` holds it to the routes, and to what they answer.
+The schemas of bodies are made from the types that the bodies are decoded as. `tests/api/test_openapi.py` compares the
+document with the routes, and with the answers that they give.
 """
 
 from typing import Any
 
-from api.bodies import MAX_IDS, MAX_NUMBER
+import falcon
+import msgspec
+
+from api import company_schemas as schemas
 from api.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
+from monitor.reports.check import CheckReport
 
 Document = dict[str, Any]
 
 JSON = "application/json"
-
-NAME = {"type": "string", "minLength": 1, "maxLength": 255}
-COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
-EPOCH = {**COUNT, "description": "Rises with each holder of the lease."}
-TIME = {"type": "string", "format": "date-time"}
-VALUE = {
-    "description": (
-        'Any JSON; it is kept in the bytes it came in. `{"$base64": "…"}` stands for bytes that aren\'t JSON. '
-        "In a write, null deletes the key."
-    )
-}
-CREDS = {"description": "The credentials document, any JSON; null where there is none."}
-
 COMPANY_PATH = "/v1/companies/{company}"
 
-
-def _object(properties: Document, required: tuple[str, ...] = (), **more: Any) -> Document:
-    return {"type": "object", "properties": properties, "required": list(required), **more}
-
-
-def _map(of: Document) -> Document:
-    return {"type": "object", "propertyNames": NAME, "additionalProperties": of}
-
-
-KEYS = _map(_map(VALUE))
-IDS = {"type": "array", "items": NAME, "maxItems": MAX_IDS}
-
-SCHEMAS: Document = {
-    "Object": {"type": "object"},
-    "Creds": {"not": {"type": "null"}, "description": "The credentials document: any JSON but null."},
-    "State": _object({"creds": CREDS, "keys": KEYS}, ("creds", "keys")),
-    "StateWrite": _object(
-        {"creds": {**CREDS, "description": "Absent or null: left as they are."}, "keys": KEYS},
-        additionalProperties=False,
-    ),
-    "Keys": {**KEYS, "description": "`{type: {id: value}}`"},
-    "WantedKeys": _object({"type": NAME, "ids": IDS}, ("type", "ids"), additionalProperties=False),
-    "FoundKeys": {**_map(VALUE), "description": "`{id: value}`; an id that isn't stored isn't in it."},
-    "UsedKeys": {**_map(IDS), "description": "`{type: [id, …]}`"},
-    "LeaseAsked": _object(
-        {
-            "holder": {**NAME, "description": "Who takes it; the same name takes its own back at once."},
-            "ttl_s": {"type": "number", "minimum": 5, "maximum": 3600},
-            "epoch": {"description": "Renews the lease of this epoch.", "anyOf": [EPOCH, {"type": "null"}]},
-            "force": {"type": "boolean", "default": False, "description": "Takes it from a holder that still lives."},
-        },
-        ("holder", "ttl_s"),
-        additionalProperties=False,
-    ),
-    "Lease": _object({"epoch": EPOCH, "expires_at": TIME}, ("epoch", "expires_at")),
-    "Heartbeat": _object(
-        {
-            "rss_bytes": COUNT,
-            "heap_used_bytes": COUNT,
-            "heap_limit_bytes": {**COUNT, "minimum": 1},
-            "heap_total_bytes": {"anyOf": [COUNT, {"type": "null"}]},
-        },
-        ("rss_bytes", "heap_used_bytes", "heap_limit_bytes"),
-    ),
-    "Check": _object(
-        {
-            "database": {"type": "string"},
-            "verdict": {"enum": ["ok", "warning", "critical"]},
-            "advice": {"type": "array", "items": {"type": "string"}},
-            "taken_at": TIME,
-            "last_activity_at": {"anyOf": [TIME, {"type": "null"}]},
-            "last_sweep": {"type": ["object", "null"]},
-            **dict.fromkeys(("total", "active", "expired", "guarded", "without_expiry", "companies"), COUNT),
-        },
-        ("database", "verdict", "advice", "total", "active", "expired", "guarded", "without_expiry", "companies"),
-        description="What `python run.py check --json` prints.",
-    ),
-    "Problem": _object(
-        {
-            "type": {"type": "string", "enum": [TYPE_PREFIX + slug for slug in TITLES]},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string", "description": "What to do."},
-            "request_id": {"type": "string"},
-            "holder": {"type": "string", "description": "With `lease-held`: who has it."},
-            "expires_at": {**TIME, "description": "With `lease-held`: until when."},
-        },
-        ("type", "title", "status", "detail", "request_id"),
-        description="RFC 9457.",
-    ),
+TYPES = {
+    "KeysByType": schemas.KeysByType,
+    "ValuesById": schemas.ValuesById,
+    "IdsByType": schemas.IdsByType,
+    "WriteStateRequest": schemas.WriteStateRequest,
+    "GetKeysRequest": schemas.GetKeysRequest,
+    "LeaseRequest": schemas.LeaseRequest,
+    "LeaseResponse": schemas.LeaseResponse,
+    "HeartbeatRequest": schemas.HeartbeatRequest,
+    "CheckReport": CheckReport,
+    "Count": schemas.Count,
 }
+"""Name of a schema, and the type that it is made from."""
 
 
 def _ref(name: str) -> Document:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _object(required: Document, optional: Document | None = None) -> Document:
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
+
+
+def _schemas_of_types() -> Document:
+    """Return the schemas of TYPES, and of the classes within them, by name."""
+    inline, classes = msgspec.json.schema_components(TYPES.values(), ref_template=_ref("{name}")["$ref"])
+    for schema in classes.values():
+        for name, field in schema["properties"].items():
+            if name.endswith("_at"):
+                field.get("anyOf", [field])[0]["format"] = "date-time"
+    return {**dict(zip(TYPES, inline, strict=True)), **classes}
+
+
+SCHEMAS: Document = {
+    **_schemas_of_types(),
+    "Object": {"type": "object"},
+    "Creds": {"not": {"type": "null"}, "description": "The credentials document: any JSON but null."},
+    "State": _object(
+        {"creds": {"description": "The credentials document; null if there is none."}, "keys": _ref("KeysByType")}
+    ),
+    "Problem": {
+        "description": "RFC 9457.",
+        **_object(
+            {
+                "type": {"type": "string", "enum": [TYPE_PREFIX + slug for slug in TITLES]},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "detail": {"type": "string", "description": "What to do."},
+                "request_id": {"type": "string"},
+            },
+            {
+                "holder": {"type": "string", "description": "With `lease-held`: the holder of the lease."},
+                "expires_at": {"type": "string", "format": "date-time", "description": "With `lease-held`: its end."},
+            },
+        ),
+    },
+}
+
+
 def _problem(status: int) -> Document:
-    slugs = [slug for slug, (of_slug, _) in TITLES.items() if of_slug == status]
+    slugs = [slug for slug, (slug_status, _) in TITLES.items() if slug_status == status]
     answer: Document = {
         "description": "; ".join(f"{TITLES[slug][1]} (`{slug}`)" for slug in slugs),
         "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
@@ -114,150 +88,131 @@ def _problem(status: int) -> Document:
     return answer
 
 
-def _route(
-    summary: str, answer: tuple[int, str | None], *problems: int, body: str | None = None, **more: Any
-) -> Document:
-    """One operation: its answer's status and schema, and the problems it may answer with."""
-    status, schema = answer
-    done: Document = {"description": "Done." if schema is None else "The answer."}
-    if schema is not None:
-        done["content"] = {JSON: {"schema": _ref(schema)}}
-    told = {"summary": summary, "responses": {str(status): done, **{str(code): _problem(code) for code in problems}}}
-    if body is not None:
-        told["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(body)}}}
-    return {**told, **more}
+def _content(media_type: str, schema: Document) -> Document:
+    return {"content": {media_type: {"schema": schema}}}
+
+
+def _text(media_type: str, description: str) -> Document:
+    return {"description": description, **_content(f"{media_type}; charset=utf-8", {"type": "string"})}
+
+
+def _json(name: str) -> Document:
+    return {"200": {"description": "The answer.", **_content(JSON, _ref(name))}}
+
+
+def _body(schema: Document, media_type: str = JSON) -> Document:
+    return {"requestBody": {"required": True, **_content(media_type, schema)}}
+
+
+def _parameter(name: str, place: str, schema: Document, **more: Any) -> Document:
+    return {"name": name, "in": place, "schema": schema, **more}
+
+
+def _operation(summary: str, answers: Document, *problems: int, **more: Any) -> Document:
+    """Return one operation: its answers by status, and its problems; a status may have both."""
+    responses: Document = {str(code): _problem(code) for code in problems}
+    for status, answer in answers.items():
+        problem = responses.get(status)
+        content = {} if problem is None else {"content": {**problem["content"], **answer["content"]}}
+        responses[status] = {**answer, **(problem or {}), **content}
+    return {"summary": summary, "responses": responses, **more}
 
 
 _ANY = (401, 403, 429, 500, 503)
 _COMPANY = (400, *_ANY)
 _BODY = (*_COMPANY, 413, 415)
-_NOBODY: Document = {"security": []}
+_NO_TOKEN: Document = {"security": []}
+_DONE: Document = {"204": {"description": "Done."}}
 
-_WRITES: Document = {
-    "parameters": [
-        {
-            "name": "Keystore-Epoch",
-            "in": "header",
-            "schema": COUNT,
-            "description": "The lease's epoch; needed while a lease lives.",
-        }
-    ]
-}
-_RELEASES: Document = {
-    "parameters": [
-        {"name": "holder", "in": "query", "required": True, "schema": NAME},
-        {"name": "epoch", "in": "query", "required": True, "schema": COUNT},
-    ]
-}
+_EPOCH = _parameter(
+    "Keystore-Epoch", "header", _ref("Count"), description="The lease's epoch; needed while a lease is in force."
+)
+_WRITES: Document = {"parameters": [_EPOCH]}
+_RELEASES = [
+    _parameter("holder", "query", schemas.NAME, required=True),
+    _parameter("epoch", "query", _ref("Count"), required=True),
+]
+_LISTING = [
+    _parameter("search", "query", {"type": "string"}, description="A part of the ids of companies."),
+    _parameter("page", "query", {"type": "string"}, description="The page of the list of companies."),
+]
 
-HTML = "text/html; charset=utf-8"
-
-
-def _page(summary: str, answers: Document, *problems: int, **more: Any) -> Document:
-    """One operation of the status page: its answers apart from problem documents, and those."""
-    responses: Document = {str(code): _problem(code) for code in problems}
-    for status, answer in answers.items():
-        told = responses.setdefault(status, {"description": answer["description"]})
-        told["content"] = {**told.get("content", {}), **answer.get("content", {})}
-    return {"summary": summary, "responses": responses, **more}
-
-
-def _html(description: str) -> Document:
-    return {"description": description, "content": {HTML: {"schema": {"type": "string"}}}}
-
-
-_ELSEWHERE: Document = {
-    "description": "Go on there.",
-    "content": {"text/plain; charset=utf-8": {"schema": {"type": "string"}}},
-}
-_AWAY = _html("The database gives no answer; a browser gets a page, a program a problem.")
-_PAGES: dict[str, dict[str, Document]] = {
-    "/metrics": {
-        "get": _page(
-            "For Prometheus",
-            {
-                "200": {
-                    "description": "Its text format.",
-                    "content": {"text/plain; version=0.0.4; charset=utf-8": {"schema": {"type": "string"}}},
-                }
-            },
-            *_ANY,
-        ),
-    },
-    "/": {
-        "get": _page(
-            "The status page, for an admin's session or token; a browser without either is sent to /sign-in",
-            {"200": _html("The page."), "303": _ELSEWHERE, "503": _AWAY},
-            *_ANY,
-            parameters=[
-                {"name": name, "in": "query", "schema": {"type": "string"}, "description": description}
-                for name, description in (("search", "Companies whose id has this."), ("page", "Of the companies."))
-            ],
-        ),
-    },
-    "/sign-in": {
-        "get": _page("The form for an admin token", {"200": _html("The form.")}, *_ANY, **_NOBODY),
-        "post": _page(
-            "Begin a session: a cookie stands for the token, for 12 hours",
-            {"303": _ELSEWHERE, "403": _html("Not an admin's token."), "503": _AWAY},
-            *_BODY,
-            requestBody={
-                "required": True,
-                "content": {
-                    "application/x-www-form-urlencoded": {"schema": _object({"token": {"type": "string"}}, ("token",))}
-                },
-            },
-            **_NOBODY,
-        ),
-    },
-    "/sign-out": {"post": _page("End the session", {"303": _ELSEWHERE}, *_ANY)},
-}
+_REDIRECT = _text("text/plain", "Go on there.")
+_UNAVAILABLE = _text("text/html", "The database does not answer: a browser gets a page, a program a problem.")
 
 PATHS: dict[str, dict[str, Document]] = {
-    COMPANY_PATH: {
-        "delete": _route("Delete creds and all keys", (204, None), *_COMPANY, 409, **_WRITES),
-    },
+    COMPANY_PATH: {"delete": _operation("Delete creds and all keys", _DONE, *_COMPANY, 409, **_WRITES)},
     f"{COMPANY_PATH}/state": {
-        "get": _route("Everything for a reconnect; gzip when asked for", (200, "State"), *_COMPANY),
-        "post": _route("Write creds and keys as one", (204, None), *_BODY, 409, body="StateWrite", **_WRITES),
+        "get": _operation("All that a bot needs to reconnect; gzip when asked for", _json("State"), *_COMPANY),
+        "post": _operation(
+            "Write creds and keys as one", _DONE, *_BODY, 409, **_body(_ref("WriteStateRequest")), **_WRITES
+        ),
     },
     f"{COMPANY_PATH}/creds": {
-        "get": _route("The credentials document", (200, "Creds"), *_COMPANY, 404),
-        "put": _route("Replace the credentials document", (204, None), *_BODY, 409, body="Creds", **_WRITES),
+        "get": _operation("The credentials document", _json("Creds"), *_COMPANY, 404),
+        "put": _operation("Replace the credentials document", _DONE, *_BODY, 409, **_body(_ref("Creds")), **_WRITES),
     },
     f"{COMPANY_PATH}/keys": {
-        "post": _route("Write and delete keys, all or nothing", (204, None), *_BODY, 409, body="Keys", **_WRITES),
+        "post": _operation(
+            "Write and delete keys, all or nothing", _DONE, *_BODY, 409, **_body(_ref("KeysByType")), **_WRITES
+        )
     },
     f"{COMPANY_PATH}/keys/get": {
-        "post": _route("Read keys of one type; a read is a use", (200, "FoundKeys"), *_BODY, body="WantedKeys"),
+        "post": _operation(
+            "Read keys of one type; a read is a use, and an id that isn't stored is left out",
+            _json("ValuesById"),
+            *_BODY,
+            **_body(_ref("GetKeysRequest")),
+        )
     },
-    f"{COMPANY_PATH}/keys/used": {
-        "post": _route("Mark keys as used", (204, None), *_BODY, body="UsedKeys"),
-    },
+    f"{COMPANY_PATH}/keys/used": {"post": _operation("Mark keys as used", _DONE, *_BODY, **_body(_ref("IdsByType")))},
     f"{COMPANY_PATH}/lease": {
-        "post": _route("Take or renew the right to write", (200, "Lease"), *_BODY, 409, body="LeaseAsked"),
-        "delete": _route("End the lease; a stale one is left alone", (204, None), *_COMPANY, **_RELEASES),
+        "post": _operation(
+            "Take or renew the right to write", _json("LeaseResponse"), *_BODY, 409, **_body(_ref("LeaseRequest"))
+        ),
+        "delete": _operation("End the lease; a stale one is left alone", _DONE, *_COMPANY, parameters=_RELEASES),
     },
     f"{COMPANY_PATH}/heartbeat": {
-        "post": _route("A bot's memory, for the watch", (204, None), *_BODY, body="Heartbeat"),
+        "post": _operation("The bot's use of memory, for the alerts", _DONE, *_BODY, **_body(_ref("HeartbeatRequest")))
     },
-    "/healthz": {"get": _route("Whether the process lives", (200, "Object"), 500, **_NOBODY)},
-    "/readyz": {"get": _route("Whether a bot can use it", (200, "Object"), 500, 503, **_NOBODY)},
-    "/v1/health": {"get": _route("The `check` report", (200, "Check"), *_ANY)},
-    "/openapi.json": {"get": _route("This document", (200, "Object"), *_ANY)},
-    **_PAGES,
+    "/healthz": {"get": _operation("The process is alive", _json("Object"), 500, **_NO_TOKEN)},
+    "/readyz": {"get": _operation("A bot can use the service", _json("Object"), 500, 503, **_NO_TOKEN)},
+    "/v1/health": {"get": _operation("The `check` report", _json("CheckReport"), *_ANY)},
+    "/openapi.json": {"get": _operation("This document", _json("Object"), *_ANY)},
+    "/metrics": {
+        "get": _operation("For Prometheus", {"200": _text("text/plain; version=0.0.4", "Its text format.")}, *_ANY)
+    },
+    "/": {
+        "get": _operation(
+            "The status page, for an admin's session or token; a browser without either is sent to /sign-in",
+            {"200": _text("text/html", "The page."), "303": _REDIRECT, "503": _UNAVAILABLE},
+            *_ANY,
+            parameters=_LISTING,
+        )
+    },
+    "/sign-in": {
+        "get": _operation("The form for an admin token", {"200": _text("text/html", "The form.")}, *_ANY, **_NO_TOKEN),
+        "post": _operation(
+            "Begin a session: a cookie stands for the token, for 12 hours",
+            {"303": _REDIRECT, "403": _text("text/html", "Not an admin token."), "503": _UNAVAILABLE},
+            *_BODY,
+            **_body(_object({"token": {"type": "string"}}), "application/x-www-form-urlencoded"),
+            **_NO_TOKEN,
+        ),
+    },
+    "/sign-out": {"post": _operation("End the session", {"303": _REDIRECT}, *_ANY)},
 }
 
 
 def openapi(version: str) -> Document:
-    """The whole document."""
-    company = {
-        "name": "company",
-        "in": "path",
-        "required": True,
-        "description": "The account; `company_X` means `X`.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-    }
+    """Return the whole document."""
+    company = _parameter(
+        "company",
+        "path",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+        required=True,
+        description="The account; `company_X` means `X`.",
+    )
     paths: Document = {
         path: {**({"parameters": [company]} if "{company}" in path else {}), **by_method}
         for path, by_method in PATHS.items()
@@ -267,7 +222,7 @@ def openapi(version: str) -> Document:
         "info": {
             "title": "Signal Keystore",
             "version": version,
-            "description": "Where WhatsApp bots keep their Signal-protocol state. See docs/http.md.",
+            "description": "Stores the Signal-protocol state of WhatsApp bots. See docs/http.md.",
         },
         "security": [{"token": []}],
         "paths": paths,
@@ -276,3 +231,14 @@ def openapi(version: str) -> Document:
             "schemas": SCHEMAS,
         },
     }
+
+
+class OpenApiResource:
+    """Serves the document."""
+
+    def __init__(self, version: str) -> None:
+        self._document = msgspec.json.encode(openapi(version))
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the document."""
+        resp.data = self._document

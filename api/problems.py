@@ -1,6 +1,6 @@
-"""What went wrong, as RFC 9457 problem documents: a type to act on, and a detail that says what to do.
+"""RFC 9457 problem documents: a type to act on, and a detail that says what to do.
 
-Our errors become problems here and nowhere else. No problem carries a value, a token or a password.
+All errors become problems here. No problem contains a value, a token or a password.
 """
 
 import math
@@ -46,12 +46,12 @@ TITLES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "unavailable": (503, "The database can't be reached"),
     }
 )
-"""Every problem there is: its status and title by the end of its type."""
+"""Status and title of every problem, by the last part of its type."""
 
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """A request that ends here; `slug` is one of TITLES, `detail` says what to do."""
+    """Ends a request with an error. `slug` is one of TITLES; `detail` says what to do."""
 
     slug: str
     detail: str
@@ -60,23 +60,23 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """The HTTP status of the answer."""
         return TITLES[self.slug][0]
 
     def document(self, request_id: str) -> bytes:
-        """The problem as JSON."""
+        """Return the problem as JSON."""
         status, title = TITLES[self.slug]
-        told = {"type": TYPE_PREFIX + self.slug, "title": title, "status": status, "detail": self.detail}
-        return msgspec.json.encode({**told, "request_id": request_id, **self.extra})
+        document = {"type": TYPE_PREFIX + self.slug, "title": title, "status": status, "detail": self.detail}
+        return msgspec.json.encode({**document, "request_id": request_id, **self.extra})
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """The header that says when to come back."""
+    """Return the header that says when to repeat the request."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error is for whoever asked; anything unknown is `internal`, and says nothing of itself."""
+    """Return the problem that a client gets for an error. An unexpected error is `internal`, without its message."""
     match error:
         case Problem():
             return error
@@ -84,7 +84,7 @@ def problem_of(error: Exception) -> Problem:
             extra = {"holder": error.holder, "expires_at": rfc3339(error.expires_at)}
             return Problem("lease-held", f"{error}; wait until it expires, or take it with force", extra=extra)
         case LeaseLost():
-            return Problem("lease-lost", f"{error}; nothing was written. Stop writing; take the lease anew to go on")
+            return Problem("lease-lost", f"{error}; nothing was written. Stop writing; take the lease again to go on")
         case InvalidInput():
             return Problem("invalid-input", str(error))
         case SchemaMismatch():
@@ -94,9 +94,9 @@ def problem_of(error: Exception) -> Problem:
         case CorruptValue() | KeystoreError():
             return Problem("internal", str(error))
         case falcon.HTTPMethodNotAllowed():
-            return Problem("method-not-allowed", "see /openapi.json for what there is", dict(error.headers or {}))
+            return Problem("method-not-allowed", "/openapi.json lists the methods", dict(error.headers or {}))
         case falcon.HTTPNotFound():
-            return Problem("not-found", "no such address; see /openapi.json for what there is")
+            return Problem("not-found", "no such address; /openapi.json lists all")
         case falcon.HTTPError() if error.status_code < 500:
             return Problem("invalid-input", str(error.description or error.title))
         case _:
@@ -104,5 +104,5 @@ def problem_of(error: Exception) -> Problem:
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time in UTC as RFC 3339 writes it."""
+    """Return a time in UTC in the form of RFC 3339."""
     return moment.isoformat().replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""What the status page and `/metrics` say of a store: the watch's reports, each kept for some seconds.
+"""The reports that the status page and `/metrics` show, each cached for some seconds.
 
-A page view counts no table that was just counted, and a large table is counted the more seldom the longer it takes.
-Each report stands by itself: one that fails, or doesn't come in time, leaves the others as they are.
+A page view doesn't count a table that was just counted, and the longer a report takes, the longer it is cached. Each
+report is independent: if it fails or is late, the others are shown all the same.
 """
 
 from collections import Counter
@@ -17,7 +17,8 @@ from keystore.errors import KeystoreError
 from keystore.records import CompanyPage, SweepRun
 from keystore.store import Store
 from monitor.alerts import mute
-from monitor.alerts.decisions import from_json
+from monitor.alerts.decisions import AlertState
+from monitor.alerts.stored_state import read_state
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
@@ -25,19 +26,18 @@ from monitor.reports.load_time import LoadTime, timed_load
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from monitor.watch_settings import WatchSettings
 
-KEPT_FOR_S = 10.0
-SHARE = 50
-"""A report is kept for 50 times as long as it took: each worker asks for 2 % of the database's time at most."""
+CACHED_FOR_S = 10.0
+CACHE_FACTOR = 50
+"""Ratio of the time that a report is cached to the time it took. A worker takes at most 2 % of the database's time."""
 
-FAILURE_KEPT_FOR_S = 2.0
-"""However long it took to fail: what was away may be back."""
+FAILURE_CACHED_FOR_S = 2.0
+"""Time that a failure is cached, however long it took: the database may be back."""
 
-WITHIN_S = 8.0
-"""For all reports of a page together; with sending it, below the 10 s that a scrape or a reader waits."""
+REPORTS_TIMEOUT_S = 8.0
+"""Time for all reports of a page together. With sending the page it stays below the 10 s that a scrape or a reader
+waits."""
 
 SWEEPS_SHOWN = 30
-ALERTS = "alerts"
-"""The note that the watch keeps its state in."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class ReportResult(Generic[T]):
-    """A report as of a moment, or why there is none."""
+    """A report as of a moment, or the error that it ended with."""
 
     value: T | None
     error: str | None
@@ -53,8 +53,8 @@ class ReportResult(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Firing:
-    """An alert that stands: its rule, of whom ("" where there is only one), since when, and in words."""
+class FiringAlert:
+    """An alert that fires; `subject` is "" for a rule that has only one."""
 
     rule: str
     subject: str
@@ -64,103 +64,100 @@ class Firing:
 
 @dataclass(frozen=True)
 class Alerts:
-    """What fires, oldest first, and until when nobody is told."""
+    """The alerts that fire, oldest first, and the end of the mute; None if alerts aren't muted."""
 
-    firing: tuple[Firing, ...]
+    firing: tuple[FiringAlert, ...]
     muted_until: datetime | None
 
 
 class CachedReport(Generic[T]):
-    """One report and its latest answer; for any number of threads, of which one asks at a time."""
+    """A report and its latest result, for any number of threads, of which one makes the report at a time."""
 
-    def __init__(self, name: str, ask: Callable[[], T], ticks: Callable[[], float] = monotonic) -> None:
+    def __init__(self, name: str, make: Callable[[], T], ticks: Callable[[], float] = monotonic) -> None:
         self.name = name
-        self._ask = ask
+        self._make = make
         self._ticks = ticks
-        self._slot = BoundedCalls(1, f"page-{name}")
+        self._calls = BoundedCalls(1, f"report-{name}")
         self._latest: ReportResult[T] | None = None
-        self._good_until = 0.0
+        self._fresh_until = 0.0
 
-    def answer(self, within_s: float) -> ReportResult[T]:
-        """The report, asked anew if it is old. One that takes too long comes as it was, where it ever was.
+    def result(self, within_s: float) -> ReportResult[T]:
+        """Return the report, made again if it is old. If that takes too long, return the latest result, if any.
 
-        With no time left it isn't asked at all: what made the others late is still at work.
+        With no time left the report isn't made at all: the work that made the others late still runs.
         """
-        latest = self._fresh()
-        if latest is not None:
-            return latest
+        fresh = self._fresh()
+        if fresh is not None:
+            return fresh
         try:
             if within_s <= 0:
                 raise TimedOut("it wasn't asked for: the reports before it took all the time there was")
-            return self._slot.call(self._renewed, within_s)
+            return self._calls.call(self._refresh, within_s)
         except (TimedOut, Busy) as error:
             latest = self._latest
             return latest if latest is not None else ReportResult(None, str(error), datetime.now(UTC))
 
     def _fresh(self) -> ReportResult[T] | None:
-        return self._latest if self._ticks() < self._good_until else None
+        return self._latest if self._ticks() < self._fresh_until else None
 
-    def _renewed(self) -> ReportResult[T]:
-        latest = self._fresh()  # Whoever had the slot before may have asked already.
-        if latest is not None:
-            return latest
-        began = self._ticks()
+    def _refresh(self) -> ReportResult[T]:
+        fresh = self._fresh()  # An earlier call may have made it while this one waited.
+        if fresh is not None:
+            return fresh
+        started_at = self._ticks()
         try:
-            answer = ReportResult(self._ask(), None, datetime.now(UTC))
+            result = ReportResult(self._make(), None, datetime.now(UTC))
         except KeystoreError as error:
-            answer = ReportResult(None, str(error), datetime.now(UTC))
-        except Exception:  # The edge of the report: the others are told all the same.
+            result = ReportResult(None, str(error), datetime.now(UTC))
+        except Exception:  # The edge of the report: the other reports are shown all the same.
             log.exception("report_failed", report=self.name)
-            answer = ReportResult(None, "it failed; the service's log says why", datetime.now(UTC))
-        self._latest = answer
-        ended = self._ticks()
-        good_for_s = max(KEPT_FOR_S, SHARE * (ended - began)) if answer.error is None else FAILURE_KEPT_FOR_S
-        self._good_until = ended + good_for_s
-        return answer
+            result = ReportResult(None, "it failed; the service's log says why", datetime.now(UTC))
+        self._latest = result
+        now = self._ticks()
+        fresh_for_s = max(CACHED_FOR_S, CACHE_FACTOR * (now - started_at))
+        self._fresh_until = now + (fresh_for_s if result.error is None else FAILURE_CACHED_FOR_S)
+        return result
 
 
 class Deadline:
-    """What is left of a time that several waits share."""
+    """The end of a time that several waits share."""
 
-    def __init__(self, seconds: float = WITHIN_S, ticks: Callable[[], float] = monotonic) -> None:
+    def __init__(self, seconds: float = REPORTS_TIMEOUT_S, ticks: Callable[[], float] = monotonic) -> None:
         self._ticks = ticks
         self._ends_at = ticks() + seconds
 
     @property
     def left_s(self) -> float:
-        """How long may still be waited."""
+        """Seconds until the deadline, 0 after it."""
         return max(0.0, self._ends_at - self._ticks())
 
 
 class CachedReports:
-    """The reports on one store, each kept by itself; `store` opens it, and raises StoreUnavailable while it can't."""
+    """The reports on one store; `store` opens it, and raises StoreUnavailable while it can't."""
 
-    def __init__(
-        self,
-        store: Callable[[], Store],
-        settings: WatchSettings,
-        ticks: Callable[[], float] = monotonic,
-    ) -> None:
-        def kept(name: str, ask: Callable[[Store], T]) -> CachedReport[T]:
-            return CachedReport(name, lambda: ask(store()), ticks)
+    def __init__(self, store: Callable[[], Store], settings: WatchSettings) -> None:
+        def cached(name: str, make: Callable[[Store], T]) -> CachedReport[T]:
+            return CachedReport(name, lambda: make(store()))
 
         self._store = store
-        self._companies = BoundedCalls(2, "page-companies")
-        self.check: CachedReport[CheckReport] = kept("check", lambda store: check_report(store, settings.sweep_every_s))
-        self.types: CachedReport[TypesReport] = kept("types", types_report)
-        self.growth: CachedReport[GrowthReport] = kept("growth", growth_report)
-        self.load: CachedReport[LoadTime] = kept("load", lambda store: timed_load(store, settings.load_budget_ms))
-        self.sweeps: CachedReport[list[SweepRun]] = kept("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
-        self.alerts: CachedReport[Alerts] = kept("alerts", alerts)
-        self.events: CachedReport[dict[tuple[str, str], int]] = kept("events", events_24h)
+        self._companies = BoundedCalls(2, "report-companies")
+        self.check: CachedReport[CheckReport] = cached(
+            "check", lambda store: check_report(store, settings.sweep_every_s)
+        )
+        self.types: CachedReport[TypesReport] = cached("types", types_report)
+        self.growth: CachedReport[GrowthReport] = cached("growth", growth_report)
+        self.load: CachedReport[LoadTime] = cached("load", lambda store: timed_load(store, settings.load_budget_ms))
+        self.sweeps: CachedReport[list[SweepRun]] = cached("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
+        self.alerts: CachedReport[Alerts] = cached("alerts", alerts)
+        self.events: CachedReport[dict[tuple[str, str], int]] = cached("events", events_24h)
 
     @property
     def database(self) -> str:
-        """Which one all of it is about. Raises StoreUnavailable."""
+        """The database that the reports are about. Raises StoreUnavailable."""
         return self._store().database
 
     def companies(self, search: str, limit: int, offset: int, within_s: float) -> ReportResult[CompanyPage]:
-        """Some of the companies, as they are now."""
+        """Return a page of the companies, which isn't cached."""
         now = datetime.now(UTC)
         try:
             page = self._companies.call(lambda: self._store().company_page(search, limit, offset), within_s)
@@ -170,22 +167,18 @@ class CachedReports:
 
 
 def alerts(store: Store) -> Alerts:
-    """What the watch has written down: what fires, and whether it is muted."""
-    note = store.recall(ALERTS)
-    try:
-        firing = {} if note is None else from_json(note.document).firing()
-    except ValueError as error:
-        log.warning("alerts_not_readable", error=str(error))
-        firing = {}
-    told = tuple(
-        Firing(rule, subject, of.above_since or of.raised_at, of.detail) for (rule, subject), of in firing.items()
+    """Return the alerts that fire, as the watch wrote them down."""
+    firing = (read_state(store) or AlertState()).firing()
+    firing_alerts = tuple(
+        FiringAlert(rule, subject, standing.above_since or standing.raised_at, standing.detail)
+        for (rule, subject), standing in firing.items()
     )
-    return Alerts(told, mute.muted_until(store, datetime.now(UTC)))
+    return Alerts(firing_alerts, mute.muted_until(store, datetime.now(UTC)))
 
 
 def events_24h(store: Store) -> dict[tuple[str, str], int]:
-    """What happened to keys in the last 24 hours, by type and event."""
-    counted: Counter[tuple[str, str]] = Counter()
+    """Return the events of keys in the last 24 hours, counted by type and event."""
+    events: Counter[tuple[str, str]] = Counter()
     for count in store.counts(store.now() - timedelta(hours=24)):
-        counted[count.key_type, count.event] += count.keys
-    return dict(counted)
+        events[count.key_type, count.event] += count.keys
+    return dict(events)

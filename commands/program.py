@@ -10,7 +10,7 @@ import typer
 from commands import reports, tokens, transfer, upkeep
 from commands.output import show_error
 from keystore.errors import KeystoreError
-from service.lifetime import Wire, serve_until_told
+from service.lifetime import Wire, serve_until_signal
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after SIGINT and SIGTERM."""
@@ -35,7 +35,7 @@ def main(context: typer.Context) -> None:
 def serve(context: typer.Context) -> None:
     """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
     wire: Wire = context.obj
-    serve_until_told(wire)
+    serve_until_signal(wire)
 
 
 app.command("migrate")(upkeep.migrate_tables)

@@ -1,4 +1,8 @@
-"""Signal Keystore: where WhatsApp bots keep their Signal-protocol state. Start with `open_store`."""
+"""The store for the Signal-protocol state of WhatsApp bots. Every other part of the program may call it.
+
+Start with `open_store`. `store.py` is the contract; `postgres/` and `sqlite/` are the backends, and `sql/` has
+what they share.
+"""
 
 from keystore.errors import (
     CorruptValue,

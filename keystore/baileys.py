@@ -1,23 +1,24 @@
-"""Baileys' state as the outside has it: its JSON, its key types, and the file names of `useMultiFileAuthState`.
+"""The outside form of a bot's state: Baileys' JSON, its key types, and the file names of `useMultiFileAuthState`.
 
-Pure functions, no I/O. Read off Baileys 6.17.16 and 7.0.0-rc14 (`BufferJSON`, `SignalDataTypeMap`, `fixFileName`).
+Pure functions without I/O. Read off Baileys 6.17.16 and 7.0.0-rc14 (`BufferJSON`, `SignalDataTypeMap`, `fixFileName`).
 
-**Buffers.** Written as `{"type":"Buffer","data":"<base64>"}` only: Baileys 7 revives nothing else of that shape.
-Read in every form that some version wrote: that one, the array of bytes that `JSON.stringify` leaves without Baileys'
-replacer, the old `{"buffer":true,…}` with `data` or `value`, and `{"0":7,"1":9}`, which a bare `Uint8Array` becomes.
+**Buffers** are written as `{"type":"Buffer","data":"<base64>"}` only, because Baileys 7 revives no other object of that
+type. They are read in every form that some version wrote: that one; the array of bytes that `JSON.stringify` leaves
+without Baileys' replacer; the old `{"buffer":true,…}` with `data` or `value`; and `{"0":7,"1":9}`, which a bare
+`Uint8Array` becomes.
 
-**File names.** `{type}-{id}.json`, with `/` written as `__` and `:` as `-`. The type is the longest known one that
-fits: types contain dashes themselves, and a split at the first dash once made 172 `lid-mapping` rows into a type
-`lid` that no bot reads. What the id was is certain where the type says so:
+**File names** are `{type}-{id}.json`, with `/` written as `__` and `:` as `-`. The type is the longest known one that
+fits, since types contain dashes themselves. (A split at the first dash once made 172 `lid-mapping` rows into a type
+`lid` that no bot reads.) The type decides how the id is restored:
 
-- `sender-key`: `group::user::device`, the only ids with a colon. The last two `--` are the colons, since a user is
-  digits (and `_domain`) and a device is digits; a dash before them is the group's own (`4915…-1600000@g.us`).
-- `app-state-sync-key`: base64, which has no `_`, so `__` is a slash.
+- `sender-key`: `group::user::device`, the only ids with a colon. The last two `--` are the colons, because a user is
+  digits (and `_domain`) and a device is digits. An earlier dash is the group's own (`4915…-1600000@g.us`).
+- `app-state-sync-key`: base64, which contains no `_`, so `__` is a slash.
 - `pre-key`, `session`, `identity-key`, `lid-mapping`, `device-list`, `sender-key-memory`, `app-state-sync-version`,
-  `tctoken`: made of digits, `.`, `@`, `_` and dashes, never a colon or a slash; the id is what the name says (Baileys'
+  `tctoken`: digits, `.`, `@`, `_` and dashes, never a colon or a slash. The id is as in the file name (Baileys'
   `tctoken` id `__index` too). A bot that put a colon in such an id has lost it in the file name.
 
-Any other name is unknown, and not guessed at.
+Any other name is unknown, and isn't guessed at.
 """
 
 import base64
@@ -55,16 +56,11 @@ _SENDER_KEY_ID = re.compile(r"(.+)::([0-9]+(?:_[0-9]+)?)::([0-9]+)")
 MIS_SPLIT_TYPES = tuple(
     sorted({"-".join(parts[:n]) for parts in (name.split("-") for name in KEY_TYPES) for n in range(1, len(parts))})
 )
-"""What a key type becomes when its file name is split at too early a dash."""
-
-
-def read_json(text: bytes | str) -> Json:
-    """The document, with Buffers of every form as bytes. Raises InvalidInput that says where, never what."""
-    return _revived(text)[0]
+"""The types that result from splitting a file name at a dash of its type."""
 
 
 def write_json(document: Json) -> bytes:
-    """The document as compact UTF-8 JSON, bytes as Buffers in base64."""
+    """Return the document as compact UTF-8 JSON, with bytes as Buffers in base64."""
     try:
         return _dumped(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -73,21 +69,21 @@ def write_json(document: Json) -> bytes:
 
 
 def stored_value(text: bytes) -> bytes:
-    """A JSON file's text as a value to store: itself, unless it has a Buffer that Baileys 7 would not read.
+    """Return the value to store for a JSON text: itself, unless it has a Buffer that Baileys 7 would not read.
 
-    Raises InvalidInput that says where it isn't JSON, never what is there.
+    Raises InvalidInput with the position of a syntax error, never with any of the text.
     """
-    document, as_it_is = _revived(text)
-    return text.strip() if as_it_is else write_json(document)
+    document, readable = _revived(text)
+    return text.strip() if readable else write_json(document)
 
 
 def file_name(key_type: str, key_id: str) -> str:
-    """The file that `useMultiFileAuthState` keeps this key in."""
+    """Return the name of the file in which `useMultiFileAuthState` stores this key."""
     return f"{key_type}-{key_id}{_SUFFIX}".replace("/", "__").replace(":", "-")
 
 
 def key_of_file(name: str) -> tuple[str, str] | None:
-    """The type and id of the key in a file of this name; None where it isn't one that Baileys writes for a key."""
+    """Return the type and id of the key in a file of this name; None when Baileys writes no key under it."""
     stem = name.removesuffix(_SUFFIX)
     if stem == name:
         return None
@@ -98,18 +94,21 @@ def key_of_file(name: str) -> tuple[str, str] | None:
     return None
 
 
-def rightful(key_type: str, key_id: str) -> tuple[str, str] | None:
-    """Where a row belongs whose file name was split too early (`lid`, `mapping-123`); None for every other row."""
-    for rightful_type in _LONGEST_FIRST:
-        rest = rightful_type.removeprefix(f"{key_type}-")
-        if rest != rightful_type and key_id.startswith(f"{rest}-"):
-            rightful_id = _id_in_file(rightful_type, key_id[len(rest) + 1 :])
-            return None if rightful_id is None else (rightful_type, rightful_id)
+def corrected_name(key_type: str, key_id: str) -> tuple[str, str] | None:
+    """Return the correct type and id of a row whose file name was split too early; None for every other row.
+
+    For example, (`lid`, `mapping-123`) is (`lid-mapping`, `123`).
+    """
+    for whole_type in _LONGEST_FIRST:
+        rest = whole_type.removeprefix(f"{key_type}-")
+        if rest != whole_type and key_id.startswith(f"{rest}-"):
+            whole_id = _id_in_file(whole_type, key_id[len(rest) + 1 :])
+            return None if whole_id is None else (whole_type, whole_id)
     return None
 
 
 def _id_in_file(key_type: str, written: str) -> str | None:
-    """The id that a file name shows as `written`; None where this type has no such id."""
+    """Return the id that a file name shows as `written`; None when this type has no such id."""
     if key_type == "sender-key":
         parts = _SENDER_KEY_FILE.fullmatch(written) or _SENDER_KEY_ID.fullmatch(written)
         return "::".join(parts.groups()) if parts else None
@@ -118,26 +117,25 @@ def _id_in_file(key_type: str, written: str) -> str | None:
     return written or None
 
 
-def _revived(text: bytes | str) -> tuple[Json, bool]:
-    """The document, and whether all its Buffers are already in the form that Baileys 7 reads."""
-    as_it_is = True
+def _revived(text: bytes) -> tuple[Json, bool]:
+    """Return the document, and True when all its Buffers already have the form that Baileys 7 reads."""
+    readable = True
 
-    def revive(found: dict[str, Any]) -> Json:
-        nonlocal as_it_is
-        data = _buffer(found)
+    def revive(item: dict[str, Any]) -> Json:
+        nonlocal readable
+        data = _buffer(item)
         if data is None:
-            return found
-        if found != _as_buffer(data):
-            as_it_is = False
+            return item
+        readable = readable and item == _as_buffer(data)
         return data
 
     problem = "not UTF-8"
     # Raised outside the handlers: the parser's own errors carry the whole document.
     try:
-        decoded = text if isinstance(text, str) else text.decode()
+        decoded = text.decode()
         problem = "not JSON"
         document: Json = json.loads(decoded, object_hook=revive, parse_constant=_refuse_constant)
-        return document, as_it_is
+        return document, readable
     except InvalidInput:
         raise
     except json.JSONDecodeError as error:
@@ -149,38 +147,38 @@ def _revived(text: bytes | str) -> tuple[Json, bool]:
     raise InvalidInput(problem)
 
 
-def _buffer(found: dict[str, Any]) -> bytes | None:
-    """The bytes of a JSON object that stands for a Buffer; None where it doesn't."""
-    if found.get("type") != "Buffer" and found.get("buffer") is not True:
-        return _bare_array(found)
-    data = found.get("data")
+def _buffer(item: dict[str, Any]) -> bytes | None:
+    """Return the bytes of a JSON object that represents a Buffer; None when it doesn't."""
+    if item.get("type") != "Buffer" and item.get("buffer") is not True:
+        return _bare_array(item)
+    data = item.get("data")
     if data is None:
-        data = found.get("value")
+        data = item.get("value")
     if isinstance(data, bytes):
         return data
     if isinstance(data, str):
         return _from_base64(data)
     if data is None or data == []:
         return b""
-    if isinstance(data, list) and all(_is_byte(item) for item in data):
+    if isinstance(data, list) and all(_is_byte(number) for number in data):
         return bytes(data)
     raise InvalidInput("a Buffer whose data is neither base64 nor an array of bytes")
 
 
-def _bare_array(found: dict[str, Any]) -> bytes | None:
-    """The bytes of a `Uint8Array` written without a replacer: an object with the keys 0, 1, 2…"""
-    if not found or "0" not in found:
+def _bare_array(item: dict[str, Any]) -> bytes | None:
+    """Return the bytes of a `Uint8Array` written without a replacer: an object with the keys 0, 1, 2…"""
+    if "0" not in item:
         return None
-    items: list[Any] = [found.get(str(n)) for n in range(len(found))]
-    return bytes(items) if all(_is_byte(item) for item in items) else None
+    numbers: list[Any] = [item.get(str(n)) for n in range(len(item))]
+    return bytes(numbers) if all(_is_byte(number) for number in numbers) else None
 
 
-def _is_byte(item: object) -> bool:
-    return type(item) is int and 0 <= item <= 255
+def _is_byte(number: object) -> bool:
+    return type(number) is int and 0 <= number <= 255
 
 
 def _from_base64(data: str) -> bytes:
-    """Base64 in either alphabet, with or without padding; strict otherwise, where Node skips what it can't read."""
+    """Decode base64 of either alphabet, padded or not. Other characters are an error, where Node skips them."""
     text = data.rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

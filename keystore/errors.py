@@ -5,12 +5,12 @@ KeystoreError
 ├── StoreUnavailable  the database did not answer: safe to repeat, every operation is idempotent
 ├── CorruptValue      a stored value can't be read back: never retry, look at the named key
 ├── SchemaMismatch    the tables aren't the ones this version works with: migrate
-├── LeaseLost         the lease isn't this caller's, or not any more: stop what it protected
-├── LeaseHeld         somebody else holds the lease: wait until it ends, or force it
+├── LeaseLost         the lease isn't this caller's, or no longer is: stop what it protected
+├── LeaseHeld         another holder has the lease: wait until it ends, or force it
 └── StoreClosed       the store was closed before the call
 
-Driver errors are translated into these where a backend talks to its driver, with the driver's error as
-`__cause__`. No message ever carries a key's value, a token or a password.
+Each backend's link translates its driver's errors into these, with the driver's error as `__cause__`. No message ever
+contains a key's value, a token or a password.
 """
 
 from datetime import datetime
@@ -21,11 +21,11 @@ class KeystoreError(Exception):
 
 
 class InvalidInput(KeystoreError, ValueError):
-    """The call's arguments are not what the contract allows; repeating it can't help."""
+    """The contract doesn't allow the call's arguments; repeating it can't help."""
 
 
 class StoreUnavailable(KeystoreError):
-    """The database can't be reached or did not answer in time; repeating the call is safe."""
+    """The database can't be reached, or didn't answer in time; repeating the call is safe."""
 
 
 class CorruptValue(KeystoreError):
@@ -41,7 +41,7 @@ class LeaseLost(KeystoreError):
 
 
 class LeaseHeld(KeystoreError):
-    """Another holder's lease lives: `holder` has it until `expires_at`."""
+    """Another holder's lease is live: `holder` has it until `expires_at`."""
 
     def __init__(self, message: str, holder: str, expires_at: datetime) -> None:
         super().__init__(message)

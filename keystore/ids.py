@@ -1,12 +1,13 @@
-"""The one place that checks ids and values.
+"""Checks of ids, values and times. Every check raises InvalidInput, which names the field and never shows a value.
 
-A company has one canonical id, the bare form: `company_962302` and `962302` are the same account. (An operator
-had both in one table: two sets of keys for one account, 22 duplicates removed by hand.)
+The canonical id of a company is the bare one: `company_962302` and `962302` are the same account. (An operator once
+had both in one table: two sets of keys for one account, and 22 duplicates to remove by hand.)
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from keystore.errors import InvalidInput
 
@@ -20,10 +21,7 @@ _COMPANY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def canonical_company(company_id: str) -> str:
-    """The canonical form of a company id: without any `company_` prefix.
-
-    Raises InvalidInput unless what remains is 1-64 characters of `A-Z a-z 0-9 _ -`.
-    """
+    """Return the id without any `company_` prefix: 1-64 characters of `A-Z a-z 0-9 _ -`."""
     if not isinstance(company_id, str):
         raise InvalidInput(f"company_id: expected a string, got {type(company_id).__name__}")
     bare = company_id
@@ -38,45 +36,37 @@ def canonical_company(company_id: str) -> str:
 
 
 def checked_type(key_type: str) -> str:
-    """`key_type` itself. Raises InvalidInput unless it is 1-255 printable characters."""
+    """Return `key_type`: 1-255 printable characters."""
     return checked_name("key_type", key_type)
 
 
 def checked_epoch(epoch: int | None) -> int | None:
-    """`epoch` itself. Raises InvalidInput unless it is None or a whole number from 1."""
+    """Return `epoch`: None or a whole number of at least 1."""
     if epoch is not None and (type(epoch) is not int or not 1 <= epoch <= MAX_EPOCH):
-        raise InvalidInput("epoch: not one that a lease has; give the number that the lease came with")
+        raise InvalidInput("epoch: no lease has such an epoch; pass the number that the lease came with")
     return epoch
 
 
 def checked_lease_s(ttl_s: float) -> float:
-    """`ttl_s` itself. Raises InvalidInput unless a lease can be that many seconds long."""
+    """Return `ttl_s`: more than 0 seconds, and up to a day."""
     if type(ttl_s) not in (int, float) or not math.isfinite(ttl_s) or not 0 < ttl_s <= MAX_LEASE_S:
-        raise InvalidInput(f"ttl_s: a lease is more than 0 and up to {MAX_LEASE_S} seconds long")
+        raise InvalidInput(f"ttl_s: a lease lasts more than 0 and up to {MAX_LEASE_S} seconds")
     return ttl_s
 
 
 def checked_ids(key_ids: Iterable[str]) -> list[str]:
-    """The ids, each once, in order. Raises InvalidInput unless each is 1-255 printable characters."""
+    """Return the ids without repetitions, in order; each has 1-255 printable characters."""
     if isinstance(key_ids, str):
         raise InvalidInput("key_ids: expected several ids, got one string; wrap it in a list")
     try:
         unique = list(dict.fromkeys(key_ids))
     except TypeError as error:
         raise InvalidInput(f"key_ids: expected strings ({error})") from None
-    return unique if _all_names(unique) else [checked_name("key_id", key_id) for key_id in unique]
-
-
-def _all_names(names: list[str]) -> bool:
-    """Whether `checked_name` has nothing against any of them, all looked at together."""
-    try:
-        return "".join(names).isprintable() and all(1 <= len(name) <= MAX_NAME_CHARS for name in names)
-    except TypeError:
-        return False
+    return [checked_name("key_id", key_id) for key_id in unique]
 
 
 def checked_value(field: str, value: bytes) -> bytes:
-    """The value as bytes. Raises InvalidInput unless it is bytes-like, 1 byte to 16 MiB; never shows it."""
+    """Return the bytes-like value as bytes: 1 byte to 16 MiB."""
     if not isinstance(value, bytes | bytearray | memoryview):
         raise InvalidInput(f"{field}: expected bytes, got {type(value).__name__}")
     size = value.nbytes if isinstance(value, memoryview) else len(value)
@@ -88,9 +78,9 @@ def checked_value(field: str, value: bytes) -> bytes:
 def checked_writes(
     keys: Mapping[str, Mapping[str, bytes | None]],
 ) -> tuple[list[tuple[str, str, bytes]], list[tuple[str, str]]]:
-    """What a `set` writes and what it deletes, each sorted by type and id so that writers lock in one order.
+    """Return the writes and the deletions of a `set`: `([(key_type, key_id, value)], [(key_type, key_id)])`.
 
-    Returns `([(key_type, key_id, value)], [(key_type, key_id)])`; raises InvalidInput naming the field.
+    Both are sorted by type and id, so that all writers lock rows in the same order.
     """
     if not isinstance(keys, Mapping):
         raise InvalidInput(f"keys: expected {{type: {{id: value}}}}, got {type(keys).__name__}")
@@ -114,7 +104,7 @@ def checked_writes(
 
 
 def checked_name(field: str, name: str) -> str:
-    """`name` itself. Raises InvalidInput, naming the field, unless it is 1-255 printable characters."""
+    """Return `name`: 1-255 printable characters."""
     if not isinstance(name, str):
         raise InvalidInput(f"{field}: expected a string, got {type(name).__name__}")
     if not 1 <= len(name) <= MAX_NAME_CHARS:
@@ -124,7 +114,14 @@ def checked_name(field: str, name: str) -> str:
     return name
 
 
+def checked_time(field: str, time: datetime) -> datetime:
+    """Return `time`, which has a time zone."""
+    if time.tzinfo is None:
+        raise InvalidInput(f"{field}: a time without a time zone; pass an aware UTC datetime")
+    return time
+
+
 def _shown(name: str) -> str:
-    """A name for an error message: escaped, and short."""
+    """Return a name for an error message: escaped, and short."""
     text = ascii(name)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,16 +1,14 @@
-"""Brings a database's tables to what this version works with: plain SQL files, applied and recorded by yoyo.
+"""Migrates a database's tables to those of this version: plain SQL files, applied and recorded by yoyo.
 
-Everything that one call applies is one transaction, the records and yoyo's lock row included: a migration that fails,
-or whose process dies, leaves the tables as the bot knew them. Two processes that start together are safe: the
-transaction begins with a lock that ends with it (an advisory lock on Postgres, `BEGIN IMMEDIATE` on SQLite), and what
-is to apply is looked up once it is held.
+One call is one transaction, with the records and yoyo's lock row in it. A migration that fails, or whose process dies,
+leaves the tables as the bot knew them. Two processes may start together: the transaction begins with a lock that ends
+with it (an advisory lock on Postgres, `BEGIN IMMEDIATE` on SQLite), and the pending files are read under that lock.
 
-yoyo alone would give each file, its record and the lock row transactions of their own; so its steps are called one by
-one here, on a connection of ours. What went wrong, or can, with migrations is in `migrations/NOTES.md`.
+yoyo would use separate transactions for each file, its record and the lock row. So its steps are called one by one
+here, on a connection of our own. `migrations/NOTES.md` lists what can go wrong with migrations.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -37,67 +35,69 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 UPKEEP_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
-"""The Postgres migrations that add only our own tables: what `attach_upkeep` applies beside a live bot."""
+"""The Postgres migrations that add only our own tables, which `attach_upkeep` applies beside a live bot."""
 
 LOCK_TIMEOUT_S = 60
-"""For another process to finish migrating."""
+"""Wait for another process to finish migrating."""
 
 STATEMENT_TIMEOUT_S = 2.5 * 3600
-"""For one statement of a migration; the files themselves let the server work for two hours at most."""
+"""Timeout of one statement of a migration; the files themselves limit the server to two hours."""
 
-_BUSY_TABLES = {"55P03", "40P01"}
-"""SQLSTATE of a lock not had in time, and of a deadlock."""
+_LOCKED = {"55P03", "40P01"}
+"""SQLSTATE of a lock timeout, and of a deadlock."""
 
-_AWAY = ("08", "53", "57P")
-"""SQLSTATE classes: connection lost, server out of room, server shutting down."""
+_UNAVAILABLE = ("08", "53", "57P")
+"""SQLSTATE classes: connection lost, server out of resources, server shutting down."""
 
 _QUOTES_VALUES = ("22", "23")
-"""SQLSTATE classes whose messages may quote a row: data that doesn't fit, a constraint that is violated."""
+"""SQLSTATE classes whose messages may quote a row: invalid data, violated constraint."""
 
-_SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
+_SQLITE_UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 class Shape(Enum):
-    """What stands in a database."""
+    """The kinds of tables in a database."""
 
     EMPTY = "empty"
-    OURS = "ours"
-    DIARY = "diary"
-    """Bot tables with `jsonb` values that we have not touched."""
+    CONVERTED = "converted"
+    """Our tables, with values as bytes."""
+    LEGACY = "legacy"
+    """A bot's own tables, with values as `jsonb`."""
     ATTACHED = "attached"
-    """The same, with our own tables beside them."""
+    """Legacy tables, with our own tables for the upkeep added."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A database's tables: their shape, and the ids of the migrations still to apply, in order."""
+    """The shape of a database's tables, and the ids of the pending migrations, in order."""
 
     shape: Shape
     pending: tuple[str, ...]
 
 
 def schema_of(link: DatabaseLink) -> Schema:
-    """What stands in this database. Raises SchemaMismatch for tables of a newer version, or that hide their rows."""
+    """Return the schema. Raises SchemaMismatch when the tables are of a newer version, or hide their rows."""
     return _schema(link, lambda statement: link.rows(statement, {}))
 
 
 def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
-    """Applies what is pending, in order, and returns the ids of what it applied; with `only`, of those alone.
+    """Apply the pending migrations (those in `only`, if it is set) in order, all or none, and return their ids.
 
-    All of it or nothing. Raises SchemaMismatch, with the database's own words, when a migration fails, and
-    StoreUnavailable when the database goes away or another process migrates for too long.
+    Raises SchemaMismatch with the database's message when a migration fails, and StoreUnavailable when the database
+    goes away or another process migrates for too long.
     """
-    if not _wanted(schema_of(link), only):
+    if not _selected(schema_of(link), only):
         return []
     applied: list[str] = []
-    with _yoyo(link) as backend:
+    backend_class: Any = _SqliteBackend if isinstance(link, SqliteLink) else _PostgresBackend
+    with backend_class(link) as backend:
         try:
             with backend.transaction():
-                backend.wait_for_turn()
-                pending = _wanted(_schema(link, lambda statement: _fetched(backend, statement)), only)
+                backend.acquire_migration_lock()
+                pending = _selected(_schema(link, lambda statement: backend.execute(statement).fetchall()), only)
                 if pending:
-                    backend.create_own_tables()
-                    # Under our lock, a row that is there already was left behind by a process that died.
+                    backend.create_yoyo_tables()
+                    # Under our lock, an existing lock row was left behind by a process that died.
                     backend.break_lock()
                     with backend.lock():
                         for migration in MigrationList([m for m in _migrations(link) if m.id in pending]):
@@ -107,22 +107,22 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
                                 backend.log_migration(migration, "apply")
                                 backend.mark_one(migration, log=False)
         except backend.DatabaseError as error:
-            _raise(link, applied[-1] if applied else None, _first(error, backend.DatabaseError))
+            _raise_translated(link, applied[-1] if applied else None, _root_cause(error, backend.DatabaseError))
         except LockTimeout as error:
             raise StoreUnavailable(f"{link.name}: yoyo is migrating by hand here; run migrate again later") from error
     return applied
 
 
 def attach_upkeep(link: DatabaseLink) -> list[str]:
-    """Adds only our own tables beside a live bot's; returns the ids of what it applied, [] when they are there.
+    """Add only our own tables beside a live bot's, and return the ids of the migrations applied.
 
-    Raises KeystoreError where there is no such bot's database to attach to.
+    Raises KeystoreError when this isn't a bot's own database.
     """
     shape = schema_of(link).shape
-    if isinstance(link, SqliteLink) or shape not in (Shape.DIARY, Shape.ATTACHED):
+    if isinstance(link, SqliteLink) or shape not in (Shape.LEGACY, Shape.ATTACHED):
         raise KeystoreError(
-            f"{link.name}: there is nothing to attach to: attaching is for a Postgres database whose whatsapp_keys "
-            f"a bot still writes as jsonb, and this one is {shape.value}; run `python run.py migrate`"
+            f"{link.name}: there is nothing to attach to: attaching is for a Postgres database where a bot still "
+            f"writes whatsapp_keys as jsonb, and this one is {shape.value}; run `python run.py migrate`"
         )
     return migrate(link, only=UPKEEP_TABLES)
 
@@ -133,7 +133,7 @@ def _schema(link: DatabaseLink, read: Read) -> Schema:
         ((has_keys, has_record),) = read(SQLITE_STATEMENTS["schema"])
         if has_record:
             applied = {row[0] for row in read(SQLITE_STATEMENTS["applied_migrations"])}
-        shape = Shape.OURS if has_keys else Shape.EMPTY
+        shape = Shape.CONVERTED if has_keys else Shape.EMPTY
     else:
         ((has_keys, has_creds, has_record, value_type, rows_are_hidden),) = read(POSTGRES_STATEMENTS["schema"])
         if rows_are_hidden:
@@ -146,9 +146,9 @@ def _schema(link: DatabaseLink, read: Read) -> Schema:
         if not has_keys and not has_creds:
             shape = Shape.EMPTY
         elif value_type == "bytea":
-            shape = Shape.OURS
+            shape = Shape.CONVERTED
         else:
-            shape = Shape.ATTACHED if UPKEEP_TABLES[0] in applied else Shape.DIARY
+            shape = Shape.ATTACHED if UPKEEP_TABLES[0] in applied else Shape.LEGACY
     known = [migration.id for migration in _migrations(link)]
     unknown = sorted(applied - set(known))
     if unknown:
@@ -158,7 +158,7 @@ def _schema(link: DatabaseLink, read: Read) -> Schema:
     return Schema(shape, tuple(name for name in known if name not in applied))
 
 
-def _wanted(schema: Schema, only: tuple[str, ...] | None) -> tuple[str, ...]:
+def _selected(schema: Schema, only: tuple[str, ...] | None) -> tuple[str, ...]:
     return schema.pending if only is None else tuple(name for name in schema.pending if name in only)
 
 
@@ -167,18 +167,25 @@ def _migrations(link: DatabaseLink) -> MigrationList:
     return read_migrations(str(folder))
 
 
-class _OnOurConnection:
-    """What both of yoyo's backends need changed. It never sees an address: it would read parts of it wrongly."""
+_NO_ADDRESS = DatabaseURI("", None, None, None, None, None, {})
 
-    def create_own_tables(self) -> None:
-        """yoyo's own, where they aren't there yet: part of the transaction, unlike yoyo's own way of making them."""
+
+class _BackendOverrides:
+    """The changes to both of yoyo's backends. They get a connection, because yoyo misreads parts of addresses."""
+
+    def __init__(self, link: DatabaseLink) -> None:
+        self._link = link
+        super().__init__(_NO_ADDRESS, default_migration_table)  # type: ignore[call-arg]
+
+    def create_yoyo_tables(self) -> None:
+        """Create yoyo's own tables if they are missing, inside the transaction (yoyo itself would do it outside)."""
         backend: Any = self
         backend.execute(backend.format_sql(backend.create_lock_table_sql).replace("TABLE", "TABLE IF NOT EXISTS", 1))
         if internalmigrations.needs_upgrading(backend):
             internalmigrations.upgrade(backend)
 
     def get_log_data(self, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
-        """As yoyo's, without who and where: it asks the name server, and fails for a user id without a name."""
+        """Return yoyo's log entry without user and host, for which yoyo needs a user name and a name server."""
         return {
             "id": str(uuid4()),
             "migration_id": migration and migration.id,
@@ -190,23 +197,21 @@ class _OnOurConnection:
         }
 
 
-class _YoyoOnPostgres(_OnOurConnection, PostgresqlPsycopgBackend):  # type: ignore[misc]
-    """yoyo on a connection made like every other of the link: its time-outs, and nothing prepared."""
+class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ignore[misc]
+    """yoyo on a connection like every other of the link: with timeouts, and nothing prepared."""
 
-    def __init__(self, link: PostgresLink) -> None:
-        self._link = link
-        super().__init__(_address("postgresql+psycopg"), default_migration_table)
+    _link: PostgresLink
 
     def connect(self, dburi: DatabaseURI) -> Any:
         return self._link.connect(STATEMENT_TIMEOUT_S)
 
-    def wait_for_turn(self) -> None:
-        """Takes the lock that ends with the transaction."""
+    def acquire_migration_lock(self) -> None:
+        """Acquire the lock that ends with the transaction."""
         self.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
         self.execute(POSTGRES_STATEMENTS["migration_lock"])
 
     def rollback(self) -> None:
-        # A server that has not answered yet won't answer a ROLLBACK either; without us it rolls back by itself.
+        # A server that hasn't answered yet won't answer a ROLLBACK either. It rolls back when the connection closes.
         if self.connection.info.transaction_status.name == "ACTIVE":
             self.connection.close()
         if self.connection.closed:
@@ -215,70 +220,54 @@ class _YoyoOnPostgres(_OnOurConnection, PostgresqlPsycopgBackend):  # type: igno
         super().rollback()
 
 
-class _YoyoOnSqlite(_OnOurConnection, SQLiteBackend):  # type: ignore[misc]
+class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
     """yoyo on a connection without the shared cache, whose locks no busy timeout waits for."""
 
-    def __init__(self, link: SqliteLink) -> None:
-        self._path = link.path
-        super().__init__(_address("sqlite"), default_migration_table)
+    _link: SqliteLink
 
     def connect(self, dburi: DatabaseURI) -> Any:
-        return self.driver.connect(self._path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+        return self.driver.connect(self._link.path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
 
     def begin(self) -> None:
-        # Not in two steps: a transaction that first reads may find out that it may not write any more.
+        # A deferred transaction that reads first may later be refused to write.
         self.execute("BEGIN IMMEDIATE")
         self._in_transaction = True
 
-    def wait_for_turn(self) -> None:
-        """Nothing more to wait for: there is one writer at a time."""
+    def acquire_migration_lock(self) -> None:
+        """Do nothing: the transaction is the only writer already."""
 
 
-def _address(scheme: str) -> DatabaseURI:
-    return DatabaseURI(scheme, None, None, None, None, None, {})
-
-
-def _yoyo(link: DatabaseLink) -> AbstractContextManager[Any]:
-    backend: AbstractContextManager[Any] = (
-        _YoyoOnSqlite(link) if isinstance(link, SqliteLink) else _YoyoOnPostgres(link)
-    )
-    return backend
-
-
-def _fetched(backend: Any, statement: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = backend.execute(statement).fetchall()
-    return rows
-
-
-def _first(error: Exception, kind: type[Exception]) -> Exception:
-    """The error that the others came from while it was cleaned up after: those only say that nothing works any more."""
+def _root_cause(error: Exception, kind: type[Exception]) -> Exception:
+    """Return the first error of a chain: the later ones, raised during the cleanup, only say that nothing works."""
     while isinstance(error.__context__, kind):
         error = error.__context__
     return error
 
 
-def _raise(link: DatabaseLink, migration: str | None, error: Exception) -> NoReturn:
-    """Our error for the driver's, which is its cause where it can't quote a row."""
+def _raise_translated(link: DatabaseLink, migration: str | None, error: Exception) -> NoReturn:
+    """Raise our error for the driver's. The driver's is its cause unless it may quote a row."""
     sqlstate: str = getattr(error, "sqlstate", None) or ""
-    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
-    said = (said or type(error).__name__).splitlines()[0]
+    message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
+    message = (message or type(error).__name__).splitlines()[0]
     at = f"{link.name}: migration {migration}" if migration else f"{link.name}: migrating"
-    told: KeystoreError
+    translated: KeystoreError
     if isinstance(link, SqliteLink):
-        away = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_AWAY)
+        unavailable = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_UNAVAILABLE)
     else:
-        away = not sqlstate or sqlstate.startswith(_AWAY)
-    if sqlstate in _BUSY_TABLES and migration is None:
-        told = StoreUnavailable(f"{at}: another process has been at it for {LOCK_TIMEOUT_S} s; repeating is safe")
-    elif sqlstate in _BUSY_TABLES:
-        told = SchemaMismatch(
-            f"{at}: another session holds the tables, so nothing was changed; stop the bot, and whatever else has a "
-            "transaction open there, and run `python run.py migrate` again"
+        unavailable = not sqlstate or sqlstate.startswith(_UNAVAILABLE)
+    if sqlstate in _LOCKED and migration is None:
+        translated = StoreUnavailable(
+            f"{at}: another process has been migrating for {LOCK_TIMEOUT_S} s; repeating is safe"
         )
-    elif away:
-        told = StoreUnavailable(f"{at} broke off, repeating is safe: {said}")
+    elif sqlstate in _LOCKED:
+        translated = SchemaMismatch(
+            f"{at}: another session holds the tables, so nothing was changed; stop the bot and every other "
+            "program with an open transaction there, and run `python run.py migrate` again"
+        )
+    elif unavailable:
+        translated = StoreUnavailable(f"{at} broke off, repeating is safe: {message}")
     elif sqlstate.startswith(_QUOTES_VALUES):
-        raise SchemaMismatch(f"{at} failed, nothing was changed: {said.partition(': ')[0]}") from None
+        raise SchemaMismatch(f"{at} failed, nothing was changed: {message.partition(': ')[0]}") from None
     else:
-        told = SchemaMismatch(f"{at} failed, nothing was changed: {said}")
-    raise told from error
+        translated = SchemaMismatch(f"{at} failed, nothing was changed: {message}")
+    raise translated from error

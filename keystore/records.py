@@ -1,4 +1,4 @@
-"""The records that a key store takes and gives: frozen values with units in their names, times in UTC."""
+"""The records that a key store accepts and returns: frozen values, with units in their names and times in UTC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal, TypeAlias
 
 Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
-"""`{key_type: {key_id: value}}`; None in a write deletes."""
+"""`{key_type: {key_id: value}}`; in a write, None deletes the key."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class AuthState:
 
     @property
     def total(self) -> int:
-        """How many keys there are."""
+        """The number of keys."""
         return sum(len(by_id) for by_id in self.keys.values())
 
 
 @dataclass(frozen=True)
 class KeyRow:
-    """One key with its times, as `export_rows` gives and `restore_rows` takes it; `expires_at` None: no expiry set.
+    """A key with its times, for `export_rows` and `restore_rows`.
 
-    A key that never expires has `never_expires`, and then no `expires_at`.
+    `expires_at` is None when the key has no expiry yet, and when it `never_expires`.
     """
 
     key_type: str
@@ -40,7 +40,7 @@ class KeyRow:
 
 @dataclass(frozen=True)
 class KeyName:
-    """Where a key stands: its company, type and id as they are in the table, and when it was last written."""
+    """A key's company, type and id as the table spells them, and the time of its last write."""
 
     company_id: str
     key_type: str
@@ -49,8 +49,28 @@ class KeyName:
 
 
 @dataclass(frozen=True)
+class Lease:
+    """The right to do one kind of work until `expires_at`. `epoch` rises with each holder, to detect a stale one."""
+
+    name: str
+    holder: str
+    epoch: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class CompanyLease:
+    """The right to write a company's keys until `expires_at`. `epoch` rises each time the lease is acquired."""
+
+    company_id: str
+    holder: str
+    epoch: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
 class TypeCount:
-    """Keys of one type, counted. `expired` go with the next sweep, `guarded` are past their expiry and kept."""
+    """The count of one type's keys. The next sweep deletes the `expired`; `guarded` ones are past their expiry too."""
 
     key_type: str
     total: int
@@ -64,10 +84,10 @@ class TypeCount:
 
 @dataclass(frozen=True)
 class Census:
-    """A count of the whole table at one moment.
+    """A count of the whole table as of one moment.
 
-    `total = active + expired + guarded`: `active` are not past their expiry (those without one included), `expired`
-    go with the next sweep, `guarded` are past their expiry but kept by a guard. `pre_keys_rewritten_7d` counts unused
+    `total = active + expired + guarded`. `active` keys aren't past their expiry, or have none. The next sweep deletes
+    the `expired`. `guarded` keys are past their expiry, but a guard keeps them. `pre_keys_rewritten_7d` counts unused
     pre-keys that were overwritten with another value: each may cost a stranger's first message.
     """
 
@@ -88,28 +108,8 @@ class Census:
 
 
 @dataclass(frozen=True)
-class Lease:
-    """The right to do one kind of work until `expires_at`; `epoch` rises with each holder, to find out a stale one."""
-
-    name: str
-    holder: str
-    epoch: int
-    expires_at: datetime
-
-
-@dataclass(frozen=True)
-class CompanyLease:
-    """The right to write a company's keys until `expires_at`; `epoch` rises with each time that it is taken."""
-
-    company_id: str
-    holder: str
-    epoch: int
-    expires_at: datetime
-
-
-@dataclass(frozen=True)
-class CompanySeen:
-    """A company as an operator looks at it; `lease` None where none lives."""
+class CompanySummary:
+    """A company's number of keys, its last activity, and its live lease or None."""
 
     company_id: str
     keys: int
@@ -119,17 +119,69 @@ class CompanySeen:
 
 @dataclass(frozen=True)
 class CompanyPage:
-    """Some of the companies that a search found, and how many it found in `total`."""
+    """A page of the companies that match a search, and the `total` of all that match."""
 
     total: int
-    companies: tuple[CompanySeen, ...]
+    companies: tuple[CompanySummary, ...]
+
+
+Event = Literal["created", "renewed", "deleted", "cleared", "swept", "burst"]
+"""The events that are counted for each key.
+
+* `created`: a write of a key that was absent.
+* `renewed`: a write of a key that was present, or a read that renewed its expiry.
+* `deleted`, `cleared`, `swept`: a deletion by a bot's `set`, by `clear`, by a sweep.
+* `burst`: the part of the `created` keys that one set created by the hundred.
+"""
+
+
+@dataclass(frozen=True)
+class HourCount:
+    """The number of keys of a type, in all companies, that had an event in the hour that begins at `hour`."""
+
+    hour: datetime
+    key_type: str
+    event: Event
+    keys: int
+
+
+@dataclass(frozen=True)
+class Burst:
+    """The keys of one type created by a company's large sets (100 keys or more) in the hour that begins at `at`."""
+
+    company_id: str
+    at: datetime
+    key_type: str
+    keys: int
+
+
+@dataclass(frozen=True)
+class LifeCount:
+    """An entry of a life table: keys of a type that expire on the same day unless they are used again.
+
+    They are gone at the first moment of `gone_on` (UTC), or never when it is None. `lasting` marks the pre-keys of a
+    company's newest generation, and keys of other types that were used again on a day after their creation.
+    """
+
+    key_type: str
+    lasting: bool
+    gone_on: date | None
+    keys: int
+
+
+@dataclass(frozen=True)
+class DueCompany:
+    """A company and the number of its keys past their expiry, guarded ones included."""
+
+    company_id: str
+    keys: int
 
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """What is kept of an API token: never the secret, only the SHA-256 of it.
+    """An API token as it is stored: with the SHA-256 of its secret, never the secret.
 
-    `company_id` None: an admin's, for every company. `expires_at` None: it doesn't expire.
+    Without `company_id` it is an admin's token, valid for every company. Without `expires_at` it doesn't expire.
     """
 
     token_id: str
@@ -142,7 +194,7 @@ class TokenRecord:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One sweep: when, how long, what it deleted, what went wrong. `finished_at` None: at work, or it died."""
+    """The record of a sweep. `finished_at` is None while it runs, and for good when its process died."""
 
     run_id: int
     sweeper: str
@@ -155,56 +207,8 @@ class SweepRun:
 
 
 @dataclass(frozen=True)
-class DueCompany:
-    """A company and how many of its keys are past their expiry, guarded ones included."""
-
-    company_id: str
-    keys: int
-
-
-Event = Literal["created", "renewed", "deleted", "cleared", "swept", "burst"]
-"""What is counted: a key that wasn't there was written; one that was there was written again, or its expiry renewed by
-a read; a bot deleted one; its whole company was cleared; a sweep did. `burst` are those of the created that one set
-brought by the hundred."""
-
-
-@dataclass(frozen=True)
-class HourCount:
-    """To how many keys of a type something happened in the hour that begins at `hour`; all companies together."""
-
-    hour: datetime
-    key_type: str
-    event: Event
-    keys: int
-
-
-@dataclass(frozen=True)
-class Burst:
-    """Keys of one type that a company's sets created by the hundred, in the hour that begins at `at`."""
-
-    company_id: str
-    at: datetime
-    key_type: str
-    keys: int
-
-
-@dataclass(frozen=True)
-class LifeCount:
-    """Keys of a type that live equally long unless somebody uses them: an entry of a life table.
-
-    They are gone at the first moment of `gone_on` (UTC), None for those without an end. `lasting`: of pre-keys, those
-    of their company's newest generation; of other types, those that were used again on a later day than they came.
-    """
-
-    key_type: str
-    lasting: bool
-    gone_on: date | None
-    keys: int
-
-
-@dataclass(frozen=True)
 class Note:
-    """Something the watch remembers under a name, and since when."""
+    """A small document that the service saved under a name, and the time of that."""
 
     document: str = field(repr=False)
     updated_at: datetime
@@ -212,7 +216,7 @@ class Note:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One entry of a series over time."""
+    """An entry of a series over time."""
 
     at: datetime
     document: str = field(repr=False)

@@ -1,7 +1,7 @@
-"""Counts by the hour what happens to keys, without costing a write a round trip.
+"""Counts the events of keys by the hour, without an additional round trip for any write.
 
-An operation adds to a count in memory; a thread of the store saves what has come together once a minute, and `close`
-saves the rest. What a process counted since the last save is lost when it is killed: a minute of counts, never a key.
+An operation adds to counts in memory. A thread of the store saves them once a minute, and `close` saves the rest. A
+process that is killed loses the counts since its last save: a minute of counts, but never a key.
 """
 
 import threading
@@ -16,25 +16,25 @@ from keystore.records import Event
 
 SAVE_EVERY_S = 60.0
 MOST_PENDING = 50_000
-"""Different counts kept while they can't be saved; a store counts some hundred an hour."""
+"""Limit of different counts held while they can't be saved; a store makes some hundred an hour."""
 
 CLOSE_WITHIN_S = 2.0
 
 BURST_FROM_KEYS = 100
-"""So many keys of a type created by one set are a burst: a reconnect (Baileys writes 250, or 812) or a first sync."""
+"""Keys of a type created by one set that make a burst: a reconnect (Baileys writes 250, or 812) or a first sync."""
 
 PROBE_COMPANY = "keystore-perf-probe"
-"""What is written for it is a measurement, and no arrival."""
+"""The company of performance probes; writes for it are measurements and aren't counted."""
 
 EVERYBODY = ""
-"""The company under which the counts of the whole database stand."""
+"""The company id that holds the counts of the whole database."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Count:
-    """How often something happened in an hour: of the whole database, or (bursts) of one company."""
+    """The name of a counter: an event in an hour, of all companies or (bursts) of one."""
 
     company_id: str
     hour: datetime
@@ -43,12 +43,12 @@ class Count:
 
 
 def hour_of(moment: datetime) -> datetime:
-    """The first moment of that hour."""
+    """Return the first moment of the hour."""
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
 class Tally:
-    """The counts of one store that are not saved yet; thread-safe."""
+    """The counts of a store that aren't saved yet; thread-safe."""
 
     def __init__(self, save: Callable[[dict[Count, int]], None]) -> None:
         """`save` adds counts to those in the database; it raises KeystoreError."""
@@ -61,13 +61,13 @@ class Tally:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def add(self, company_id: str, now: datetime, happened: Iterable[tuple[Event, str, int]]) -> None:
-        """Counts `(event, key_type, keys)`; only adds numbers in memory."""
+    def add(self, company_id: str, now: datetime, events: Iterable[tuple[Event, str, int]]) -> None:
+        """Count events `(event, key_type, keys)`, in memory only."""
         if company_id == PROBE_COMPANY:
             return
         hour = hour_of(now)
         with self._lock:
-            for event, key_type, keys in happened:
+            for event, key_type, keys in events:
                 if keys:
                     self._add(Count(EVERYBODY, hour, key_type, event), keys)
                 if event == "created" and keys >= BURST_FROM_KEYS:
@@ -77,7 +77,7 @@ class Tally:
                 self._thread.start()
 
     def save(self) -> None:
-        """Saves what is pending. Raises what the database raises; then it stays pending."""
+        """Save the pending counts. They stay pending when the database raises an error."""
         with self._saving:
             with self._lock:
                 pending, self._pending = self._pending, {}
@@ -92,7 +92,7 @@ class Tally:
                 raise
 
     def close(self) -> None:
-        """Has the thread save the rest and end; what it can't save in two seconds is lost, and logged."""
+        """Let the thread save the rest and end. Counts that aren't saved within two seconds are lost, and logged."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(CLOSE_WITHIN_S)
@@ -100,7 +100,7 @@ class Tally:
             lost = sum(self._pending.values())
             self._pending.clear()
         if lost:
-            log.warning("counts_lost", keys=lost, reason="the database was away when the store was closed")
+            log.warning("counts_lost", keys=lost, reason="the database couldn't be reached when the store was closed")
 
     def _add(self, count: Count, keys: int) -> None:
         if count in self._pending or len(self._pending) < MOST_PENDING:
@@ -124,6 +124,4 @@ class Tally:
             self._failing = False
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                log.warning(
-                    "counts_dropped", keys=dropped, reason="too many came together while they couldn't be saved"
-                )
+                log.warning("counts_dropped", keys=dropped, reason="too many were pending while they couldn't be saved")

@@ -5,9 +5,6 @@ deletes, so a sweeper that lost its lease finds out before it deletes anything. 
 times out is halved (the idea is river's `job_cleaner`). A run is recorded as it goes.
 """
 
-import os
-import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ import structlog
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Census, DueCompany, Lease, SweepRun
 from keystore.store import Store
+from monitor.running.leader import new_holder
 
 LEASE = "sweep"
 LEASE_S = 30.0
@@ -64,7 +62,7 @@ def sweep(
     what the store raises; the failure is recorded if the database still accepts it.
     """
     began = perf_counter()
-    sweeper = _holder()
+    sweeper = new_holder()
     lease = store.acquire_lease(LEASE, sweeper, LEASE_S)
     if lease is None:
         return SweepReport(store.database, 0, {}, _ms_since(began), skipped=True)
@@ -150,10 +148,6 @@ def _batches(due: list[DueCompany], batch_keys: int) -> Iterator[list[str]]:
         keys += company.keys
     if batch:
         yield batch
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 def _ms_since(began: float) -> float:

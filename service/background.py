@@ -1,7 +1,7 @@
-"""Everything that runs beside a store until it is told to stop: sweeper, journal, watch, outbox and Telegram bot.
+"""The parts that run in threads beside the API: sweeper, daily records, watch, outbox and Telegram bot.
 
-Two loops, so that a long sweep delays no alert and a slow look no sweep; the outbox and the bot have threads of their
-own, so that an outage of Telegram delays neither. The bot polls only where the watch holds its lease: of two pollers
+There are two loops, so that a long sweep delays no alert and a slow look no sweep. The outbox and the bot have threads
+of their own, so that an outage of Telegram delays neither. The bot polls only where the watch alerts: of two pollers
 with one token Telegram refuses one.
 """
 
@@ -18,14 +18,14 @@ from monitor.telegram.bot import Bot
 from monitor.telegram.client import TelegramClient
 
 RECORDS_EVERY_S = 300.0
-"""How often the daily records are looked at: an entry an hour is written, soon after the hour begins."""
+"""Interval of the job that writes one record an hour, so that it is written soon after the hour begins."""
 
 FAREWELL_S = 1.5
-"""For the notice that the service stops, and what else still waits, to be delivered."""
+"""Time reserved at the stop for the outbox to deliver the stop notice and the notices that still wait."""
 
 
-def sweeper_loop(store: Store, sweep_every_s: float) -> Loop:
-    """The loop that sweeps the store and keeps its records; not started."""
+def upkeep_loop(store: Store, sweep_every_s: float) -> Loop:
+    """The loop that sweeps the store and writes its daily records; not started."""
     loop = Loop("upkeep")
     loop.every(sweep_every_s, "sweep", partial(sweep_and_log, store, loop.stopping))
     loop.every(RECORDS_EVERY_S, "daily records", partial(write_daily_records, store))
@@ -33,55 +33,50 @@ def sweeper_loop(store: Store, sweep_every_s: float) -> Loop:
 
 
 class Background:
-    """The parts that run in threads beside the API: sweeper, daily records, watch, notifier and Telegram bot."""
+    """The upkeep loop, the watch and its loop, the outbox, and where there is a Telegram token the bot."""
 
     def __init__(
-        self,
-        sweeper: Loop,
-        watch: Watch,
-        notifier: Outbox,
-        telegram: TelegramClient | None,
-        bot: Bot | None,
+        self, upkeep: Loop, watch: Watch, outbox: Outbox, telegram: TelegramClient | None, bot: Bot | None
     ) -> None:
-        """Takes over all of them: `stop` ends and closes each. `sweeper` is a loop that has its jobs already."""
-        self._upkeep = sweeper
+        """Takes over all of them: `stop` ends and closes each. `upkeep` has its jobs already."""
+        self._upkeep = upkeep
         self._watch = watch
-        self._outbox = notifier
-        self._api = telegram
+        self._outbox = outbox
+        self._telegram = telegram
         self._bot = bot
-        self._looking = Loop("watch")
-        self._looking.every(TICK_S, "watch", self._look)
+        self._watching = Loop("watch")
+        self._watching.every(TICK_S, "watch", self._tick)
 
     def start(self) -> None:
-        """Begins."""
+        """Start every part; the watch starts the bot once it alerts."""
         self._outbox.start()
         self._upkeep.start()
-        self._looking.start()
+        self._watching.start()
 
     def stop(self, within_s: float) -> bool:
-        """Ends everything; returns whether it did in time. What didn't leaves nothing half-done, and dies with us."""
+        """Stop every part; True when all ended in time. A part that didn't ends with the process, no work half-done."""
         give_up_at = monotonic() + within_s
 
-        def left_s(kept_back_s: float = FAREWELL_S) -> float:
-            return max(0.0, give_up_at - kept_back_s - monotonic())
+        def left_s(reserved_s: float = FAREWELL_S) -> float:
+            return max(0.0, give_up_at - reserved_s - monotonic())
 
         self._upkeep.stop(0)
-        self._looking.stop(0)
+        self._watching.stop(0)
         if self._bot is not None:
             self._bot.stop(0)
-        ended = self._looking.stop(left_s())
-        # Again: a look in hand may have started it once more.
+        ended = self._watching.stop(left_s())
+        # Again: a look that was under way may have started it once more.
         ended &= self._bot is None or self._bot.stop(left_s())
         ended &= self._upkeep.stop(left_s())
         ended &= self._watch.stop(left_s(0))
-        if self._api is not None:
-            self._api.close()
+        if self._telegram is not None:
+            self._telegram.close()
         return ended
 
-    def _look(self) -> float | None:
+    def _tick(self) -> float | None:
         again_s = self._watch.tick()
         if self._bot is not None:
-            if self._watch.is_holder:
+            if self._watch.is_alerting:
                 self._bot.start()
             else:
                 self._bot.stop(0)

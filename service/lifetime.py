@@ -1,4 +1,4 @@
-"""The life of the service: it is put together, runs until a signal, and stops within five seconds."""
+"""The life of the service: it starts, runs until a signal, and stops within five seconds."""
 
 import os
 import sys
@@ -18,10 +18,10 @@ from service.signals import EndSignals
 from settings import Settings, read_settings
 
 STOP_WITHIN_S = 4.0
-"""How long running work gets to reach a safe stopping point. The whole process must exit within 5 s."""
+"""Time for running work to reach a safe stopping point. The whole process must exit within 5 s."""
 
 EXIT_WITHIN_S = 4.6
-"""When the process exits even if closing the store takes longer."""
+"""Time after which the process exits, even if closing the store takes longer."""
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ Wire: TypeAlias = Callable[[Settings], Service]
 """Puts the service together; raises KeystoreError."""
 
 
-def serve_until_told(wire: Wire) -> None:
+def serve_until_signal(wire: Wire) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP. Raises KeystoreError when it can't start."""
     end_signals = EndSignals()
     settings = read_settings()
@@ -64,13 +64,13 @@ def serve_until_told(wire: Wire) -> None:
 
 
 def stop(service: Service) -> None:
-    """End every part, then the store; the process exits where one of them takes too long."""
+    """Stop every part, then close the store; when one of them takes too long, the process exits."""
     exit_timer = threading.Timer(EXIT_WITHIN_S, _exit_now, [service.store.database])
     exit_timer.daemon = True
     exit_timer.start()
     stop_at = monotonic() + STOP_WITHIN_S
     if service.api is not None:
-        service.api.tell_to_end()
+        service.api.request_stop()
     stopped_in_time = service.background.stop(STOP_WITHIN_S)
     if service.api is not None:
         service.api.stop(max(0.0, stop_at - monotonic()))
@@ -81,7 +81,7 @@ def stop(service: Service) -> None:
 
 
 def _exit_now(database: str) -> NoReturn:
-    """Exit during a batch: its transaction ends with the process, and leaves nothing behind."""
+    """Exit during a batch: its transaction is rolled back, so nothing is half-done."""
     log.warning("stopped_during_a_batch", database=database)
     sys.stderr.flush()
     os._exit(0)

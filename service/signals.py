@@ -1,14 +1,14 @@
-"""The signals that ask the service to end."""
+"""The signals that end the service."""
 
 import os
 import signal
 
 
 class EndSignals:
-    """The signals that ask us to end, in the order in which they arrive.
+    """SIGTERM, SIGINT and SIGHUP, in the order in which they arrive.
 
-    They come through a pipe that the system's own handler writes to, whichever thread it runs in. A lock in its place
-    hangs: an Event's isn't reentrant, and a wait for a queue's goes on when another thread took the signal, or when it
+    They come through a pipe that Python's own handler writes to, in any thread. A lock in its place would hang: an
+    Event's lock isn't reentrant, and a wait for a queue goes on when another thread took the signal, or when the signal
     came just before the wait.
     """
 
@@ -20,5 +20,5 @@ class EndSignals:
             signal.signal(number, lambda *_: None)
 
     def get(self) -> str:
-        """Waits for the next one; its name."""
+        """Wait for the next signal; its name."""
         return signal.Signals(os.read(self._arrived, 1)[0]).name

@@ -1,150 +1,95 @@
-"""Who asks: bearer tokens, and what each may reach.
+"""Bearer authentication: the token that a request carries, and the companies that it reaches.
 
-A token is `kst_<token_id>_<secret>`; the database keeps the secret's SHA-256. (The secret is 256 random bits: there is
-nothing to guess that a slow hash would slow down.) A look-up is remembered for 5 seconds in each worker, so that a
-bot's request stays one round trip to the database; a revoked token ends within that time.
+A token is `kst_<token_id>_<secret>`; the database stores the SHA-256 of the secret. (The secret is 256 random bits, so
+a slow hash would not make it harder to guess.) Each worker caches a token's record for 5 seconds, so that a bot's
+request stays one round trip to the database. A revoked token is refused within that time.
 """
 
 import hmac
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
 from api.access.tokens import TOKEN, hash_of, in_force
-from api.problems import Problem, retry_after
+from api.problems import Problem
 from keystore.records import TokenRecord
 from keystore.store import Store
 from monitor.running.bounded_calls import BoundedCalls
 
-REMEMBERED_FOR_S = 5.0
-MOST_REMEMBERED = 10_000
+CACHED_FOR_S = 5.0
+MAX_CACHED_TOKENS = 10_000
 
-LOOK_UP_WITHIN_S = 5.0
-LOOK_UPS_AT_ONCE = 4
+LOOKUP_TIMEOUT_S = 5.0
+CONCURRENT_LOOKUPS = 4
 
-NOBODY = bytes(32)
-"""What the secret of an unknown token is compared with."""
-
-IN_HAND = 16
-"""Requests of one token that a worker has in hand at a time: half of its threads, so that no token holds up the rest
-with bodies that don't come."""
-
-BUSY_RETRY_S = 1.0
+NO_HASH = bytes(32)
+"""The hash that a secret is compared with when its token is unknown."""
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="signal-keystore"'}
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever asks: the token, and the one company that it reaches; None reaches everything."""
+    """The token that a request carries, and the one company that it reaches; None reaches every company."""
 
     token_id: str
     company_id: str | None
 
-    @property
-    def admin(self) -> bool:
-        """Whether it reaches everything."""
-        return self.company_id is None
-
 
 @dataclass
-class _Bucket:
-    """A token's requests: one less is left for each, and so many a second come back; and how many are in hand."""
-
-    left: float
-    filled_at: float
-    in_hand: int = 0
-
-
-@dataclass
-class _Remembered:
+class _CachedToken:
     record: TokenRecord = field(repr=False)
-    until: float
+    fresh_until: float
 
 
-class Gate:
-    """Lets callers in by their tokens, each so many times a second; one for each worker, thread-safe."""
+class Authenticator:
+    """Finds the caller that a token stands for; one for each worker, thread-safe."""
 
-    def __init__(self, store: Callable[[], Store], requests_per_s: float | None) -> None:
-        """`requests_per_s` None: as many as come."""
+    def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
-        self._rate = requests_per_s
-        self._slots = BoundedCalls(LOOK_UPS_AT_ONCE, "token")
-        self._remembered: dict[str, _Remembered] = {}
-        self._buckets: dict[str, _Bucket] = {}
-        self._counting = threading.Lock()
+        self._lookups = BoundedCalls(CONCURRENT_LOOKUPS, "token-lookup")
+        self._cached: dict[str, _CachedToken] = {}
 
     def bearer(self, authorization: str | None) -> Caller:
-        """The caller of an `Authorization` header. Raises Problem (401), StoreUnavailable."""
+        """Return the caller of an `Authorization` header. Raises Problem (401), StoreUnavailable."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Problem("unauthorized", "send Authorization: Bearer with a token of `run.py token create`", CHALLENGE)
         return self.caller(token.strip())
 
     def caller(self, token: str) -> Caller:
-        """The caller that a token stands for. Raises Problem (401), StoreUnavailable."""
-        parts = TOKEN.fullmatch(token)
-        record = None if parts is None else self._record(parts[1])
-        expected = NOBODY if record is None else record.secret_hash
-        right = hmac.compare_digest(hash_of("" if parts is None else parts[2]), expected)
-        if record is None or not right or not in_force(record, datetime.now(UTC)):
+        """Return the caller of a token. Raises Problem (401), StoreUnavailable."""
+        match = TOKEN.fullmatch(token)
+        record = None if match is None else self._record(match[1])
+        expected = NO_HASH if record is None else record.secret_hash
+        matches = hmac.compare_digest(hash_of("" if match is None else match[2]), expected)
+        if record is None or not matches or not in_force(record, datetime.now(UTC)):
             raise Problem("unauthorized", "this token isn't known, has expired or was revoked", CHALLENGE)
         return Caller(record.token_id, record.company_id)
 
     def _record(self, token_id: str) -> TokenRecord | None:
-        known = self._remembered.get(token_id)
-        if known is not None and known.until > monotonic():
-            return known.record
-        asked_at = monotonic()
-        record = self._slots.call(lambda: self._store().find_token(token_id), LOOK_UP_WITHIN_S)
+        cached = self._cached.get(token_id)
+        if cached is not None and cached.fresh_until > monotonic():
+            return cached.record
+        started_at = monotonic()
+        record = self._lookups.call(lambda: self._store().find_token(token_id), LOOKUP_TIMEOUT_S)
         if record is None:
-            self._remembered.pop(token_id, None)
+            self._cached.pop(token_id, None)
         else:
-            if len(self._remembered) >= MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[token_id] = _Remembered(record, asked_at + REMEMBERED_FOR_S)
+            if len(self._cached) >= MAX_CACHED_TOKENS:
+                self._cached.clear()
+            self._cached[token_id] = _CachedToken(record, started_at + CACHED_FOR_S)
         return record
-
-    def enter(self, caller: Caller) -> None:
-        """Counts a request that begins: one from the token's bucket, which holds two seconds' worth, and one in hand.
-
-        Raises Problem (429). Each that entered leaves.
-        """
-        now, rate = monotonic(), self._rate
-        with self._counting:
-            bucket = self._buckets.get(caller.token_id)
-            if bucket is None:
-                if len(self._buckets) >= MOST_REMEMBERED:
-                    self._buckets = {token: one for token, one in self._buckets.items() if one.in_hand}
-                bucket = self._buckets[caller.token_id] = _Bucket(0.0 if rate is None else max(1.0, 2 * rate), now)
-            if bucket.in_hand >= IN_HAND:
-                raise Problem(
-                    "too-many-requests", f"{IN_HAND} requests of this token wait already", retry_after(BUSY_RETRY_S)
-                )
-            if rate is not None:
-                bucket.left = min(max(1.0, 2 * rate), bucket.left + (now - bucket.filled_at) * rate)
-                bucket.filled_at = now
-                if bucket.left < 1:
-                    told = f"more than {rate:g} requests a second with this token; slow down"
-                    raise Problem("too-many-requests", told, retry_after((1 - bucket.left) / rate))
-                bucket.left -= 1
-            bucket.in_hand += 1
-
-    def leave(self, caller: Caller) -> None:
-        """Counts a request that ended."""
-        with self._counting:
-            self._buckets[caller.token_id].in_hand -= 1
 
 
 def require_admin(caller: Caller) -> None:
-    """Raises Problem (403) unless the caller reaches everything."""
-    if not caller.admin:
+    """Raise Problem (403) unless the caller reaches everything."""
+    if caller.company_id is not None:
         raise Problem("forbidden", "this needs an admin token; the one sent is for a company")
 
 
 def require_company(caller: Caller, company_id: str) -> None:
-    """Raises Problem (403) unless the caller reaches this company (a canonical id)."""
+    """Raise Problem (403) unless the caller reaches this company (a canonical id)."""
     if caller.company_id not in (None, company_id):
         raise Problem("forbidden", "the token sent is for another company")

@@ -1,7 +1,8 @@
-"""API tokens: made, shown once, kept as a hash.
+"""API tokens: created, shown once, stored as a hash.
 
-The first start of an embedded database makes an admin's, so that whoever runs it can use it: in a file beside the
-database that its owner alone can read.
+The functions that take a store raise the store's errors. The first start of an embedded database creates an admin
+token, so that its operator can use the API at once. The token is in a file beside the database that only the owner
+can read.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from keystore.records import TokenRecord
 from keystore.store import Store
 
 TOKEN = re.compile(r"kst_([a-z0-9]{1,32})_([A-Za-z0-9_-]{20,128})")
-"""Its id and its secret."""
+"""The form of a token; the groups are its id and its secret."""
 
 ID_BYTES = 6
 SECRET_BYTES = 32
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class NewToken:
-    """A token that was just made; `token` is never to be had again."""
+    """A token that was just created; `token` is shown now and can't be read again."""
 
     token: str = field(repr=False)
     token_id: str
@@ -53,88 +54,84 @@ class ListedToken:
 
 
 def create_token(store: Store, company: str | None, expires_in_s: float | None) -> NewToken:
-    """Makes a token for a company, or with None an admin's, which reaches all. Raises what the store raises."""
-    made = _make(company, expires_in_s)
-    store.add_token(_record(made))
-    return made
+    """Create a token for a company; None creates an admin token, which reaches all companies."""
+    token, record = _new_token(company, expires_in_s)
+    store.add_token(record)
+    return token
 
 
 def listed_tokens(store: Store) -> list[ListedToken]:
-    """Every token there ever was."""
+    """Return every token, those that have expired or were revoked included."""
     now = datetime.now(UTC)
     return [
-        ListedToken(one.token_id, one.company_id, one.created_at, one.expires_at, one.revoked_at, in_force(one, now))
-        for one in store.tokens()
+        ListedToken(
+            token.token_id, token.company_id, token.created_at, token.expires_at, token.revoked_at, in_force(token, now)
+        )
+        for token in store.tokens()
     ]
 
 
-def token_line(one: ListedToken) -> str:
-    """A token in one line, for a terminal."""
-    if one.revoked_at is not None:
-        state = f"revoked {one.revoked_at:%Y-%m-%d %H:%M} UTC"
-    elif one.expires_at is None:
+def token_line(token: ListedToken) -> str:
+    """Return a token as one line for a terminal."""
+    if token.revoked_at is not None:
+        state = f"revoked {token.revoked_at:%Y-%m-%d %H:%M} UTC"
+    elif token.expires_at is None:
         state = "in force"
     else:
-        state = f"{'in force until' if one.in_force else 'expired'} {one.expires_at:%Y-%m-%d %H:%M} UTC"
-    whose = "admin" if one.company is None else f"company {one.company}"
-    return f"{one.token_id}  {whose}  made {one.created_at:%Y-%m-%d}  {state}"
+        state = f"{'in force until' if token.in_force else 'expired'} {token.expires_at:%Y-%m-%d %H:%M} UTC"
+    owner = "admin" if token.company is None else f"company {token.company}"
+    return f"{token.token_id}  {owner}  made {token.created_at:%Y-%m-%d}  {state}"
 
 
 def revoke_token(store: Store, token_id: str) -> None:
-    """Ends a token: every worker refuses it within 5 seconds. Raises InvalidInput where there is none."""
+    """End a token: every worker refuses it within 5 seconds. Raises InvalidInput if no token has this id."""
     if not store.revoke_token(token_id):
-        raise InvalidInput(f"token {ascii(token_id)[:80]}: there is none with this id; see `python run.py token list`")
+        raise InvalidInput(f"token {ascii(token_id)[:80]}: no token has this id; see `python run.py token list`")
 
 
 def announce_first_admin_token(store: Store, database: Path) -> None:
-    """Make an admin's token where there never was a token, and log the file that holds it. Raises KeystoreError."""
-    file = keep_first_admin_token(store, database)
-    if file is not None:
-        log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
+    """Create an admin token if the database never had a token, and log the file that holds it. Raises KeystoreError.
 
-
-def keep_first_admin_token(store: Store, database: Path) -> Path | None:
-    """Makes an admin's token where there never was a token, and keeps it beside the database file; where, or None.
-
-    The file is written first: a start that dies in between is the first start again.
+    The file is written before the token is stored: a start that dies in between is the first start again.
     """
     if store.tokens():
-        return None
-    made = _make(None, None)
+        return
+    token, record = _new_token(None, None)
     file = database.with_name(database.name + FILE_SUFFIX)
-    half = file.with_name(file.name + ".new")
+    _write_private(file, token.token + "\n")
+    store.add_token(record)
+    log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write a file that its owner alone can read: all of it, or nothing. Raises KeystoreError."""
+    unfinished = file.with_name(file.name + ".new")
     try:
-        half.unlink(missing_ok=True)
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as opened:
-            opened.write(made.token + "\n")
+            opened.write(text)
             opened.flush()
             os.fsync(descriptor)
-        half.replace(file)
+        unfinished.replace(file)
     except OSError as error:
-        raise KeystoreError(f"{file}: the admin's token can't be written: {error.strerror}") from error
-    store.add_token(_record(made))
-    return file
+        raise KeystoreError(f"{file}: the admin token can't be written: {error.strerror}") from error
 
 
-def _make(company: str | None, expires_in_s: float | None) -> NewToken:
+def _new_token(company: str | None, expires_in_s: float | None) -> tuple[NewToken, TokenRecord]:
     token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
-    expires_at = None if expires_in_s is None else datetime.now(UTC) + timedelta(seconds=expires_in_s)
-    return NewToken(
-        f"kst_{token_id}_{secret}", token_id, None if company is None else canonical_company(company), expires_at
-    )
-
-
-def _record(made: NewToken) -> TokenRecord:
-    secret = made.token.split("_", 2)[2]
-    return TokenRecord(made.token_id, hash_of(secret), made.company, datetime.now(UTC), made.expires_at, None)
+    company_id = None if company is None else canonical_company(company)
+    now = datetime.now(UTC)
+    expires_at = None if expires_in_s is None else now + timedelta(seconds=expires_in_s)
+    record = TokenRecord(token_id, hash_of(secret), company_id, now, expires_at, None)
+    return NewToken(f"kst_{token_id}_{secret}", token_id, company_id, expires_at), record
 
 
 def hash_of(secret: str) -> bytes:
-    """What is kept of a secret."""
+    """Return the hash by which a secret is stored."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def in_force(record: TokenRecord, now: datetime) -> bool:
-    """Whether a token is neither revoked nor expired."""
+    """Return True unless the token is revoked or expired."""
     return record.revoked_at is None and (record.expires_at is None or record.expires_at > now)

@@ -1,1 +1,1 @@
-"""The status page: HTML made by the server, with pictures in SVG and nothing that a browser has to run or fetch."""
+"""The status page: its routes, its login sessions, and its rendering as HTML and SVG. Used by `api/app.py`."""

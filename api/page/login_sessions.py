@@ -1,81 +1,77 @@
-"""Sessions of the status page: an admin token is given once, a random cookie stands for it afterwards.
+"""Sessions of the status page: an admin token is sent once, and a random cookie stands for it afterwards.
 
-Sessions live in the database, so that every worker knows them and a sign-out ends one at once. What is kept there is
-the cookie's hash: who reads the table can't sign in with it. A session ends with its token, and after half a day.
+Sessions are stored in the database, so that every worker knows them and a sign-out ends one at once. Only the cookie's
+hash is stored: a reader of the table can't sign in with it. A session ends with its token, and after half a day. The
+methods raise the store's errors.
 """
 
 import hashlib
-import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
 
 from api.access.tokens import in_force
 from keystore.store import Store
+from monitor.note_names import PAGE_SESSION
 
-NOTES = "page-session/"
-LASTS = timedelta(hours=12)
+LIFETIME = timedelta(hours=12)
 COOKIE_BYTES = 32
 
 
-@dataclass(frozen=True)
-class LoginSession:
-    """Whose it is and when it ends."""
-
+class _Session(msgspec.Struct):
     token_id: str
-    expires_at: datetime
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+_decoder = msgspec.json.Decoder(_Session)
 
 
 class LoginSessions:
-    """The sessions kept in a store's database; `store` opens it. Every method raises what the store raises."""
+    """The sessions in a store's database; `store` opens it."""
 
     def __init__(self, store: Callable[[], Store], clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._store = store
         self._clock = clock
 
     def begin(self, token_id: str) -> str:
-        """A new session of this token; the cookie that stands for it. Forgets those that are over."""
+        """Begin a session of an admin token, and return its cookie. Expired sessions are deleted."""
         now = self._clock()
-        for name, note in self._store().notes(NOTES).items():
-            found = _read(note.document)
-            if found is None or found.expires_at <= now:
+        for name, note in self._store().notes(PAGE_SESSION).items():
+            session = _read(note.document)
+            if session is None or session.expires_at <= now:
                 self._store().remember(name, None)
         cookie = secrets.token_urlsafe(COOKIE_BYTES)
-        document = json.dumps({"token_id": token_id, "expires_at": (now + LASTS).isoformat()})
-        self._store().remember(_name(cookie), document)
+        session = _Session(token_id, now + LIFETIME)
+        self._store().remember(_note_name(cookie), msgspec.json.encode(session).decode())
         return cookie
 
-    def find(self, cookie: str) -> LoginSession | None:
-        """The session that a cookie stands for; None when there is none, or it is over, or its token no longer holds.
+    def is_valid(self, cookie: str) -> bool:
+        """Return True if the cookie's session hasn't expired and its token is still an admin token in force.
 
-        Two round trips: the second finds a token that was revoked since.
+        This takes two round trips: the second finds a token that was revoked since.
         """
-        note = self._store().recall(_name(cookie))
+        note = self._store().recall(_note_name(cookie))
         session = None if note is None else _read(note.document)
         if session is None or session.expires_at <= self._clock():
-            return None
-        return session if self._is_admin(session.token_id) else None
-
-    def end(self, cookie: str) -> None:
-        """Ends a session; one that isn't there is ended already."""
-        self._store().remember(_name(cookie), None)
-
-    def _is_admin(self, token_id: str) -> bool:
-        """Whether this is an admin's token that holds."""
-        token = self._store().find_token(token_id)
+            return False
+        token = self._store().find_token(session.token_id)
         return token is not None and token.company_id is None and in_force(token, self._clock())
 
+    def end(self, cookie: str) -> None:
+        """End a session, if it exists."""
+        self._store().remember(_note_name(cookie), None)
 
-def _name(cookie: str) -> str:
-    """Of the note; a cookie is whatever somebody sent."""
-    return NOTES + hashlib.sha256(cookie.encode()).hexdigest()
+
+def _note_name(cookie: str) -> str:
+    """Return the name of a session's note. It is a hash, because a client may send any text as its cookie."""
+    return PAGE_SESSION + hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def _read(document: str) -> LoginSession | None:
+def _read(document: str) -> _Session | None:
     try:
-        kept = json.loads(document)
-        expires_at = datetime.fromisoformat(kept["expires_at"])
-        return LoginSession(str(kept["token_id"]), expires_at) if expires_at.tzinfo is not None else None
-    except (ValueError, KeyError, TypeError):
+        return _decoder.decode(document)
+    except msgspec.DecodeError:
         return None

@@ -1,8 +1,8 @@
-"""The reports as the status page's HTML.
+"""The status page as HTML, made from the reports.
 
-The templates are Jinja's, with escaping always on and a name that isn't there an error: of the engines that escape by
-themselves the one most people know, pure Python but for MarkupSafe. It is loaded with the first page that is asked
-for (`api.page.routes`), and so is the watch's list of rules; a worker that serves bots alone has neither in memory.
+Templates are Jinja's, with escaping always on and an undefined name an error. Among the engines that escape by
+themselves Jinja is the best known, and pure Python except for MarkupSafe. `api.page.routes` loads this module with the
+first page that is asked for: a worker that only serves bots has neither Jinja nor the alert rules in memory.
 """
 
 import base64
@@ -19,17 +19,16 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from api.page import drawing
-from api.page.login_sessions import LASTS
-from api.reports import Alerts, Firing, ReportResult
-from keystore.records import CompanyPage, SweepRun
-from monitor.alerts.decisions import Severity, duration
-from monitor.alerts.rules import alert_rules
+from api.page.login_sessions import LIFETIME
+from api.reports import Alerts, ReportResult
+from keystore.records import CompanyPage, SweepRun, TypeCount
+from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.check_rows import check_rows
+from monitor.reports.formatting import duration
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import LoadTime
-from monitor.watch_settings import WatchSettings
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -39,23 +38,21 @@ ALERTS_SHOWN = 20
 PAGE_COMPANIES = 25
 
 Level = Literal["ok", "warning", "critical", "unknown"]
-_WORDS: dict[Level, tuple[str, str]] = {
-    "ok": ("✓", "All is well"),
-    "warning": ("!", "Needs a look"),
-    "critical": ("✕", "Needs you now"),
-    "unknown": ("?", "Can't tell"),
+_LEVELS: dict[Level, tuple[str, str, str]] = {
+    "ok": ("✓", "All is well", "1a7340"),
+    "warning": ("!", "Needs a look", "b37400"),
+    "critical": ("✕", "Needs you now", "b3201a"),
+    "unknown": ("?", "Can't tell", "b3201a"),
 }
-_COLOURS: dict[Level, str] = {"ok": "1a7340", "warning": "b37400", "critical": "b3201a", "unknown": "b3201a"}
+"""Sign, words and colour of each verdict; the sign is for readers who don't see the colour."""
+
 _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
-
-# The numbers don't matter here: only a rule's title and severity are shown.
-_RULES = alert_rules(WatchSettings())
 
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that the page shows, each with its error where it failed."""
+    """All that the page shows; each report has its value or its error."""
 
     database: str
     check: ReportResult[CheckReport]
@@ -68,7 +65,7 @@ class Status:
 
     @property
     def reports(self) -> Mapping[str, ReportResult[Any]]:
-        """Everything beside the check, by the head that it stands under."""
+        """The reports beside the check, by the headings of their sections."""
         return {
             "alerts": self.alerts,
             "keys by type": self.types,
@@ -81,25 +78,15 @@ class Status:
 
 @dataclass(frozen=True)
 class VerdictLine:
-    """The one line, and why."""
+    """The verdict, and the reasons for it."""
 
     level: Level
     reasons: tuple[str, ...]
 
-    @property
-    def mark(self) -> str:
-        """A sign for those who don't see the colour."""
-        return _WORDS[self.level][0]
-
-    @property
-    def word(self) -> str:
-        """In words."""
-        return _WORDS[self.level][1]
-
 
 @dataclass(frozen=True)
 class AlertRow:
-    """An alert as it is shown."""
+    """An alert, as a row of the list."""
 
     title: str
     severity: Severity
@@ -109,19 +96,8 @@ class AlertRow:
 
 
 @dataclass(frozen=True)
-class TypeRow:
-    """A type's numbers and its pictures."""
-
-    key_type: str
-    total: int
-    without_expiry: int
-    bar: Markup
-    trend: Markup
-
-
-@dataclass(frozen=True)
 class Listing:
-    """Where in the companies the reader is, and the ways on from there."""
+    """The part of the list of companies that is shown, and the links to the parts beside it."""
 
     search: str
     first: int
@@ -131,49 +107,45 @@ class Listing:
 
 
 def status_page(status: Status, search: str, page: int, now: datetime) -> str:
-    """The page; `page` counts from 1."""
-    firing = _told(status.alerts.value)
+    """Return the status page; `page` is the page of the list of companies, from 1."""
+    alerts = _alert_rows(status.alerts.value)
     growth, types = status.growth.value, status.types.value
     forecast = growth.forecast if growth is not None else None
-    verdict = verdict_of(status, firing)
+    verdict = verdict_of(status, alerts)
+    sign, headline, colour = _LEVELS[verdict.level]
     return _render(
         "status.html",
         now=now,
-        mark=_COLOURS[verdict.level],
+        sign=sign,
+        headline=headline,
+        icon_colour=colour,
         verdict=verdict,
-        database=status.database,
-        check=status.check,
+        **vars(status),
         check_rows=None if status.check.value is None else check_rows(status.check.value),
-        types=status.types,
-        growth=status.growth,
-        load=status.load,
-        sweeps=status.sweeps,
-        alerts=status.alerts,
-        companies=status.companies,
-        firing=firing[:ALERTS_SHOWN],
-        more_firing=max(0, len(firing) - ALERTS_SHOWN),
+        alert_rows=alerts[:ALERTS_SHOWN],
+        more_alerts=max(0, len(alerts) - ALERTS_SHOWN),
         type_rows=[] if types is None else list(_type_rows(types)),
         trends=types is not None and any(len(totals) > 1 for totals in types.totals_30d.values()),
         growth_chart=_growth_chart(status.growth),
         ahead=[] if forecast is None else [(days, *forecast.keys_at(days)) for days in AHEAD_DAYS],
         load_bar=_load_bar(status.load.value),
-        sweep_chart=drawing.sweeps(status.sweeps.value or []),
+        sweep_chart=drawing.sweep_chart(status.sweeps.value or []),
         listing=listing(status.companies.value, search, page),
     )
 
 
 def sign_in_page(error: str | None = None) -> str:
-    """The form, and why the last try came to nothing."""
-    return _render("sign_in.html", mark=_NEUTRAL, error=error, lasts_h=LASTS.seconds // 3600)
+    """Return the form for an admin token, with the error of the last attempt."""
+    return _render("sign_in.html", icon_colour=_NEUTRAL, error=error, lasts_h=LIFETIME.seconds // 3600)
 
 
-def away_page() -> str:
-    """When the database doesn't even say who is signed in."""
-    return _render("away.html", mark=_COLOURS["unknown"])
+def unavailable_page() -> str:
+    """Return the page shown when even the session can't be checked, because the database doesn't answer."""
+    return _render("unavailable.html", icon_colour=_LEVELS["unknown"][2])
 
 
-def verdict_of(status: Status, firing: list[AlertRow]) -> VerdictLine:
-    """The worst of the check, the load and what fires, with the reasons that aren't told elsewhere on the page."""
+def verdict_of(status: Status, alerts: list[AlertRow]) -> VerdictLine:
+    """Return the worst of the check, the load time and the alerts, with reasons that the page shows nowhere else."""
     check, load = status.check.value, status.load.value
     if check is None:
         return VerdictLine("unknown", ())
@@ -182,10 +154,10 @@ def verdict_of(status: Status, firing: list[AlertRow]) -> VerdictLine:
     if load is not None and not load.within_budget:
         levels.append("warning")
         reasons.append(f"a load takes {load.took_ms:,.0f} ms, and {load.budget_ms:,.0f} ms is the budget")
-    if firing:
-        levels.append("critical" if any(alert.severity == "critical" for alert in firing) else "warning")
-        reasons.append(f"{len(firing):,} alert{'' if len(firing) == 1 else 's'} below")
-    unknown = [name for name, answer in status.reports.items() if answer.error is not None]
+    if alerts:
+        levels.append("critical" if any(alert.severity == "critical" for alert in alerts) else "warning")
+        reasons.append(f"{len(alerts):,} alert{'' if len(alerts) == 1 else 's'} below")
+    unknown = [name for name, report in status.reports.items() if report.error is not None]
     if unknown:
         levels.append("warning")
         reasons.append(f"not known: {', '.join(unknown)}")
@@ -193,7 +165,7 @@ def verdict_of(status: Status, firing: list[AlertRow]) -> VerdictLine:
 
 
 def listing(companies: CompanyPage | None, search: str, page: int) -> Listing:
-    """The ways from this page of companies to the ones beside it."""
+    """Return the position of a page of companies, with links to the pages before and after it."""
     total = 0 if companies is None else companies.total
     shown = 0 if companies is None else len(companies.companies)
     first = (page - 1) * PAGE_COMPANIES + 1
@@ -202,68 +174,63 @@ def listing(companies: CompanyPage | None, search: str, page: int) -> Listing:
         search=search,
         first=first,
         last=first + shown - 1,
-        previous=_place(search, min(page - 1, pages)) if page > 1 and total else None,
-        next=_place(search, page + 1) if page < pages else None,
+        previous=_link(search, min(page - 1, pages)) if page > 1 and total else None,
+        next=_link(search, page + 1) if page < pages else None,
     )
 
 
-def _told(alerts: Alerts | None) -> list[AlertRow]:
-    """What fires, worst first; an alert of a rule that this version doesn't know is told by the rule's name."""
-    told = [_tell(firing) for firing in (() if alerts is None else alerts.firing)]
-    return sorted(told, key=lambda alert: alert.severity != "critical")
+def _alert_rows(alerts: Alerts | None) -> list[AlertRow]:
+    """Return the alerts that fire, worst first. A rule that this version doesn't know is shown by its name."""
+    rows = []
+    for alert in () if alerts is None else alerts.firing:
+        rule = RULES.get(alert.rule)
+        title = alert.rule if rule is None else rule.title
+        severity: Severity = "warning" if rule is None else rule.severity
+        rows.append(AlertRow(title, severity, alert.subject, alert.since, alert.detail))
+    return sorted(rows, key=lambda row: row.severity != "critical")
 
 
-def _tell(firing: Firing) -> AlertRow:
-    rule = _RULES.get(firing.rule)
-    if rule is None:
-        return AlertRow(firing.rule, "warning", firing.subject, firing.since, firing.detail)
-    return AlertRow(rule.title, rule.severity, firing.subject, firing.since, firing.detail)
-
-
-def _type_rows(report: TypesReport) -> Iterator[TypeRow]:
+def _type_rows(report: TypesReport) -> Iterator[tuple[TypeCount, Markup, Markup]]:
+    """Yield each type with its bar and its sparkline."""
     most = max(count.total for count in report.types) if report.types else 0
     for count in report.types:
         active = count.total - count.without_expiry - count.guarded - count.expired
-        parts = [
+        segments = [
             ("active", active),
             ("without-expiry", count.without_expiry),
             ("guarded", count.guarded),
             ("expired", count.expired),
         ]
-        yield TypeRow(
-            count.key_type,
-            count.total,
-            count.without_expiry,
-            drawing.share(parts, most, count.key_type),
-            drawing.sparkline(report.totals_30d.get(count.key_type, ()), f"{count.key_type} in the last 30 days"),
-        )
+        trend = report.totals_30d.get(count.key_type, ())
+        sparkline = drawing.sparkline(trend, f"{count.key_type} in the last 30 days")
+        yield count, drawing.stacked_bar(segments, most, count.key_type), sparkline
 
 
-def _growth_chart(answer: ReportResult[GrowthReport]) -> Markup | None:
-    report = answer.value
+def _growth_chart(result: ReportResult[GrowthReport]) -> Markup | None:
+    report = result.value
     if report is None:
         return None
-    now = answer.at if report.forecast is None else report.forecast.made_at
-    return drawing.growth(report.history, report.total, now, report.forecast)
+    now = result.at if report.forecast is None else report.forecast.made_at
+    return drawing.growth_chart(report.history, report.total, now, report.forecast)
 
 
 def _load_bar(load: LoadTime | None) -> Markup | None:
-    return None if load is None or load.company is None else drawing.against_budget(load.took_ms, load.budget_ms)
+    return None if load is None or load.company is None else drawing.budget_bar(load.took_ms, load.budget_ms)
 
 
-def _place(search: str, page: int) -> str:
-    given = {**({"search": search} if search else {}), **({"page": page} if page > 1 else {})}
-    return f"/?{urlencode(given)}#companies" if given else "/#companies"
+def _link(search: str, page: int) -> str:
+    params = {**({"search": search} if search else {}), **({"page": page} if page > 1 else {})}
+    return f"/?{urlencode(params)}#companies" if params else "/#companies"
 
 
 @pass_context
 def _ago(context: Context, at: datetime) -> str:
-    """`5 min ago`, as of the page's `now`."""
+    """Return the age of a time as of the page's `now`: `5 min ago`."""
     return f"{duration((context['now'] - at).total_seconds())} ago"
 
 
 def _with_code(text: str) -> Markup:
-    """A report's words, with what stands between backquotes as code."""
+    """Return a report's text, with the parts between backquotes as code."""
     parts = [CODE.format(part) if n % 2 else escape(part) for n, part in enumerate(text.split("`"))]
     return Markup("").join(parts)
 
@@ -272,7 +239,7 @@ _TEMPLATES = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _TEMPLATES.filters |= {"ago": _ago, "with_code": _with_code}
-# It is ours: escaped, it would no longer be what its hash was made of.
+# Our own style sheet isn't escaped, or it would no longer match its hash.
 _TEMPLATES.globals["style"] = Markup(STYLE)  # noqa: S704
 
 

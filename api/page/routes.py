@@ -1,9 +1,9 @@
-"""The status page's addresses: `/`, and the way in and out.
+"""The routes of the status page: `/`, `/sign-in` and `/sign-out`.
 
-`page_resources` gives them to `api/app.py`, where they are `open`: a browser has no bearer token to send, so they look
-for themselves who asks. The way in takes an admin token and leaves a cookie that scripts can't read and that no other
-site's page can send; a form that another site sends for its reader is refused (`Sec-Fetch-Site`, `Origin`: other ports
-of this machine count as the same site for a cookie). Programs may send an admin token as everywhere else.
+They are `open` in `api/app.py`, because a browser has no bearer token to send, and check the caller themselves. Signing
+in takes an admin token and sets a cookie that scripts can't read and that pages of other sites can't send. A form that
+another site sends for its reader is refused by its `Sec-Fetch-Site` or `Origin`: for a cookie, other ports of this
+machine count as the same site. Programs may send an admin token, as everywhere else.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import falcon
 import structlog
 
-from api.access.authentication import CHALLENGE, Gate, require_admin
-from api.page.login_sessions import LASTS, LoginSessions
+from api.access.authentication import CHALLENGE, Authenticator, require_admin
+from api.page.login_sessions import LIFETIME, LoginSessions
 from api.problems import Problem
 from api.reports import CachedReports, Deadline
 from keystore.errors import KeystoreError
@@ -26,73 +26,78 @@ from monitor.running.bounded_calls import BoundedCalls
 MAX_FORM_BYTES = 4_096
 MAX_SEARCH_CHARS = 64
 MAX_PAGE = 1_000_000
-ENDED_S = -1
-"""The age of a cookie that a browser is to forget: Falcon leaves out a 0."""
+DELETE_COOKIE_S = -1
+"""The max-age that makes a browser delete a cookie; Falcon leaves out a 0."""
 
-SESSION_WITHIN_S = 5.0
+SESSION_TIMEOUT_S = 5.0
+CONCURRENT_SESSION_CALLS = 4
 RETRY_AFTER_S = 5
-COMPANIES_WITHIN_S = 3.0
-"""For the companies alone, after what the reports have left: a reader who pages through them isn't kept waiting."""
+COMPANIES_TIMEOUT_S = 3.0
+"""Time for the list of companies, in addition to that of the reports, so that a reader can always turn its pages."""
 
 COOKIE, SECURE_COOKIE = "keystore-session", "__Host-keystore-session"
-"""The second only over TLS: a browser takes it from nowhere else, and sends it to nobody else."""
+"""Names of the cookie. The second is for TLS: a browser accepts it only over TLS, and sends it to this host alone."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 
 def page_resources(
-    store: Callable[[], Store], gate: Gate, figures: CachedReports, *, over_tls: bool
+    store: Callable[[], Store], authenticator: Authenticator, reports: CachedReports, *, over_tls: bool
 ) -> list[tuple[str, object]]:
-    """Each address with its resource."""
-    door = _PageLogin(LoginSessions(store), gate, over_tls=over_tls)
-    return [("/", StatusPage(door, figures)), ("/sign-in", SignIn(door)), ("/sign-out", SignOut(door))]
+    """Return each path with its resource."""
+    login = _PageLogin(LoginSessions(store), authenticator, over_tls=over_tls)
+    return [
+        ("/", StatusPageResource(login, reports)),
+        ("/sign-in", SignInResource(login)),
+        ("/sign-out", SignOutResource(login)),
+    ]
 
 
 class _PageLogin:
-    """Who may see the page."""
+    """Signs admins in and out, and recognizes them by a session or a token."""
 
-    def __init__(self, sessions: LoginSessions, gate: Gate, *, over_tls: bool) -> None:
+    def __init__(self, sessions: LoginSessions, authenticator: Authenticator, *, over_tls: bool) -> None:
         self._sessions = sessions
-        self._gate = gate
+        self._authenticator = authenticator
         self._secure = over_tls
         self._cookie = SECURE_COOKIE if over_tls else COOKIE
-        self._slots = BoundedCalls(4, "page-session")
+        self._calls = BoundedCalls(CONCURRENT_SESSION_CALLS, "page-session")
 
-    def knows(self, req: falcon.Request) -> bool:
-        """Whether an admin asks, by a session or a token. Raises Problem where a token is sent that won't do."""
-        if self.by_token(req):
+    def is_admin(self, req: falcon.Request) -> bool:
+        """Return True if the request has an admin's token or session. Raises Problem as `has_admin_token`."""
+        if self.has_admin_token(req):
             return True
-        cookie = self._sent(req)
-        return cookie is not None and self._ask(lambda: self._sessions.find(cookie)) is not None
+        cookie = self._sent_cookie(req)
+        return cookie is not None and self._call(lambda: self._sessions.is_valid(cookie))
 
-    def by_token(self, req: falcon.Request) -> bool:
-        """Whether an admin's token came with the request. Raises Problem where one came that won't do."""
+    def has_admin_token(self, req: falcon.Request) -> bool:
+        """Return True if the request has an admin token. Raises Problem (401, 403) if it has another token."""
         if req.auth is None:
             return False
-        require_admin(self._gate.bearer(req.auth))
+        require_admin(self._authenticator.bearer(req.auth))
         return True
 
-    def let_in(self, token: str, resp: falcon.Response) -> None:
-        """Begins a session. Raises Problem unless it is an admin's token."""
-        caller = self._gate.caller(token)
+    def sign_in(self, token: str, resp: falcon.Response) -> None:
+        """Begin a session. Raises Problem (401, 403) unless `token` is an admin token."""
+        caller = self._authenticator.caller(token)
         require_admin(caller)
-        cookie = self._ask(lambda: self._sessions.begin(caller.token_id))
-        self._leave(resp, cookie, int(LASTS.total_seconds()))
+        cookie = self._call(lambda: self._sessions.begin(caller.token_id))
+        self._set_cookie(resp, cookie, int(LIFETIME.total_seconds()))
         log.info("signed_in", token_id=caller.token_id)
 
-    def let_out(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Ends the session, here and in the browser."""
-        cookie = self._sent(req)
+    def sign_out(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """End the session in the database, and delete the browser's cookie."""
+        cookie = self._sent_cookie(req)
         if cookie is not None:
-            self._ask(lambda: self._sessions.end(cookie))
-        self._leave(resp, "", ENDED_S)
+            self._call(lambda: self._sessions.end(cookie))
+        self._set_cookie(resp, "", DELETE_COOKIE_S)
 
-    def _sent(self, req: falcon.Request) -> str | None:
+    def _sent_cookie(self, req: falcon.Request) -> str | None:
         cookies = req.get_cookie_values(self._cookie)
         return cookies[0] if cookies else None
 
-    def _leave(self, resp: falcon.Response, cookie: str, max_age_s: int) -> None:
+    def _set_cookie(self, resp: falcon.Response, cookie: str, max_age_s: int) -> None:
         resp.set_cookie(
             self._cookie,
             cookie,
@@ -103,102 +108,104 @@ class _PageLogin:
             same_site="Strict",
         )
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        return self._slots.call(question, SESSION_WITHIN_S)
+    def _call(self, call: Callable[[], T]) -> T:
+        return self._calls.call(call, SESSION_TIMEOUT_S)
 
 
-class StatusPage:
-    """What an operator looks at."""
+class StatusPageResource:
+    """The status page."""
 
-    def __init__(self, door: _PageLogin, figures: CachedReports) -> None:
-        self._door = door
-        self._figures = figures
+    def __init__(self, login: _PageLogin, reports: CachedReports) -> None:
+        self._login = login
+        self._reports = reports
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The page for whoever is signed in; others are shown the way in."""
+        """Answer an admin with the page; send another browser to the form."""
         try:
-            known = self._door.knows(req)
+            is_admin = self._login.is_admin(req)
         except KeystoreError:
             if not _is_browser(req):
                 raise
-            _show_away(resp)
+            _show_unavailable(resp)
             return
-        if not known:
-            _ask_in(req, resp)
+        if not is_admin:
+            _redirect_to_sign_in(req, resp)
             return
         rendering = _rendering()
         search = (req.get_param("search") or "").strip()[:MAX_SEARCH_CHARS].removeprefix("company_")
-        page = _page(req.get_param("page"))
-        figures, within = self._figures, Deadline()
+        page = _page_number(req.get_param("page"))
+        reports, deadline = self._reports, Deadline()
         size = rendering.PAGE_COMPANIES
         status = rendering.Status(
-            database=figures.database,
-            # What one row answers comes first: a census that hangs leaves nothing for those after it.
-            alerts=figures.alerts.answer(within.left_s),
-            sweeps=figures.sweeps.answer(within.left_s),
-            load=figures.load.answer(within.left_s),
-            check=figures.check.answer(within.left_s),
-            types=figures.types.answer(within.left_s),
-            growth=figures.growth.answer(within.left_s),
-            companies=figures.companies(search, size, (page - 1) * size, COMPANIES_WITHIN_S),
+            database=reports.database,
+            # Reports that read one row come first: a census that hangs leaves no time for those after it.
+            alerts=reports.alerts.result(deadline.left_s),
+            sweeps=reports.sweeps.result(deadline.left_s),
+            load=reports.load.result(deadline.left_s),
+            check=reports.check.result(deadline.left_s),
+            types=reports.types.result(deadline.left_s),
+            growth=reports.growth.result(deadline.left_s),
+            companies=reports.companies(search, size, (page - 1) * size, COMPANIES_TIMEOUT_S),
         )
         _show(resp, rendering.status_page(status, search, page, datetime.now(UTC)))
 
 
-class SignIn:
-    """The way in."""
+class SignInResource:
+    """The form for an admin token."""
 
-    def __init__(self, door: _PageLogin) -> None:
-        self._door = door
+    def __init__(self, login: _PageLogin) -> None:
+        self._login = login
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The form."""
-        self._door.by_token(req)
+        """Answer with the form."""
+        self._login.has_admin_token(req)
         _show(resp, _rendering().sign_in_page())
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Takes the token; with the right one on to the page."""
-        self._door.by_token(req)
+        """Sign in with the token in the form, and redirect to the page."""
+        self._login.has_admin_token(req)
         _refuse_other_sites(req)
         token = _form(req).get("token", "").strip()
         try:
-            self._door.let_in(token, resp)
+            self._login.sign_in(token, resp)
         except Problem as problem:
-            said = "This token is for a company; the page needs an admin's." if problem.slug == "forbidden" else None
-            _show(resp, _rendering().sign_in_page(said or "This token isn't known, has expired or was revoked."))
+            reason = "This token isn't known, has expired or was revoked."
+            if problem.slug == "forbidden":
+                reason = "This token is for a company; the page needs an admin token."
+            _show(resp, _rendering().sign_in_page(reason))
             resp.status = falcon.HTTP_403
             return
         except KeystoreError:
-            _show_away(resp)
+            _show_unavailable(resp)
             return
-        _send_on(resp, "/")
+        _redirect(resp, "/")
 
 
-class SignOut:
-    """The way out."""
+class SignOutResource:
+    """The end of a session."""
 
-    def __init__(self, door: _PageLogin) -> None:
-        self._door = door
+    def __init__(self, login: _PageLogin) -> None:
+        self._login = login
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Ends the session."""
+        """Sign out, and redirect to the form."""
         _refuse_other_sites(req)
-        if not self._door.knows(req):
-            _ask_in(req, resp)
+        if not self._login.is_admin(req):
+            _redirect_to_sign_in(req, resp)
             return
-        self._door.let_out(req, resp)
-        _send_on(resp, "/sign-in")
+        self._login.sign_out(req, resp)
+        _redirect(resp, "/sign-in")
 
 
 def _rendering() -> ModuleType:
-    """Jinja and what else a page is made with: loaded with the first page, not with every worker."""
+    """Return `api.page.rendering`, which loads Jinja: with the first page, not with every worker."""
     from api.page import rendering
 
     return rendering
 
 
 def _show(resp: falcon.Response, page: str) -> None:
-    """The page, and a policy under which a browser runs and fetches nothing, whatever stands in it."""
+    """Answer with a page, and with a policy under which the browser runs and fetches nothing."""
     resp.content_type = falcon.MEDIA_HTML
     resp.text = page
     resp.set_headers(
@@ -212,24 +219,24 @@ def _show(resp: falcon.Response, page: str) -> None:
     )
 
 
-def _show_away(resp: falcon.Response) -> None:
-    _show(resp, _rendering().away_page())
+def _show_unavailable(resp: falcon.Response) -> None:
+    _show(resp, _rendering().unavailable_page())
     resp.status = falcon.HTTP_503
     resp.set_header("retry-after", str(RETRY_AFTER_S))
 
 
-def _ask_in(req: falcon.Request, resp: falcon.Response) -> None:
-    """Sends a browser to the form. Raises Problem (401) for a program."""
+def _redirect_to_sign_in(req: falcon.Request, resp: falcon.Response) -> None:
+    """Redirect a browser to the form. Raises Problem (401) for a program."""
     if not _is_browser(req):
         raise Problem(
             "unauthorized", "sign in with a browser, or send Authorization: Bearer with an admin token", CHALLENGE
         )
-    _send_on(resp, "/sign-in")
+    _redirect(resp, "/sign-in")
 
 
-def _send_on(resp: falcon.Response, place: str) -> None:
+def _redirect(resp: falcon.Response, location: str) -> None:
     resp.status = falcon.HTTP_303
-    resp.set_header("location", place)
+    resp.set_header("location", location)
     resp.content_type = falcon.MEDIA_TEXT
 
 
@@ -238,18 +245,18 @@ def _is_browser(req: falcon.Request) -> bool:
 
 
 def _refuse_other_sites(req: falcon.Request) -> None:
-    """Raises Problem (403) for a form that didn't come from a page of ours."""
+    """Raise Problem (403) for a form that didn't come from one of our own pages."""
     site, origin = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
     if site is not None:
-        ours = site in ("same-origin", "none")
+        same_site = site in ("same-origin", "none")
     else:
-        ours = origin is None or urlsplit(origin).netloc == req.get_header("Host")
-    if not ours:
+        same_site = origin is None or urlsplit(origin).netloc == req.get_header("Host")
+    if not same_site:
         raise Problem("forbidden", "this form was sent by another site; open the page itself")
 
 
 def _form(req: falcon.Request) -> dict[str, str]:
-    """The fields of a small form. Raises Problem: 413, 415, 400."""
+    """Return the fields of a small form. Raises Problem (400, 413, 415)."""
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != falcon.MEDIA_URLENCODED:
         raise Problem("unsupported-media-type", f"send the form as {falcon.MEDIA_URLENCODED}")
@@ -264,7 +271,7 @@ def _form(req: falcon.Request) -> dict[str, str]:
         raise Problem("invalid-input", f"the body isn't {falcon.MEDIA_URLENCODED}") from None
 
 
-def _page(given: str | None) -> int:
-    """The number of the page of companies, the first where none that makes sense is given."""
-    number = int(given) if given and given.isascii() and given.isdigit() and len(given) < 8 else 1
+def _page_number(text: str | None) -> int:
+    """Return the page of companies that is asked for; the first if `text` is no such number."""
+    number = int(text) if text and text.isascii() and text.isdigit() and len(text) < 8 else 1
     return min(max(1, number), MAX_PAGE)

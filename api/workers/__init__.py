@@ -1,1 +1,4 @@
-"""The API's worker processes: their supervisor in run.py's process, and what runs in each."""
+"""The worker processes of the API: their supervisor, which runs in run.py's process, and the program of each worker.
+
+`run.py` uses `config`, `listening` and `supervisor`.
+"""

@@ -1,9 +1,11 @@
-"""Lets a few requests at a time be worked on, and the others wait their turn.
+"""Limits the requests that a worker handles at a time; the others queue.
 
-A worker's threads share one interpreter. With 16 requests under way at once its threads were switched thirty times for
-each, which took more than the work did; with four it is half of that, and a fifth to a third more requests a second.
-But nobody is to wait for a slow client's body or a distant database, during which the interpreter is idle: whoever has
-waited long goes ahead all the same.
+A worker's threads share one interpreter. With 16 requests at once its threads were switched thirty times for each
+request, which took more time than the work did. With four at once there are half as many switches, and a fifth to a
+third more requests a second.
+
+The interpreter is idle while a request waits for a slow client's body or a distant database. So that such requests
+don't block the others, a request that has queued for long enough starts in any case.
 """
 
 import threading
@@ -11,10 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-AT_ONCE = 4
+MAX_ACTIVE = 4
 
-WAIT_S = 0.02
-"""Longer than a queue of all threads takes while the database is near."""
+QUEUE_TIMEOUT_S = 0.02
+"""Time after which a queued request starts in any case. With a near database a queue of all threads takes less."""
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -22,17 +24,17 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class ConcurrencyLimit:
     """A WSGI application in front of another."""
 
-    def __init__(self, app: Wsgi, at_once: int = AT_ONCE, wait_s: float = WAIT_S) -> None:
+    def __init__(self, app: Wsgi, max_active: int = MAX_ACTIVE, timeout_s: float = QUEUE_TIMEOUT_S) -> None:
         self._app = app
-        self._at_once = at_once
-        self._wait_s = wait_s
+        self._max_active = max_active
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self.busy = 0
-        """Requests that are being worked on."""
-        self._waiting: deque[threading.Lock] = deque()
+        self.active = 0
+        """Number of requests that have started and not ended."""
+        self._queue: deque[threading.Lock] = deque()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answers the request once it is its turn."""
+        """Answer a request once it is its turn."""
         self._begin()
         try:
             return self._app(environ, start_response)
@@ -41,23 +43,23 @@ class ConcurrencyLimit:
 
     def _begin(self) -> None:
         with self._lock:
-            if self.busy < self._at_once:
-                self.busy += 1
+            if self.active < self._max_active:
+                self.active += 1
                 return
             turn = threading.Lock()
             turn.acquire()
-            self._waiting.append(turn)
-        if turn.acquire(timeout=self._wait_s):
+            self._queue.append(turn)
+        if turn.acquire(timeout=self._timeout_s):
             return
         with self._lock:
-            if turn in self._waiting:  # Else it was its turn at this very moment.
-                self._waiting.remove(turn)
-                self.busy += 1
+            if turn in self._queue:  # Otherwise the turn came just as the wait ended.
+                self._queue.remove(turn)
+                self.active += 1
 
     def _end(self) -> None:
-        """Hands the turn on, straight to whoever has waited longest."""
+        """Pass the turn to the request that has queued longest."""
         with self._lock:
-            if self._waiting and self.busy <= self._at_once:
-                self._waiting.popleft().release()
+            if self._queue and self.active <= self._max_active:
+                self._queue.popleft().release()
             else:
-                self.busy -= 1
+                self.active -= 1

@@ -1,6 +1,6 @@
-"""What run.py tells a worker: one line on its standard input, so that no secret stands in a process list.
+"""The config of a worker, sent as one line on its standard input, so that a process list shows no secret.
 
-The pipe stays open after it. When it ends, run.py wants the worker to end or is gone itself, however that came.
+The pipe stays open afterwards. It closes when run.py wants the worker to stop, or when run.py itself has ended.
 """
 
 import json
@@ -10,12 +10,12 @@ from typing import Literal
 from keystore.ttl import Policy
 
 BACKLOG = 1024
-"""Connections that wait to be taken, also while a worker starts again."""
+"""Length of the queue of new connections; they wait there while a worker is restarted too."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Our own certificate: two PEM files, the chain and its key."""
+    """The paths of two PEM files: our certificate chain and its key."""
 
     cert: str
     key: str
@@ -23,10 +23,11 @@ class Tls:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Everything a worker needs; it reads no settings itself. `socket` is the number of a listening socket it inherits.
+    """All that a worker needs; it reads no settings itself.
 
-    `requests_per_s` is what one token may ask of one worker, None: as much as it likes. `metrics_folder` is where
-    several workers keep their counts; whoever ends last leaves nothing there.
+    `socket` is the file descriptor of a listening socket that the worker inherits. `requests_per_s` limits one token in
+    one worker; None means no limit. `metrics_folder` is the folder in which several workers keep their counts; the last
+    worker to end removes it.
     """
 
     url: str = field(repr=False)
@@ -44,15 +45,15 @@ class WorkerConfig:
     metrics_folder: str | None = None
 
     def line(self) -> bytes:
-        """As it goes through the pipe."""
+        """Return the line that is sent through the pipe."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def read_worker_config(line: bytes) -> WorkerConfig:
-    """What `line` made a line of."""
-    given = json.loads(line)
-    policy, tls = given.pop("policy"), given.pop("tls")
+    """Return the config that was sent as a line."""
+    fields = json.loads(line)
+    policy, tls = fields.pop("policy"), fields.pop("tls")
     containing = tuple((part, ttl_s) for part, ttl_s in policy.pop("containing"))
     return WorkerConfig(
-        policy=Policy(containing=containing, **policy), tls=None if tls is None else Tls(**tls), **given
+        policy=Policy(containing=containing, **policy), tls=None if tls is None else Tls(**tls), **fields
     )

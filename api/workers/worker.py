@@ -1,7 +1,7 @@
-"""One worker: a process that serves the API on a socket that run.py opened, with a store of its own.
+"""A worker: a process that serves the API on a socket that run.py opened, with a store of its own.
 
-It is started as a new process, never forked: threads and connections don't survive a fork. Granian's own worker runs
-in it; Granian's supervisor would be one more process of 27 MB beside run.py, which watches over the workers itself.
+It is started as a new process, never forked, because threads and connections don't survive a fork. Granian's own worker
+runs in it. Granian's supervisor would be one more process of 27 MB; run.py supervises the workers itself.
 """
 
 import gc
@@ -22,7 +22,8 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from api.access.authentication import Gate
+from api.access.authentication import Authenticator
+from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog
 from api.app import Services, build_app
 from api.workers.concurrency_limit import ConcurrencyLimit
@@ -33,40 +34,41 @@ from keystore.store import Store
 from monitor.running import logs
 from monitor.watch_settings import WatchSettings
 
-FINISH_WITHIN_S = 3.0
-"""For requests in hand once the worker is to end; run.py is to be gone within 5."""
+DRAIN_TIMEOUT_S = 3.0
+"""Time for the requests in progress once the worker is to stop. run.py must have ended after 5 s."""
 
 THREADS = 32
-"""Requests in hand at once: more than connections, so that while the database hangs /healthz still answers."""
+"""Number of requests handled at once. It exceeds the database connections, so that /healthz answers while the database
+hangs."""
 
-MOST_CONNECTIONS = 20_000
-"""Of clients, idle ones included: a bot keeps one or two open."""
+MAX_CLIENT_CONNECTIONS = 20_000
+"""Limit of open connections from clients, idle ones included. A bot keeps one or two open."""
 
-HEADERS_WITHIN_MS = 15_000
+HEADER_TIMEOUT_MS = 15_000
 
-GARBAGE_AFTER = 10_000
-"""New objects until Python looks for cycles among them. With 700, its own choice, it looks at each load of 721 keys and
-finds none: a small read took a tenth longer."""
+GC_THRESHOLD = 10_000
+"""Allocations between two garbage collections. With Python's default of 700 each load of 721 keys starts a collection,
+which finds nothing: a small read took a tenth longer."""
 
 REOPEN_AFTER_S = 1.0
 
-ending = threading.Event()
-"""Set once run.py wants the worker to end, or is gone."""
+stopping = threading.Event()
+"""Set once run.py wants the worker to stop, or has ended."""
 
 log = structlog.get_logger()
 
 
 class LazyStore:
-    """The worker's store, opened when it is first asked for: a worker starts, and says why not, without a database."""
+    """The worker's store, opened at its first use, so that a worker starts and answers without a database."""
 
-    def __init__(self, open_it: Callable[[], Store]) -> None:
-        self._open = open_it
+    def __init__(self, opener: Callable[[], Store]) -> None:
+        self._open = opener
         self._opening = threading.Lock()
         self._store: Store | None = None
         self._failed: tuple[float, KeystoreError] | None = None
 
     def __call__(self) -> Store:
-        """The store. Raises what opening it raises; within a second of a failure, that again."""
+        """Return the store. Raises the error of opening it, and the same error again for a second after that."""
         if self._store is not None:
             return self._store
         with self._opening:
@@ -81,23 +83,23 @@ class LazyStore:
             return self._store
 
     def close(self) -> None:
-        """Closes the store, if it was opened."""
+        """Close the store, if it was opened."""
         if self._store is not None:
             self._store.close()
 
 
-class _OneWorker(MPServer):
-    """Granian with the one worker that is this process, on a socket that is open already."""
+class _InProcessServer(MPServer):
+    """Granian with this process as its one worker, on a socket that is open already."""
 
     def __init__(self, socket: int, tls: Tls | None) -> None:
         super().__init__(
             "",
             interface=Interfaces.WSGI,
             http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADERS_WITHIN_MS),
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
             runtime_mode=RuntimeModes.mt,
             blocking_threads=THREADS,
-            backpressure=MOST_CONNECTIONS,
+            backpressure=MAX_CLIENT_CONNECTIONS,
             log_level=LogLevels.warning,
             websockets=False,
             ssl_cert=None if tls is None else Path(tls.cert),
@@ -107,64 +109,61 @@ class _OneWorker(MPServer):
         self._sso, self._ipc = None, {}
 
     def run(self, load_app: Callable[[], Any]) -> None:
-        """Serves until SIGTERM, and then until the requests in hand are answered."""
+        """Serve until SIGTERM, and then until the requests in progress are answered."""
         self._spawn_worker(0, self._spawn_wsgi_worker, load_app).inner.run()
 
 
 def main() -> None:
-    """Takes its orders, and carries them out until the pipe ends."""
-    orders = read_worker_config(sys.stdin.buffer.readline())
-    logs.configure(orders.log, verbose=True)
-    access_log = AccessLog(orders.log)
-    threading.Thread(
-        target=_end_with, args=(sys.stdin.buffer.fileno(), orders, access_log), name="orders", daemon=True
-    ).start()
+    """Read the config, and serve until the pipe closes."""
+    config = read_worker_config(sys.stdin.buffer.readline())
+    logs.configure(config.log, verbose=True)
+    access_log = AccessLog(config.log)
+    stop_args = (sys.stdin.buffer.fileno(), config, access_log)
+    threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
-        lambda: open_store(orders.url, policy=orders.policy, guard=orders.guard, max_connections=orders.connections)
+        lambda: open_store(config.url, policy=config.policy, guard=config.guard, max_connections=config.connections)
     )
 
     def load_app() -> Any:
-        logs.configure(orders.log, verbose=True)  # Granian has set up its own meanwhile.
-        app = ConcurrencyLimit(app_of(orders, store, access_log))
+        logs.configure(config.log, verbose=True)  # Again, because Granian has set up its own logs meanwhile.
+        app = ConcurrencyLimit(build_app(_services(config, store, access_log)))
         gc.freeze()
-        gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
+        gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
         return app
 
-    _OneWorker(orders.socket, orders.tls).run(load_app)
+    _InProcessServer(config.socket, config.tls).run(load_app)
     store.close()
-    _end(orders, access_log)
+    _exit(config, access_log)
 
 
-def app_of(orders: WorkerConfig, store: Callable[[], Store], access_log: AccessLog) -> Any:
-    """The application that the orders describe."""
-    return build_app(
-        Services(
-            store=store,
-            gate=Gate(store, orders.requests_per_s),
-            settings=WatchSettings(orders.sweep_every_s, orders.load_budget_ms, version=orders.version),
-            over_tls=orders.over_tls,
-            access_log=access_log,
-        )
+def _services(config: WorkerConfig, store: Callable[[], Store], access_log: AccessLog) -> Services:
+    return Services(
+        store=store,
+        authenticator=Authenticator(store),
+        rate_limit=RateLimit(config.requests_per_s),
+        settings=WatchSettings(config.sweep_every_s, config.load_budget_ms, version=config.version),
+        over_tls=config.over_tls,
+        access_log=access_log,
     )
 
 
-def _end_with(pipe: int, orders: WorkerConfig, access_log: AccessLog) -> None:
-    """Ends the worker when the pipe does: requests in hand are answered, within three seconds."""
+def _stop_when_pipe_closes(pipe: int, config: WorkerConfig, access_log: AccessLog) -> None:
+    """Stop the worker when the pipe closes; the requests in progress have three seconds to be answered."""
     while os.read(pipe, 1):
         pass
-    ending.set()
+    stopping.set()
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(FINISH_WITHIN_S)
+    threading.Event().wait(DRAIN_TIMEOUT_S)
     log.warning("http_worker_stopped_during_a_request")
-    _end(orders, access_log)
+    _exit(config, access_log)
 
 
-def _end(orders: WorkerConfig, access_log: AccessLog) -> NoReturn:
-    """Ends the process as it is: a thread that waits for the database would hold it up.
+def _exit(config: WorkerConfig, access_log: AccessLog) -> NoReturn:
+    """Exit at once: a thread that waits for the database would delay the end.
 
-    It leaves nothing behind, also where run.py was killed and can't tidy up.
+    The metrics folder is removed here too, because run.py may have been killed and can't do it.
     """
-    if ending.is_set() and orders.metrics_folder is not None:
-        shutil.rmtree(orders.metrics_folder, ignore_errors=True)
+    if stopping.is_set() and config.metrics_folder is not None:
+        shutil.rmtree(config.metrics_folder, ignore_errors=True)
     access_log.flush()
     os._exit(0)

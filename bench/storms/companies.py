@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from math import ceil
 from threading import Barrier
 from time import perf_counter
 from typing import Protocol, TypeVar
@@ -100,11 +99,6 @@ def at_once(acts: Sequence[Callable[[], T]]) -> tuple[float, list[T]]:
     with ThreadPoolExecutor(len(acts)) as threads:
         done = list(threads.map(run, acts))
     return max(ended_at for _, ended_at in done) - began_at[0], [result for result, _ in done]
-
-
-def p95(values: Sequence[float]) -> float:
-    """The least value that 95 of 100 don't exceed."""
-    return sorted(values)[ceil(0.95 * len(values)) - 1]
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from typing import Any
 
 import psycopg
 
-from bench.storms.companies import at_once, burst, driver_errors_told, fill, p95, reconnect
+from bench.storms.companies import at_once, burst, driver_errors_told, fill, reconnect
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
+from monitor.alerts.samples import percentile_95
 from rig.baileys_state import BURST_KEYS, STATE_KEYS
 
 RATIO_LIMIT = 0.6
@@ -107,9 +108,9 @@ def reconnect_storm(
         bare_per_s=round(bare_per_s, 1),
         ratio=round(store_per_s / bare_per_s, 3),
         store_p50_ms=round(median(ours.took_ms), 2),
-        store_p95_ms=round(p95(ours.took_ms), 2),
+        store_p95_ms=round(percentile_95(ours.took_ms), 2),
         bare_p50_ms=round(median(bare.took_ms), 2),
-        bare_p95_ms=round(p95(bare.took_ms), 2),
+        bare_p95_ms=round(percentile_95(bare.took_ms), 2),
     )
 
 

@@ -26,7 +26,6 @@ from bench.storms.companies import (
     burst,
     driver_errors_told,
     fill,
-    p95,
     reconnect,
     state,
 )
@@ -35,6 +34,7 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.opening import open_store
 from keystore.records import AuthState
 from keystore.store import Store
+from monitor.alerts.samples import percentile_95
 from monitor.running.progress import progress_bar
 from rig.baileys_state import real_state
 from rig.postgres_server import database_on, own_postgres
@@ -178,8 +178,8 @@ def steady(url: str, companies: int = COMPANIES, seconds: float = STEADY_S, ever
         messages=messages,
         per_s=round(messages / took_s, 1),
         rush_s=round(max(talk.first_at for talk in talked) - min(talk.began_at for talk in talked), 2),
-        get_p95_ms=round(p95(gets_ms), 1),
-        set_p95_ms=round(p95(sets_ms), 1),
+        get_p95_ms=round(percentile_95(gets_ms), 1),
+        set_p95_ms=round(percentile_95(sets_ms), 1),
         connections=connections,
         pool_timeouts=sum(talk.timeouts for talk in talked),
     )

@@ -1,1 +1,1 @@
-"""The PostgreSQL backend: its statements, its store, its link to psycopg. Opened through `keystore.open_store`."""
+"""The PostgreSQL backend: its store, its statements and its link to psycopg. It is opened through `open_store`."""

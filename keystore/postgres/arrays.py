@@ -1,41 +1,41 @@
-"""Lists as Postgres takes them in binary form, written in one go.
+"""Encodes lists in the binary form in which Postgres receives arrays.
 
-psycopg's own way is to look at each item to find out what it is, which takes longer than writing it. What these hold is
-known: the ids were checked.
+psycopg's own dumper inspects each item to find its type, which takes longer than encoding it. Here the types are known,
+because the ids were checked.
 
-The form is that of Postgres's `array_recv`, in big-endian numbers of 32 bits: how many dimensions, a flag for nulls, an
-item's type; the dimension's length and lower bound; then each item behind its own length.
+The form is that of Postgres's `array_recv`, in big-endian numbers of 32 bits: the number of dimensions, a flag for
+nulls, the item type, the dimension's length and lower bound, and then each item behind its own length.
 """
 
 from struct import Struct
-
-TEXT, TEXTS, BYTEA, BYTEAS = 25, 1009, 17, 1001
-"""Postgres's numbers for the types of items and of lists."""
 
 _empty_head, _head, _length = Struct(">3i").pack, Struct(">5i").pack, Struct(">i").pack
 
 
 class Texts(list[str]):
-    """A parameter of the type `text[]`."""
+    """A parameter of the type `text[]`, with Postgres's number (OID) of the type."""
 
-    def sent(self) -> bytes:
-        """As it goes to the server."""
-        return _array(TEXT, [text.encode() for text in self])
+    oid = 1009
+
+    def encoded(self) -> bytes:
+        """Return the binary form."""
+        return _array(25, [text.encode() for text in self])
 
 
 class Blobs(list[bytes]):
-    """A parameter of the type `bytea[]`."""
+    """A parameter of the type `bytea[]`, with Postgres's number (OID) of the type."""
 
-    def sent(self) -> bytes:
-        """As it goes to the server."""
-        return _array(BYTEA, self)
+    oid = 1001
+
+    def encoded(self) -> bytes:
+        """Return the binary form."""
+        return _array(17, self)
 
 
-def _array(oid: int, items: list[bytes]) -> bytes:
+def _array(item_oid: int, items: list[bytes]) -> bytes:
     if not items:
-        return _empty_head(0, 0, oid)
-    parts = [_head(1, 0, oid, len(items), 1)]
+        return _empty_head(0, 0, item_oid)
+    parts = [_head(1, 0, item_oid, len(items), 1)]
     for item in items:
-        parts.append(_length(len(item)))
-        parts.append(item)
+        parts += (_length(len(item)), item)
     return b"".join(parts)

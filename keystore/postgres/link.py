@@ -1,14 +1,14 @@
-"""The one module that talks to psycopg: a pool, one way to run a statement, and errors in our words.
+"""The only module that uses psycopg: a pool, statements with time limits, and psycopg's errors translated into ours.
 
-What it holds to:
-* a statement is one round trip: autocommit, no checking query before a pooled connection is used. A broken connection
-  is found by failing, and the call is repeated on another, since every operation is idempotent;
-* a bot's statements are prepared where the connection ends at the server itself (decision 12): planning is most of what
-  a small one costs. A transaction-pooling proxy has no session to keep them in, so behind one nothing is prepared.
-  Other statements never are: they are planned for what they are asked;
-* nobody waits for ever: connecting, waiting for a connection and waiting for an answer are each bounded. psycopg
-  bounds the last only inside its own code (`Connection.wait(timeout=…)`, 3.3.9), so a subclass passes the bound in;
-* psycopg's errors become ours, with their cause; except where Postgres's message may quote a row's values.
+Its rules:
+* A statement is one round trip: autocommit, and no check of a pooled connection before its use. A broken connection
+  fails, and the call is repeated on another, because every operation is idempotent.
+* A bot's statements are prepared where the server itself answers (decision 12), because planning is most of the cost of
+  a small statement. Behind a transaction-pooling proxy nothing is prepared, because there is no session to hold it.
+  Upkeep statements are never prepared: each is planned for its parameters.
+* Every wait is bounded: for opening a connection, for one from the pool, and for an answer. psycopg bounds the last
+  only inside its own code (`Connection.wait(timeout=…)`, 3.3.9), so a subclass passes the limit.
+* A translated error has psycopg's as its cause, except where Postgres's message may quote the values of a row.
 """
 
 import os
@@ -28,16 +28,16 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
-from keystore.postgres.arrays import BYTEAS, TEXTS, Blobs, Texts
+from keystore.postgres.arrays import Blobs, Texts
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
 
 Params = Mapping[str, Any]
 
 CONNECT_TIMEOUT_S = 5
-"""For opening one connection, and for waiting for one from the pool."""
+"""Timeout for opening a connection, and for getting one from the pool."""
 
 ANSWER_TIMEOUT_S = 15.0
-"""For a bot's statement to be answered."""
+"""Timeout for the answer to a bot's statement."""
 
 NOT_AN_ADDRESS = (
     "not a Postgres address; expected postgresql://user:password@host:5432/database, "
@@ -45,13 +45,17 @@ NOT_AN_ADDRESS = (
 )
 
 PREPARE_AFTER = 5
-"""Uses of a statement on one connection."""
+"""Number of unprepared uses of a statement on a connection, before it is prepared."""
 
 _WAIT_BRIEFLY = "SELECT set_config('lock_timeout', '200ms', true)"
-"""Until the end of the transaction, and so of the pipeline."""
+"""Holds until the end of the transaction, and so of the pipeline."""
 
-_NOT_PREPARED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, errors.FeatureNotSupported)
-"""What a prepared statement that isn't ours any more is answered with; the last when a column's type has changed."""
+_PREPARED_STATEMENT_LOST = (
+    errors.InvalidSqlStatementName,
+    errors.DuplicatePreparedStatement,
+    errors.FeatureNotSupported,
+)
+"""Errors when the server no longer has our prepared statement; the last one when a column's type has changed."""
 
 _REPEATABLE = (
     errors.DeadlockDetected,
@@ -64,17 +68,17 @@ _REPEATABLE = (
 
 
 class _TextsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, TEXTS
+    format, oid = psycopg.pq.Format.BINARY, Texts.oid
 
     def dump(self, obj: Texts) -> bytes:
-        return obj.sent()
+        return obj.encoded()
 
 
 class _BlobsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, BYTEAS
+    format, oid = psycopg.pq.Format.BINARY, Blobs.oid
 
     def dump(self, obj: Blobs) -> bytes:
-        return obj.sent()
+        return obj.encoded()
 
 
 psycopg.adapters.register_dumper(Texts, _TextsDumper)
@@ -86,12 +90,12 @@ class _BoundedConnection(psycopg.Connection[Row]):
 
     answer_timeout_s = ANSWER_TIMEOUT_S
     prepares = False
-    """Whether the server itself answers: no pooler in between that would mix up prepared statements."""
+    """True when the server itself answers, without a pooler in between that would mix up prepared statements."""
+    has_large_query = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
-        self.prepared_at_opening: str | None = None
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(gen, interval, self.answer_timeout_s if timeout is None else timeout)
@@ -100,10 +104,10 @@ class _BoundedConnection(psycopg.Connection[Row]):
 class PostgresLink:
     """A pool of connections to one Postgres database; thread-safe."""
 
-    def __init__(self, url: str, max_connections: int, large: tuple[str, Params] | None = None) -> None:
-        """Connects once, to find out what is wrong with the address; raises StoreUnavailable or InvalidInput.
+    def __init__(self, url: str, max_connections: int, large_query: tuple[str, Params]) -> None:
+        """Connect once, to detect a wrong address. Raises StoreUnavailable or InvalidInput.
 
-        `large`: a statement whose answer is large (see `rows`), with parameters for which it answers nothing.
+        `large_query` is a bot's statement with many rows (see `rows`), and parameters for which it has none.
         """
         self.name = database_name(url)
         self.url = url
@@ -120,13 +124,13 @@ class PostgresLink:
             "client_encoding": "UTF8",
         }
         self._max_connections = max_connections
-        self._large = large
+        self._large_query = large_query
         self._process = os.getpid()
         try:
-            given = conninfo_to_dict(url)
+            options_of_url = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             raise InvalidInput(NOT_AN_ADDRESS) from None
-        self._options = {key: value for key, value in self._options.items() if key not in given}
+        self._options = {key: value for key, value in self._options.items() if key not in options_of_url}
         self.connect(ANSWER_TIMEOUT_S).close()
         self._pool: ConnectionPool[_BoundedConnection] = ConnectionPool(
             url,
@@ -138,56 +142,58 @@ class PostgresLink:
             reconnect_timeout=CONNECT_TIMEOUT_S,
             max_idle=600,
             num_workers=1,
-            configure=self._opened,
+            configure=self._configure,
             open=True,
             name="keystore",
         )
 
     @property
     def usable(self) -> bool:
-        """Whether it is open, and in the process that opened it."""
+        """True while the link is open, in the process that opened it."""
         return not self._pool.closed and os.getpid() == self._process
 
-    def rows(self, statement: str, params: Params, timeout_s: float | None = None, *, large: bool = False) -> list[Row]:
-        """Runs one statement on its own, in one round trip, and returns its rows. Without `timeout_s` it is a bot's.
+    def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
+        """Run one statement by itself, in one round trip, and return its rows.
 
-        A `large` one is prepared when a connection is opened, or not at all: later its answer would begin before the
-        pipeline that prepares it has been sent.
+        Without `timeout_s` it is a bot's: its timeout is short, and it is prepared once it is used often. The large
+        query is prepared when a connection is opened, or never: later its answer would begin before the pipeline that
+        prepares it has been sent.
         """
-        run: Callable[[_BoundedConnection, str, Params], list[Row]]
-        run = _run if timeout_s is not None else _run_large if large else _run_often
-        return self._repeated(run, timeout_s, statement, params)
+        if timeout_s is not None:
+            return self._retry(_execute, timeout_s, statement, params)
+        is_large = statement == self._large_query[0]
+        return self._retry(_execute_large if is_large else _execute_often, None, statement, params)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
-        """Runs several statements in one round trip, all or none; each sees what was committed before it began.
+        """Run several statements in one round trip and one transaction, and return the rows of all.
 
-        Returns the rows of all of them.
+        Each statement sees the data that was committed before it began.
         """
 
         def run(conn: _BoundedConnection) -> list[Row]:
-            # Only a simple query takes several, and it takes no parameters: psycopg quotes them here.
+            # Only the simple protocol runs several. It has no parameters, so psycopg quotes them on this side.
             cursor = psycopg.ClientCursor(conn)
             cursor.execute(";".join(statements), params)
             return [row for result in cursor.results() for row in result.fetchall()]
 
-        return self._repeated(run, None)
+        return self._retry(run, None)
 
-    def work(self, unit: Callable[[Run], T], timeout_s: float = UPKEEP_TIMEOUT_S, *, snapshot: bool = False) -> T:
-        """Runs `unit(run)` in one transaction, from its start again if the connection breaks.
+    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+        """Run `unit(run)` in one transaction, and from its start again if the connection breaks.
 
-        With `snapshot`, read-only and all of it as of one moment.
+        With `snapshot` the transaction is read-only, and sees the data of one moment.
         """
 
         def in_transaction(conn: _BoundedConnection) -> T:
             with conn.transaction():
                 if snapshot:
                     conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                return unit(lambda statement, params: _run(conn, statement, params))
+                return unit(lambda statement, params: _execute(conn, statement, params))
 
-        return self._repeated(in_transaction, timeout_s)
+        return self._retry(in_transaction, UPKEEP_TIMEOUT_S)
 
     def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
-        """A connection beside the pool, which the caller closes. Raises StoreUnavailable."""
+        """Open a connection outside the pool, which the caller closes. Raises StoreUnavailable."""
         try:
             conn = _BoundedConnection.connect(self.url, **self._options)
         except psycopg.Error as error:
@@ -196,29 +202,29 @@ class PostgresLink:
         return conn
 
     def close(self) -> None:
-        """Closes every connection and stops the pool's threads."""
+        """Close every connection and stop the pool's threads."""
         if os.getpid() == self._process:
             self._pool.close(timeout=CONNECT_TIMEOUT_S)
 
-    def _repeated(self, operation: Callable[..., T], timeout_s: float | None, *args: Any) -> T:
-        """Repeats an operation that met a broken connection or lost a deadlock, on another connection each time.
+    def _retry(self, operation: Callable[..., T], timeout_s: float | None, *args: Any) -> T:
+        """Run an operation, and repeat it on another connection after a broken connection or a deadlock.
 
-        After a restart each pooled connection is broken in turn, so there are as many repeats as connections.
+        After a restart of the server each pooled connection is broken, so there are as many repeats as connections.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
         give_up_at = monotonic() + max(answer_timeout_s, CONNECT_TIMEOUT_S)
         repeats = self._max_connections + 1
         while True:
-            conn = self._borrowed()
+            conn = self._checkout()
             conn.answer_timeout_s = answer_timeout_s
             try:
                 return operation(conn, *args)
             except psycopg.Error as error:
                 timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
                 if timed_out:
-                    _abandon(conn)
-                elif isinstance(error, (errors.ReadOnlySqlTransaction, *_NOT_PREPARED)):
-                    # Another server is the primary by now, or has our statements; a new connection finds it.
+                    _cancel_and_close(conn)
+                elif isinstance(error, (errors.ReadOnlySqlTransaction, *_PREPARED_STATEMENT_LOST)):
+                    # Another server is the primary now, or has our statements; a new connection reaches it.
                     conn.close()
                 repeatable = conn.closed or isinstance(error, _REPEATABLE)
                 if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
@@ -227,8 +233,8 @@ class PostgresLink:
             finally:
                 self._pool.putconn(conn)
 
-    def _borrowed(self) -> _BoundedConnection:
-        """A connection of the pool, to be put back."""
+    def _checkout(self) -> _BoundedConnection:
+        """Get a connection of the pool, which the caller puts back."""
         require_own_process(self._process)
         try:
             return self._pool.getconn()
@@ -242,90 +248,89 @@ class PostgresLink:
                 detail = f"no connection within {CONNECT_TIMEOUT_S} s"
             raise StoreUnavailable(f"{self.name}: {detail}; is the database up?") from error
 
-    def _opened(self, conn: _BoundedConnection) -> None:
-        """Has a new connection prepare, unless a proxy answers in the server's place: its process ids are its own."""
+    def _configure(self, conn: _BoundedConnection) -> None:
+        """Let a new connection prepare statements, unless it reports a proxy's process id instead of the server's."""
         ((server_process,),) = conn.execute("SELECT pg_backend_pid()").fetchall()
         conn.prepares = server_process == conn.info.backend_pid
         if not conn.prepares:
             return
-        conn.prepare_threshold = sys.maxsize  # With None, psycopg prepares nothing even where it is told to.
-        if self._large is not None:
-            # A table that isn't there yet, or that somebody keeps locked, must not keep the connection from others.
-            with suppress(psycopg.Error):
-                with conn.pipeline():
-                    conn.execute(_WAIT_BRIEFLY)
-                    conn.execute(*self._large, prepare=True)
-                conn.prepared_at_opening = self._large[0]
+        conn.prepare_threshold = sys.maxsize  # With None, psycopg ignores `prepare=True`.
+        # A table that is missing or locked must not make the connection useless.
+        with suppress(psycopg.Error):
+            with conn.pipeline():
+                conn.execute(_WAIT_BRIEFLY)
+                conn.execute(*self._large_query, prepare=True)
+            conn.has_large_query = True
 
     def _raise(self, error: psycopg.Error) -> NoReturn:
-        """Our error for psycopg's. Only its first line is quoted: what follows may show values."""
+        """Raise our error for psycopg's. Only the first line is quoted: the next ones may show values."""
         text = (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
-        told: KeystoreError
+        translated: KeystoreError
         match error:
             case errors.CheckViolation() | errors.NotNullViolation():
                 raise InvalidInput(f"{self.name}: the database refused a row: {text}") from None
             case psycopg.IntegrityError() | psycopg.DataError():
                 raise KeystoreError(f"{self.name}: the database refused the data: {text}") from None
             case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
-                told = SchemaMismatch(f"{self.name}: {text}; run `python run.py migrate`")
+                translated = SchemaMismatch(f"{self.name}: {text}; run `python run.py migrate`")
             case errors.InsufficientPrivilege():
-                told = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
+                translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
             case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():
-                told = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
+                translated = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
             case errors.LockNotAvailable():
-                told = RowLocked(f"{self.name}: {text}")
+                translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
-                told = KeystoreError(f"{self.name}: {text}")
+                translated = KeystoreError(f"{self.name}: {text}")
             case _ if "authentication failed" in text or "no password supplied" in text:
-                told = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
+                translated = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
             case _:
-                told = StoreUnavailable(f"{self.name}: {text}")
-        raise told from error
+                translated = StoreUnavailable(f"{self.name}: {text}")
+        raise translated from error
 
 
 def database_name(url: str) -> str:
-    """Host, port and database of a Postgres address, nothing secret: `postgresql://db.example:5432/bots`.
+    """Return the host, port and database of a Postgres address without secrets: `postgresql://db.example:5432/bots`.
 
-    Raises InvalidInput for an address in which the password can't be told from the rest: it isn't shown then.
+    Raises InvalidInput, without showing the address, when the password can't be told from the rest.
     """
     try:
         parts = urlsplit(url)
         readable = parts.port is None or parts.port > 0
     except ValueError:
         raise InvalidInput(NOT_AN_ADDRESS) from None
-    beside = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
-    if not readable or parts.netloc.count("@") > 1 or "@" in beside:
+    behind_host = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
+    if not readable or parts.netloc.count("@") > 1 or "@" in behind_host:
         raise InvalidInput(NOT_AN_ADDRESS)
     host = parts.netloc.rpartition("@")[2] or "local socket"
     return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
 
 
-def _run(
+def _execute(
     conn: _BoundedConnection, statement: str, params: Params, *, prepare: bool = False, pipelined: bool = False
 ) -> list[Row]:
     with conn.cursor(binary=True) as cursor:
         with conn.pipeline() if pipelined else nullcontext():
             cursor.execute(statement, params, prepare=prepare)
-        answers = cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
-        return cursor.fetchall() if answers else []
+        has_rows = cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
+        return cursor.fetchall() if has_rows else []
 
 
-def _run_often(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
-    """Runs a statement that is prepared once it is used often: then in one round trip with its own running."""
+def _execute_often(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+    """Run a statement, and prepare it once it is used often, in the same round trip as that run."""
     if not conn.prepares:
-        return _run(conn, statement, params)
+        return _execute(conn, statement, params)
     kind = (statement, tuple([value is None for value in params.values()]))
     uses = conn.uses[kind] = conn.uses[kind] + 1
-    return _run(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses == PREPARE_AFTER + 1)
+    return _execute(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses == PREPARE_AFTER + 1)
 
 
-def _run_large(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
-    """Runs a statement that may have been prepared when the connection was opened."""
-    return _run(conn, statement, params, prepare=conn.prepared_at_opening == statement)
+def _execute_large(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+    """Run the large query, which may have been prepared when the connection was opened."""
+    return _execute(conn, statement, params, prepare=conn.has_large_query)
 
 
-def _abandon(conn: _BoundedConnection) -> None:
-    """Lets go of a connection whose server didn't answer in time; asks the server to stop, without waiting long."""
+def _cancel_and_close(conn: _BoundedConnection) -> None:
+    """Close a connection whose server didn't answer in time, after a short attempt to cancel the statement there."""
     with suppress(psycopg.Error):
         conn.cancel_safe(timeout=1.0)
     conn.close()

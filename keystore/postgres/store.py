@@ -1,6 +1,7 @@
-"""The Postgres backend: each operation of a bot is one statement, and so one round trip.
+"""The Postgres backend. Each operation of a bot is one statement, and so one round trip.
 
-Values travel and are kept as opaque bytes: on the diary's 665 keys `jsonb` cost nine times the fetch time.
+Values travel and are stored as opaque bytes: as `jsonb`, the original operator's 665 keys took nine times as long to
+fetch.
 """
 
 import json
@@ -22,18 +23,18 @@ from keystore.ttl import Policy
 
 STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
-LARGE = STATEMENTS["load"], {"company_id": ""}
-"""What a link prepares when it opens a connection, and parameters that nothing is found for."""
+LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
+"""The statement to prepare on every new connection, with parameters that match no row."""
 
 ENFORCE_BATCH_KEYS = 1_000
 
 CLEAR_PASSES = 3
-"""A clear that waited for a set under way doesn't see the keys that this has added; its next pass does. Leaving those
-would break the set in two. Each further pass takes another set that began meanwhile."""
+"""Deletions in one clear. A clear that waited for a concurrent set doesn't see the keys which that set added, so the
+next pass deletes them; leaving them would break the set in two. Each further pass covers one more such set."""
 
 
 class PostgresStore(SqlStore):
-    """A store on a migrated Postgres database, or one that only watches a diary-shaped one (`attached`)."""
+    """A store on a migrated Postgres database, or the upkeep of a legacy one (`attached`)."""
 
     link: PostgresLink
 
@@ -45,14 +46,11 @@ class PostgresStore(SqlStore):
     def converted(self) -> bool:
         return not self._attached
 
-    # A bot's operations.
+    # The operations of a bot.
 
     def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
-        company, key_type, wanted = (
-            ids.canonical_company(company_id),
-            ids.checked_type(key_type),
-            ids.checked_ids(key_ids),
-        )
+        company, key_type = ids.canonical_company(company_id), ids.checked_type(key_type)
+        wanted = ids.checked_ids(key_ids)
         if not wanted:
             return {}
         ttl_s, step_s = ttl_and_step(self._policy, key_type)
@@ -63,24 +61,23 @@ class PostgresStore(SqlStore):
             "ttl_s": ttl_s,
             "step_s": step_s,
         }
-        found = self._bot_rows("get", **params)
-        if any(raced for _, _, raced, _ in found):
-            found = self._bot_rows("get", **params)
-        renewed = sum(renewed for _, _, _, renewed in found)
+        rows = self._run_for_bot("get", **params)
+        if any(raced for _, _, raced, _ in rows):
+            rows = self._run_for_bot("get", **params)
+        renewed = sum(renewed for _, _, _, renewed in rows)
         if renewed:
-            self._count(company, [("renewed", key_type, renewed)])
-        return self._found(company, key_type, found)
+            self._count_events(company, [("renewed", key_type, renewed)])
+        return self._values(company, key_type, rows)
 
     def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        written, gone = ids.checked_writes(keys)
+        written, deleted = ids.checked_writes(keys)
         if creds is not None:
             creds = codec.encode(ids.checked_value("creds", creds))
-        if not written and not gone:
+        if not written and not deleted:
             if creds is not None:
-                self._require_allowed(
-                    company, epoch, self._bot_rows("set_creds", company_id=company, creds=creds, epoch=epoch)
-                )
+                rows = self._run_for_bot("set_creds", company_id=company, creds=creds, epoch=epoch)
+                self._require_allowed(company, epoch, rows)
             return
         types = {key_type for key_type, _, _ in written}
         params = {
@@ -91,38 +88,38 @@ class PostgresStore(SqlStore):
             "values": Blobs(codec.encode(value) for _, _, value in written),
             **self._policy_params(types),
         }
-        if not gone and creds is None and "pre-key" not in types:
-            happened = self._bot_rows("put", **params)
-            self._require_epoch(company, epoch, *happened[0][3:])
-            self._count(company, [row[:3] for row in happened])
+        if not deleted and creds is None and "pre-key" not in types:
+            events = self._run_for_bot("put", **params)
+            self._require_epoch(company, epoch, *events[0][3:])
+            self._count_events(company, [row[:3] for row in events])
             return
         params |= {
-            "gone_types": Texts(key_type for key_type, _ in gone),
-            "gone_ids": Texts(key_id for _, key_id in gone),
+            "gone_types": Texts(key_type for key_type, _ in deleted),
+            "gone_ids": Texts(key_id for _, key_id in deleted),
         }
-        happened = self._bot_rows("set", creds=creds, **params)
-        self._require_allowed(company, epoch, happened)
-        self._count(company, [row for row in happened if row[0] != "rewritten"])
-        self._warn_rewritten(company, [name for event, name, _ in happened if event == "rewritten"])
+        events = self._run_for_bot("set", creds=creds, **params)
+        self._require_allowed(company, epoch, events)
+        self._count_events(company, [row for row in events if row[0] != "rewritten"])
+        self._warn_rewritten(company, [key_id for event, key_id, _ in events if event == "rewritten"])
 
     def clear(self, company_id: str, *, epoch: int | None = None) -> None:
         self._require_converted()
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
         passes = [self._sql["clear"]] + [self._sql["clear_again"]] * (CLEAR_PASSES - 1)
-        gone = self.link.run_in_turn(passes, {"company_id": company, "epoch": epoch, "now": self._now()})
-        self._require_allowed(company, epoch, gone)
-        self._count(company, gone)
+        events = self.link.run_in_turn(passes, {"company_id": company, "epoch": epoch, "now": self._now_param()})
+        self._require_allowed(company, epoch, events)
+        self._count_events(company, events)
 
-    def _require_allowed(self, company: str, epoch: int | None, answer: list[Row]) -> None:
-        """Raises LeaseLost when a write answers that its company's lease refused it."""
-        for event, holder, current in answer:
+    def _require_allowed(self, company: str, epoch: int | None, events: list[Row]) -> None:
+        """Raise LeaseLost when a write returns that its company's lease refused it."""
+        for event, holder, live_epoch in events:
             if event == "refused":
-                self._require_epoch(company, epoch, holder, current)
+                self._require_epoch(company, epoch, holder, live_epoch)
 
-    # The watch.
+    # Upkeep.
 
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
-        self._rows(
+        self._run_upkeep(
             "add_counts",
             company_ids=[count.company_id for count in counts],
             hours=[count.hour for count in counts],
@@ -131,21 +128,22 @@ class PostgresStore(SqlStore):
             ns=list(counts.values()),
         )
 
-    def _life_rows(self, types: list[str]) -> list[Row]:
-        return self._rows("life_counts", guard=self._guard, **self._policy_params(types))
+    def _run_life_counts(self, types: list[str]) -> list[Row]:
+        return self._run_upkeep("life_counts", guard=self._guard, **self._policy_params(types))
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
-        held = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s}
+        lease_params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s}
+        params = {"run_id": run.run_id, **lease_params, **self._sweep_params(company_ids)}
         try:
-            rows = self._rows("sweep_companies", run_id=run.run_id, **held, **self._sweep_params(company_ids))
+            rows = self._run_upkeep("sweep_companies", **params)
         except RowLocked:
             return super()._sweep_batch(lease, run, company_ids, ttl_s)
         if not rows:
-            raise self._lost(lease)
+            raise self._lease_lost(lease)
         by_type: dict[str, int] = json.loads(rows[0][0])
         return by_type
 
-    def _swept(self, run: Run, params: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def _delete_expired(self, run: Run, params: Mapping[str, Any]) -> list[tuple[str, int]]:
         return [(key_type, deleted) for key_type, deleted in run(self._sql["sweep_around_locks"], params)]
 
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
@@ -160,21 +158,36 @@ class PostgresStore(SqlStore):
         }
         run(self._sql["restore_rows"], {"company_id": company, **columns})
 
-    # The dialect.
+    def backfill(self, limit: int) -> dict[str, int]:
+        return super().backfill(limit) or self._backfill("backfill_locked", limit)
+
+    def _enforce_expiry(self) -> None:
+        """Add the constraint for new rows first, and then validate it for those that exist.
+
+        A key without expiry that a writer adds just before the constraint is backfilled, and no other can follow it.
+        """
+        if not self._run_upkeep("expiry_required")[0][0]:
+            self.link.work(self._require_expiry)
+        while self.backfill(ENFORCE_BATCH_KEYS):
+            pass
+        self._run_upkeep("validate_expiry")
+
+    def _require_expiry(self, run: Run) -> None:
+        run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind this while a backup reads the table.
+        run(self._sql["require_expiry"], {})
+
+    # Values.
 
     def now(self) -> datetime:
-        return self._clock_time() or self._time(self._rows("now")[0][0])
+        return self._clock_time() or self._time(self._run_upkeep("now")[0][0])
 
-    def _now(self) -> datetime | None:
+    def _now_param(self) -> datetime | None:
         return self._clock_time()
 
-    def _time(self, stored: datetime) -> datetime:
-        return stored.astimezone(UTC)
-
-    def _stored_time(self, time: datetime) -> datetime:
+    def _time_param(self, time: datetime) -> datetime:
         return time
 
-    def _list(self, values: Iterable[str]) -> Texts:
+    def _list_param(self, values: Iterable[str]) -> Texts:
         return Texts(values)
 
     def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
@@ -182,20 +195,5 @@ class PostgresStore(SqlStore):
         lives = [ttl_and_step(self._policy, key_type) for key_type in types]
         return {"types": types, "ttls_s": [ttl_s for ttl_s, _ in lives], "steps_s": [step_s for _, step_s in lives]}
 
-    def backfill(self, limit: int) -> dict[str, int]:
-        return super().backfill(limit) or self._backfill("backfill_locked", limit)
-
-    def _require_expiry(self, run: Run) -> None:
-        run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind us while a backup reads the table.
-        run(self._sql["require_expiry"], {})
-
-    def _enforce_expiry(self) -> None:
-        """Adds the rule first, for rows to come, and then has the rows that are there looked through.
-
-        So a key that a writer slips in between can't be missed: it is backfilled, and no other follows it.
-        """
-        if not self._rows("expiry_required")[0][0]:
-            self.link.work(self._require_expiry)
-        while self.backfill(ENFORCE_BATCH_KEYS):
-            pass
-        self._rows("validate_expiry")
+    def _time(self, stored: datetime) -> datetime:
+        return stored.astimezone(UTC)

@@ -1,1 +1,1 @@
-"""The parts that both SQL backends share. Only the two backends, opening and migrating use them."""
+"""The parts that both SQL backends share. Only the two backends, `opening.py` and `migrate.py` use them."""

@@ -1,6 +1,7 @@
-"""What both halves of a SQL backend stand on: named statements with the same parameters, and how values look.
+"""The base of a SQL backend: its link, its named statements, and how values become parameters.
 
-A backend adds its link, its `.sql` file, and how its values look (times, lists, the policy).
+The statements of both backends have the same names and parameters. A backend adds its link, its `.sql` file, and its
+representation of times, lists and the policy.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ Clock = Callable[[], datetime]
 
 
 class SqlDialect(ABC):
-    """A link to a SQL database, its statements, and its ways with values."""
+    """A link to a SQL database, the statements to run there, and the form of their parameters."""
 
     def __init__(
         self, link: Link, statements: Mapping[str, str], clock: Clock | None, policy: Policy, *, guard: bool
@@ -52,41 +53,33 @@ class SqlDialect(ABC):
             self._tally.close()
         self.link.close()
 
-    # What differs between the dialects' values.
+    # Values, in the form of the backend.
 
     @abstractmethod
-    def _now(self) -> Any:
-        """The clock's time as a parameter."""
+    def _now_param(self) -> Any:
+        """Return the clock's time as a parameter."""
 
     @abstractmethod
-    def _time(self, stored: Any) -> datetime:
-        """A time from the database."""
+    def _time_param(self, time: datetime) -> Any:
+        """Return a time as a parameter."""
+
+    @abstractmethod
+    def _list_param(self, values: Iterable[str]) -> Any:
+        """Return several strings as one parameter."""
 
     @abstractmethod
     def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
-        """What the policy says of these types, as parameters."""
+        """Return the lifetimes of these types as parameters."""
 
     @abstractmethod
-    def _stored_time(self, time: datetime) -> Any:
-        """A time as a parameter."""
-
-    @abstractmethod
-    def _list(self, values: Iterable[str]) -> Any:
-        """Several strings as one parameter."""
-
-    def _require_converted(self) -> None:
-        """Raises SchemaMismatch where values can't be read or written yet."""
-        if not self.converted:
-            raise SchemaMismatch(
-                f"{self.database}: the values are not converted yet: only the watch is attached here. Stop the bot, "
-                "run `python run.py migrate`, then let it use this store"
-            )
+    def _time(self, stored: Any) -> datetime:
+        """Return a time that was read from the database."""
 
     def _optional_time(self, stored: Any) -> datetime | None:
         return None if stored is None else self._time(stored)
 
     def _clock_time(self) -> datetime | None:
-        """The time of the store's own clock, None when the database's decides."""
+        """Return the time of the store's own clock; None when the database's clock decides."""
         if self._clock is None:
             return None
         now = self._clock()
@@ -94,33 +87,46 @@ class SqlDialect(ABC):
             raise InvalidInput("clock: it returned a time without a time zone; return an aware UTC datetime")
         return now.astimezone(UTC)
 
-    def _rows(self, name: str, /, **params: Any) -> list[Row]:
-        return self.link.rows(self._sql[name], {"now": self._now(), **params}, UPKEEP_TIMEOUT_S)
+    # Running statements by name.
 
-    def _answered(self, name: str, /, **params: Any) -> list[Row]:
-        """The rows of a statement that somebody waits for."""
-        return self.link.rows(self._sql[name], {"now": self._now(), **params})
+    def _run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
+        """Run a statement that may take minutes."""
+        return self.link.rows(self._sql[name], {"now": self._now_param(), **params}, UPKEEP_TIMEOUT_S)
 
-    def _bot_rows(self, name: str, /, **params: Any) -> list[Row]:
+    def _run(self, name: str, /, **params: Any) -> list[Row]:
+        """Run a statement on the path of a request: the timeout is short."""
+        return self.link.rows(self._sql[name], {"now": self._now_param(), **params})
+
+    def _run_for_bot(self, name: str, /, **params: Any) -> list[Row]:
+        """Run a statement that reads or writes values."""
         self._require_converted()
-        return self._answered(name, **params)
+        return self._run(name, **params)
 
-    # Counting what happens.
+    def _require_converted(self) -> None:
+        """Raise SchemaMismatch on a legacy database, where values can't be read or written yet."""
+        if not self.converted:
+            raise SchemaMismatch(
+                f"{self.database}: the values are not converted yet: only the watch is attached here. Stop the bot, "
+                "run `python run.py migrate`, then let it use this store"
+            )
 
-    def _count(self, company_id: str, happened: Iterable[tuple[Any, str, int]]) -> None:
-        """Counts `(event, key_type, keys)` by the hour."""
-        self._tally.add(company_id, self._clock_time() or datetime.now(UTC), happened)
+    # Counting events.
 
-    def _count_each(self, company_id: str, event: str, rows: Iterable[Row]) -> None:
-        """Counts one key for each row, whose first field is its type."""
-        self._count(company_id, [(event, key_type, keys) for key_type, keys in Counter(row[0] for row in rows).items()])
+    def _count_events(self, company_id: str, events: Iterable[tuple[Any, str, int]]) -> None:
+        """Count events `(event, key_type, keys)` by the hour."""
+        self._tally.add(company_id, self._clock_time() or datetime.now(UTC), events)
+
+    def _count_rows(self, company_id: str, event: str, rows: Iterable[Row]) -> None:
+        """Count one key for each row, whose first column is its type."""
+        counts = Counter(row[0] for row in rows)
+        self._count_events(company_id, [(event, key_type, keys) for key_type, keys in counts.items()])
 
     @abstractmethod
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
-        """Adds counts to those in the database."""
+        """Add counts to those in the database."""
 
 
 def ttl_and_step(policy: Policy, key_type: str) -> tuple[float, float]:
-    """The lifetime and the rounding step of a type, both in seconds."""
+    """Return a type's lifetime and rounding step, both in seconds."""
     ttl_s = policy.ttl_s(key_type)
     return ttl_s, float(ttl.step_s(ttl_s))

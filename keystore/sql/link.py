@@ -1,6 +1,6 @@
-"""What a store needs of its driver, whichever it is: the `Link` that both backends implement, and what they share.
+"""The interface to a database driver, which each backend implements for its own.
 
-A link runs statements and units of work, and turns the driver's errors into ours.
+A link runs statements and units of work, and translates the driver's errors into those of `keystore.errors`.
 """
 
 import os
@@ -11,43 +11,41 @@ from keystore.errors import StoreClosed, StoreUnavailable
 
 Row = tuple[Any, ...]
 Run = Callable[[str, Any], list[Row]]
-"""Runs one statement with its parameters inside a unit of work; the rows."""
+"""Runs one statement with its parameters inside a transaction, and returns its rows."""
 
 T = TypeVar("T")
 
 UPKEEP_TIMEOUT_S = 300.0
-"""For a statement that may read or change the whole table."""
+"""Timeout of a statement that may read or change the whole table."""
 
 
 class RowLocked(StoreUnavailable):
-    """Somebody holds a row for longer than the statement would wait."""
+    """A row lock was not released within the statement's lock timeout."""
 
 
 class Link(Protocol):
-    """How a backend talks to its driver."""
+    """A connection pool to one database; thread-safe."""
 
     name: str
 
     @property
     def usable(self) -> bool:
-        """Whether it is open, and in the process that opened it."""
+        """True while the link is open, in the process that opened it."""
 
-    def rows(
-        self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None, *, large: bool = False
-    ) -> list[Row]:
-        """Runs one statement on its own and returns its rows; `large` says that those are many."""
+    def rows(self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None) -> list[Row]:
+        """Run one statement by itself and return its rows. Without `timeout_s` it gets the short timeout of a bot's."""
 
-    def work(self, unit: Callable[[Run], T], timeout_s: float = ..., *, snapshot: bool = False) -> T:
-        """Runs `unit(run)` in one transaction; with `snapshot` read-only, all of it as of one moment."""
+    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+        """Run `unit(run)` in one transaction; with `snapshot` in a read-only one that sees the data of one moment."""
 
     def close(self) -> None:
-        """Gives back every connection and thread."""
+        """Close every connection and end every thread."""
 
 
 def require_own_process(opened_in: int) -> None:
-    """Raises StoreClosed in a process forked from the one (its id) that opened the store.
+    """Raise StoreClosed in any process but the one with this id, which opened the store.
 
-    Parent and child would read each other's answers from one connection: another company's keys.
+    A forked child and its parent would read each other's answers from one connection: another company's keys.
     """
     if os.getpid() != opened_in:
         raise StoreClosed("the store was opened before this process was forked; open a new one")

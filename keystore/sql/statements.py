@@ -1,7 +1,6 @@
-"""SQL kept as SQL: complete statements in a `.sql` file beside the backend, each under a `-- name:` line.
+"""Reads the `.sql` file of a backend: complete statements, each below a `-- name:` line.
 
-The idea is procrastinate's `queries.sql`. A statement's parameters are named; nothing is ever put together from
-strings here or by the callers.
+The idea is procrastinate's `queries.sql`. Parameters are named, and no statement is assembled from strings.
 """
 
 import re
@@ -12,11 +11,11 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def read_statements(path: Path) -> Mapping[str, str]:
-    """`{name: statement}` of a file; what stands above the first name is commentary."""
+    """Return the file's `{name: statement}`. Text above the first name is a comment."""
     parts = _NAME.split(path.read_text(encoding="utf-8"))[1:]
     names, texts = parts[::2], parts[1::2]
     if len(set(names)) != len(names):
-        raise ValueError(f"{path.name}: a statement's name is given twice")
+        raise ValueError(f"{path.name}: two statements have the same name")
     return {name: _without_comments(text) for name, text in zip(names, texts, strict=True)}
 
 

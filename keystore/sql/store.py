@@ -1,4 +1,4 @@
-"""What a bot needs of a SQL backend, as far as the two share it; with the watch's half it is a whole store."""
+"""The operations of a bot, as far as both SQL backends share them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -25,7 +25,7 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         creds: bytes | None = None
         keys: dict[str, dict[str, bytes]] = {}
         last_type, by_id = None, {}
-        for key_type, key_id, stored in self.link.rows(self._sql["load"], {"company_id": company}, large=True):
+        for key_type, key_id, stored in self.link.rows(self._sql["load"], {"company_id": company}):
             if key_type is None:
                 creds = codec.decode(stored, f"{company} creds")
                 continue
@@ -42,18 +42,18 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             (ids.checked_type(key_type), key_id) for key_type in keys for key_id in ids.checked_ids(keys[key_type])
         )
         if used:
-            renewed = self._bot_rows(
+            renewed = self._run_for_bot(
                 "touch",
                 company_id=company,
-                key_types=self._list(key_type for key_type, _ in used),
-                key_ids=self._list(key_id for _, key_id in used),
+                key_types=self._list_param(key_type for key_type, _ in used),
+                key_ids=self._list_param(key_id for _, key_id in used),
                 **self._policy_params({key_type for key_type, _ in used}),
             )
-            self._count_each(company, "renewed", renewed)
+            self._count_rows(company, "renewed", renewed)
 
     def get_creds(self, company_id: str) -> bytes | None:
         company = ids.canonical_company(company_id)
-        rows = self._bot_rows("get_creds", company_id=company)
+        rows = self._run_for_bot("get_creds", company_id=company)
         return codec.decode(rows[0][0], f"{company} creds") if rows else None
 
     def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None) -> None:
@@ -66,55 +66,55 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         params = {"company_id": company, "holder": holder, "ttl_s": ids.checked_lease_s(ttl_s)}
         if ids.checked_epoch(epoch) is not None:
             if force:
-                raise InvalidInput(
-                    "epoch, force: a lease is renewed with its epoch or taken by force; give one of them"
-                )
-            renewed = self._bot_rows("renew_company", epoch=epoch, **params)
+                raise InvalidInput("epoch, force: a lease is renewed with its epoch or taken by force; pass only one")
+            renewed = self._run_for_bot("renew_company", epoch=epoch, **params)
             if not renewed:
                 raise LeaseLost(
-                    f"{company}: the lease of {holder} with epoch {epoch} has run out or passed on; stop writing, and "
-                    "take it anew"
+                    f"{company}: the lease of {holder} with epoch {epoch} has run out or passed to another holder; "
+                    "stop writing, and acquire it again"
                 )
             return CompanyLease(company, holder, renewed[0][0], self._time(renewed[0][1]))
-        ((held_by, current, stored),) = self._bot_rows("lease_company", force=bool(force), **params)
+        ((current_holder, current_epoch, stored),) = self._run_for_bot("lease_company", force=bool(force), **params)
         expires_at = self._time(stored)
-        if held_by != holder:
+        if current_holder != holder:
             raise LeaseHeld(
-                f"{company}: {held_by} has the lease until {expires_at:%Y-%m-%d %H:%M:%S} UTC; wait, or force it",
-                held_by,
+                f"{company}: {current_holder} has the lease until {expires_at:%Y-%m-%d %H:%M:%S} UTC; wait or force it",
+                current_holder,
                 expires_at,
             )
-        return CompanyLease(company, holder, current, expires_at)
+        return CompanyLease(company, holder, current_epoch, expires_at)
 
     def release_company(self, company_id: str, holder: str, epoch: int) -> None:
-        self._bot_rows(
+        self._run_for_bot(
             "release_company",
             company_id=ids.canonical_company(company_id),
             holder=ids.checked_name("holder", holder),
             epoch=ids.checked_epoch(epoch),
         )
 
-    def _require_epoch(self, company: str, epoch: int | None, holder: str | None, current: int | None) -> None:
-        """Raises LeaseLost unless a write's epoch is `current`, that of the lease that lives; None when none does."""
-        if epoch == current:
+    def _require_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> None:
+        """Raise LeaseLost unless a write's epoch is that of the live lease; both are None without one."""
+        if epoch == live_epoch:
             return
-        if current is None:
-            told = f"the lease with epoch {epoch} has run out or was ended; take it anew"
+        if live_epoch is None:
+            reason = f"the lease with epoch {epoch} has run out or was ended; acquire it again"
         elif epoch is None:
-            told = f"{holder} has the lease (epoch {current}) and this write carries no epoch; stop {holder}, or wait"
+            reason = (
+                f"{holder} has the lease (epoch {live_epoch}) and this write carries no epoch; stop {holder}, or wait"
+            )
         else:
-            told = f"{holder} has the lease (epoch {current}) and this write carries {epoch}; stop writing"
-        raise LeaseLost(f"{company}: nothing was written: {told}")
+            reason = f"{holder} has the lease (epoch {live_epoch}) and this write carries {epoch}; stop writing"
+        raise LeaseLost(f"{company}: nothing was written: {reason}")
 
-    def _found(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
-        """What a get answers, from rows that begin with id and stored value."""
+    def _values(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
+        """Return `{key_id: value}` of rows that begin with the id and the stored value."""
         return {
             key_id: stored[1:] if stored[:1] == PLAIN else codec.decode(stored, f"{company} {key_type} {key_id}")
             for key_id, stored, *_ in rows
         }
 
     def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
-        """Says that unused pre-keys got another value: whoever was handed the old one can't be read."""
+        """Log that unused pre-keys got another value: messages encrypted for the old one can't be read."""
         if pre_key_ids:
             log.warning(
                 "pre_key_rewritten", company_id=company_id, count=len(pre_key_ids), key_ids=sorted(pre_key_ids)[:10]

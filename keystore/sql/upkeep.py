@@ -1,6 +1,6 @@
-"""What the watch needs of a SQL backend: counts, memory, leases, sweeps, backfill, and rows with their times.
+"""The upkeep operations of a SQL backend: counts, notes, leases, sweeps, backfill, and rows with their times.
 
-A backend adds the operations in which the two databases differ most.
+A backend adds the steps in which the two databases differ most.
 """
 
 import json
@@ -17,7 +17,7 @@ from keystore.records import (
     Census,
     CompanyLease,
     CompanyPage,
-    CompanySeen,
+    CompanySummary,
     DueCompany,
     HistoryEntry,
     HourCount,
@@ -38,31 +38,22 @@ MOST_ON_A_PAGE = 1_000
 
 
 class SqlUpkeep(SqlDialect, Upkeep):
-    """The watch's half of a store on a SQL database."""
+    """The upkeep half of a store on a SQL database."""
 
-    # Counting.
+    # Counts.
 
     def census(self) -> Census:
-        params = {"now": self._now(), "guard": self._guard, "attached": not self.converted}
+        params = {"now": self._now_param(), "guard": self._guard, "attached": not self.converted}
 
-        def count(run: Run) -> tuple[list[Row], Row]:
+        def count_all(run: Run) -> tuple[list[Row], Row]:
             return run(self._sql["census"], params), run(self._sql["census_totals"], params)[0]
 
-        by_type, (now, companies, paired_at, rewritten, size_bytes) = self.link.work(count, snapshot=True)
+        rows, (now, companies, paired_at, rewritten, size_bytes) = self.link.work(count_all, snapshot=True)
         types = tuple(
-            TypeCount(
-                key_type=key_type,
-                total=total,
-                with_expiry=with_expiry,
-                without_expiry=total - with_expiry,
-                expired=expired,
-                guarded=guarded,
-                created_24h=created_24h,
-                created_7d=created_7d,
-            )
-            for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in by_type
+            TypeCount(key_type, total, with_expiry, total - with_expiry, expired, guarded, created_24h, created_7d)
+            for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in rows
         )
-        activity = [self._time(at) for at in (paired_at, *(row[7] for row in by_type)) if at is not None]
+        activity = [self._time(at) for at in (paired_at, *(row[7] for row in rows)) if at is not None]
         total = sum(count.total for count in types)
         expired = sum(count.expired for count in types)
         guarded = sum(count.guarded for count in types)
@@ -75,7 +66,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
             without_expiry=sum(count.without_expiry for count in types),
             companies=companies,
             last_activity_at=max(activity, default=None),
-            oldest_created_at=min((self._time(row[8]) for row in by_type if row[8] is not None), default=None),
+            oldest_created_at=min((self._time(row[8]) for row in rows if row[8] is not None), default=None),
             created_24h=sum(count.created_24h for count in types),
             created_7d=sum(count.created_7d for count in types),
             pre_keys_rewritten_7d=rewritten,
@@ -84,214 +75,201 @@ class SqlUpkeep(SqlDialect, Upkeep):
         )
 
     def companies(self) -> list[str]:
-        return sorted(row[0] for row in self._rows("companies"))
+        return sorted(row[0] for row in self._run_upkeep("companies"))
 
     def company_page(self, search: str = "", limit: int = 50, offset: int = 0) -> CompanyPage:
         if search:
             ids.checked_name("search", search)
         if not 1 <= limit <= MOST_ON_A_PAGE or not 0 <= offset < 2**31:
-            raise InvalidInput(f"limit, offset: a page has 1 to {MOST_ON_A_PAGE} companies, from the 0th on")
-        rows = self._rows("company_page", search=search, limit=limit, offset=offset)
+            raise InvalidInput(f"limit, offset: a page has 1 to {MOST_ON_A_PAGE} companies, from offset 0 on")
+        rows = self._run_upkeep("company_page", search=search, limit=limit, offset=offset)
         companies = []
-        for _, company_id, keys, seen_at, holder, epoch, expires_at in rows:
+        for _, company_id, keys, active_at, holder, epoch, expires_at in rows:
             if company_id is not None:
                 lease = holder and CompanyLease(company_id, holder, epoch, self._time(expires_at))
-                companies.append(CompanySeen(company_id, keys, self._optional_time(seen_at), lease))
+                companies.append(CompanySummary(company_id, keys, self._optional_time(active_at), lease))
         return CompanyPage(rows[0][0], tuple(companies))
 
     def largest_company(self) -> str | None:
-        rows = self._rows("largest_company")
+        rows = self._run_upkeep("largest_company")
         return rows[0][0] if rows else None
 
     def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
-        for company_id, key_type, key_id, updated_at in self._rows("key_names", types=self._list(key_types)):
+        for company_id, key_type, key_id, updated_at in self._run_upkeep(
+            "key_names", types=self._list_param(key_types)
+        ):
             yield KeyName(company_id, key_type, key_id, self._time(updated_at))
 
     def counts(self, since: datetime) -> list[HourCount]:
-        self._save_tally()
-        return [
-            HourCount(self._time(hour), key_type, event, keys)
-            for hour, key_type, event, keys in self._rows("counts", since=self._stored_time(hour_of(since)))
-        ]
+        rows = self._run_counters("counts", since)
+        return [HourCount(self._time(hour), key_type, event, keys) for hour, key_type, event, keys in rows]
 
     def bursts(self, since: datetime) -> list[Burst]:
-        self._save_tally()
-        return [
-            Burst(company_id, self._time(hour), key_type, keys)
-            for company_id, hour, key_type, keys in self._rows("bursts", since=self._stored_time(hour_of(since)))
-        ]
+        rows = self._run_counters("bursts", since)
+        return [Burst(company_id, self._time(hour), key_type, keys) for company_id, hour, key_type, keys in rows]
 
-    def _save_tally(self) -> None:
-        if self.link.usable:  # Else the question itself says why not; a forked child may never get the tally's locks.
+    def _run_counters(self, name: str, since: datetime) -> list[Row]:
+        # Otherwise the query itself raises the reason. In a forked child the tally's locks may never be released.
+        if self.link.usable:
             self._tally.save()
+        return self._run_upkeep(name, since=self._time_param(hour_of(since)))
 
     def life_counts(self) -> list[LifeCount]:
         if not self.converted:
             return []
-        types = [row[0] for row in self._rows("key_types")]
+        types = [row[0] for row in self._run_upkeep("key_types")]
         return [
             LifeCount(key_type, bool(lasting), None if gone_on is None else _EPOCH + timedelta(days=gone_on), keys)
-            for key_type, lasting, gone_on, keys in self._life_rows(types)
+            for key_type, lasting, gone_on, keys in self._run_life_counts(types)
         ]
 
     @abstractmethod
-    def _life_rows(self, types: list[str]) -> list[Row]:
-        """`(key_type, lasting, gone_on, keys)`, `gone_on` in days since 1970 or None."""
+    def _run_life_counts(self, types: list[str]) -> list[Row]:
+        """Return rows `(key_type, lasting, gone_on, keys)`, with `gone_on` in days since 1970 or None."""
 
     def low_on_pre_keys(self, below: int) -> dict[str, int]:
-        return {company_id: there for company_id, there in self._rows("low_on_pre_keys", below=below) if there < below}
+        rows = self._run_upkeep("low_on_pre_keys", below=below)
+        return {company_id: pre_keys for company_id, pre_keys in rows if pre_keys < below}
 
-    # What the watch remembers.
+    # Notes and series.
 
     def remember(self, name: str, document: str | None) -> None:
         if document is None:
-            self._rows("forget", name=name)
+            self._run_upkeep("forget", name=name)
         else:
-            self._rows("remember", name=name, document=document)
+            self._run_upkeep("remember", name=name, document=document)
 
     def recall(self, name: str) -> Note | None:
-        rows = self._rows("recall", name=name)
+        rows = self._run_upkeep("recall", name=name)
         return Note(rows[0][0], self._time(rows[0][1])) if rows else None
 
     def notes(self, prefix: str) -> dict[str, Note]:
-        return {
-            name: Note(document, self._time(updated_at))
-            for name, document, updated_at in self._rows("notes", prefix=prefix)
-        }
+        rows = self._run_upkeep("notes", prefix=prefix)
+        return {name: Note(document, self._time(updated_at)) for name, document, updated_at in rows}
 
     def add_history(self, kind: str, at: datetime, document: str) -> None:
-        self._rows("add_history", kind=kind, at=self._stored_time(at), document=document)
+        self._run_upkeep("add_history", kind=kind, at=self._time_param(at), document=document)
 
     def history(self, kind: str, since: datetime) -> list[HistoryEntry]:
-        rows = self._rows("history", kind=kind, since=self._stored_time(since))
+        rows = self._run_upkeep("history", kind=kind, since=self._time_param(since))
         return [HistoryEntry(self._time(at), document) for at, document in rows]
 
     def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
-        self._rows(
-            "thin_history",
-            kind=kind,
-            daily_before=self._stored_time(daily_before),
-            before=self._stored_time(before),
-        )
+        times = {"daily_before": self._time_param(daily_before), "before": self._time_param(before)}
+        self._run_upkeep("thin_history", kind=kind, **times)
 
     # Leases.
 
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        rows = self._rows("acquire_lease", name=name, holder=holder, ttl_s=ttl_s)
+        rows = self._run_upkeep("acquire_lease", name=name, holder=holder, ttl_s=ttl_s)
         return Lease(name, holder, rows[0][0], self._time(rows[0][1])) if rows else None
 
     def release_lease(self, lease: Lease) -> None:
-        self._rows("release_lease", name=lease.name, holder=lease.holder, epoch=lease.epoch)
+        self._run_upkeep("release_lease", name=lease.name, holder=lease.holder, epoch=lease.epoch)
 
     def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
-        """Renews the lease inside a transaction, so that nobody takes it over before that ends. Raises LeaseLost."""
-        params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s, "now": self._now()}
+        """Renew the lease in a transaction, which keeps other holders from it until the end. Raises LeaseLost."""
+        params = {
+            "name": lease.name,
+            "holder": lease.holder,
+            "epoch": lease.epoch,
+            "ttl_s": ttl_s,
+            "now": self._now_param(),
+        }
         if not run(self._sql["renew_lease"], params):
-            raise self._lost(lease)
+            raise self._lease_lost(lease)
 
-    def _lost(self, lease: Lease) -> LeaseLost:
+    def _lease_lost(self, lease: Lease) -> LeaseLost:
         return LeaseLost(f"{self.database}: the lease {lease.name!r} of {lease.holder} has passed to another holder")
 
     # Sweeping.
 
     def start_sweep(self, sweeper: str) -> SweepRun:
-        ((run_id, started_at),) = self._rows("start_sweep", sweeper=sweeper)
+        ((run_id, started_at),) = self._run_upkeep("start_sweep", sweeper=sweeper)
         return SweepRun(run_id, sweeper, self._time(started_at), None, 0.0, 0, {}, None)
 
     def due_companies(self) -> list[DueCompany]:
-        return sorted(
-            (DueCompany(company_id, keys) for company_id, keys in self._rows("due_companies")),
-            key=lambda due: due.company_id,
-        )
+        return [DueCompany(company_id, keys) for company_id, keys in sorted(self._run_upkeep("due_companies"))]
 
     def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
         by_type = self._sweep_batch(lease, run, company_ids, ttl_s)
         more = {key_type: keys - run.by_type.get(key_type, 0) for key_type, keys in by_type.items()}
-        self._count(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
+        self._count_events(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
         return replace(run, deleted=sum(by_type.values()), by_type=by_type)
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
-        """Sweeps under the lease, and records it; what the whole run has deleted by now. Raises LeaseLost."""
+        """Sweep under the lease, and return the recorded deletions of the whole run by type. Raises LeaseLost."""
 
         def sweep(execute: Run) -> dict[str, int]:
             self._renew_lease(execute, lease, ttl_s)
-            # What is recorded, not what the caller knows: a batch repeated because its answer got lost counts once.
+            # Added to the record, not to the caller's run: a batch repeated because its answer got lost counts once.
             recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
             by_type: dict[str, int] = json.loads(recorded[0][0]) if recorded else {}
-            for key_type, deleted in self._swept(execute, self._sweep_params(company_ids)):
+            for key_type, deleted in self._delete_expired(execute, self._sweep_params(company_ids)):
                 by_type[key_type] = by_type.get(key_type, 0) + deleted
             total = sum(by_type.values())
             execute(self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)})
-            self._renew_lease(execute, lease, ttl_s)  # Counted from the end of a long batch, not from its start.
+            self._renew_lease(execute, lease, ttl_s)  # From the end of a long batch, not from its start.
             return by_type
 
         return self.link.work(sweep)
 
     def _sweep_params(self, company_ids: list[str]) -> dict[str, Any]:
         return {
-            "company_ids": self._list(company_ids),
+            "company_ids": self._list_param(company_ids),
             "guard": self._guard,
             "attached": not self.converted,
-            "now": self._now(),
+            "now": self._now_param(),
         }
 
     @abstractmethod
-    def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
-        """Deletes what a sweep deletes; how many of each type."""
+    def _delete_expired(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        """Delete the keys that a sweep deletes; return `(key_type, keys)`."""
 
     def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
-        rows = self._rows("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)
-        self._rows("forget_sweeps")
-        self._rows("forget_counters")
+        rows = self._run_upkeep("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)
+        self._run_upkeep("forget_sweeps")
+        self._run_upkeep("forget_counters")
         finished_at = self._time(rows[0][0]) if rows else None
-        return SweepRun(run.run_id, run.sweeper, run.started_at, finished_at, took_ms, run.deleted, run.by_type, error)
+        return replace(run, finished_at=finished_at, took_ms=took_ms, error=error)
 
     def sweep_runs(self, limit: int) -> list[SweepRun]:
-        return [
-            SweepRun(
-                run_id,
-                sweeper,
-                self._time(started),
-                self._optional_time(finished),
-                took_ms,
-                deleted,
-                json.loads(by_type),
-                error,
-            )
-            for run_id, sweeper, started, finished, took_ms, deleted, by_type, error in self._rows(
-                "sweep_runs", limit=limit
-            )
-        ]
+        return [self._sweep_run(row) for row in self._run_upkeep("sweep_runs", limit=limit)]
 
-    # Expiry.
+    def _sweep_run(self, row: Row) -> SweepRun:
+        run_id, sweeper, started, finished, took_ms, deleted, by_type, error = row
+        started_at, finished_at = self._time(started), self._optional_time(finished)
+        return SweepRun(run_id, sweeper, started_at, finished_at, took_ms, deleted, json.loads(by_type), error)
+
+    # Keys without expiry.
 
     def backfill(self, limit: int) -> dict[str, int]:
         return self._backfill("backfill", limit)
 
     def _backfill(self, name: str, limit: int) -> dict[str, int]:
-        """A batch by the statement of this name."""
-        types = [row[0] for row in self._rows("types_without_expiry", limit=limit)]
+        """Fill one batch by the statement of this name."""
+        types = [row[0] for row in self._run_upkeep("types_without_expiry", limit=limit)]
         if not types:
             return {}
-        return self._backfilled(self._rows(name, limit=limit, **self._policy_params(types)))
+        return self._count_backfilled(self._run_upkeep(name, limit=limit, **self._policy_params(types)))
 
-    def _backfilled(self, rows: list[Row]) -> dict[str, int]:
-        """How many of each type, from the rows of a backfill."""
+    def _count_backfilled(self, rows: list[Row]) -> dict[str, int]:
+        """Return the number of keys of each type, from the rows of a backfill."""
         return dict(rows)
 
     @property
     def expiry_enforced(self) -> bool:
-        return bool(self._rows("expiry_enforced")[0][0])
+        return bool(self._run_upkeep("expiry_enforced")[0][0])
 
     def enforce_expiry(self) -> None:
         if not self.converted:
             raise InvalidInput(
-                f"{self.database}: not while a bot writes here without us: every key that it writes without an expiry "
-                "would be lost. Run `python run.py migrate` with the bot stopped, and enforce it then"
+                f"{self.database}: not while a bot writes to the tables directly: every key that it writes without an "
+                "expiry would be lost. Stop the bot, run `python run.py migrate`, and enforce it then"
             )
         if self.expiry_enforced:
             return
-        if self._rows("types_without_expiry", limit=1):
+        if self._run_upkeep("types_without_expiry", limit=1):
             raise InvalidInput(
                 f"{self.database}: there are keys without expiry; run `python run.py backfill` before enforcing it"
             )
@@ -299,7 +277,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
 
     @abstractmethod
     def _enforce_expiry(self) -> None:
-        """Adds the rule; there are no keys without expiry."""
+        """Add the constraint to a table that has no keys without expiry."""
 
     # Rows with their times.
 
@@ -310,7 +288,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
             "key_id": key.key_id,
             "to_type": key_type,
             "to_id": key_id,
-            "updated_at": self._stored_time(key.updated_at),
+            "updated_at": self._time_param(key.updated_at),
         }
 
         def move(run: Run) -> bool:
@@ -324,6 +302,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
     def export_rows(self, company_id: str) -> list[KeyRow]:
         self._require_converted()
         company = ids.canonical_company(company_id)
+        rows = self._run_upkeep("export_rows", company_id=company)
         return [
             KeyRow(
                 key_type,
@@ -334,42 +313,37 @@ class SqlUpkeep(SqlDialect, Upkeep):
                 self._optional_time(expires),
                 bool(never),
             )
-            for key_type, key_id, value, created, updated, expires, never in self._rows(
-                "export_rows", company_id=company
-            )
+            for key_type, key_id, value, created, updated, expires, never in rows
         ]
 
     def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
         self._require_converted()
-        company, kept = ids.canonical_company(company_id), restorable(rows)
+        company, checked_rows = ids.canonical_company(company_id), restorable(rows)
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
 
         def restore(run: Run) -> None:
-            self._restore(run, company, kept)
+            self._restore(run, company, checked_rows)
             if stored_creds is not None:
-                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": self._now()})
+                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": self._now_param()})
 
         self.link.work(restore)
 
     @abstractmethod
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        """Writes rows with the times they carry."""
+        """Write rows with the times they carry."""
 
 
 _EPOCH = date(1970, 1, 1)
 
 
 def restorable(rows: Iterable[KeyRow]) -> list[KeyRow]:
-    """The rows, checked as a `set` would check them, each name once (the last one given), in locking order.
-
-    Raises InvalidInput naming the field.
-    """
+    """Return the rows, checked as in a `set`, in locking order. Of two rows with the same name the last one counts."""
     by_name: dict[tuple[str, str], KeyRow] = {}
     for row in rows:
         ids.checked_writes({row.key_type: {row.key_id: row.value}})
         for field in ("created_at", "updated_at", "expires_at"):
             time = getattr(row, field)
-            if time is not None and time.tzinfo is None:
-                raise InvalidInput(f"{field} of {row.key_type!r} {row.key_id!r}: a time without a time zone")
+            if time is not None:
+                ids.checked_time(f"{field} of {row.key_type!r} {row.key_id!r}", time)
         by_name[row.key_type, row.key_id] = row
     return [by_name[name] for name in sorted(by_name)]

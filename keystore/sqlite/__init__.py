@@ -1,1 +1,1 @@
-"""The SQLite backend: its statements, its store, its link to the file. Opened through `keystore.open_store`."""
+"""The SQLite backend: its store, its statements and its link to SQLite. It is opened through `open_store`."""

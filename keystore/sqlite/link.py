@@ -1,20 +1,20 @@
-"""The one module that talks to SQLite: a few connections, one way to run a statement, and errors in our words.
+"""The only module that uses SQLite: a few connections, statements, and SQLite's errors translated into ours.
 
-What it holds to:
-* WAL with `synchronous=FULL`: readers never wait for a writer, and what is acknowledged survives a power cut;
-* a transaction that writes begins as a writer (`BEGIN IMMEDIATE`), so that it can't find out half-way that it may
-  not become one. Threads take turns on a lock, and SQLite's busy timeout makes processes take turns, so that no
-  `database is locked` reaches a caller (elsewhere in this field such a lock silently drops messages);
-* a connection belongs to no thread, and is used by one at a time.
+Its rules:
+* WAL with `synchronous=FULL`: readers never wait for a writer, and acknowledged writes survive a power cut.
+* A transaction that writes begins as a writer (`BEGIN IMMEDIATE`), so that it can't fail to become one half-way.
+  Threads take turns on a lock and processes on SQLite's busy timeout, so that no `database is locked` reaches a caller.
+  (Elsewhere in this field, such an error silently drops messages.)
+* A connection belongs to no thread, and is used by one at a time.
 
-The connection itself is sqlite-utils' `Database`. Its `atomic()` isn't used: that begins deferred.
+A connection is sqlite-utils' `Database`. Its `atomic()` isn't used, because it begins deferred.
 """
 
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
@@ -25,24 +25,25 @@ from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreCl
 from keystore.sql.link import Row, Run, T, require_own_process
 
 Params = Mapping[str, Any] | Sequence[Row]
-"""One statement's named parameters, or one row of parameters for each time it is run."""
+"""The named parameters of a statement, or a row of parameters for each time that it is run."""
 
 BUSY_TIMEOUT_S = 60.0
-"""For another process to finish its writes. 8 processes that write without a pause get their turns well within it."""
+"""Wait for other processes' writes. 8 processes that write without a pause get their turns well within it."""
 
 TURN_TIMEOUT_S = 60.0
-"""For a connection, or for a turn to write, while other threads of this process have them."""
+"""Wait for a connection, or for a turn to write, while other threads of this process have them."""
 
 OLDEST_SQLITE = (3, 35)
 
 _WAL_POLL_S = 0.01
 
-_making = threading.Lock()
-"""Held while a file is made, so that no other thread has locks on it yet when the descriptor is closed."""
+_creating = threading.Lock()
+"""Held while a file is created, so that no other thread has locks on it when the descriptor is closed."""
 
 _READS = ("SELECT", "WITH")
+"""Beginnings of statements that only read."""
 
-_WHAT_TO_DO = {
+_REMEDIES = {
     sqlite3.SQLITE_BUSY: f"another process kept it locked for {BUSY_TIMEOUT_S:.0f} s; repeating is safe",
     sqlite3.SQLITE_READONLY: "it can't be written; check owner and permissions of the file and its folder",
     sqlite3.SQLITE_CANTOPEN: "it can't be opened; check that its folder exists and that both may be written",
@@ -55,7 +56,7 @@ class SqliteLink:
     """Up to `max_connections` connections to one SQLite file; thread-safe."""
 
     def __init__(self, path: Path, max_connections: int) -> None:
-        """Opens the file, making it for its owner alone where there is none; raises KeystoreError."""
+        """Open the file, or create it for its owner alone. Raises KeystoreError."""
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise KeystoreError(
                 f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or newer is needed (RETURNING)"
@@ -63,17 +64,17 @@ class SqliteLink:
         self.path = path.absolute()
         self.name = f"sqlite:///{self.path}"
         self._slots = threading.BoundedSemaphore(max_connections)
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._idle_lock = threading.Lock()
         self._idle: list[Database] = []
         self._closed = False
         self._process = os.getpid()
         try:
-            _make(self.path)
+            _create(self.path)
         except OSError as error:
             raise StoreUnavailable(f"{self.name}: can't open the file for writing: {error.strerror}") from error
         if not os.access(self.path, os.R_OK | os.W_OK):
-            raise StoreUnavailable(f"{self.name}: {_WHAT_TO_DO[sqlite3.SQLITE_READONLY]}")
+            raise StoreUnavailable(f"{self.name}: {_REMEDIES[sqlite3.SQLITE_READONLY]}")
         try:
             self._idle.append(self._connect())
         except sqlite3.Error as error:
@@ -81,23 +82,23 @@ class SqliteLink:
 
     @property
     def usable(self) -> bool:
-        """Whether it is open, and in the process that opened it."""
+        """True while the link is open, in the process that opened it."""
         return not self._closed and os.getpid() == self._process
 
-    def rows(self, statement: str, params: Params, timeout_s: float | None = None, *, large: bool = False) -> list[Row]:
-        """Runs one statement on its own and returns its rows; the busy timeout is what bounds it."""
+    def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
+        """Run one statement by itself and return its rows. The busy timeout bounds it, and `timeout_s` is ignored."""
         if statement.startswith(_READS):
-            return self._used(lambda db: _run(db, statement, params))
+            return self._with_connection(lambda db: _execute(db, statement, params))
         return self.work(lambda run: run(statement, params))
 
-    def work(self, unit: Callable[[Run], T], timeout_s: float = BUSY_TIMEOUT_S, *, snapshot: bool = False) -> T:
-        """Runs `unit(run)` in one transaction; with `snapshot` read-only, all of it as of one moment."""
+    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+        """Run `unit(run)` in one transaction; with `snapshot` in one that reads the data of one moment."""
 
         def in_transaction(db: Database) -> T:
             try:
-                # Inside: an interrupt while it waits must not leave the connection in a transaction nobody ends.
+                # Inside `try`, because an interrupted wait must not leave the connection in a transaction.
                 db.conn.execute("BEGIN" if snapshot else "BEGIN IMMEDIATE")
-                result = unit(lambda statement, params: _run(db, statement, params))
+                result = unit(lambda statement, params: _execute(db, statement, params))
                 db.conn.execute("COMMIT")
             finally:
                 if db.conn.in_transaction:
@@ -105,22 +106,22 @@ class SqliteLink:
             return result
 
         if snapshot:
-            return self._used(in_transaction)
-        if not self._writing.acquire(timeout=TURN_TIMEOUT_S):
+            return self._with_connection(in_transaction)
+        if not self._write_lock.acquire(timeout=TURN_TIMEOUT_S):
             raise StoreUnavailable(f"{self.name}: other threads' writes took {TURN_TIMEOUT_S:.0f} s; repeating is safe")
         try:
-            return self._used(in_transaction)
+            return self._with_connection(in_transaction)
         finally:
-            self._writing.release()
+            self._write_lock.release()
 
     def require_open(self) -> None:
-        """Raises StoreClosed after `close`, and in a forked process: a connection shared with it mixes up answers."""
+        """Raise StoreClosed after `close`, and in a forked process."""
         require_own_process(self._process)
         if self._closed:
             raise StoreClosed("the store is closed; open a new one")
 
     def close(self) -> None:
-        """Closes every connection; one that is in use is closed when its call ends."""
+        """Close every connection; one in use is closed when its call ends."""
         with self._idle_lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -138,8 +139,8 @@ class SqliteLink:
             raise
         return db
 
-    @contextmanager
-    def _connection(self) -> Iterator[Database]:
+    def _with_connection(self, operation: Callable[[Database], T]) -> T:
+        """Run an operation on a pooled connection."""
         self.require_open()
         if not self._slots.acquire(timeout=TURN_TIMEOUT_S):
             raise StoreUnavailable(f"{self.name}: all connections were busy for {TURN_TIMEOUT_S:.0f} s")
@@ -148,25 +149,20 @@ class SqliteLink:
                 db = self._idle.pop() if self._idle else None
             db = db or self._connect()
             try:
-                yield db
+                return operation(db)
             finally:
                 with self._idle_lock:
                     if not self._closed:
                         self._idle.append(db)
                 if self._closed:
                     db.close()
+        except sqlite3.Error as error:
+            self._raise(error)
         finally:
             self._slots.release()
 
-    def _used(self, operation: Callable[[Database], T]) -> T:
-        try:
-            with self._connection() as db:
-                return operation(db)
-        except sqlite3.Error as error:
-            self._raise(error)
-
     def _raise(self, error: sqlite3.Error) -> NoReturn:
-        """Our error for SQLite's. (Its messages name tables and columns, never values.)"""
+        """Raise our error for SQLite's. (Its messages name tables and columns, never values.)"""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             raise InvalidInput(f"{self.name}: this file is not a SQLite database; check KEYSTORE_URL") from error
@@ -179,29 +175,29 @@ class SqliteLink:
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise SchemaMismatch(f"{self.name}: {error}; run `python run.py migrate`") from error
-        raise StoreUnavailable(f"{self.name}: {_WHAT_TO_DO.get(code, error)}") from error
+        raise StoreUnavailable(f"{self.name}: {_REMEDIES.get(code, error)}") from error
 
 
-def _run(db: Database, statement: str, params: Params) -> list[Row]:
+def _execute(db: Database, statement: str, params: Params) -> list[Row]:
     if isinstance(params, Mapping):
         return db.conn.execute(statement, params).fetchall()
     db.conn.executemany(statement, params)
     return []
 
 
-def _make(path: Path) -> None:
-    """Makes the file, for its owner alone, where there is none.
+def _create(path: Path) -> None:
+    """Create the file for its owner alone, unless it exists.
 
-    A file that is there isn't opened: closing any descriptor of it would end the locks that this process's other
-    connections have on it. Another process that closes would then take itself for the last, remove the log that we
-    still write to, and what was acknowledged would be gone.
+    An existing file isn't opened here: closing any descriptor of it would end the locks that other connections of this
+    process have on it. Another process could then take itself for the last one when it closes, and remove the log to
+    which this process still writes. Acknowledged writes would be lost.
     """
-    with _making, suppress(FileExistsError):
+    with _creating, suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _use_wal(db: Database) -> None:
-    """Turns the log on. A new file is taken for that by one process alone, and no busy timeout waits for it."""
+    """Turn on the write-ahead log. On a new file only one process can, and no busy timeout makes others wait for it."""
     give_up_at = monotonic() + BUSY_TIMEOUT_S
     while True:
         try:

@@ -1,6 +1,6 @@
--- The statements of keystore/sqlite/store.py. Times are microseconds since 1970 UTC; :never is the time of never.
--- :policy is a JSON list of [key_type, expires_at, due_before]: what a use at :now gives a key of that type, and
--- before which expiry it is due. Lists come as JSON arrays.
+-- The statements of keystore/sqlite/store.py. Times are microseconds since 1970 UTC; :never is the expiry of keys that
+-- never expire. Lists are JSON arrays. :policy is a JSON list of [key_type, expires_at, due_before]: a use at :now renews
+-- an expiry before due_before to expires_at.
 
 -- name: get
 SELECT key_id, value, expires_at < :due_before FROM whatsapp_keys
@@ -20,7 +20,7 @@ WHERE k.company_id = :company_id AND k.key_type = used.key_type AND k.key_id = u
 RETURNING key_type
 
 -- :names is a JSON list of [key_type, key_id].
--- name: there
+-- name: count_existing
 SELECT json_extract(i.value, '$[0]'), count(*) FROM json_each(:names) AS i JOIN whatsapp_keys AS k
 ON k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
 GROUP BY 1
@@ -43,7 +43,7 @@ INSERT INTO keystore_counters (company_id, hour, key_type, event, n)
 VALUES (:company_id, :now / 3600000000 * 3600000000, 'pre-key', 'rewritten', :n)
 ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = n + excluded.n
 
--- Creds come as the row without a type.
+-- The row without a type holds the creds.
 -- name: load
 SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = :company_id
 UNION ALL
@@ -62,7 +62,7 @@ DELETE FROM whatsapp_keys WHERE company_id = :company_id RETURNING key_type
 -- name: clear_creds
 DELETE FROM whatsapp_auth WHERE company_id = :company_id
 
--- A key past its expiry is `guarded` where a guard holds it: see sweep_companies, which decides the same way.
+-- A key past its expiry is `guarded` when a guard keeps it, by the same rules as in sweep_companies.
 -- name: census
 WITH newest_pre_key AS (
     SELECT company_id, max(updated_at) - 3600000000 AS generation_from
@@ -102,7 +102,7 @@ SELECT :now,
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
 
--- The ids are found one after another in the index, instead of reading it all.
+-- Skips from one id to the next in the index, instead of reading all of it.
 -- name: company_page
 WITH RECURSIVE keyed AS (
     SELECT min(company_id) AS company_id FROM whatsapp_keys
@@ -132,11 +132,11 @@ ORDER BY seen.company_id
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 
--- The lease that lives.
+-- The live lease.
 -- name: company_lease
 SELECT holder, epoch FROM keystore_company_leases WHERE company_id = :company_id AND expires_at > :now
 
--- Answers with who has it then, the holder itself or whose lease lives.
+-- Returns the lease after the attempt: the new one, or that of another holder which is still live.
 -- name: lease_company
 INSERT INTO keystore_company_leases AS l (company_id, holder, epoch, expires_at)
 VALUES (:company_id, :holder, 1, :now + CAST(:ttl_s * 1000000 AS INTEGER))
@@ -158,7 +158,7 @@ RETURNING epoch, expires_at
 UPDATE keystore_company_leases SET expires_at = :now
 WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
 
--- A token whose answer got lost may be added again.
+-- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token
 INSERT INTO keystore_tokens AS t (token_id, secret_hash, company_id, created_at, expires_at, revoked_at)
 VALUES (:token_id, :secret_hash, :company_id, :created_at, :expires_at, :revoked_at)
@@ -198,8 +198,7 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
--- The guards: app-state-sync-key never goes; nor does the newest generation of pre-keys (written within an hour of the
--- newest); and a group whose sender-key-memory is there goes as a whole or not at all.
+-- The guards are explained at the same statement in keystore/postgres/statements.sql.
 -- name: sweep_companies
 WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
@@ -246,7 +245,7 @@ DELETE FROM keystore_sweeps WHERE started_at < :now - 7776000000000
 -- name: forget_counters
 DELETE FROM keystore_counters WHERE hour < :now - 7776000000000
 
--- Counts of the whole database stand under the company ''.
+-- The company '' holds the counts of the whole database.
 -- name: add_count
 INSERT INTO keystore_counters (company_id, hour, key_type, event, n) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = n + excluded.n
@@ -262,8 +261,8 @@ WHERE event = 'burst' AND hour >= :since ORDER BY hour, company_id, key_type
 -- name: key_types
 SELECT DISTINCT key_type FROM whatsapp_keys
 
--- :firsts is a JSON list of [key_type, ttl, step] (microseconds; null for never). Days are counted from 1970; a key is
--- gone on the day before whose first moment it expires. See LifeCount.
+-- :firsts is a JSON list of [key_type, ttl, step] (microseconds; null for never). gone_on is the first day, counted from
+-- 1970, at whose beginning the key has expired. See LifeCount.
 -- name: life_counts
 WITH policy AS (
     SELECT json_extract(value, '$[0]') AS key_type, json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
@@ -282,13 +281,13 @@ FROM whatsapp_keys k JOIN policy USING (key_type)
 LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
 GROUP BY 1, 2, 3
 
--- A look-up for each paired company, that ends once it has seen enough.
+-- One look-up for each company with creds, which stops after :below pre-keys.
 -- name: low_on_pre_keys
 SELECT a.company_id, (
     SELECT count(*) FROM (
         SELECT 1 FROM whatsapp_keys k WHERE k.company_id = a.company_id AND k.key_type = 'pre-key' LIMIT :below
     )
-) AS there
+) AS pre_keys
 FROM whatsapp_auth a ORDER BY a.company_id
 
 -- name: remember
@@ -342,7 +341,7 @@ SELECT EXISTS (
     SELECT 1 FROM sqlite_master WHERE name = 'whatsapp_keys' AND sql LIKE '%CHECK (expires_at IS NOT NULL)%'
 )
 
--- SQLite adds no rule to a table that is there: the table is made anew with it, in one transaction.
+-- SQLite can't add a constraint to a table, so a new table with it takes the place of the old one, in one transaction.
 -- name: enforce_create
 CREATE TABLE whatsapp_keys_enforced (
     company_id TEXT NOT NULL,

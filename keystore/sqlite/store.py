@@ -1,6 +1,6 @@
-"""The embedded backend: one SQLite file, for local work and small bots. It is complete: every promise holds here too.
+"""The SQLite backend: one file, for local work and small bots. It keeps the whole contract.
 
-The database's clock is this machine's, so the time is taken here and expiries are worked out by `keystore.ttl`.
+The database's clock is this machine's clock. So the time comes from Python, and `keystore.ttl` computes the expiries.
 """
 
 import json
@@ -25,7 +25,7 @@ STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 PRE_KEY = "pre-key"
 
 NEVER_US = 2**63 - 1
-"""The stored time of never."""
+"""The stored expiry of a key that never expires."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,36 +39,33 @@ class SqliteStore(SqlStore):
     def __init__(self, link: SqliteLink, clock: Clock | None, policy: Policy, *, guard: bool) -> None:
         super().__init__(link, STATEMENTS, clock, policy, guard=guard)
 
-    # A bot's operations.
+    # The operations of a bot.
 
     def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
-        company, key_type, wanted = (
-            ids.canonical_company(company_id),
-            ids.checked_type(key_type),
-            ids.checked_ids(key_ids),
-        )
+        company, key_type = ids.canonical_company(company_id), ids.checked_type(key_type)
+        wanted = ids.checked_ids(key_ids)
         if not wanted:
             return {}
         params = {
             "company_id": company,
             "key_type": key_type,
-            "key_ids": self._list(wanted),
+            "key_ids": self._list_param(wanted),
             "due_before": self._lives([key_type])[0][2],
         }
-        found = self._bot_rows("get", **params)
-        due = [key_id for key_id, _, is_due in found if is_due]
+        rows = self._run_for_bot("get", **params)
+        due = [key_id for key_id, _, is_due in rows if is_due]
         if due:
-            self.touch(company, {key_type: due})  # Which counts them as well.
-            found = self._bot_rows("get", **params)
-        return self._found(company, key_type, found)
+            self.touch(company, {key_type: due})
+            rows = self._run_for_bot("get", **params)
+        return self._values(company, key_type, rows)
 
     def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        written, gone = ids.checked_writes(keys)
+        written, deleted = ids.checked_writes(keys)
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
-        if not written and not gone and stored_creds is None:
+        if not written and not deleted and stored_creds is None:
             return
-        now = self._now()
+        now = self._now_param()
         expiry = {key_type: expires_at for key_type, expires_at, _ in self._lives({row[0] for row in written})}
         rows = [
             (company, key_type, key_id, codec.encode(value), now, now, expiry[key_type])
@@ -78,11 +75,11 @@ class SqliteStore(SqlStore):
 
         def write(run: Run) -> tuple[list[str], list[tuple[str, str, int]]]:
             self._require_lease(run, company, epoch, now)
-            before = dict(self._there(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
-            happened = [("deleted", *row) for row in self._there(run, company, gone)]
-            if gone:
-                run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
-            unused = self._unused(run, company, pre_keys) if pre_keys else {}
+            before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
+            events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
+            if deleted:
+                run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
+            unused = self._unused_pre_keys(run, company, pre_keys) if pre_keys else {}
             rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
             if rewritten:
                 run(self._sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
@@ -92,61 +89,61 @@ class SqliteStore(SqlStore):
                 run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": now})
             before[PRE_KEY] = len(unused)
             for key_type, keys in Counter(row[0] for row in written).items():
-                there = before.get(key_type, 0)
-                happened += [("created", key_type, keys - there), ("renewed", key_type, there)]
-            return rewritten, happened
+                existing = before.get(key_type, 0)
+                events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
+            return rewritten, events
 
-        rewritten, happened = self.link.work(write)
-        self._count(company, happened)
+        rewritten, events = self.link.work(write)
+        self._count_events(company, events)
         self._warn_rewritten(company, rewritten)
 
-    def _there(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
-        """`(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
-        return run(self._sql["there"], {"company_id": company, "names": json.dumps(names)}) if names else []
+    def _count_existing(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
+        """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
+        return run(self._sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def _unused(self, run: Run, company: str, pre_keys: Iterable[str]) -> dict[str, bytes]:
-        """Those of these pre-keys that are stored, and as what."""
-        return dict(run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list(pre_keys)}))
+    def _unused_pre_keys(self, run: Run, company: str, pre_keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the stored values of these pre-keys. (A bot deletes a pre-key when it is used.)"""
+        return dict(run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list_param(pre_keys)}))
 
     def clear(self, company_id: str, *, epoch: int | None = None) -> None:
-        company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now()
+        company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now_param()
 
         def clear(run: Run) -> list[Row]:
             self._require_lease(run, company, epoch, now)
-            gone = run(self._sql["clear_keys"], {"company_id": company})
+            deleted = run(self._sql["clear_keys"], {"company_id": company})
             run(self._sql["clear_creds"], {"company_id": company})
-            return gone
+            return deleted
 
-        self._count_each(company, "cleared", self.link.work(clear))
+        self._count_rows(company, "cleared", self.link.work(clear))
 
     def _require_lease(self, run: Run, company: str, epoch: int | None, now: int) -> None:
-        """Raises LeaseLost, inside the write's transaction, unless a write with this epoch may be."""
-        lease = run(self._sql["company_lease"], {"company_id": company, "now": now})
-        holder, current = lease[0] if lease else (None, None)
-        self._require_epoch(company, epoch, holder, current)
+        """Raise LeaseLost, inside the write's transaction, unless the live lease allows a write with this epoch."""
+        rows = run(self._sql["company_lease"], {"company_id": company, "now": now})
+        holder, live_epoch = rows[0] if rows else (None, None)
+        self._require_epoch(company, epoch, holder, live_epoch)
 
-    # The watch.
+    # Upkeep.
 
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
         rows = [
-            (count.company_id, self._stored_time(count.hour), count.key_type, count.event, keys)
+            (count.company_id, self._time_param(count.hour), count.key_type, count.event, keys)
             for count, keys in counts.items()
         ]
         self.link.work(lambda run: run(self._sql["add_count"], rows))
 
-    def _life_rows(self, types: list[str]) -> list[Row]:
+    def _run_life_counts(self, types: list[str]) -> list[Row]:
         firsts = []
         for key_type in types:
             ttl_s, step_s = ttl_and_step(self._policy, key_type)
             firsts.append(
                 (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
             )
-        return self._rows("life_counts", guard=self._guard, firsts=json.dumps(firsts, ensure_ascii=False))
+        return self._run_upkeep("life_counts", guard=self._guard, firsts=json.dumps(firsts, ensure_ascii=False))
 
-    def _swept(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+    def _delete_expired(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         return Counter(key_type for (key_type,) in run(self._sql["sweep_companies"], params)).items()
 
-    def _backfilled(self, rows: list[Row]) -> dict[str, int]:
+    def _count_backfilled(self, rows: list[Row]) -> dict[str, int]:
         return dict(Counter(key_type for (key_type,) in rows))
 
     def _enforce_expiry(self) -> None:
@@ -165,15 +162,15 @@ class SqliteStore(SqlStore):
                     row.key_type,
                     row.key_id,
                     codec.encode(row.value),
-                    self._stored_time(row.created_at),
-                    self._stored_time(row.updated_at),
-                    NEVER_US if row.never_expires else row.expires_at and self._stored_time(row.expires_at),
+                    self._time_param(row.created_at),
+                    self._time_param(row.updated_at),
+                    NEVER_US if row.never_expires else row.expires_at and self._time_param(row.expires_at),
                 )
                 for row in rows
             ],
         )
 
-    # The dialect.
+    # Values.
 
     def now(self) -> datetime:
         self.link.require_open()
@@ -182,33 +179,35 @@ class SqliteStore(SqlStore):
     def _moment(self) -> datetime:
         return self._clock_time() or datetime.now(UTC)
 
-    def _now(self) -> int:
-        return self._stored_time(self._moment())
+    def _now_param(self) -> int:
+        return self._time_param(self._moment())
 
     def _time(self, stored: int) -> datetime:
         return _EPOCH + stored * _MICROSECOND
 
-    def _stored_time(self, time: datetime) -> int:
+    def _time_param(self, time: datetime) -> int:
         return (time - _EPOCH) // _MICROSECOND
 
-    def _list(self, values: Iterable[str]) -> str:
+    def _list_param(self, values: Iterable[str]) -> str:
         return json.dumps(list(values), ensure_ascii=False)
 
     def _lives(self, key_types: Iterable[str]) -> list[tuple[str, int, int]]:
-        """For each type: its name, the expiry that a use gives it now, and before which expiry a use renews it."""
+        """Return `(key_type, expires_at, due_before)`: a use renews an expiry before `due_before` to `expires_at`."""
         now = self._moment()
-        lives = []
-        for key_type in key_types:
-            expires_at = ttl.expires_at(self._policy, key_type, now)
-            if expires_at is None:
-                lives.append((key_type, NEVER_US, NEVER_US))
-            else:
-                due_before = now + timedelta(seconds=self._policy.ttl_s(key_type) / 2)
-                lives.append((key_type, self._stored_time(expires_at), self._stored_time(due_before)))
-        return lives
+        return [
+            (
+                key_type,
+                self._expiry_param(ttl.expires_at(self._policy, key_type, now)),
+                self._expiry_param(ttl.renewed_before(self._policy, key_type, now)),
+            )
+            for key_type in key_types
+        ]
+
+    def _expiry_param(self, time: datetime | None) -> int:
+        return NEVER_US if time is None else self._time_param(time)
 
     def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
         return {"policy": json.dumps(self._lives(key_types), ensure_ascii=False)}
 
-    def _rows(self, name: str, /, **params: Any) -> list[Row]:
-        return super()._rows(name, never=NEVER_US, **params)
+    def _run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
+        return super()._run_upkeep(name, never=NEVER_US, **params)

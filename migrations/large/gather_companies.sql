@@ -1,9 +1,10 @@
--- Upkeep for large installations, never run by `migrate`: lays each company's keys together, beside running bots. Keys
--- lie in the order in which they came, between those of all other companies, and a load reads a page for nearly each.
--- Why, and what it gave: docs/scaling.md. As the tables' owner, in a quiet hour, every month or so:
+-- For large installations, never run by `migrate`: moves each company's keys together on disk, while the bots run.
+-- Keys lie in the order of their arrival, between those of all other companies, and a load reads a page for nearly each.
+-- docs/scaling.md has the reasons and measurements. Run it as the tables' owner, in a quiet hour, every month or so:
 --   psql -v ON_ERROR_STOP=1 -f migrations/large/gather_companies.sql "$KEYSTORE_URL"
--- A company is one transaction of some ten milliseconds, for which writers wait: a key that a bot deletes while it moves
--- would stay. (Loads don't wait.) One whose keys lie together already is passed over, so it may be stopped and run again.
+-- Each company is one transaction of some ten milliseconds. Writers wait for it, because a key that a bot deletes during
+-- the move would stay. (Loads don't wait.) Companies whose keys lie together already are skipped, so the script may be
+-- stopped and run again.
 DO $$
 DECLARE
     company text;
@@ -16,8 +17,8 @@ BEGIN
         moved := NOT scattered;
         WHILE NOT moved LOOP
             BEGIN
-                -- Short of deadlock_timeout: whoever waits longer for a table that autovacuum is at has that cancelled,
-                -- and every writer waits behind it.
+                -- Shorter than deadlock_timeout: a longer wait for a table would cancel its autovacuum, and every writer
+                -- would wait behind it.
                 PERFORM set_config('lock_timeout', '100ms', true);
                 LOCK TABLE whatsapp_keys IN SHARE ROW EXCLUSIVE MODE;
                 WITH taken AS (

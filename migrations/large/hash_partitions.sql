@@ -1,15 +1,15 @@
--- For large installations only, and never applied by `migrate`: whatsapp_keys becomes a table of hash partitions by
--- company_id. How, when it is worth it and what it gave: docs/scaling.md. With the bots stopped, as the tables' owner:
+-- For large installations only, never run by `migrate`: turns whatsapp_keys into hash partitions by company_id.
+-- docs/scaling.md has the reasons and measurements. Stop the bots, and run it as the tables' owner:
 --   PGOPTIONS='-c keystore.partitions=16' psql -v ON_ERROR_STOP=1 -f migrations/large/hash_partitions.sql "$KEYSTORE_URL"
--- One transaction: all of it is done or nothing is. Where the table is partitioned already it changes nothing.
--- It copies the table, each company's keys together, so there must be room for a second one while it runs.
+-- It is one transaction, and changes nothing when the table is partitioned already.
+-- It copies the table, each company's keys together, so there must be disk space for a second copy.
 
 BEGIN;
 
--- A bot's open transaction holds the table: give up rather than queue, and stall every bot behind us.
+-- A bot's open transaction holds the table. Give up instead of queueing, which would stall every other bot.
 SET LOCAL lock_timeout = '5s';
 
--- Copying a large table takes what it takes, whatever patience the server has with everyday statements.
+-- Copying a large table takes longer than the server's timeout for everyday statements may allow.
 SET LOCAL statement_timeout = '2h';
 
 DO $$
@@ -36,14 +36,14 @@ BEGIN
     IF (SELECT atttypid <> 'bytea'::regtype FROM pg_attribute WHERE attrelid = whole AND attname = 'value') THEN
         RAISE EXCEPTION 'whatsapp_keys still has a bot''s jsonb values: run `python run.py migrate` first';
     END IF;
-    -- What hangs on the table and isn't ours is for its owner to take off and put back: we can't know what it means.
+    -- The owner must remove and restore objects on the table that aren't ours, because we can't know their meaning.
     IF EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = whole)
        OR EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = whole)
        OR EXISTS (SELECT 1 FROM pg_publication_rel WHERE prrelid = whole)
        OR EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = whole OR inhrelid = whole) THEN
         RAISE EXCEPTION 'whatsapp_keys has policies, triggers, foreign keys, publications or heirs: drop them, and make them again afterwards';
     END IF;
-    -- As the catalog writes them, they make the same again, under the same names; a rule not validated yet stays that.
+    -- The catalog's definitions recreate the same constraints under the same names; one not validated stays so.
     SELECT array_agg(format('ALTER TABLE whatsapp_keys ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)) ORDER BY conname)
     INTO definitions FROM pg_constraint WHERE conrelid = whole AND contype IN ('p', 'u', 'c');
     SELECT definitions || array_agg(pg_get_indexdef(indexrelid) ORDER BY indexrelid) INTO definitions
@@ -60,8 +60,8 @@ BEGIN
     END LOOP;
     INSERT INTO whatsapp_keys SELECT * FROM whatsapp_keys_whole ORDER BY company_id, key_type, key_id;
 
-    -- Its defaults may grant a new table to everybody (Supabase's do). Partitions are for nobody but their owner: who
-    -- may use the table reaches them through it.
+    -- The database's defaults may grant a new table to every role (Supabase's do). Only the owner gets rights on the
+    -- partitions: other roles reach them through the table.
     FOR relation IN SELECT relid FROM pg_partition_tree('whatsapp_keys') LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO %I', relation, pg_get_userbyid(old.relowner));
         FOR granted IN
@@ -83,14 +83,14 @@ BEGIN
                        CASE WHEN granted.is_grantable THEN 'WITH GRANT OPTION' ELSE '' END);
     END LOOP;
 
-    -- Fails, and with it everything, where a view of the operator's reads the table.
+    -- When one of the operator's views reads the table, this fails, and with it the transaction.
     DROP TABLE whatsapp_keys_whole;
     FOREACH definition IN ARRAY definitions LOOP
         EXECUTE definition;
     END LOOP;
 END $$;
 
--- Autovacuum looks after the partitions, but never counts what is in them all together.
+-- Autovacuum analyzes each partition, but never the table as a whole.
 ANALYZE whatsapp_keys;
 
 COMMIT;

@@ -1,1 +1,1 @@
-"""The alerting loop: what is measured, when an alert is raised or over, and notices on their way out."""
+"""The alerting loop: measurements, the decisions when an alert is raised or over, and the delivery of notices."""

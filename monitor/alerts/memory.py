@@ -1,8 +1,8 @@
-"""How much memory there is left: of this process against its real limit, and of bots by what they report.
+"""Memory left to this process, measured against its real limit, and to bots, by their reports.
 
-The operator's alert compared a heap's used part with its *total*, which a garbage collector keeps near each other, and
-so fired every 15 minutes at 83 %. What ends a process is its *limit*; everything here is held against that, and the
-breakdown is told beside it, so that a leak can be told from a full cache.
+The original operator's alert compared a heap's used part with its *total*. A garbage collector keeps those near each
+other, so the alert fired every 15 minutes at 83 %. A process ends at its *limit*: everything here is compared with
+that. The breakdown beside it tells a leak from a full cache.
 """
 
 import json
@@ -17,13 +17,13 @@ import psutil
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
 from keystore.store import Upkeep
+from monitor.note_names import BOT_MEMORY
 
-NOTES = "memory/"
 FRESH_FOR = timedelta(minutes=10)
-"""A bot's sample older than this says nothing about its memory any more."""
+"""Age up to which a bot's report says something about its memory."""
 
-KEPT_FOR = timedelta(days=1)
-"""Samples of bots that have stopped to report are forgotten then."""
+FORGOTTEN_AFTER = timedelta(days=1)
+"""Age at which the last report of a bot that stopped reporting is forgotten."""
 
 OF_PROCESS = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -31,7 +31,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Limit:
-    """Where a process's memory ends, and what says so."""
+    """The size at which a process's memory ends, and where that limit comes from."""
 
     size_bytes: int
     source: str
@@ -39,7 +39,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """What this process uses: resident, resident for itself alone, and allocated by its heap (None: can't be told)."""
+    """Memory of this process: resident, resident for itself alone, and allocated by its heap (None where unknown)."""
 
     rss_bytes: int
     uss_bytes: int
@@ -55,7 +55,7 @@ class ProcessMemory:
 
 @dataclass(frozen=True)
 class BotMemory:
-    """What a bot reports of itself: its heap (used, total now, limit) and its resident set size."""
+    """A bot's heap (used, total now, limit) and its resident set size."""
 
     heap_used_bytes: int
     heap_total_bytes: int
@@ -71,19 +71,19 @@ class BotMemory:
 
     @property
     def used_share(self) -> float:
-        """The used part of the limit; what is used of the total is the garbage collector's business."""
+        """The used part of the limit; the used part of the total only depends on the garbage collector."""
         return self.heap_used_bytes / self.heap_limit_bytes
 
 
 @dataclass(frozen=True)
 class BotReport:
-    """A bot's sample, and when it came."""
+    """A bot's memory, and the time of the report."""
 
     memory: BotMemory
     reported_at: datetime
 
 
-def measure(of_process: Path = OF_PROCESS, cgroups: Path = CGROUPS) -> ProcessMemory:
+def measure() -> ProcessMemory:
     """This process's memory now."""
     process = psutil.Process()
     usage = process.memory_full_info()
@@ -92,38 +92,38 @@ def measure(of_process: Path = OF_PROCESS, cgroups: Path = CGROUPS) -> ProcessMe
         uss_bytes=usage.uss,
         heap_bytes=_heap_bytes(),
         python_blocks=sys.getallocatedblocks(),
-        limit=limit(of_process, cgroups, psutil.virtual_memory().total),
+        limit=limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total),
     )
 
 
 def limit(of_process: Path, cgroups: Path, physical_bytes: int) -> Limit:
-    """The smallest limit of the control groups that a process is in, version 2 or 1, else the machine's memory."""
+    """The smallest limit of the control groups that a process is in (version 2 or 1), else the machine's memory."""
     limits = [Limit(physical_bytes, "the machine's memory"), *_cgroup_limits(of_process, cgroups)]
-    return min(limits, key=lambda found: found.size_bytes)
+    return min(limits, key=lambda each: each.size_bytes)
 
 
 def report_memory(store: Upkeep, company_id: str, memory: BotMemory) -> None:
-    """Takes what a company's bot reports. Raises what the store raises."""
-    store.remember(f"{NOTES}{canonical_company(company_id)}", json.dumps(asdict(memory)))
+    """Store the report of a company's bot. Raises what the store raises."""
+    store.remember(f"{BOT_MEMORY}{canonical_company(company_id)}", json.dumps(asdict(memory)))
 
 
 def bot_reports(store: Upkeep, now: datetime) -> dict[str, BotReport]:
-    """The latest sample of every bot, by company; forgets those a day old. Raises what the store raises."""
+    """The latest report of every bot, by company; forgets those a day old. Raises what the store raises."""
     reports = {}
-    for name, note in store.notes(NOTES).items():
-        if now - note.updated_at > KEPT_FOR:
+    for name, note in store.notes(BOT_MEMORY).items():
+        if now - note.updated_at > FORGOTTEN_AFTER:
             store.remember(name, None)
             continue
         try:
             memory = BotMemory(**json.loads(note.document))
-        except (TypeError, ValueError):  # A later version's; InvalidInput is a ValueError.
+        except (TypeError, ValueError):  # A later version wrote it; InvalidInput is a ValueError.
             continue
-        reports[name.removeprefix(NOTES)] = BotReport(memory, note.updated_at)
+        reports[name.removeprefix(BOT_MEMORY)] = BotReport(memory, note.updated_at)
     return reports
 
 
 def _heap_bytes() -> int | None:
-    """What the C library's allocator has handed out, where psutil knows."""
+    """The bytes that the C library's allocator has handed out; None where psutil doesn't know."""
     try:
         heap = psutil.heap_info()
     except (AttributeError, OSError):  # musl, an older glibc
@@ -134,7 +134,7 @@ def _heap_bytes() -> int | None:
 def _cgroup_limits(of_process: Path, cgroups: Path) -> Iterator[Limit]:
     """Every limit on the way from the process's groups up to the root.
 
-    In a container the paths may be the host's, and then only the root is there: the container's own group.
+    In a container the paths may be the host's. Then only the root exists: the container's own group.
     """
     try:
         lines = of_process.read_text(encoding="utf-8").splitlines()
@@ -157,7 +157,7 @@ def _cgroup_limits(of_process: Path, cgroups: Path) -> Iterator[Limit]:
 
 
 def _number_in(file: Path) -> int | None:
-    """The number that stands in a file; None for "max", or no file."""
+    """The number in a file; None for "max", or without a file."""
     try:
         return int(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

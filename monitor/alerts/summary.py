@@ -1,36 +1,102 @@
-"""What is told unasked, alerts apart: the day's summary, and that the service starts and stops. Pure.
+"""The daily summary: once for each day of the operator's calendar, at the operator's time.
 
-The summary comes once for each day of the operator's calendar, at his time. On the day his clocks skip that time it
-comes as much later as they jump, on the day they show it twice the first time, and after downtime late, or not at all
-where the day is too far gone.
+On a day when the clocks skip that time, the summary comes as much later as the clocks jump. On a day when they show it
+twice, it comes the first time. After downtime it comes late, or not at all when the day is too far gone.
 """
 
+import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from time import monotonic
 
-from monitor.growth import GrowthReport
-from monitor.reports.check import CheckReport, Verdict
+import structlog
+
+from keystore.store import Store
+from monitor.alerts.measurements import SURVEY_WITHIN_S
+from monitor.growth import GrowthReport, growth_report
+from monitor.note_names import SUMMARY
+from monitor.reports.check import CheckReport, Verdict, check_report
 from monitor.reports.check_rows import check_rows
 from monitor.reports.sparkline import sparkline
+from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
+from monitor.watch_settings import WatchSettings
 
 LATE_AT_MOST = timedelta(hours=6)
-"""A summary that comes later than that tells nobody how the day began."""
+"""Delay after which a summary isn't sent any more: it would say nothing about how the day began."""
+
+RETRY_S = 600.0
+"""Pause after a summary that the database could not give."""
 
 _MARKS: dict[Verdict, str] = {"ok": "🟢", "warning": "🟡", "critical": "🔴"}
 
+log = structlog.get_logger()
 
-def due(last_sent_on: date | None, now: datetime, zone: tzinfo, at: time) -> date | None:
-    """The local day whose summary should be sent now, None when none should. `last_sent_on` is the last one's day."""
+
+class DailySummary:
+    """The schedule of the summaries of one store. The database remembers the last day, so each day has one summary."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: WatchSettings,
+        questions: BoundedCalls,
+        surveys: BoundedCalls,
+        ticks: Callable[[], float] = monotonic,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._questions = questions
+        self._surveys = surveys
+        self._ticks = ticks
+        self._last_day: date | None = None
+        self._not_before = 0.0
+
+    def text_if_due(self, now: datetime, firing: list[str]) -> str | None:
+        """The day's summary when it is due, else None. Raises what the store raises, and is then tried again later."""
+        if self._due(now) is None or self._ticks() < self._not_before:
+            return None
+        self._not_before = self._ticks() + RETRY_S
+        self._last_day = self._questions.call(self._stored_day)
+        day = self._due(now)
+        if day is None:
+            return None
+        try:
+            check, growth = self._surveys.call(
+                lambda: (check_report(self._store, self._settings.sweep_every_s), growth_report(self._store)),
+                SURVEY_WITHIN_S,
+            )
+        except (TimedOut, Busy) as error:  # A table too large to count in time is no outage.
+            log.warning("summary_put_off", error=str(error), retry_s=RETRY_S)
+            return None
+        self._questions.call(lambda: self._store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
+        self._last_day, self._not_before = day, 0.0
+        return text(day, check, growth, firing)
+
+    def _due(self, now: datetime) -> date | None:
+        at = self._settings.summary_at
+        return None if at is None else due(self._last_day, now, self._settings.zone, at)
+
+    def _stored_day(self) -> date | None:
+        note = self._store.recall(SUMMARY)
+        try:
+            return date.fromisoformat(json.loads(note.document)["day"]) if note is not None else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def due(last_day: date | None, now: datetime, zone: tzinfo, at: time) -> date | None:
+    """The local day whose summary is to be sent now, None when there is none. `last_day` is the last summary's day."""
     today = now.astimezone(zone).date()
     for day in (today, today - timedelta(days=1)):
         # In UTC: two local times of one zone are subtracted as if no clock had been changed between them.
         due_at = datetime.combine(day, at, zone).astimezone(UTC)
-        if timedelta(0) <= now - due_at < LATE_AT_MOST and (last_sent_on is None or last_sent_on < day):
+        if timedelta(0) <= now - due_at < LATE_AT_MOST and (last_day is None or last_day < day):
             return day
     return None
 
 
 def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str]) -> str:
-    """The summary of a day: the verdict, the counts, how they went, what is expected, and what to do."""
+    """The summary of a day: verdict, counts, history, forecast, advice, and the lines of the firing alerts."""
     rows = check_rows(check)
     lines = [
         f"{_MARKS[check.verdict]} {day:%A, %d %B}: {check.verdict}, {check.database}",
@@ -50,15 +116,3 @@ def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str])
     if firing:
         lines += ["", "still firing:", *firing]
     return "\n".join(lines)
-
-
-def started(version: str, database: str, host: str, *, alerting: bool) -> str:
-    """When the service begins to work."""
-    role = "it alerts" if alerting else "another one alerts; this one stands by"
-    return f"▶ Signal Keystore {version} has started on {host}: {role}. It watches {database}"
-
-
-def stopping(version: str, host: str, uptime: str, firing: list[str]) -> str:
-    """When the service was asked to stop."""
-    left = ["", "it leaves behind:", *firing] if firing else []
-    return "\n".join([f"⏹ Signal Keystore {version} on {host} stops, after {uptime}", *left])

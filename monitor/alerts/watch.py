@@ -1,47 +1,43 @@
-"""The watch: looks every minute, decides, and tells. Of several on one database, one.
+"""The watch: looks every minute, decides, and sends notices. Of several watches on one database, one alerts.
 
-That one holds a lease, which every look renews; when it dies, another finds the lease run out, takes up its state from
-the database's notes, and goes on where it stopped: an alert that stands is not raised again, and its recovery comes.
-While the database is away nobody can take the lease over, and its last holder goes on alone.
+The alerting one holds a lease that every look renews. When it dies, another takes the expired lease, reads the state
+from the database's notes, and goes on from there: a firing alert is not raised again, and its recovery comes. While the
+database is away nobody can take the lease over, and its last holder goes on alone.
 """
 
-import json
-import os
-import secrets
-import socket
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.records import Lease
 from keystore.store import Store
-from monitor.alerts import memory, mute, rules, summary
-from monitor.alerts.decisions import AlertState, Sample, decide, duration, firing_lines, from_json, message, to_json
+from monitor.alerts import memory, samples
+from monitor.alerts.announcements import Announcements
+from monitor.alerts.decisions import AlertState, Sample, decide
+from monitor.alerts.measurements import Measurements
+from monitor.alerts.mute import Mute
+from monitor.alerts.notices import firing_lines, message
 from monitor.alerts.outbox import Outbox
-from monitor.alerts.probes import Probes
-from monitor.growth import growth_report
-from monitor.reports.check import check_report
-from monitor.running.bounded_calls import Busy, TimedOut
+from monitor.alerts.rules import thresholds
+from monitor.alerts.stored_state import read_state, write_state
+from monitor.alerts.summary import DailySummary
+from monitor.reports.formatting import duration
+from monitor.running.bounded_calls import BoundedCalls
+from monitor.running.leader import Leader
 from monitor.watch_settings import WatchSettings
 
 LEASE = "watch"
 LEASE_S = 150.0
-"""Two looks may fail before another takes over."""
+"""Life of the lease: two looks may fail before another watch takes over."""
 
 TICK_S = 60.0
 AWAY_TICK_S = 15.0
-"""While the database is away; so that neither its outage nor its return is told late."""
+"""Interval while the database is unreachable, so that outage and recovery are reported promptly."""
 
-ALERTS, SUMMARY, ANNOUNCED = "alerts", "summary", "announced/"
-ANNOUNCE_EVERY = timedelta(minutes=10)
-"""A service that crashes and is restarted over and over doesn't say so each time."""
-
-SUMMARY_RETRY_S = 600.0
 STOP_WITHIN_S = 0.3
-"""For each of the two questions on the way out."""
+"""Time limit for each of the two questions to the database while the watch stops."""
 
 log = structlog.get_logger()
 
@@ -59,249 +55,168 @@ class Watch:
         ticks: Callable[[], float] = monotonic,
         process_memory: Callable[[], memory.ProcessMemory] = memory.measure,
     ) -> None:
-        """The outbox is started elsewhere, and stopped with the watch."""
+        """The caller starts the outbox; `stop` stops it."""
+        questions, surveys = BoundedCalls(1, "watch-question"), BoundedCalls(1, "watch-survey")
         self._store = store
         self._outbox = outbox
-        self._settings = settings
-        self._rules = rules.alert_rules(settings)
+        self._zone = settings.zone
+        self._thresholds = thresholds(settings)
         self._clock = clock
-        self._ticks = ticks
-        self._process_memory = process_memory
         self._began = clock()
-        self._probes = Probes(
+        self._questions = questions
+        self._leader = Leader(store, LEASE, LEASE_S, questions)
+        self._mute = Mute(store, questions)
+        self._announcements = Announcements(store, settings.version, outbox.post, questions)
+        self._summary = DailySummary(store, settings, questions, surveys, ticks)
+        self._measurements = Measurements(
             store,
             settings,
+            questions,
+            surveys,
             watching_since=self._began,
             ticks=ticks,
             process_memory=process_memory,
         )
-        self._host = socket.gethostname()
-        self._holder = f"{self._host}:{os.getpid()}:{secrets.token_hex(3)}"
-        self._lease: Lease | None = None
-        self._looked_at: datetime | None = None
-        self._away: str | None = None
+        self._alerting = False
         self._state = AlertState()
-        self._saved: str | None = None
-        self._mute: datetime | None = None
-        self._announced: bool | None = None
-        self._last_summary: date | None = None
-        self._summary_not_before = 0.0
+        self._stored_state: AlertState | None = None
+        self._looked_at: datetime | None = None
+        self._outage: str | None = None
 
     @property
-    def is_holder(self) -> bool:
-        """Whether this is the one that alerts, and that may poll Telegram."""
-        return self._lease is not None
-
-    @property
-    def state(self) -> AlertState:
-        """What fires, as this one knows it."""
-        return self._state
+    def is_alerting(self) -> bool:
+        """True for the one watch that alerts, and that may poll Telegram."""
+        return self._alerting
 
     def tick(self) -> float | None:
-        """Looks once; after how many seconds to look again, where that is sooner than usual."""
-        now = self._clock()
-        away = self._renew(now)
-        if self._lease is not None:
-            away = self._look(now, away)
-            if away is None:
-                away = self._keep(now)
-        if (away is None) != (self._away is None):
-            log.warning("database_away" if away else "database_back", database=self._store.database, error=away)
-        self._away, self._looked_at = away, now
-        return None if away is None else AWAY_TICK_S
+        """Look once; the seconds until the next look, where that is sooner than usual."""
+        now, outage = self._clock(), None
+        measured: list[Sample] = []
+        try:
+            self._renew(now)
+            if self._alerting:
+                for sample in self._measurements.of_database(self._state, now):
+                    measured.append(sample)  # One by one: a sample from before an outage counts.
+        except KeystoreError as error:
+            outage = str(error)
+        if self._alerting:
+            availability = samples.of_database(self._store.database, outage)
+            self._judge([*self._measurements.of_this_machine(), *measured, availability], now)
+        if self._alerting and outage is None:
+            try:
+                self._store_state()
+                self._send_due(now)
+            except KeystoreError as error:
+                outage = str(error)
+        if (outage is None) != (self._outage is None):
+            log.warning("database_away" if outage else "database_back", database=self._store.database, error=outage)
+        self._outage, self._looked_at = outage, now
+        return None if outage is None else AWAY_TICK_S
 
     def mute(self, until: datetime) -> None:
-        """Nothing goes out until then, from this moment on. Raises what the store raises."""
-        mute.mute(self._store, until)
-        self._mute = until  # Not only with the next look: what that finds is not to go out either.
+        """Send no notices until then, from this moment on. Raises what the store raises."""
+        self._mute.begin(until)
 
     def unmute(self) -> None:
-        """Ends the silence at this moment; the next look says what fires. Raises what the store raises."""
-        now = self._clock()
-        mute.unmute(self._store, now)
-        if self._is_muted(now):
-            self._mute = now
+        """End the mute at this moment; the next look lists the firing alerts. Raises what the store raises."""
+        self._mute.end(self._clock())
 
     def stop(self, within_s: float) -> bool:
-        """Says that the service stops, has the outbox deliver what it can, and leaves the lease to another.
+        """Announce the stop, let the outbox deliver what it can, and release the lease.
 
-        For when the loop has ended; returns whether the outbox did.
+        To be called after the loop has ended; returns True when the outbox ended in time.
         """
         now = self._clock()
-        if self._away is None:
-            try:  # Somebody who says /mute and then restarts the service wants to hear nothing of it.
-                self._mute = self._probes.ask(lambda: mute.last_mute(self._store), STOP_WITHIN_S)
+        if self._outage is None:
+            try:  # An operator who sends /mute and then restarts the service wants no notice of that.
+                self._mute.refresh(STOP_WITHIN_S)
             except KeystoreError as error:
-                self._away = str(error)
-        if self._announced and not self._is_muted(now):
-            notice = summary.stopping(self._settings.version, self._host, self._uptime(now), self._firing(now))
-            self._outbox.post(notice)
+                self._outage = str(error)
+        if not self._mute.is_on(now):
+            self._announcements.stop(self._uptime(now), firing_lines(self._state, now))
         delivered = self._outbox.stop(max(0.0, within_s - 2 * STOP_WITHIN_S))
-        lease, self._lease = self._lease, None
-        if lease is not None and self._away is None:
+        self._alerting = False
+        if self._outage is None:
             try:
-                self._probes.ask(lambda: self._store.release_lease(lease), STOP_WITHIN_S)
+                self._leader.resign(STOP_WITHIN_S)
             except KeystoreError as error:
-                log.warning("watch_lease_not_released", error=str(error))
+                log.warning("alerting_lease_not_released", error=str(error))
         return delivered
 
     def status(self) -> str:
-        """How the service itself is, in plain text; asks the database nothing."""
+        """The state of the service itself, in plain text; asks the database nothing."""
         now = self._clock()
-        used = self._process_memory()
-        database = f"database: {self._store.database}"
+        announcements, database = self._announcements, f"database: {self._store.database}"
+        looked = None if self._looked_at is None else duration((now - self._looked_at).total_seconds())
         lines = [
-            f"Signal Keystore {self._settings.version} on {self._host}, up {self._uptime(now)}",
-            database if self._away is None else f"{database} is away: {self._away}",
-            f"memory: {rules.of_process(used).detail}",
-            "last look: "
-            + ("none yet" if self._looked_at is None else f"{duration((now - self._looked_at).total_seconds())} ago"),
+            f"{announcements.service} on {announcements.host}, up {self._uptime(now)}",
+            database if self._outage is None else f"{database} is away: {self._outage}",
+            f"memory: {self._measurements.of_process().detail}",
+            "last look: none yet" if looked is None else f"last look: {looked} ago",
         ]
-        if not self.is_holder:
+        if not self._alerting:
             return "\n".join([*lines, "role: stands by, another one alerts"])
         lines.append("role: this one alerts")
-        if self._mute is not None and self._is_muted(now):
-            lines.append(f"muted until {self._mute.astimezone(self._settings.zone):%Y-%m-%d %H:%M %Z}")
+        muted_until = self._mute.until
+        if muted_until is not None and self._mute.is_on(now):
+            lines.append(f"muted until {muted_until.astimezone(self._zone):%Y-%m-%d %H:%M %Z}")
         if self._outbox.pending:
             lines.append(f"notices that wait to be delivered: {self._outbox.pending:,}")
-        firing = self._firing(now)
+        firing = firing_lines(self._state, now)
         return "\n".join([*lines, "firing:" if firing else "nothing fires", *firing])
 
-    def _renew(self, now: datetime) -> str | None:
-        """Takes or renews the lease, with what comes with it; why the database is away, None when it isn't."""
-        try:
-            lease = self._probes.ask(lambda: self._store.acquire_lease(LEASE, self._holder, LEASE_S))
-            if lease is None:
-                if self._looked_at is None:
-                    log.info("watch_stands_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
-                self._hand_over(now)
-            elif self._lease is None:
-                self._take_over(lease)
-            else:
-                self._lease, self._mute = lease, self._probes.ask(lambda: mute.last_mute(self._store))
-            if self._announced is None:
-                self._announce(now)
-        except KeystoreError as error:
-            return str(error)
-        return None
+    def _renew(self, now: datetime) -> None:
+        """Renew the lease or ask for it, and change the role accordingly."""
+        leads = self._leader.renew()
+        self._mute.refresh()
+        if leads and not self._alerting:
+            self._take_over()
+        elif self._alerting and not leads:
+            self._hand_over(now)
+        elif not leads and self._looked_at is None:
+            log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
+        self._announcements.start(now, alerting=self._alerting, muted=self._mute.is_on(now))
 
-    def _take_over(self, lease: Lease) -> None:
-        alerts, muted = self._probes.ask(lambda: (self._store.recall(ALERTS), mute.last_mute(self._store)))
-        self._saved = alerts.document if alerts is not None else None
-        try:
-            self._state = from_json(self._saved) if self._saved is not None else AlertState()
-        except ValueError as error:
-            log.warning("alerts_not_readable", error=str(error))
-            self._state = AlertState()
-        self._mute, self._lease = muted, lease
+    def _take_over(self) -> None:
+        self._stored_state = self._questions.call(lambda: read_state(self._store))
+        self._state = self._stored_state or AlertState()
+        self._alerting = True
         self._outbox.keep_in(self._store)
-        log.info("watch_taken_over", holder=self._holder, database=self._store.database)
+        log.info("alerting_taken_over", holder=self._leader.holder, database=self._store.database)
 
     def _hand_over(self, now: datetime) -> None:
-        """Another one holds the lease: whoever took it while the database was away knows nothing of that outage."""
-        if self._lease is None:
-            return
-        self._tell([rules.of_database(self._store.database, None)], now)
-        self._lease, self._state, self._saved, self._mute = None, AlertState(), None, None
+        """Stand by from now on, after the database's recovery: a watch that took over meanwhile knows no outage."""
+        self._judge([samples.of_database(self._store.database, None)], now)
+        self._alerting, self._state = False, AlertState()
         self._outbox.keep_in(None)
-        log.warning("watch_handed_over", holder=self._holder, database=self._store.database)
+        log.warning("alerting_handed_over", holder=self._leader.holder, database=self._store.database)
 
-    def _announce(self, now: datetime) -> None:
-        name = f"{ANNOUNCED}{self._host}"
-        last, muted = self._probes.ask(lambda: (self._store.recall(name), mute.muted_until(self._store, now)))
-        self._announced = last is None or not timedelta(0) <= now - last.updated_at < ANNOUNCE_EVERY
-        if not self._announced:
-            log.info("start_not_announced", reason="one was, minutes ago")
-            return
-        self._probes.ask(lambda: self._store.remember(name, json.dumps({"version": self._settings.version})))
-        if muted is None:
-            database = self._store.database
-            self._outbox.post(summary.started(self._settings.version, database, self._host, alerting=self.is_holder))
-
-    def _look(self, now: datetime, away: str | None) -> str | None:
-        """Measures, decides and tells; why the database is away, None when it isn't."""
-        samples = list(self._probes.of_this_machine())
-        if away is None:
-            try:
-                for sample in self._probes.of_database(self._state, now):
-                    samples.append(sample)  # One by one: what was measured before an outage counts.
-            except KeystoreError as error:
-                away = str(error)
-        samples.append(rules.of_database(self._store.database, away))
-        self._tell(samples, now)
-        return away
-
-    def _tell(self, samples: Iterable[Sample], now: datetime) -> None:
-        self._state, notices = decide(self._rules, self._state, samples, now)
+    def _judge(self, measured: Iterable[Sample], now: datetime) -> None:
+        self._state, notices = decide(self._thresholds, self._state, measured, now)
+        muted = self._mute.is_on(now)
         for notice in notices:
-            log.warning(
-                f"alert_{notice.kind}",
-                rule=notice.rule.id,
-                subject=notice.subject,
-                detail=notice.detail,
-                muted=self._is_muted(now),
-            )
-        if notices and not self._is_muted(now):
+            names = {"rule": notice.rule.id, "subject": notice.subject, "detail": notice.detail}
+            log.warning(f"alert_{notice.kind}", **names, muted=muted)
+        if notices and not muted:
             self._outbox.post(message(notices))
 
-    def _keep(self, now: datetime) -> str | None:
-        """Writes down what another would have to know, and does what the database has in store for today."""
-        try:
-            document = to_json(self._state)
-            if document != self._saved:
-                self._probes.ask(lambda: self._store.remember(ALERTS, document))
-                self._saved = document
-            if self._mute is not None and self._mute <= now:
-                self._end_mute(now)
-            if self._settings.summary_at is not None:
-                self._summarise(self._settings.summary_at, now)
-        except KeystoreError as error:
-            return str(error)
-        return None
+    def _store_state(self) -> None:
+        """Store the state for a successor, where it has changed."""
+        state = self._state
+        if state != self._stored_state:
+            self._questions.call(lambda: write_state(self._store, state))
+            self._stored_state = state
 
-    def _end_mute(self, now: datetime) -> None:
-        self._probes.ask(lambda: mute.end_told(self._store))
-        self._mute = None
-        firing = self._firing(now)
-        head = "No longer muted. Still firing:" if firing else "No longer muted. Nothing fires."
-        self._outbox.post("\n".join([head, *firing]))
-
-    def _summarise(self, at: time, now: datetime) -> None:
-        """Sends the day's summary when it is due; one that the database can't give yet is tried again."""
-        if (
-            summary.due(self._last_summary, now, self._settings.zone, at) is None
-            or self._ticks() < self._summary_not_before
-        ):
-            return
-        self._summary_not_before = self._ticks() + SUMMARY_RETRY_S
-        self._last_summary = self._probes.ask(self._summary_sent_on)
-        day = summary.due(self._last_summary, now, self._settings.zone, at)
-        if day is None:
-            return
-        try:
-            check, growth = self._probes.ask_at_length(
-                lambda: (check_report(self._store, self._settings.sweep_every_s), growth_report(self._store))
-            )
-        except (TimedOut, Busy) as error:  # A table too large to count in time is no outage.
-            log.warning("summary_put_off", error=str(error), retry_s=SUMMARY_RETRY_S)
-            return
-        self._probes.ask(lambda: self._store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
-        self._last_summary, self._summary_not_before = day, 0.0
-        if not self._is_muted(now):
-            self._outbox.post(summary.text(day, check, growth, self._firing(now)))
-
-    def _summary_sent_on(self) -> date | None:
-        note = self._store.recall(SUMMARY)
-        try:
-            return date.fromisoformat(json.loads(note.document)["day"]) if note is not None else None
-        except (ValueError, KeyError, TypeError):
-            return None
+    def _send_due(self, now: datetime) -> None:
+        """Send the notice that the mute has ended, and the daily summary, when they are due."""
+        firing = firing_lines(self._state, now)
+        if self._mute.is_over(now):
+            self._mute.forget()
+            head = "No longer muted. Still firing:" if firing else "No longer muted. Nothing fires."
+            self._outbox.post("\n".join([head, *firing]))
+        summary = self._summary.text_if_due(now, firing)
+        if summary is not None and not self._mute.is_on(now):
+            self._outbox.post(summary)
 
     def _uptime(self, now: datetime) -> str:
         return duration((now - self._began).total_seconds())
-
-    def _is_muted(self, now: datetime) -> bool:
-        return self._mute is not None and self._mute > now
-
-    def _firing(self, now: datetime) -> list[str]:
-        return firing_lines(self._rules, self._state, now)

@@ -9,11 +9,15 @@ def ago(moment: datetime | None, now: datetime) -> str:
     """The time since a moment, and the moment itself; "never" without one."""
     if moment is None:
         return "never"
-    seconds = max(0.0, (now - moment).total_seconds())
+    return f"{duration((now - moment).total_seconds())} ago ({moment:%Y-%m-%d %H:%M} UTC)"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
     for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.0f} {unit} ago ({moment:%Y-%m-%d %H:%M} UTC)"
-    return f"{seconds:.0f} s ago ({moment:%Y-%m-%d %H:%M} UTC)"
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def signed(percent: int) -> str:

@@ -1,1 +1,1 @@
-"""What a long-running process stands on: the job loop, calls with a time limit, backoff, logs, progress bars."""
+"""Infrastructure of a long-running process: job loop, leader election, bounded calls, backoff, logs, progress bars."""

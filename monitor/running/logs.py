@@ -1,4 +1,4 @@
-"""Structured logs on standard error: a line an event, as text or as JSON; what libraries log goes the same way."""
+"""Structured logs on standard error: one line for each event, as text or as JSON. Libraries' logs go the same way."""
 
 import logging
 import sys
@@ -7,8 +7,8 @@ from typing import Literal
 import structlog
 
 
-def configure(form: Literal["text", "json"], *, verbose: bool) -> None:
-    """Sets logging up for the process; `verbose` also shows what goes well, as a service should."""
+def configure(style: Literal["text", "json"], *, verbose: bool) -> None:
+    """Set logging up for the process; `verbose` also shows the events of normal work, as a service should."""
     level = logging.INFO if verbose else logging.WARNING
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -17,7 +17,7 @@ def configure(form: Literal["text", "json"], *, verbose: bool) -> None:
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
-        if form == "json"
+        if style == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             # Never with the variables of each frame: they hold passwords and key values.
@@ -40,6 +40,6 @@ def configure(form: Literal["text", "json"], *, verbose: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Its warnings repeat, without our words, what our own errors say; yoyo says at INFO what `migrate` prints.
+    # The pool's warnings repeat our own errors; yoyo logs at INFO the same as `migrate` prints.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("yoyo").setLevel(logging.WARNING)

@@ -12,20 +12,20 @@ SHOWN_AFTER_S = 1.0
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function to tell `(done, total)`; shows nothing where standard error is no terminal."""
+    """Yield a function to call with `(done, total)`; shows nothing where standard error is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task(label, total=None)
     began = monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
         if console.is_terminal and not bar.live.is_started and monotonic() - began > SHOWN_AFTER_S:
             bar.start()
 
     try:
-        yield tell
+        yield show
     finally:
         if bar.live.is_started:
             bar.stop()

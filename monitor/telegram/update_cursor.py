@@ -13,6 +13,7 @@ import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
+from monitor.note_names import TELEGRAM_OFFSET
 from monitor.running.bounded_calls import BoundedCalls
 
 SAVE_WITHIN_S = 1.0
@@ -39,7 +40,7 @@ class OffsetNote:
 
     def __init__(self, store: Store, bot_id: str) -> None:
         self._store = store
-        self._name = f"telegram/{bot_id}"
+        self._name = f"{TELEGRAM_OFFSET}{bot_id}"
         # One call at a time: a save that a hanging database delays is never overtaken by a later one.
         self._calls = BoundedCalls(1, "telegram-offset")
 

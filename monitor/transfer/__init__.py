@@ -1,1 +1,1 @@
-"""A company's state in and out of a Baileys folder or our archive, verified key by key. Commands call it."""
+"""Import and export of a company's state as a Baileys folder or an archive, verified key by key; for the commands."""

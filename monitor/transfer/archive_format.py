@@ -1,138 +1,194 @@
-"""What is written in our archive: JSON lines that hold every value to the byte, and every time.
+"""The archive: one file of JSON lines that keeps every value to the byte, and every time.
 
     {"format":"signal-keystore-archive","version":1,"company":"962302","creds":true,"keys":665,"exported_at":"…"}
     {"creds":{…}}
     {"type":"pre-key","id":"121","value":{…},"created_at":"…","updated_at":"…","expires_at":"…"}
 
-A value stands as JSON where that gives the same bytes again, otherwise as `value_base64` (`creds_base64`). A key that
-never expires says `"expires_at":"never"`, one without expiry `null`. The header's counts tell when lines are missing.
+A value is written as JSON if that gives the same bytes again, otherwise as `value_base64` (`creds_base64`). The expiry
+of a key that never expires is `"never"`, and that of a key without one is `null`. The header's counts reveal missing
+lines. Restored keys keep the life they had, so the next sweep deletes those that have expired since.
 """
 
 import base64
-import binascii
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from keystore import ids
-from keystore.errors import InvalidInput
+from keystore.errors import InvalidInput, StoreUnavailable
 from keystore.records import KeyRow
-from monitor.transfer.report import Name, Progress
+from keystore.store import Store
+from monitor.transfer.export_staging import require_parent, write_private
+from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
 
 FORMAT = "signal-keystore-archive"
 VERSION = 1
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
-"""A value of 16 MiB in base64, and its names and times around it."""
+"""The longest line: a value of 16 MiB in base64 with its names and times."""
+
+SNAPSHOT_TRIES = 10
+"""Attempts at two reads of the same state. They differ only if a bot writes in the few milliseconds between them."""
 
 NEVER = "never"
+STAGED_FILE = "archive"
 
 
 @dataclass(frozen=True)
-class Archive:
-    """What an archive says and what of it could be read."""
+class ArchiveFile:
+    """An archive at `path`, as a `StateFormat`."""
 
-    company: str
-    creds: bytes | None = field(repr=False)
-    rows: dict[Name, KeyRow] = field(repr=False)
-    skipped: tuple[tuple[str, str], ...]
+    path: Path
+
+    def read(self, progress: Progress | None) -> CompanyState:
+        """Read the lines. Raises InvalidInput if the first one isn't an archive's."""
+        try:
+            with self.path.open("rb") as file:
+                return _parsed(self.path, iter(lambda: file.readline(MAX_LINE_BYTES), b""), progress)
+        except FileNotFoundError:
+            raise InvalidInput(f"{self.path} doesn't exist; name an archive that `export` wrote") from None
+        except OSError as error:
+            raise InvalidInput(f"{self.path} can't be read: {error.strerror}") from error
+
+    def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
+        """Restore the keys with their times, then delete the removed ones."""
+        store.restore_rows(company, state.rows, state.creds)
+        # In this order, an import that is stopped in between leaves too much, never too little.
+        store.set(company, by_type(dict.fromkeys(removed)))
+
+    def delete(self, entry: StateEntry) -> None:
+        """Refuse to delete: an archive is a copy to keep."""
+        raise InvalidInput("an archive is a copy to keep")
+
+    def require_free(self, *, force: bool) -> None:
+        """Raise InvalidInput unless the path is free or, with `force`, a file."""
+        target = self.path
+        if not target.name or target.is_dir():
+            raise InvalidInput(f"{target} is a folder; name a file for the archive")
+        if os.path.lexists(target) and not force:
+            raise InvalidInput(f"{target} exists; name a new file, or replace it with --force")
+        require_parent(target)
+
+    def collect(self, store: Store, company: str) -> CompanyState:
+        """Return what `load` gives as of one moment, with the times of the same values.
+
+        Raises StoreUnavailable if a bot writes too often for a consistent copy.
+        """
+        for _ in range(SNAPSHOT_TRIES):
+            values, rows = by_name(store.load(company)), store.export_rows(company)
+            entries = {CREDS: _creds_entry(values.pop(CREDS))} if CREDS in values else {}
+            if values == {(row.key_type, row.key_id): row.value for row in rows}:
+                return CompanyState(company, entries | dict(map(_key_entry, rows)))
+        raise StoreUnavailable(
+            f"{company} in {store.database} changed {SNAPSHOT_TRIES} times while it was read; stop its bot for the "
+            "export, or repeat it"
+        )
+
+    def write(self, folder: Path, state: CompanyState, exported_at: datetime, progress: Progress | None) -> None:
+        """Write the archive as one file."""
+        write_private(folder / STAGED_FILE, b"".join(_lines(state, exported_at, progress)))
+
+    def verify(self, folder: Path, state: CompanyState) -> None:
+        """Raise InvalidInput unless the file parses to the same state."""
+        if ArchiveFile(folder / STAGED_FILE).read(None) != state:
+            raise InvalidInput(f"{self.path}: the archive reads back differently from what was written; check the disk")
+
+    def put_in_place(self, folder: Path, *, force: bool) -> None:
+        """Rename the file to the path; it replaces a file there."""
+        (folder / STAGED_FILE).replace(self.path)
+
+
+def _creds_entry(value: bytes) -> StateEntry:
+    return StateEntry(label(CREDS), value)
+
+
+def _key_entry(row: KeyRow) -> tuple[Name, StateEntry]:
+    name = row.key_type, row.key_id
+    return name, StateEntry(label(name), row.value, row)
 
 
 # Writing.
 
 
-def archive_lines(
-    company: str, now: datetime, creds: bytes | None, rows: list[KeyRow], progress: Progress | None
-) -> Iterator[bytes]:
-    """An archive's lines, their newlines included."""
+def _lines(state: CompanyState, exported_at: datetime, progress: Progress | None) -> Iterator[bytes]:
+    """The archive's lines, with their newlines."""
+    rows = state.rows
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "company": company,
-        "creds": creds is not None,
+        "company": state.company,
+        "creds": state.creds is not None,
         "keys": len(rows),
-        "exported_at": now.isoformat(),
+        "exported_at": exported_at.isoformat(),
     }
-    yield _line(header)
-    if creds is not None:
-        yield _line(_value("creds", creds))
+    yield _compact(header) + b"\n"
+    if state.creds is not None:
+        yield _compact(_value_field("creds", state.creds)) + b"\n"
     for done, row in enumerate(rows, 1):
-        expires_at = row.expires_at and row.expires_at.isoformat()
-        yield _line(
-            {
-                "type": row.key_type,
-                "id": row.key_id,
-                **_value("value", row.value),
-                "created_at": row.created_at.isoformat(),
-                "updated_at": row.updated_at.isoformat(),
-                "expires_at": NEVER if row.never_expires else expires_at,
-            }
-        )
+        line = {
+            "type": row.key_type,
+            "id": row.key_id,
+            **_value_field("value", row.value),
+            "created_at": row.created_at.isoformat(),
+            "updated_at": row.updated_at.isoformat(),
+            "expires_at": NEVER if row.never_expires else row.expires_at and row.expires_at.isoformat(),
+        }
+        yield _compact(line) + b"\n"
         if progress is not None:
             progress(done, len(rows))
-
-
-def _line(document: dict[str, Any]) -> bytes:
-    return _compact(document) + b"\n"
 
 
 def _compact(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _value(name: str, value: bytes) -> dict[str, Any]:
-    """A value under its name as JSON, where its bytes are that JSON's compact form, otherwise as base64."""
-    try:
+def _value_field(name: str, value: bytes) -> dict[str, Any]:
+    """The field of a value: JSON if its bytes are that JSON's compact form, otherwise base64."""
+    with suppress(ValueError, RecursionError):
         document = json.loads(value.decode())
         if _compact(document) == value:
             return {name: document}
-    except (ValueError, RecursionError):
-        pass  # Not JSON: base64 then.
     return {f"{name}_base64": base64.b64encode(value).decode()}
 
 
 # Reading.
 
 
-def parsed_archive(path: Path, file: BinaryIO, progress: Progress | None) -> Archive:
-    """What of an archive can be read. Raises InvalidInput where its first line says that it is none."""
-    header = _header(path, file.readline(MAX_LINE_BYTES))
-    rows: dict[Name, KeyRow] = {}
-    creds: bytes | None = None
-    skipped: list[tuple[str, str]] = []
-    for number, text in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 2):
+def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> CompanyState:
+    """Parse an archive; lines that can't be read are skipped. Raises InvalidInput if the first isn't an archive's."""
+    company, has_creds, total = _header(path, next(lines, b""))
+    entries: dict[Name, StateEntry] = {}
+    skipped: list[Skipped] = []
+    for number, text in enumerate(lines, 2):
         try:
             if not text.endswith(b"\n"):
                 raise InvalidInput("cut off, or too long")
             line = _document(text)
             if "creds" in line or "creds_base64" in line:
-                creds = ids.checked_value("creds", _value_of("creds", line))
+                entries[CREDS] = _creds_entry(ids.checked_value("creds", _value(line, "creds")))
             else:
-                row = _row(line)
-                rows[row.key_type, row.key_id] = row
+                name, entry = _key_entry(_row(line))
+                entries[name] = entry
         except InvalidInput as error:
             skipped.append((f"line {number}", str(error)))
         if progress is not None:
-            progress(min(len(rows), header.keys), header.keys)
-    if header.creds and creds is None:
+            progress(min(len(entries), total), total)
+    if has_creds and CREDS not in entries:
         skipped.append(("creds", "the archive says that it has creds, and none could be read"))
-    if len(rows) != header.keys:
-        skipped.append(("archive", f"{len(rows)} of its {header.keys} keys could be read"))
-    return Archive(header.company, creds, rows, tuple(skipped))
+    keys = len(entries.keys() - {CREDS})
+    if keys != total:
+        skipped.append(("archive", f"{keys} of its {total} keys could be read"))
+    # A line that can't be read may be any key.
+    return CompanyState(company, entries, tuple(skipped), unreadable=None if skipped else frozenset())
 
 
-@dataclass(frozen=True)
-class _Header:
-    company: str
-    creds: bool
-    keys: int
-
-
-def _header(path: Path, text: bytes) -> _Header:
-    """What the first line says. Raises InvalidInput where it isn't an archive's."""
+def _header(path: Path, text: bytes) -> tuple[str, bool, int]:
+    """The first line's `(company, has_creds, keys)`. Raises InvalidInput if it isn't the first line of an archive."""
     try:
         line = _document(text)
     except InvalidInput:
@@ -146,64 +202,53 @@ def _header(path: Path, text: bytes) -> _Header:
     company, creds, keys = line.get("company"), line.get("creds"), line.get("keys")
     if not isinstance(company, str) or not isinstance(creds, bool) or type(keys) is not int:
         raise InvalidInput(f"{path} is an archive with a broken first line: no company, creds and keys in it")
-    return _Header(company, creds, keys)
+    return company, creds, keys
 
 
 def _document(text: bytes) -> dict[str, Any]:
     """A line's JSON object. Raises InvalidInput without quoting it."""
-    try:
+    with suppress(ValueError, RecursionError):  # The parser's error would carry the line.
         document = json.loads(text.decode())
-    except (ValueError, RecursionError):
-        document = None  # The parser's error carries the line.
-    if not isinstance(document, dict):
-        raise InvalidInput("not a JSON object")
-    return document
+        if isinstance(document, dict):
+            return document
+    raise InvalidInput("not a JSON object")
 
 
 def _row(line: dict[str, Any]) -> KeyRow:
-    """A key and its times. Raises InvalidInput that names the field."""
+    """A line's key with its times. Raises InvalidInput that names the field."""
     key_type, key_id, expires_at = line.get("type"), line.get("id"), line.get("expires_at")
     if not isinstance(key_type, str) or not isinstance(key_id, str):
         raise InvalidInput("no type and id")
-    value = _value_of("value", line)
+    value = _value(line, "value")
     ids.checked_writes({key_type: {key_id: value}})
     never = expires_at == NEVER
     return KeyRow(
         key_type,
         key_id,
         value,
-        _time("created_at", line.get("created_at")),
-        _time("updated_at", line.get("updated_at")),
-        None if never or expires_at is None else _time("expires_at", expires_at),
+        _time(line, "created_at"),
+        _time(line, "updated_at"),
+        None if never or expires_at is None else _time(line, "expires_at"),
         never,
     )
 
 
-def _value_of(name: str, line: dict[str, Any]) -> bytes:
-    if name in line:
-        return _compact_again(name, line[name])
-    encoded = line.get(f"{name}_base64")
-    try:
+def _value(line: dict[str, Any], name: str) -> bytes:
+    """The bytes of a value's field. Raises InvalidInput without quoting it."""
+    problem = f"no {name}, and no {name}_base64 that is base64"
+    with suppress(ValueError, RecursionError):  # These errors would carry the value.
+        if name in line:
+            problem = f"{name}: not JSON that has a compact form"
+            return _compact(line[name])
+        encoded = line.get(f"{name}_base64")
         if isinstance(encoded, str):
             return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        encoded = None
-    raise InvalidInput(f"no {name}, and no {name}_base64 that is base64")
+    raise InvalidInput(problem)
 
 
-def _compact_again(name: str, document: object) -> bytes:
-    try:
-        return _compact(document)
-    except (ValueError, RecursionError):
-        document = None
-    raise InvalidInput(f"{name}: not JSON that has a compact form")
-
-
-def _time(name: str, text: object) -> datetime:
-    try:
-        time = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise InvalidInput(f"{name}: no time with a time zone")
-    return time
+def _time(line: dict[str, Any], name: str) -> datetime:
+    with suppress(KeyError, TypeError, ValueError):
+        time = datetime.fromisoformat(line[name])
+        if time.tzinfo is not None:
+            return time
+    raise InvalidInput(f"{name}: no time with a time zone")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keystore.baileys import MIS_SPLIT_TYPES, rightful
+from keystore.baileys import MIS_SPLIT_TYPES, corrected_name
 from keystore.records import KeyName
 from keystore.store import Store
 
@@ -63,7 +63,7 @@ def _mis_split(store: Store) -> list[tuple[KeyName, Move]]:
     """Every mis-split row, and its move."""
     rows = []
     for key in store.key_names(MIS_SPLIT_TYPES):
-        destination = rightful(key.key_type, key.key_id)
+        destination = corrected_name(key.key_type, key.key_id)
         if destination is not None:
             rows.append((key, Move(key.company_id, key.key_type, key.key_id, *destination)))
     return rows

@@ -58,7 +58,7 @@ def test_without_settings_it_serves_from_a_file_of_its_own(tmp_path: Path, log: 
         assert stat.S_IMODE(token.stat().st_mode) == 0o600
         assert service.end(signal.SIGTERM) == 0
     events = [entry["event"] for entry in service.events]
-    assert [event for event in events if event not in ("telegram_not_set_up", "watch_taken_over")] == [
+    assert [event for event in events if event not in ("telegram_not_set_up", "alerting_taken_over")] == [
         "admin_token_made",
         "serving",
         "sweep_finished",

@@ -74,7 +74,7 @@ def test_an_empty_list_says_so(url: str) -> None:
         (["create", "--company", "a", "--admin"], "--company"),
         (["create", "--company", "b@d"], "company_id"),
         (["create", "--admin", "--expires", "soon"], "--expires"),
-        (["revoke", "nothing"], "there is none"),
+        (["revoke", "nothing"], "no token has this id"),
     ],
 )
 def test_a_refused_command_is_one_line_and_makes_nothing(url: str, args: list[str], says: str) -> None:

@@ -1,1 +1,1 @@
-"""Tests of the HTTP API, over sockets."""
+"""Tests of the HTTP API, most of them over sockets."""

@@ -1,4 +1,4 @@
-"""The API of each backend, once for all the tests that only need a company of their own in it."""
+"""Fixtures: the API on each backend, shared by all tests that only need a company of their own."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -13,7 +13,7 @@ _companies = count(1)
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API on an empty database, on either backend."""
+    """The API on a database that was empty at first, once for each backend."""
     if request.param == "sqlite":
         folder: Path = tmp_path_factory.mktemp("api")
         with serving_api(f"sqlite:///{folder}/k.db") as served:
@@ -26,5 +26,5 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def company() -> str:
-    """A company of the test's own."""
+    """The id of a company that only this test uses."""
     return f"c{next(_companies)}"

@@ -1,4 +1,4 @@
-"""The API as a bot meets it: worker processes on a real socket, and a client that speaks plain HTTP to them."""
+"""The API as a bot uses it: worker processes on a real socket, and a plain HTTP client."""
 
 import http.client
 import json
@@ -11,7 +11,8 @@ from typing import Any
 
 from api.access.tokens import create_token
 from api.workers.config import WorkerConfig
-from api.workers.supervisor import Address, Workers, listen
+from api.workers.listening import Address, listen
+from api.workers.supervisor import Workers
 from keystore import Store, open_store
 from keystore.ttl import DIARY
 
@@ -21,7 +22,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,18 +30,18 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, read."""
+        """The body, decoded."""
         return json.loads(self.body)
 
     @property
     def problem(self) -> str:
-        """Which problem it is."""
+        """The name of the problem, which must be complete."""
         assert self.headers["content-type"] == "application/problem+json", self
-        told = self.json
-        assert told["status"] == self.status
-        assert told["detail"]
-        assert told["request_id"] == self.headers["x-request-id"]
-        return str(told["type"]).removeprefix("urn:signal-keystore:")
+        document = self.json
+        assert document["status"] == self.status
+        assert document["detail"]
+        assert document["request_id"] == self.headers["x-request-id"]
+        return str(document["type"]).removeprefix("urn:signal-keystore:")
 
 
 def ask(
@@ -52,12 +53,12 @@ def ask(
     token: str | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
-    """One request over a connection of its own; a body that isn't bytes is sent as JSON."""
+    """Send a request over its own connection, and return the answer; a body that isn't bytes is sent as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     sent = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    given = {**({} if sent is None else JSON), **({} if token is None else {"Authorization": f"Bearer {token}"})}
+    own_headers = {**({} if sent is None else JSON), **({} if token is None else {"Authorization": f"Bearer {token}"})}
     try:
-        connection.request(method, path, sent, {**given, **headers})
+        connection.request(method, path, sent, {**own_headers, **headers})
         response = connection.getresponse()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
     finally:
@@ -65,7 +66,7 @@ def ask(
 
 
 class Api:
-    """A served database: its port, its store behind the API's back, and an admin's token."""
+    """A served database: the port, a store that bypasses the API, an admin token, and the workers."""
 
     def __init__(self, port: int, store: Store, admin: str, workers: Workers) -> None:
         self.port = port
@@ -74,22 +75,22 @@ class Api:
         self.workers = workers
 
     def token(self, company: str | None = None, expires_in_s: float | None = None) -> str:
-        """A new token."""
+        """Create a token."""
         return create_token(self.store, company, expires_in_s).token
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> Answer:
-        """One request, an admin's where no token is given; `Keystore_Epoch="1"` is the header Keystore-Epoch."""
+        """Send a request, by default with the admin token; `Keystore_Epoch="1"` sets the header Keystore-Epoch."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return ask(self.port, method, path, body, token=token or self.admin, headers=named)
 
     def company(self, company: str) -> str:
-        """The beginning of a company's paths."""
+        """The first part of a company's paths."""
         return f"/v1/companies/{company}"
 
 
-def orders(url: str, **changed: Any) -> WorkerConfig:
-    """What a worker is told by default."""
-    given: dict[str, Any] = {
+def worker_config(url: str, **changes: Any) -> WorkerConfig:
+    """The config that workers get in tests, with changes."""
+    fields: dict[str, Any] = {
         "url": url,
         "policy": DIARY,
         "guard": True,
@@ -102,16 +103,16 @@ def orders(url: str, **changed: Any) -> WorkerConfig:
         "over_tls": False,
         "version": "test",
     }
-    return WorkerConfig(**{**given, **changed})
+    return WorkerConfig(**{**fields, **changes})
 
 
 @contextmanager
-def serving_api(url: str, count: int = 1, **changed: Any) -> Iterator[Api]:
-    """The API on the database at `url`; afterwards no worker is left."""
+def serving_api(url: str, count: int = 1, **changes: Any) -> Iterator[Api]:
+    """Serve the API on the database at `url`; afterwards no worker is left."""
     with open_store(url) as store:
-        listening = listen(Address("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        workers = Workers(listening, orders(url, **changed), count, dict(os.environ))
+        listener = listen(Address("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        workers = Workers(listener, worker_config(url, **changes), count, dict(os.environ))
         workers.start()
         try:
             yield Api(port, store, create_token(store, None, None).token, workers)

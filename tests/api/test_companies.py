@@ -1,4 +1,4 @@
-"""A bot's operations over HTTP: what goes in comes out, all of it or nothing, and absence is absence."""
+"""A bot's operations over HTTP: values come back unchanged, and a write is done as a whole or not at all."""
 
 import base64
 import gzip
@@ -14,14 +14,14 @@ from tests.api.service import Api
 CREDS = b'{"registered" : true,"n":1.0e5}'
 
 
-def test_state_of_a_company_that_is_not_there_is_empty(api: Api, company: str) -> None:
+def test_the_state_of_an_unknown_company_is_empty(api: Api, company: str) -> None:
     answer = api.ask("GET", f"/v1/companies/{company}/state")
     assert (answer.status, answer.json) == (200, {"creds": None, "keys": {}})
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_creds_and_keys_written_as_one_are_read_as_one(api: Api, company: str) -> None:
+def test_creds_and_keys_are_written_and_read_together(api: Api, company: str) -> None:
     path = api.company(company)
     written = api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"x": [1], "y": "two"}}})
     assert (written.status, written.body) == (204, b"")
@@ -40,7 +40,7 @@ def test_null_deletes_and_absent_ids_are_absent(api: Api, company: str) -> None:
     assert api.ask("POST", f"{path}/keys/get", {"type": "session", "ids": []}).json == {}
 
 
-def test_creds_left_out_or_null_stay(api: Api, company: str) -> None:
+def test_absent_or_null_creds_leave_the_creds_unchanged(api: Api, company: str) -> None:
     path = api.company(company)
     api.ask("PUT", f"{path}/creds", {"a": 1})
     for body in ({"keys": {"session": {"x": 1}}}, {"creds": None}, {}):
@@ -48,7 +48,7 @@ def test_creds_left_out_or_null_stay(api: Api, company: str) -> None:
     assert api.ask("GET", f"{path}/creds").json == {"a": 1}
 
 
-def test_creds_that_are_not_there_are_a_404(api: Api, company: str) -> None:
+def test_missing_creds_are_a_404(api: Api, company: str) -> None:
     answer = api.ask("GET", f"{api.company(company)}/creds")
     assert (answer.status, answer.problem) == (404, "not-found")
 
@@ -86,7 +86,7 @@ def test_values_are_kept_in_the_bytes_they_came_in(api: Api, company: str) -> No
         b"[" * 5_000 + b"]" * 5_000,
     ],
 )
-def test_what_is_not_json_goes_out_and_comes_in_as_base64(api: Api, company: str, value: bytes) -> None:
+def test_bytes_that_are_no_json_travel_as_base64(api: Api, company: str, value: bytes) -> None:
     path = api.company(company)
     api.store.set(company, {"session": {"x": value, "y": b'"plain"'}}, creds=value)
     wrapped = {"$base64": base64.b64encode(value).decode()}
@@ -98,7 +98,7 @@ def test_what_is_not_json_goes_out_and_comes_in_as_base64(api: Api, company: str
         assert api.store.load(company).keys["session"]["x"] == api.store.get_creds(company) == value
 
 
-def test_a_value_that_only_mentions_the_mark_is_a_value(api: Api, company: str) -> None:
+def test_a_value_that_only_contains_the_mark_is_kept(api: Api, company: str) -> None:
     path = api.company(company)
     for value in ({"$base64": 1}, {"$base64": "AAEC", "more": 1}, ["$base64"], {"deep": {"$base64": "AAEC"}}):
         assert api.ask("POST", f"{path}/keys", {"session": {"x": value}}).status == 204
@@ -106,16 +106,16 @@ def test_a_value_that_only_mentions_the_mark_is_a_value(api: Api, company: str) 
         assert json.loads(stored) == value
 
 
-def test_a_state_is_packed_when_that_is_asked_for(api: Api, company: str) -> None:
+def test_a_state_is_compressed_if_the_client_accepts_it(api: Api, company: str) -> None:
     path = api.company(company)
     api.store.set(company, real_state(), creds=CREDS)
     plain = api.ask("GET", f"{path}/state")
-    packed = api.ask("GET", f"{path}/state", Accept_Encoding="br, gzip;q=0.5")
+    compressed = api.ask("GET", f"{path}/state", Accept_Encoding="br, gzip;q=0.5")
     assert "content-encoding" not in plain.headers
-    assert packed.headers["content-encoding"] == "gzip"
-    assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
-    assert gzip.decompress(packed.body) == plain.body
-    assert len(packed.body) < len(plain.body) / 2
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert plain.headers["vary"] == compressed.headers["vary"] == "Accept-Encoding"
+    assert gzip.decompress(compressed.body) == plain.body
+    assert len(compressed.body) < len(plain.body) / 2
     assert "content-encoding" not in api.ask("GET", f"{path}/state", Accept_Encoding="gzip;q=0").headers
     read = {
         key_type: {key_id: json.loads(value) for key_id, value in keys.items()}
@@ -124,7 +124,7 @@ def test_a_state_is_packed_when_that_is_asked_for(api: Api, company: str) -> Non
     assert plain.json == {"creds": json.loads(CREDS), "keys": read}
 
 
-def test_a_write_with_a_wrong_key_in_it_writes_nothing(api: Api, company: str) -> None:
+def test_a_write_with_an_invalid_key_writes_nothing(api: Api, company: str) -> None:
     path = api.company(company)
     for bad in ({"": 1}, {"x" * 256: 1}, {"a\u0000b": 1}, {"ok": {"$base64": "?"}}, {"ok": {"$base64": ""}}):
         answer = api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"first": 1}, "z": bad}})
@@ -138,14 +138,14 @@ def test_a_burst_of_812_pre_keys_is_one_write(api: Api, company: str) -> None:
     assert len(api.store.load(company).keys["pre-key"]) == 812
 
 
-def test_used_keys_are_taken_and_unknown_ones_passed_over(api: Api, company: str) -> None:
+def test_used_keys_are_accepted_and_unknown_ones_ignored(api: Api, company: str) -> None:
     path = api.company(company)
     api.ask("POST", f"{path}/keys", {"session": {"x": 1}})
     assert api.ask("POST", f"{path}/keys/used", {"session": ["x", "nobody"], "pre-key": []}).status == 204
     assert api.ask("POST", f"{path}/keys/used", {"session": "x"}).problem == "invalid-input"
 
 
-def test_a_heartbeat_is_kept_for_the_memory_rule(api: Api, company: str) -> None:
+def test_a_heartbeat_is_stored_for_the_memory_alert(api: Api, company: str) -> None:
     sample = {"rss_bytes": 4, "heap_used_bytes": 2, "heap_limit_bytes": 3, "external_bytes": 7}
     assert api.ask("POST", f"{api.company(company)}/heartbeat", sample).status == 204
     note = api.store.recall(f"memory/{company}")
@@ -165,7 +165,7 @@ def test_a_heartbeat_is_kept_for_the_memory_rule(api: Api, company: str) -> None
         assert api.ask("POST", f"{api.company(company)}/heartbeat", bad).problem == "invalid-input"
 
 
-def test_writers_of_one_company_leave_one_whole_write(api: Api, company: str) -> None:
+def test_concurrent_writes_leave_the_whole_of_one_write(api: Api, company: str) -> None:
     path, began = api.company(company), threading.Barrier(6)
 
     def write(number: int) -> int:
@@ -188,7 +188,7 @@ class TestLeases:
         assert answer.json["expires_at"].endswith("Z")
         return int(answer.json["epoch"])
 
-    def test_writes_carry_its_epoch(self, api: Api, company: str) -> None:
+    def test_writes_need_its_epoch(self, api: Api, company: str) -> None:
         path, epoch = api.company(company), self.lease(api, company, "bot-1")
         for method, end, body in [
             ("POST", "/keys", {"session": {"x": 1}}),
@@ -202,7 +202,7 @@ class TestLeases:
             assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}, "nothing is written"
         assert api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch=str(epoch)).status == 204
 
-    def test_another_holder_waits_or_forces_and_the_older_one_writes_no_more(self, api: Api, company: str) -> None:
+    def test_another_holder_can_force_it_and_the_first_is_refused(self, api: Api, company: str) -> None:
         path, first = api.company(company), self.lease(api, company, "bot-1")
         held = api.ask("POST", f"{path}/lease", {"holder": "bot-2", "ttl_s": 60})
         assert (held.status, held.problem, held.json["holder"]) == (409, "lease-held", "bot-1")
@@ -214,7 +214,7 @@ class TestLeases:
         assert renewed.problem == "lease-lost"
         assert self.lease(api, company, "bot-2", epoch=second) == second
 
-    def test_the_same_holder_takes_it_back_and_its_end_lets_others_in(self, api: Api, company: str) -> None:
+    def test_the_holder_gets_it_back_and_others_after_its_end(self, api: Api, company: str) -> None:
         path, first = api.company(company), self.lease(api, company, "bot-1")
         second = self.lease(api, company, "bot-1")
         assert second > first
@@ -235,11 +235,11 @@ class TestLeases:
             {"holder": "a", "ttl_s": 60, "forced": True},
         ],
     )
-    def test_a_lease_that_cannot_be_is_refused(self, api: Api, company: str, body: dict[str, object]) -> None:
+    def test_an_invalid_lease_is_refused(self, api: Api, company: str, body: dict[str, object]) -> None:
         assert api.ask("POST", f"{api.company(company)}/lease", body).problem == "invalid-input"
 
     @pytest.mark.parametrize("epoch", ["-1", "x", "", "1.0", "99999999999999999999", "²"])
-    def test_an_epoch_that_is_no_number_is_refused(self, api: Api, company: str, epoch: str) -> None:
+    def test_an_epoch_that_is_not_a_number_is_refused(self, api: Api, company: str, epoch: str) -> None:
         path = api.company(company)
         written = api.ask("DELETE", path, Keystore_Epoch=epoch.encode().decode("latin-1"))
         assert written.problem == "invalid-input"

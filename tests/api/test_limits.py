@@ -1,4 +1,4 @@
-"""What is too large, too slow, broken off or no JSON is refused, and the worker goes on."""
+"""Bodies that are too large, too slow, cut off or not JSON are refused, and the worker goes on."""
 
 import json
 import socket
@@ -12,11 +12,11 @@ from tests.api.service import Api, serving_api
 
 
 def send(api: Api, path: str, pieces: Iterable[bytes], *, length: int | None, finish: bool = True) -> bytes:
-    """Sends a body in pieces, in chunks where no length is given; the answer's first bytes."""
-    how = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    """Send a body in pieces, chunked if `length` is None, and return the first bytes of the answer."""
+    framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     head = (
         f"POST {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {api.admin}\r\n"
-        f"Content-Type: application/json\r\n{how}\r\n\r\n"
+        f"Content-Type: application/json\r\n{framing}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
         connection.sendall(head.encode())
@@ -28,18 +28,18 @@ def send(api: Api, path: str, pieces: Iterable[bytes], *, length: int | None, fi
             if not finish:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # It was refused before all of it was sent.
+            pass  # The body was refused before all of it was sent.
         return connection.recv(65_536)
 
 
 def document(size_bytes: int) -> bytes:
-    """A write of one key, so large."""
+    """A write of one key with a body of this size."""
     frame = len(b'{"session":{"x":""}}')
     return b'{"session":{"x":"' + b"A" * (size_bytes - frame) + b'"}}'
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_may_have_16_mib_and_no_more_however_it_is_sent(api: Api, company: str, chunked: bool) -> None:
+def test_a_body_may_have_16_mib_and_no_more(api: Api, company: str, chunked: bool) -> None:
     for size_bytes, status in ((MAX_BODY_BYTES, b"204"), (MAX_BODY_BYTES + 1, b"413")):
         body = document(size_bytes)
         pieces = [body[first : first + 700_000] for first in range(0, len(body), 700_000)]
@@ -48,7 +48,7 @@ def test_a_body_may_have_16_mib_and_no_more_however_it_is_sent(api: Api, company
     assert len(api.store.get(company, "session", ["x"])["x"]) == MAX_BODY_BYTES - len(b'{"session":{"x":}}')
 
 
-def test_a_body_that_breaks_off_writes_nothing(api: Api, company: str) -> None:
+def test_a_body_that_is_cut_off_writes_nothing(api: Api, company: str) -> None:
     path = f"{api.company(company)}/keys"
     for length, sent in ((30, b'{"session":{"x":1}}'), (None, b'{"session":{"x"')):
         answer = send(api, path, [sent], length=length, finish=False)
@@ -65,14 +65,14 @@ def test_a_body_that_breaks_off_writes_nothing(api: Api, company: str) -> None:
         ("/keys/used", {"session": [f"{n}" for n in range(MAX_IDS + 1)]}),
     ],
 )
-def test_a_request_names_10_000_ids_at_most(api: Api, company: str, end: str, body: object) -> None:
+def test_a_request_may_name_10_000_ids(api: Api, company: str, end: str, body: object) -> None:
     answer = api.ask("POST", api.company(company) + end, body)
     assert (answer.status, answer.problem) == (413, "too-large")
     assert api.store.load(company).total == 0
 
 
 @pytest.mark.parametrize("end", ["/keys", "/state", "/keys/get", "/keys/used", "/lease", "/heartbeat"])
-def test_what_is_not_the_expected_json_is_refused_without_showing_it(api: Api, company: str, end: str) -> None:
+def test_unexpected_json_is_refused_and_not_shown(api: Api, company: str, end: str) -> None:
     for body in (
         b"",
         b"S3CRET",
@@ -95,22 +95,22 @@ def test_creds_are_one_document(api: Api, company: str) -> None:
     assert api.store.get_creds(company) is None
 
 
-def test_a_body_must_say_that_it_is_json(api: Api, company: str) -> None:
+def test_a_body_needs_the_content_type_of_json(api: Api, company: str) -> None:
     path = f"{api.company(company)}/keys"
-    for given in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""):
-        answer = api.ask("POST", path, b"{}", Content_Type=given)
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""):
+        answer = api.ask("POST", path, b"{}", Content_Type=content_type)
         assert (answer.status, answer.problem) == (415, "unsupported-media-type")
     assert api.ask("POST", path, b"{}", Content_Type="Application/JSON; charset=utf-8").status == 204
 
 
 @pytest.mark.parametrize("company_id", ["b@d", "a" * 65, "%2e%2e", "%00", "%C3%A9", "company_", "a%2Fb", "a%0ab"])
-def test_a_company_that_cannot_be_is_refused(api: Api, company_id: str) -> None:
+def test_an_invalid_company_is_refused(api: Api, company_id: str) -> None:
     answer = api.ask("GET", f"/v1/companies/{company_id}/state")
     assert answer.status in (400, 404)
     assert answer.problem in ("invalid-input", "not-found")
 
 
-def test_bodies_that_do_not_come_hold_up_nobody_else(tmp_path: object) -> None:
+def test_bodies_that_do_not_arrive_block_no_other_token(tmp_path: object) -> None:
     with serving_api(f"sqlite:///{tmp_path}/k.db") as api:
         slow, other = api.token("slow"), api.token("other")
         head = (
@@ -122,17 +122,19 @@ def test_bodies_that_do_not_come_hold_up_nobody_else(tmp_path: object) -> None:
             for connection in held:
                 connection.sendall(head.encode())
             eventually(
-                lambda: api.ask("GET", "/v1/companies/slow/state", token=slow).status == 429, "its share is taken"
+                lambda: api.ask("GET", "/v1/companies/slow/state", token=slow).status == 429, "its limit is reached"
             )
             assert api.ask("GET", "/v1/companies/other/state", token=other).status == 200
             assert api.ask("GET", "/healthz").status == 200
         finally:
             for connection in held:
                 connection.close()
-        eventually(lambda: api.ask("GET", "/v1/companies/slow/state", token=slow).status == 200, "they are let go")
+        eventually(
+            lambda: api.ask("GET", "/v1/companies/slow/state", token=slow).status == 200, "its requests have ended"
+        )
 
 
-def test_deep_json_is_a_value_or_refused_but_never_an_error(api: Api, company: str) -> None:
+def test_deep_json_is_stored_or_refused_but_never_a_500(api: Api, company: str) -> None:
     for depth in (100, 10_000):
         body = json.dumps({"session": {}})[:-2].encode() + b'{"x":' + b"[" * depth + b"]" * depth + b"}}"
         assert api.ask("POST", f"{api.company(company)}/keys", body).status in (204, 400)

@@ -1,4 +1,4 @@
-"""`/metrics`: what it exposes, that the board draws nothing else, and that workers' counts add up."""
+"""`/metrics`: its values, the sum of the workers' counts, and the dashboard that draws all of it."""
 
 import json
 import re
@@ -15,13 +15,15 @@ from falcon import testing
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.finished_request import FinishedRequest
-from api.metrics import Metrics, RequestCounts
+from api.access_log import FinishedRequest
+from api.metrics.request_counts import RequestCounts
+from api.metrics.resource import MetricsResource
 from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
-from monitor.alerts.decisions import AlertState, Standing, to_json
-from monitor.alerts.mute import mute
+from monitor.alerts.decisions import AlertState, Standing
+from monitor.alerts.mute import set_mute
+from monitor.alerts.stored_state import write_state
 from monitor.upkeep.demo import seed
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START, eventually
@@ -30,14 +32,14 @@ from tests.api.page.site import Site, serving_site
 from tests.monitor.sample_reports import FORECAST, GROWTH
 
 SETTINGS = WatchSettings(sweep_every_s=3_600)
-BOARD = PROJECT / "deploy" / "grafana.json"
-SEEN = FinishedRequest(
+DASHBOARD = PROJECT / "deploy" / "grafana.json"
+REQUEST = FinishedRequest(
     route="/v1/companies/{company}/state", method="GET", company="1", status=200, took_ms=3.0, request_id="r"
 )
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample by its name and labels."""
+    """The value of every sample, by its name and labels."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -46,13 +48,13 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def value(text: str, name: str, **labels: str) -> float:
-    """Of one sample."""
+    """The value of one sample."""
     return samples(text)[name, frozenset(labels.items())]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The service on the diary's data."""
+    """The service on the demo data."""
     folder = tmp_path_factory.mktemp("site")
     store_url = f"sqlite:///{folder}/k.db"
     with open_store(store_url) as store:
@@ -62,35 +64,35 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def test_it_tells_what_stands_in_the_database(site: Site) -> None:
+def test_it_has_the_numbers_of_the_database(site: Site) -> None:
     answer = site.as_admin("/metrics")
     assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    told = answer.body
-    assert value(told, "keystore_keys") == 665
-    assert value(told, "keystore_keys_by_state", state="without_expiry") == 609
-    assert value(told, "keystore_keys_by_type", key_type="pre-key") == 251
-    assert value(told, "keystore_companies") == 1
-    assert value(told, "keystore_verdict", verdict="critical") == 1
-    assert value(told, "keystore_verdict", verdict="ok") == 0
-    assert value(told, "keystore_last_sweep_deleted") == 0
-    assert 0 < value(told, "keystore_load_seconds") < value(told, "keystore_load_budget_seconds") == 0.75
+    text = answer.body
+    assert value(text, "keystore_keys") == 665
+    assert value(text, "keystore_keys_by_state", state="without_expiry") == 609
+    assert value(text, "keystore_keys_by_type", key_type="pre-key") == 251
+    assert value(text, "keystore_companies") == 1
+    assert value(text, "keystore_verdict", verdict="critical") == 1
+    assert value(text, "keystore_verdict", verdict="ok") == 0
+    assert value(text, "keystore_last_sweep_deleted") == 0
+    assert 0 < value(text, "keystore_load_seconds") < value(text, "keystore_load_budget_seconds") == 0.75
     for report in ("check", "types", "growth", "load", "alerts", "events"):
-        assert value(told, "keystore_report_up", report=report) == 1
-        assert 0 <= value(told, "keystore_report_age_seconds", report=report) < 60
+        assert value(text, "keystore_report_up", report=report) == 1
+        assert 0 <= value(text, "keystore_report_age_seconds", report=report) < 60
 
 
-def test_it_counts_requests_by_route_and_never_by_company(site: Site) -> None:
+def test_requests_are_counted_by_route_and_not_by_company(site: Site) -> None:
     for company in ("1", "2", "3"):
         assert site.as_admin(f"/v1/companies/{company}/state").status == 200
     site.ask("/wp-login.php")
-    told = site.as_admin("/metrics").body
+    text = site.as_admin("/metrics").body
     state = {"route": "/v1/companies/{company}/state", "method": "GET", "status": "200"}
-    assert value(told, "keystore_http_requests_total", **state) == 3
-    assert value(told, "keystore_http_request_seconds_count", route=state["route"]) == 3
-    assert "wp-login" not in told
+    assert value(text, "keystore_http_requests_total", **state) == 3
+    assert value(text, "keystore_http_request_seconds_count", route=state["route"]) == 3
+    assert "wp-login" not in text
 
 
-def test_workers_counts_add_up_and_outlive_them(tmp_path: Path) -> None:
+def test_counts_of_workers_add_up_and_outlive_them(tmp_path: Path) -> None:
     with serving_site(tmp_path, f"sqlite:///{tmp_path}/k.db", KEYSTORE_HTTP_WORKERS="2") as site:
         for _ in range(20):
             assert site.ask("/healthz").status == 200
@@ -99,64 +101,64 @@ def test_workers_counts_add_up_and_outlive_them(tmp_path: Path) -> None:
         for worker in first:
             worker.kill()
         eventually(lambda: site.ask("/healthz").status == 200, "other workers answer")
-        told = site.as_admin("/metrics").body
-        assert value(told, "keystore_http_requests_total", route="/healthz", method="GET", status="200") == 21
+        text = site.as_admin("/metrics").body
+        assert value(text, "keystore_http_requests_total", route="/healthz", method="GET", status="200") == 21
 
 
 def test_an_unknown_method_makes_no_series() -> None:
     counts = RequestCounts()
     for number in range(50):
-        counts.observe(replace(SEEN, method=f"X{number}"))
-    told = generate_latest(counts.registry()).decode()
-    labels = {"route": SEEN.route, "status": "200"}
-    assert value(told, "keystore_http_requests_total", method="other", **labels) == 50
-    assert len(told.splitlines()) < 40
+        counts.observe(replace(REQUEST, method=f"X{number}"))
+    text = generate_latest(counts.registry()).decode()
+    labels = {"route": REQUEST.route, "status": "200"}
+    assert value(text, "keystore_http_requests_total", method="other", **labels) == 50
+    assert len(text.splitlines()) < 40
 
 
-def test_what_is_forecast_and_what_fires_is_told(tmp_path: Path) -> None:
+def test_forecasts_and_firing_alerts_are_shown(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/k.db") as store:
         firing = {
             ("pre-keys", f"c{n}"): Standing(START, firing=True, raised_at=START, detail="2 left") for n in range(3)
         }
-        store.remember("alerts", to_json(AlertState({**firing, ("sweeper", ""): Standing(above_since=START)})))
-        mute(store, datetime.now(UTC) + timedelta(hours=1))
-        figures = CachedReports(lambda: store, SETTINGS)
-        figures.growth = CachedReport("growth", lambda: GROWTH)
-        told = scraped(figures)
-    assert value(told, "keystore_alerts") == value(told, "keystore_alerts_by_rule", rule="pre-keys") == 3
-    assert value(told, "keystore_muted") == 1
+        write_state(store, AlertState({**firing, ("sweeper", ""): Standing(above_since=START)}))
+        set_mute(store, datetime.now(UTC) + timedelta(hours=1))
+        reports = CachedReports(lambda: store, SETTINGS)
+        reports.growth = CachedReport("growth", lambda: GROWTH)
+        text = scraped(reports)
+    assert value(text, "keystore_alerts") == value(text, "keystore_alerts_by_rule", rule="pre-keys") == 3
+    assert value(text, "keystore_muted") == 1
     low, expected, high = FORECAST.keys_at(7)
     for bound, keys in (("low", low), ("expected", expected), ("high", high)):
-        assert value(told, "keystore_forecast_keys", days="7", bound=bound) == keys
+        assert value(text, "keystore_forecast_keys", days="7", bound=bound) == keys
 
 
-def test_what_the_database_doesn_t_tell_is_missing_and_said_to_be() -> None:
-    def away() -> Store:
+def test_reports_without_a_database_are_missing_and_not_up() -> None:
+    def unavailable() -> Store:
         raise StoreUnavailable("db: away")
 
-    told = scraped(CachedReports(away, SETTINGS))
-    assert "\nkeystore_keys " not in told
+    text = scraped(CachedReports(unavailable, SETTINGS))
+    assert "\nkeystore_keys " not in text
     for report in ("check", "types", "growth", "load", "alerts", "events"):
-        assert value(told, "keystore_report_up", report=report) == 0
+        assert value(text, "keystore_report_up", report=report) == 0
 
 
-def scraped(figures: CachedReports) -> str:
-    """What a scrape of these figures gets."""
+def scraped(reports: CachedReports) -> str:
+    """The text that a scrape of these reports gets."""
     app = falcon.App()
-    app.add_route("/metrics", Metrics(figures, RequestCounts(), "1"))
+    app.add_route("/metrics", MetricsResource(reports, RequestCounts(), "1"))
     return testing.TestClient(app).simulate_get("/metrics").text
 
 
-def test_the_board_draws_all_that_is_exposed_and_nothing_else(site: Site) -> None:
-    told = site.as_admin("/metrics").body
-    exposed = set(re.findall(r"^# TYPE (\w+) ", told, re.MULTILINE))
-    histograms = set(re.findall(r"^# TYPE (\w+) histogram", told, re.MULTILINE))
-    drawn = set(re.findall(r"\bkeystore_\w+", " ".join(expressions(json.loads(BOARD.read_text(encoding="utf-8"))))))
+def test_the_dashboard_draws_every_metric_and_no_other(site: Site) -> None:
+    text = site.as_admin("/metrics").body
+    exposed = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+    histograms = set(re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE))
+    drawn = set(re.findall(r"\bkeystore_\w+", " ".join(expressions(json.loads(DASHBOARD.read_text(encoding="utf-8"))))))
     assert drawn == exposed - histograms | {f"{name}_bucket" for name in histograms}
 
 
 def expressions(part: Any) -> Iterator[str]:
-    """Every query in a part of the board."""
+    """Every query in a part of the dashboard."""
     if isinstance(part, dict):
         for name, inner in part.items():
             if name in ("expr", "query") and isinstance(inner, str):

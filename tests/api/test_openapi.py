@@ -1,5 +1,6 @@
-"""The description is true: every route and method is in it, and whatever is sent, what comes back is documented."""
+"""The OpenAPI document is true: it has every route and method, and every answer is as described."""
 
+import json
 import re
 from typing import Any
 
@@ -16,10 +17,10 @@ from tests.api.service import Api
 from tests.api.test_access import routes
 
 PAGES = {"/", "/sign-in", "/sign-out"}
-"""For people: they answer a browser in their own way."""
+"""Pages for people, which answer a browser in their own way."""
 
 REQUESTS = 2_000
-"""At least so many are made up, over all operations and both backends."""
+"""Least number of generated requests, over all operations and both backends."""
 
 OPERATIONS = sorted((path, method) for path, methods in PATHS.items() for method in methods)
 WITH_INPUT = [(path, method) for path, method in OPERATIONS if "{company}" in path]
@@ -40,7 +41,7 @@ MODES = {
     schemathesis.GenerationMode.POSITIVE: ALWAYS,
     schemathesis.GenerationMode.NEGATIVE: [*ALWAYS, CHECKS.get_one("negative_data_rejection")],
 }
-"""What is sent is as described, or isn't and then is refused."""
+"""Checks of the answers to requests that are as described, and to those that are not and must be refused."""
 
 
 def test_every_route_and_method_is_described() -> None:
@@ -53,7 +54,7 @@ def test_every_route_and_method_is_described() -> None:
     assert served == set(OPERATIONS)
 
 
-def test_every_problem_is_described_where_it_can_come() -> None:
+def test_every_problem_is_described_where_it_can_occur() -> None:
     for path, method in ((path, method) for path, method in OPERATIONS if path not in PAGES):
         statuses = {int(status) for status in PATHS[path][method]["responses"]}
         open_to_all = PATHS[path][method].get("security") == []
@@ -62,48 +63,50 @@ def test_every_problem_is_described_where_it_can_come() -> None:
         assert ({401, 403, 429} <= statuses) != open_to_all
         assert ({413, 415} <= statuses) == body
         assert (409 in statuses) == ("Keystore-Epoch" in str(PATHS[path][method]) or (path, method) == _LEASE)
-    described = {int(status) for methods in PATHS.values() for one in methods.values() for status in one["responses"]}
+    described = {
+        int(status) for methods in PATHS.values() for operation in methods.values() for status in operation["responses"]
+    }
     assert {status for status, _ in TITLES.values()} - described == {405}, "405 is for what isn't described"
 
 
 _LEASE = ("/v1/companies/{company}/lease", "post")
 
 
-def test_the_served_description_is_this_one(api: Api) -> None:
-    assert api.ask("GET", "/openapi.json").json == openapi("test")
+def test_this_document_is_served(api: Api) -> None:
+    assert api.ask("GET", "/openapi.json").json == json.loads(json.dumps(openapi("test")))
 
 
 def test_the_docs_name_every_route_and_problem() -> None:
-    told = (PROJECT / "docs" / "http.md").read_text(encoding="utf-8")
+    docs = (PROJECT / "docs" / "http.md").read_text(encoding="utf-8")
     for path, method in OPERATIONS:
         short = path.removeprefix("/v1/companies/{company}") or "/v1/companies/{company}"
-        assert re.search(rf"`{method.upper()} \S*{re.escape(short)}", told), f"{method} {path}"
-    assert all(f"`{slug}`" in told for slug in TITLES)
+        assert re.search(rf"`{method.upper()} \S*{re.escape(short)}", docs), f"{method} {path}"
+    assert all(f"`{slug}`" in docs for slug in TITLES)
 
 
 @pytest.fixture(scope="session")
 def schema(api: Api) -> BaseSchema:
-    """The description that the service gives of itself."""
-    refused = [str(status) for status in (400, 401, 403, 404, 405, 413, 415)]  # Its own list lacks 413.
+    """The document as it is served."""
+    refused = [str(status) for status in (400, 401, 403, 404, 405, 413, 415)]  # The library's own list lacks 413.
     config = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": refused}}})
     return schemathesis.openapi.from_dict(api.ask("GET", "/openapi.json").json, config=config)
 
 
 @pytest.mark.parametrize(("path", "method"), WITH_INPUT)
-def test_whatever_is_sent_is_answered_as_described(api: Api, schema: BaseSchema, path: str, method: str) -> None:
+def test_generated_requests_are_answered_as_described(api: Api, schema: BaseSchema, path: str, method: str) -> None:
     operation: Any = schema[path][method.upper()]
-    made = sum(_sent(api, operation, mode, EACH // 2 + 1) for mode in MODES)
-    assert made >= EACH
+    sent = sum(_send_generated(api, operation, mode, EACH // 2 + 1) for mode in MODES)
+    assert sent >= EACH
 
 
 @pytest.mark.parametrize(("path", "method"), sorted(set(OPERATIONS) - set(WITH_INPUT)))
-def test_what_takes_no_input_answers_as_described(api: Api, schema: BaseSchema, path: str, method: str) -> None:
-    assert _sent(api, schema[path][method.upper()], schemathesis.GenerationMode.POSITIVE, 1) == 1
+def test_routes_without_input_answer_as_described(api: Api, schema: BaseSchema, path: str, method: str) -> None:
+    assert _send_generated(api, schema[path][method.upper()], schemathesis.GenerationMode.POSITIVE, 1) == 1
 
 
-def _sent(api: Api, operation: Any, mode: schemathesis.GenerationMode, most: int) -> int:
-    """Sends so many requests that are made up, and holds the answers to the description; how many it were."""
-    made = 0
+def _send_generated(api: Api, operation: Any, mode: schemathesis.GenerationMode, most: int) -> int:
+    """Send up to `most` generated requests, check their answers, and return the number of requests."""
+    sent = 0
 
     @settings(
         max_examples=most,
@@ -115,10 +118,10 @@ def _sent(api: Api, operation: Any, mode: schemathesis.GenerationMode, most: int
     )
     @given(operation.as_strategy(generation_mode=mode))
     def answers_as_described(case: Any) -> None:
-        nonlocal made
-        made += 1
+        nonlocal sent
+        sent += 1
         response = case.call(base_url=f"http://127.0.0.1:{api.port}", headers={"Authorization": f"Bearer {api.admin}"})
         case.validate_response(response, checks=MODES[mode])
 
     answers_as_described()
-    return made
+    return sent

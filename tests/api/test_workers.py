@@ -1,28 +1,31 @@
-"""What run.py and its workers tell each other, and a store that can't be opened yet."""
+"""The config that a worker gets from run.py, its listening socket, and a store that can't be opened yet."""
 
 import math
+import socket
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from api.workers.config import Tls, read_worker_config
-from api.workers.supervisor import Address, listen
+from api.workers.listening import Address, listen
 from api.workers.worker import REOPEN_AFTER_S, LazyStore
 from keystore import Store, open_store
 from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavailable
 from keystore.ttl import CAREFUL, NEVER, parse_policy
-from tests.api.service import orders, serving_api
+from tests.api.service import serving_api, worker_config
 
 
 @pytest.mark.parametrize("policy", [CAREFUL, parse_policy("careful,pre-key=7d,default=never")])
-def test_orders_come_through_the_pipe_as_they_were_given(policy: object) -> None:
-    given = orders("postgresql://bot:S3CRET@db/bots", policy=policy, tls=Tls("c", "k"), requests_per_s=0.5, socket=7)
-    line = given.line()
+def test_a_config_arrives_through_the_pipe_unchanged(policy: object) -> None:
+    config = worker_config(
+        "postgresql://bot:S3CRET@db/bots", policy=policy, tls=Tls("c", "k"), requests_per_s=0.5, socket=7
+    )
+    line = config.line()
     assert line.count(b"\n") == 1
-    assert read_worker_config(line) == given
+    assert read_worker_config(line) == config
     assert math.isinf(NEVER)
-    assert "S3CRET" not in repr(given)
+    assert "S3CRET" not in repr(config)
 
 
 def test_policy_and_guard_reach_the_worker(tmp_path: Path) -> None:
@@ -33,35 +36,31 @@ def test_policy_and_guard_reach_the_worker(tmp_path: Path) -> None:
     assert rows["pre-key"].expires_at is not None
 
 
-def test_a_store_that_cannot_be_opened_is_tried_again_after_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, tried = 100.0, 0
+def test_opening_a_store_is_tried_again_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, attempts = 100.0, 0
     monkeypatch.setattr("api.workers.worker.monotonic", lambda: now)
 
     def opening() -> Store:
-        nonlocal tried
-        tried += 1
-        if tried < 3:
-            raise StoreUnavailable(f"away {tried}")
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise StoreUnavailable(f"away {attempts}")
         return open_store(f"sqlite:///{tmp_path}/k.db")
 
     with closing(LazyStore(opening)) as store:
-        for later_s, says in ((0.0, "away 1"), (REOPEN_AFTER_S / 2, "away 1"), (REOPEN_AFTER_S, "away 2")):
+        for later_s, message in ((0.0, "away 1"), (REOPEN_AFTER_S / 2, "away 1"), (REOPEN_AFTER_S, "away 2")):
             now = 100.0 + later_s
-            with pytest.raises(StoreUnavailable, match=says):
+            with pytest.raises(StoreUnavailable, match=message):
                 store()
         now += REOPEN_AFTER_S
         assert store() is store()
-        assert tried == 3
+        assert attempts == 3
 
 
-def test_a_socket_is_of_the_address_and_has_what_finds_dead_clients() -> None:
-    import socket
-
-    with listen(Address("127.0.0.1", 0)) as opened:
-        assert opened.getsockname()[0] == "127.0.0.1"
-        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+def test_a_socket_has_its_address_and_keeps_alive() -> None:
+    with listen(Address("127.0.0.1", 0)) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert str(Address("::1", 80)) == "[::1]:80"
     with pytest.raises(InvalidInput, match="no address of this machine"):
         listen(Address("nobody.invalid", 0))
@@ -69,7 +68,7 @@ def test_a_socket_is_of_the_address_and_has_what_finds_dead_clients() -> None:
         listen(Address("192.0.2.1", 0))
 
 
-def test_an_error_of_the_store_is_said_again_as_it_was() -> None:
+def test_an_error_of_the_store_is_raised_again_unchanged() -> None:
     def opening() -> Store:
         raise LeaseLost("once")
 

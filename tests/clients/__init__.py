@@ -1,1 +1,1 @@
-"""The Baileys client: its own tests, and bots with real Baileys in processes of their own. Needs Node 20 and npm."""
+"""Tests of the Baileys client: its own tests, and bot processes with real Baileys. They need Node 20 and npm."""

@@ -1,13 +1,13 @@
-"""The service as a process with a token for one company, on either database, and folders to run bots in."""
+"""The service as a process on either database, with a token for one company, and folders to run bots in."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clients.node import bot_folder, built_client, need_node
-from tests.clients.site import Site
+from rig.relay import free_port
+from tests.clients.packages import bot_folder, built_client, need_node
+from tests.clients.restartable_service import RestartableService
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +34,8 @@ def baileys(_node: None) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """The service, on either database."""
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RestartableService]:
+    """The running service, on each database in turn."""
     url = f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    with Site(url, tmp_path, free_port()) as site:
-        yield site
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    with RestartableService(url, tmp_path, free_port()) as service:
+        yield service

@@ -1,11 +1,11 @@
-"""The npm package: its own tests, its README's example, and what it is made of."""
+"""The npm package: its own tests, its README's example and options, and its dependencies."""
 
 import json
 import re
 import subprocess
 from pathlib import Path
 
-from tests.clients.node import CLIENT, npm
+from tests.clients.packages import CLIENT, npm
 
 
 def test_its_own_tests_pass(client: Path) -> None:
@@ -35,8 +35,10 @@ def test_the_readme_names_every_option(client: Path) -> None:
     (options,) = re.findall(r"export interface KeystoreOptions \{\n(.*?)\n\}", source, re.DOTALL)
     declared = set(re.findall(r"^  (\w+)\??:", options, re.MULTILINE))
     readme = (client / "README.md").read_text(encoding="utf-8")
-    told = {name for row in re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert told == declared
+    documented = {
+        name for row in re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert documented == declared
 
 
 def test_it_depends_on_nothing_but_baileys() -> None:

@@ -1,1 +1,1 @@
-"""What every backend must do, written against `keystore/store.py` alone and run on each of them."""
+"""The contract of `keystore/store.py` as tests that run on every backend."""

@@ -1,4 +1,4 @@
-"""The backends that the conformance suite is stamped onto, and the check that no test leaves anything behind."""
+"""The backends that the conformance suite runs on, and the check that no test leaves anything behind."""
 
 import shutil
 import threading
@@ -21,7 +21,7 @@ LEAK_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Backend:
-    """One database under test: its address, and what is still open in it once every store is closed."""
+    """One database under test: its address, and `left_open`, the connections still open once every store is closed."""
 
     name: str
     url: str = field(repr=False)
@@ -87,7 +87,7 @@ def store_url(backend: Backend) -> str:
 
 @pytest.fixture
 def make_store(backend: Backend) -> Iterator[MakeStore]:
-    """Opens stores on the test's database; afterwards nothing of them may be left: no thread, no connection."""
+    """Opens stores on the test's database, and checks afterwards that they left no thread and no connection."""
     before = set(threading.enumerate())
     stores: list[Store] = []
 
@@ -115,7 +115,7 @@ def make_store(backend: Backend) -> Iterator[MakeStore]:
 
 @pytest.fixture
 def store(make_store: MakeStore, clock: Clock) -> Store:
-    """A store that lives at the test's clock, under the diary's rule, guards on."""
+    """A store on the test's clock, with the original operator's expiry rule and guards on."""
     return make_store(clock=clock)
 
 

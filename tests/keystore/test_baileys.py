@@ -1,4 +1,4 @@
-"""Baileys' JSON and file names: every form a Buffer was ever written in, and every key of a real state."""
+"""Baileys' JSON and file names: every form in which a Buffer was ever written, and every key of a real state."""
 
 import base64
 import json
@@ -9,24 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keystore import baileys
 from keystore.baileys import (
     KEY_TYPES,
     MIS_SPLIT_TYPES,
+    Json,
+    corrected_name,
     file_name,
     key_of_file,
-    read_json,
-    rightful,
     stored_value,
     write_json,
 )
 from keystore.errors import InvalidInput
 from rig.real_state import real_creds, real_keys
+from tests.keystore.buffers import revived
 
 REAL_NAMES = [(key_type, key_id) for key_type, by_id in real_keys().items() for key_id in by_id]
 
 NAMES = st.text(max_size=8).map(lambda name: f"k{name}")
-"""Keys of objects that can't be taken for a Buffer's or an array's."""
+"""Keys of objects that can't be mistaken for a Buffer's or an array's."""
 
 DOCUMENTS = st.recursive(
     st.none()
@@ -56,9 +56,9 @@ FORMS: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 
 @given(document=DOCUMENTS)
-def test_what_is_written_reads_back_the_same(document: baileys.Json) -> None:
+def test_a_written_document_reads_back_the_same(document: Json) -> None:
     written = write_json(document)
-    assert read_json(written) == document
+    assert revived(written) == document
     assert stored_value(written) == written
 
 
@@ -66,15 +66,15 @@ def test_what_is_written_reads_back_the_same(document: baileys.Json) -> None:
 @given(data=st.binary(max_size=80))
 def test_every_form_of_a_buffer_is_read_and_written_as_base64(form: str, data: bytes) -> None:
     text = json.dumps({"a": [FORMS[form](data)]}).encode()
-    assert read_json(text) == {"a": [data]}
+    assert revived(text) == {"a": [data]}
     encoded = base64.b64encode(data).decode()
     assert json.loads(stored_value(text)) == {"a": [{"type": "Buffer", "data": encoded}]}
 
 
 def test_a_bare_uint8array_is_a_buffer_as_baileys_7_reads_it() -> None:
-    assert read_json(b'{"k":{"0":7,"1":255,"2":0}}') == {"k": b"\x07\xff\x00"}
+    assert revived(b'{"k":{"0":7,"1":255,"2":0}}') == {"k": b"\x07\xff\x00"}
     for other in ({"0": 7, "2": 1}, {"1": 7}, {"0": 256}, {"0": True}, {"0": "AA"}, {}, {"0": 1, "x": 2}):
-        assert read_json(json.dumps(other)) == other
+        assert revived(json.dumps(other).encode()) == other
 
 
 def test_real_values_are_stored_as_they_are() -> None:
@@ -84,8 +84,8 @@ def test_real_values_are_stored_as_they_are() -> None:
 
 
 def test_real_keys_written_without_the_replacer_become_the_same_values() -> None:
-    def spoiled(found: dict[str, Any]) -> dict[str, Any]:
-        return as_array(base64.b64decode(found["data"])) if found.get("type") == "Buffer" else found
+    def spoiled(item: dict[str, Any]) -> dict[str, Any]:
+        return as_array(base64.b64decode(item["data"])) if item.get("type") == "Buffer" else item
 
     changed = 0
     for by_id in real_keys().values():
@@ -96,7 +96,7 @@ def test_real_keys_written_without_the_replacer_become_the_same_values() -> None
     assert changed > 400
 
 
-def test_numbers_are_not_rewritten_where_nothing_has_to_be() -> None:
+def test_numbers_keep_their_spelling_in_a_value_without_odd_buffers() -> None:
     assert stored_value(b'{"a":1e-7,"b":1E3,"c":-0,"d":12345678901234567890}') == (
         b'{"a":1e-7,"b":1E3,"c":-0,"d":12345678901234567890}'
     )
@@ -125,23 +125,22 @@ def test_half_a_surrogate_pair_survives() -> None:
         b'{"type":"Buffer","data":{"hunter2":1}}',
     ],
 )
-def test_what_cannot_be_read_is_refused_without_a_word_of_it(text: bytes) -> None:
-    for read in (read_json, stored_value):
-        with pytest.raises(InvalidInput) as refused:
-            read(text)
-        error: BaseException | None = refused.value
-        while error is not None:
-            # The parser's own error carries the whole document as `doc`.
-            assert "hunter2" not in f"{error!r} {vars(error)}"
-            error = error.__cause__ or error.__context__
+def test_invalid_text_is_refused_and_not_quoted(text: bytes) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        stored_value(text)
+    error: BaseException | None = refused.value
+    while error is not None:
+        # The parser's own error carries the whole document as `doc`.
+        assert "hunter2" not in f"{error!r} {vars(error)}"
+        error = error.__cause__ or error.__context__
 
 
-def test_what_json_has_no_form_for_is_refused() -> None:
+def test_an_object_that_json_cannot_express_is_refused() -> None:
     with pytest.raises(InvalidInput, match="set"):
         write_json({"a": {1}})  # type: ignore[dict-item]
 
 
-def test_every_real_key_has_a_file_that_says_which_it_is() -> None:
+def test_the_file_name_of_every_real_key_gives_the_key_back() -> None:
     files = {file_name(*name): name for name in REAL_NAMES}
     assert len(files) == len(REAL_NAMES) == 721
     assert {name: key_of_file(name) for name in files} == files
@@ -176,7 +175,7 @@ def test_every_real_key_has_a_file_that_says_which_it_is() -> None:
         ("identity-key-79260000000.0.json", ("identity-key", "79260000000.0")),
     ],
 )
-def test_a_file_name_says_type_and_id(file: str, name: tuple[str, str]) -> None:
+def test_a_file_name_gives_type_and_id(file: str, name: tuple[str, str]) -> None:
     assert key_of_file(file) == name
     assert file_name(*name) == file
 
@@ -224,25 +223,25 @@ IDS = {
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 @given(data=st.data())
-def test_every_id_that_baileys_makes_comes_back_from_its_file_name(key_type: str, data: st.DataObject) -> None:
+def test_every_id_of_baileys_comes_back_from_its_file_name(key_type: str, data: st.DataObject) -> None:
     key_id = data.draw(IDS[key_type])
     assert key_of_file(file_name(key_type, key_id)) == (key_type, key_id)
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
 @given(data=st.data())
-def test_a_row_split_at_any_dash_of_its_type_is_found_and_no_other(key_type: str, data: st.DataObject) -> None:
+def test_a_row_split_at_any_dash_of_its_type_is_corrected_and_no_other(key_type: str, data: st.DataObject) -> None:
     key_id = data.draw(IDS[key_type])
     stem = file_name(key_type, key_id).removesuffix(".json")
-    assert rightful(key_type, key_id) is None
-    for at in range(len(key_type)):
-        if stem[at] == "-":
-            assert stem[:at] in MIS_SPLIT_TYPES
-            assert rightful(stem[:at], stem[at + 1 :]) == (key_type, key_id)
+    assert corrected_name(key_type, key_id) is None
+    for dash in range(len(key_type)):
+        if stem[dash] == "-":
+            assert stem[:dash] in MIS_SPLIT_TYPES
+            assert corrected_name(stem[:dash], stem[dash + 1 :]) == (key_type, key_id)
 
 
 @pytest.mark.parametrize(
-    ("row", "place"),
+    ("row", "corrected"),
     [
         (("lid", "mapping-123"), ("lid-mapping", "123")),
         (("pre", "key-12"), ("pre-key", "12")),
@@ -263,5 +262,5 @@ def test_a_row_split_at_any_dash_of_its_type_is_found_and_no_other(key_type: str
         (("mine", "key-1"), None),
     ],
 )
-def test_rightful(row: tuple[str, str], place: tuple[str, str] | None) -> None:
-    assert rightful(*row) == place
+def test_only_a_row_split_too_early_is_corrected(row: tuple[str, str], corrected: tuple[str, str] | None) -> None:
+    assert corrected_name(*row) == corrected

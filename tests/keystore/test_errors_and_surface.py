@@ -1,4 +1,4 @@
-"""The public surface is what `keystore` exports, and its errors are one tree."""
+"""The public names of `keystore`, its contract's methods, and its tree of errors."""
 
 import inspect
 import re
@@ -58,12 +58,12 @@ def test_open_store_takes_a_url_and_keywords() -> None:
 
 
 @pytest.mark.parametrize("method", KEY_STORE)
-def test_a_bot_s_operations_take_what_the_design_fixes(method: str) -> None:
-    taken = list(inspect.signature(getattr(KeyStore, method)).parameters)[1:]
-    assert taken == KEY_STORE[method]
+def test_the_parameters_of_a_bot_s_operations_are_fixed(method: str) -> None:
+    parameters = list(inspect.signature(getattr(KeyStore, method)).parameters)[1:]
+    assert parameters == KEY_STORE[method]
 
 
-def test_every_method_of_the_contract_is_abstract_and_says_what_it_does() -> None:
+def test_every_method_of_the_contract_is_abstract_and_documented() -> None:
     for interface in (KeyStore, Upkeep):
         for name, member in vars(interface).items():
             if not name.startswith("_"):
@@ -71,7 +71,7 @@ def test_every_method_of_the_contract_is_abstract_and_says_what_it_does() -> Non
                 assert inspect.getdoc(member), name
 
 
-def test_every_error_is_a_keystore_error_that_says_what_it_means() -> None:
+def test_every_error_is_a_documented_keystore_error() -> None:
     assert len(ERRORS) == 8
     for kind in ERRORS:
         assert issubclass(kind, KeystoreError)

@@ -21,7 +21,7 @@ BARE = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True).filter(lambda name:
 
 
 @given(bare=BARE, prefixes=st.integers(0, 3))
-def test_a_company_with_any_number_of_prefixes_is_its_bare_form(bare: str, prefixes: int) -> None:
+def test_prefixes_of_a_company_are_dropped(bare: str, prefixes: int) -> None:
     assert canonical_company(COMPANY_PREFIX * prefixes + bare) == bare
 
 
@@ -54,7 +54,7 @@ def test_the_prefix_is_not_counted() -> None:
 
 
 @given(name=st.text(max_size=300))
-def test_a_type_is_itself_when_printable_and_short_and_refused_otherwise(name: str) -> None:
+def test_printable_names_of_up_to_255_characters_are_accepted(name: str) -> None:
     if 1 <= len(name) <= 255 and name.isprintable():
         assert checked_type(name) == name
         assert checked_ids([name]) == [name]
@@ -65,12 +65,12 @@ def test_a_type_is_itself_when_printable_and_short_and_refused_otherwise(name: s
             checked_ids([name])
 
 
-def test_ids_come_once_each_in_order() -> None:
+def test_repeated_ids_are_dropped_in_order() -> None:
     assert checked_ids(iter(["b", "a", "b", "c", "a"])) == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize("ids", ["abc", 5, None, [["a"]], [{}]], ids=repr)
-def test_what_is_not_a_list_of_ids_is_refused(ids: object) -> None:
+def test_anything_but_a_list_of_ids_is_refused(ids: object) -> None:
     with pytest.raises(InvalidInput, match="key_ids"):
         checked_ids(ids)  # type: ignore[arg-type]
 
@@ -88,13 +88,13 @@ def test_a_memoryview_is_measured_in_bytes() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", bytes(MAX_VALUE_BYTES + 1), "S3CRET", ["S3CRET"], None, 7], ids=type)
-def test_another_value_is_refused_by_its_field_and_not_shown(value: object) -> None:
+def test_a_wrong_value_is_refused_by_its_field_and_not_shown(value: object) -> None:
     with pytest.raises(InvalidInput, match="the field") as refusal:
         checked_value("the field", value)  # type: ignore[arg-type]
     assert "S3CRET" not in str(refusal.value)
 
 
-def test_writes_and_deletions_are_told_apart_and_sorted() -> None:
+def test_writes_and_deletions_are_separated_and_sorted() -> None:
     keys = {"b": {"2": b"x", "1": None}, "a": {"9": b"y", "10": b"z", "0": None}, "c": {}}
     assert checked_writes(keys) == (
         [("a", "10", b"z"), ("a", "9", b"y"), ("b", "2", b"x")],
@@ -108,13 +108,13 @@ WRITES = st.dictionaries(NAMES, st.dictionaries(NAMES, st.none() | st.binary(min
 
 @given(keys=WRITES)
 def test_writes_lose_and_invent_nothing(keys: dict[str, dict[str, bytes | None]]) -> None:
-    written, gone = checked_writes(keys)
-    again: dict[tuple[str, str], bytes | None] = {(t, i): value for t, i, value in written}
-    again |= dict.fromkeys(gone)
-    assert again == {(t, i): value for t, by_id in keys.items() for i, value in by_id.items()}
-    assert len(written) + len(gone) == len(again)
+    written, deleted = checked_writes(keys)
+    changes: dict[tuple[str, str], bytes | None] = {(t, i): value for t, i, value in written}
+    changes |= dict.fromkeys(deleted)
+    assert changes == {(t, i): value for t, by_id in keys.items() for i, value in by_id.items()}
+    assert len(written) + len(deleted) == len(changes)
     assert [row[:2] for row in written] == sorted(row[:2] for row in written)
-    assert gone == sorted(gone)
+    assert deleted == sorted(deleted)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_writes_lose_and_invent_nothing(keys: dict[str, dict[str, bytes | None]]
     ],
     ids=repr,
 )
-def test_writes_of_another_shape_are_refused_by_name(keys: object, named: str) -> None:
+def test_writes_of_a_wrong_shape_are_refused_by_name(keys: object, named: str) -> None:
     with pytest.raises(InvalidInput, match=named) as refusal:
         checked_writes(keys)  # type: ignore[arg-type]
     assert "S3CRET" not in str(refusal.value)

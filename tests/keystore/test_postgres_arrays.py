@@ -1,4 +1,4 @@
-"""Arrays in binary form: byte for byte what psycopg's own dumper writes."""
+"""Lists in binary form: byte for byte as psycopg's own dumper encodes them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,24 +7,24 @@ from psycopg.adapt import PyFormat, Transformer
 from keystore.postgres.arrays import Blobs, Texts
 
 
-def sent(value: list[str] | list[bytes]) -> tuple[bytes, int]:
-    """What goes to the server for a parameter, and the type that it is told."""
+def dumped(parameter: list[str] | list[bytes]) -> tuple[bytes, int]:
+    """The bytes of a parameter and the number of its type, as the server receives them."""
     transformer = Transformer()
-    (told,) = transformer.dump_sequence([value], [PyFormat.BINARY])
-    assert told is not None
+    (encoded,) = transformer.dump_sequence([parameter], [PyFormat.BINARY])
+    assert encoded is not None
     assert transformer.types is not None
-    return bytes(told), transformer.types[0]
+    return bytes(encoded), transformer.types[0]
 
 
 @given(st.lists(st.text(), min_size=1))
-def test_texts(texts: list[str]) -> None:
-    assert sent(Texts(texts)) == sent(texts)
+def test_texts_are_encoded_as_psycopg_does(texts: list[str]) -> None:
+    assert dumped(Texts(texts)) == dumped(texts)
 
 
 @given(st.lists(st.binary(), min_size=1))
-def test_blobs(blobs: list[bytes]) -> None:
-    assert sent(Blobs(blobs)) == sent(blobs)
+def test_blobs_are_encoded_as_psycopg_does(blobs: list[bytes]) -> None:
+    assert dumped(Blobs(blobs)) == dumped(blobs)
 
 
-def test_empty_ones() -> None:
-    assert sent(Texts())[0] == sent(Blobs())[0][:8] + (25).to_bytes(4, "big")
+def test_empty_lists_have_no_dimension_and_an_item_type() -> None:
+    assert dumped(Texts())[0] == dumped(Blobs())[0][:8] + (25).to_bytes(4, "big")

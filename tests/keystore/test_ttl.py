@@ -1,4 +1,4 @@
-"""Expiry arithmetic: lives, rounding, renewal and the setting that changes them."""
+"""The expiry rules: lifetimes, rounding, renewal, and the setting that changes them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,8 +16,7 @@ from keystore.ttl import (
     expires_at,
     parse_duration,
     parse_policy,
-    renewal_due,
-    shortest_s,
+    renewed_before,
     step_s,
 )
 
@@ -45,30 +44,24 @@ LIVES = st.integers(1, 100 * 365 * 86_400)
         ("anything", 14),
     ],
 )
-def test_the_diary_s_rule(key_type: str, days: int) -> None:
+def test_the_default_is_the_original_operator_s_rule(key_type: str, days: int) -> None:
     assert DIARY.ttl_s(key_type) == days * DAY_S
 
 
-def test_the_careful_preset_keeps_everything_longer_than_undelivered_messages_are_kept() -> None:
-    assert shortest_s(CAREFUL) >= 15 * DAY_S > UNDELIVERED_DAYS * DAY_S
+def test_the_careful_preset_keeps_keys_longer_than_undelivered_messages() -> None:
+    lifetimes = [CAREFUL.default_s, *CAREFUL.by_type.values(), *(ttl_s for _, ttl_s in CAREFUL.containing)]
+    assert min(lifetimes) >= 15 * DAY_S > UNDELIVERED_DAYS * DAY_S
     assert CAREFUL.ttl_s("app-state-sync-key") == NEVER
 
 
-def test_shortest_looks_at_every_part_of_a_policy() -> None:
-    assert shortest_s(DIARY) == 7 * DAY_S
-    assert shortest_s(Policy(default_s=5)) == 5
-    assert shortest_s(Policy({"a": 3}, (("b", 4),), 5)) == 3
-    assert shortest_s(Policy({"a": 4}, (("b", 3),), 5)) == 3
-
-
-def test_an_exact_type_comes_before_a_part_of_a_name_and_parts_in_order() -> None:
+def test_an_exact_type_precedes_parts_of_names_which_match_in_order() -> None:
     policy = Policy({"my-lid-mapping": 1}, (("lid", 2), ("lid-mapping", 3)), 4)
     assert [policy.ttl_s(name) for name in ("my-lid-mapping", "lid-mapping", "x")] == [1, 2, 4]
 
 
 @given(now=TIMES, life_s=LIVES)
 @example(now=datetime(2025, 10, 8, tzinfo=UTC), life_s=7 * 86_400)
-def test_an_expiry_is_the_next_step_at_or_after_the_whole_life(now: datetime, life_s: int) -> None:
+def test_an_expiry_is_the_first_step_after_the_whole_life(now: datetime, life_s: int) -> None:
     expires = expires_at(Policy(default_s=life_s), "x", now)
     assert expires is not None
     assert expires.tzinfo is UTC
@@ -85,7 +78,7 @@ def test_rounding_lengthens_a_life_by_at_most_a_seventh(life_s: int) -> None:
     assert 86_400 % step_s(life_s) == 0
 
 
-def test_the_diary_s_lives_are_rounded_to_a_day() -> None:
+def test_the_default_lifetimes_are_rounded_to_a_day() -> None:
     assert step_s(7 * DAY_S) == step_s(14 * DAY_S) == 86_400
     assert expires_at(DIARY, "session", NOW) == datetime(2025, 10, 16, tzinfo=UTC)
     assert expires_at(DIARY, "session", datetime(2025, 10, 8, tzinfo=UTC)) == datetime(2025, 10, 15, tzinfo=UTC)
@@ -97,31 +90,34 @@ def test_never_has_no_expiry() -> None:
 
 @given(now=TIMES, life_s=LIVES, left_s=st.integers(0, 200 * 365 * 86_400))
 def test_renewal_is_due_with_less_than_half_of_the_life_left(now: datetime, life_s: int, left_s: int) -> None:
-    policy = Policy(default_s=life_s)
-    assert renewal_due(policy, "x", now + timedelta(seconds=left_s), now) == (left_s < life_s / 2)
+    limit = renewed_before(Policy(default_s=life_s), "x", now)
+    assert limit is not None
+    assert (now + timedelta(seconds=left_s) < limit) == (left_s < life_s / 2)
 
 
 @given(now=TIMES, life_s=LIVES)
 def test_a_fresh_expiry_is_never_due(now: datetime, life_s: int) -> None:
     policy = Policy(default_s=life_s)
-    expires = expires_at(policy, "x", now)
+    expires, limit = expires_at(policy, "x", now), renewed_before(policy, "x", now)
     assert expires is not None
-    assert not renewal_due(policy, "x", expires, now)
+    assert limit is not None
+    assert expires >= limit
 
 
 @given(now=TIMES, life_s=LIVES, later_s=st.integers(0, 200 * 365 * 86_400))
 def test_a_due_renewal_moves_the_expiry_on(now: datetime, life_s: int, later_s: int) -> None:
     policy, later = Policy(default_s=life_s), now + timedelta(seconds=later_s)
-    before = expires_at(policy, "x", now)
+    before, limit = expires_at(policy, "x", now), renewed_before(policy, "x", later)
     assert before is not None
-    if renewal_due(policy, "x", before, later):
+    assert limit is not None
+    if before < limit:
         after = expires_at(policy, "x", later)
         assert after is not None
         assert after > before
 
 
-def test_a_key_with_an_expiry_is_due_under_a_policy_of_never() -> None:
-    assert renewal_due(Policy(default_s=NEVER), "x", NOW + timedelta(days=9_999), NOW)
+def test_any_expiry_is_due_under_a_policy_of_never() -> None:
+    assert renewed_before(Policy(default_s=NEVER), "x", NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -133,12 +129,12 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "7", "d", "-7d", "0d", "1.5h", "7 days", "7d7", "7y", "99999999d", "inf", "٧d x"])
-def test_another_duration_is_refused_by_what_it_is_for(text: str) -> None:
+def test_another_duration_is_refused_with_the_name_of_its_setting(text: str) -> None:
     with pytest.raises(InvalidInput, match="KEYSTORE_SWEEP_EVERY"):
         parse_duration(text, "KEYSTORE_SWEEP_EVERY")
 
 
-def test_no_setting_is_the_diary_s_rule() -> None:
+def test_an_empty_setting_is_the_default_policy() -> None:
     assert parse_policy("") == parse_policy("diary") == parse_policy(" , ") == DIARY
 
 
@@ -173,6 +169,6 @@ def test_a_preset_may_be_named_and_overridden() -> None:
         ("session=0d", "0d"),
     ],
 )
-def test_a_malformed_setting_is_refused_by_its_part(text: str, named: str) -> None:
+def test_a_malformed_setting_is_refused_with_the_part_that_is_wrong(text: str, named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         parse_policy(text)

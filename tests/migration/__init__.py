@@ -1,1 +1,1 @@
-"""What must hold when tables are made, adopted, attached to and upgraded: on real databases, with real processes."""
+"""Tests of migrations: new tables, adopted ones, tables attached to, and everything that can fail on the way."""

@@ -1,4 +1,4 @@
-"""Databases as the diary's bots made them, and what their catalogs say."""
+"""Legacy databases, as the original operator's bots made them, and readers of their catalogs."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from keystore.migrate import MIGRATIONS, DatabaseLink
 from keystore.opening import open_link
 from rig.fixtures.postgres import PostgresSite
 
-DIARY_FILES = ("20251007_create_whatsapp_auth_tables", "20251008_optimize_whatsapp_keys")
+LEGACY_FILES = ("20251007_create_whatsapp_auth_tables", "20251008_optimize_whatsapp_keys")
 
 OUR_FILES = (
     "20261124_01_keystore_tables",
@@ -25,7 +25,7 @@ OUR_FILES = (
     "20261125_02_access",
 )
 
-POSTGRES_FILES = (*DIARY_FILES, *OUR_FILES)
+POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
 
 SQLITE_FILES = ("20261124_01_keystore", "20261125_01_watch_memory", "20261125_02_access")
 
@@ -33,27 +33,27 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Diary:
-    """A database as the diary's bots made it, without our record of how, and the ways to look into it."""
+class LegacyDatabase:
+    """A database as the original operator's bots made it, without records of migrations."""
 
     url: str = field(repr=False)
     site: PostgresSite
 
     def connect(self) -> Connection:
-        """A connection as a bot has one: as the tables' owner. The caller closes it."""
+        """Open a connection as the tables' owner, as a bot does. The caller closes it."""
         return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
 
     def execute(self, statement: str, params: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """Runs a statement as the owner."""
+        """Run a statement as the owner and return its rows."""
         with closing(self.connect()) as conn:
-            return fetched(conn, statement, params)
+            return query(conn, statement, params)
 
     def upsert(self, company: str, key_type: str, key_id: str, document: object) -> None:
-        """What a bot does with a key."""
+        """Write a key as a bot does."""
         self.execute(UPSERT, (company, key_type, key_id, json.dumps(document)))
 
     def admin(self) -> Connection:
-        """A superuser's connection to the same database. The caller closes it."""
+        """Open a superuser's connection to the same database. The caller closes it."""
         return self.site.admin(self.url.rpartition("/")[2])
 
 
@@ -64,31 +64,31 @@ UPSERT = (
 )
 
 
-def fetched(conn: Connection, statement: str, params: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-    """A statement's rows, [] where it has none."""
+def query(conn: Connection, statement: str, params: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows; [] when it returns none."""
     cursor = conn.execute(statement.encode(), params or None)
     return cursor.fetchall() if cursor.description else []
 
 
-def as_the_diary_did(url: str) -> None:
-    """Runs the diary's two files, each in a transaction, and records nothing."""
+def create_legacy_tables(url: str) -> None:
+    """Run the two legacy files, each in a transaction, without recording them."""
     with closing(psycopg.connect(url, autocommit=True)) as conn:
-        for name in DIARY_FILES:
+        for name in LEGACY_FILES:
             text = (MIGRATIONS / "postgres" / f"{name}.sql").read_text(encoding="utf-8")
             with conn.transaction():
-                fetched(conn, text)
+                query(conn, text)
 
 
 @pytest.fixture
-def diary(postgres_url: str, postgres_site: PostgresSite) -> Diary:
-    """An empty database with the diary's tables."""
-    as_the_diary_did(postgres_url)
-    return Diary(postgres_url, postgres_site)
+def legacy(postgres_url: str, postgres_site: PostgresSite) -> LegacyDatabase:
+    """An empty database with the legacy tables."""
+    create_legacy_tables(postgres_url)
+    return LegacyDatabase(postgres_url, postgres_site)
 
 
 @contextmanager
-def linked(url: str) -> Iterator[DatabaseLink]:
-    """A link to this database, closed after the block."""
+def opened_link(url: str) -> Iterator[DatabaseLink]:
+    """Open a link to this database, and close it after the block."""
     link = open_link(url)
     try:
         yield link
@@ -122,21 +122,21 @@ _CATALOG = {
 
 
 def catalog(url: str, *, without_ours: bool = False) -> dict[str, list[tuple[Any, ...]]]:
-    """What the catalog says of the database's tables, and its functions; `without_ours` of the bot's alone."""
-    which = "c.relnamespace = 'public'::regnamespace"
+    """Return the catalog of the database's tables and functions; `without_ours` that of the bot's tables alone."""
+    tables = "c.relnamespace = 'public'::regnamespace"
     if without_ours:
-        which += f" AND c.relname NOT IN ({OUR_TABLES})"
+        tables += f" AND c.relname NOT IN ({OUR_TABLES})"
     with closing(psycopg.connect(url, autocommit=True)) as conn:
-        found = {what: sorted(fetched(conn, f"{sql} AND {which}"), key=repr) for what, sql in _CATALOG.items()}
+        rows = {kind: sorted(query(conn, f"{sql} AND {tables}"), key=repr) for kind, sql in _CATALOG.items()}
         functions = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
-        return {**found, "functions": fetched(conn, functions)}
+        return {**rows, "functions": query(conn, functions)}
 
 
 @pytest.fixture
 def recorded(
     database_rows: Callable[[str, str], list[tuple[Any, ...]]],
 ) -> Callable[[str], list[str]]:
-    """`recorded(url)`: the ids of the migrations recorded in that Postgres database, each as often as it is there."""
+    """`recorded(url)` returns the ids of that Postgres database's migration records, repeated ones too."""
     return lambda url: [
         row[0] for row in database_rows(url, "SELECT migration_id FROM _yoyo_migration ORDER BY migration_id")
     ]
@@ -144,7 +144,7 @@ def recorded(
 
 @pytest.fixture
 def new_file(tmp_path: Path) -> Path:
-    """The path of a SQLite file that isn't there yet, in a folder of its own."""
+    """The path of a SQLite file that doesn't exist yet, in a folder of its own."""
     folder = tmp_path / "sqlite"
     folder.mkdir()
     return folder / "keystore.db"

@@ -1,4 +1,4 @@
-"""The watch beside a live bot: our own tables and nothing else; counts and sweeps work while it writes jsonb."""
+"""Our own tables attached beside a live bot: nothing else changes, and upkeep works while the bot writes jsonb."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ from keystore.migrate import UPKEEP_TABLES, Shape, attach_upkeep, migrate, schem
 from keystore.records import TokenRecord
 from rig.fixtures.clock import START, eventually
 from rig.fixtures.postgres import PostgresSite
-from tests.conformance.sweeping import sweep
-from tests.migration.conftest import POSTGRES_FILES, UPSERT, Diary, catalog, linked
+from tests.conformance.full_sweep import sweep
+from tests.migration.conftest import POSTGRES_FILES, UPSERT, LegacyDatabase, catalog, opened_link
 
 STORE_CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("1", "session", ["a"]),
@@ -35,19 +35,19 @@ STORE_CALLS: dict[str, Callable[[Store], object]] = {
 
 
 def run_attach(url: str) -> list[str]:
-    with linked(url) as link:
+    with opened_link(url) as link:
         return attach_upkeep(link)
 
 
 @contextmanager
-def bot_writing(diary: Diary) -> Iterator[Callable[[], int]]:
-    """A bot that upserts jsonb for the whole block; gives how many it has written so far."""
+def bot_writing(legacy: LegacyDatabase) -> Iterator[Callable[[], int]]:
+    """Run a bot that upserts jsonb during the block; yields a function that returns the number written so far."""
     stop, written = threading.Event(), [0]
     failed: list[BaseException] = []
 
     def write() -> None:
         try:
-            with closing(diary.connect()) as conn:
+            with closing(legacy.connect()) as conn:
                 while not stop.is_set():
                     n = written[0] % 50
                     conn.execute(UPSERT, ("1", "session", f"live {n}", '{"type": "Buffer", "data": [1, 2, 3]}'))
@@ -66,30 +66,30 @@ def bot_writing(diary: Diary) -> Iterator[Callable[[], int]]:
     assert failed == []
 
 
-def test_attaching_leaves_everything_of_the_bots_as_it_was(diary: Diary) -> None:
-    diary.execute("CREATE INDEX covering ON whatsapp_keys (company_id) INCLUDE (value)")
-    diary.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
-    rows = diary.execute("SELECT * FROM whatsapp_keys")
-    before = catalog(diary.url)
-    assert run_attach(diary.url) == list(UPKEEP_TABLES)
-    assert catalog(diary.url, without_ours=True) == before
-    assert diary.execute("SELECT * FROM whatsapp_keys") == rows
-    assert run_attach(diary.url) == []
-    with linked(diary.url) as link:
+def test_attaching_changes_nothing_of_the_bots(legacy: LegacyDatabase) -> None:
+    legacy.execute("CREATE INDEX covering ON whatsapp_keys (company_id) INCLUDE (value)")
+    legacy.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    rows = legacy.execute("SELECT * FROM whatsapp_keys")
+    before = catalog(legacy.url)
+    assert run_attach(legacy.url) == list(UPKEEP_TABLES)
+    assert catalog(legacy.url, without_ours=True) == before
+    assert legacy.execute("SELECT * FROM whatsapp_keys") == rows
+    assert run_attach(legacy.url) == []
+    with opened_link(legacy.url) as link:
         assert schema_of(link).shape is Shape.ATTACHED
 
 
-def test_counting_filling_and_sweeping_work_while_the_bot_writes(diary: Diary) -> None:
+def test_counting_filling_and_sweeping_work_while_the_bot_writes(legacy: LegacyDatabase) -> None:
     many = (
         "INSERT INTO whatsapp_keys SELECT '1', %s, 'key ' || n, '{}', now(), now(), now() + %s::interval "
         "FROM generate_series(1, %s) AS n"
     )
-    diary.execute(many, ("session", "-1 day", 40))
-    diary.execute(many, ("lid-mapping", None, 60))
-    diary.execute(many, ("app-state-sync-key", "-1 day", 3))
-    with bot_writing(diary) as written:
-        run_attach(diary.url)
-        with open_store(diary.url) as store:
+    legacy.execute(many, ("session", "-1 day", 40))
+    legacy.execute(many, ("lid-mapping", None, 60))
+    legacy.execute(many, ("app-state-sync-key", "-1 day", 3))
+    with bot_writing(legacy) as written:
+        run_attach(legacy.url)
+        with open_store(legacy.url) as store:
             before = store.census()
             assert (before.without_expiry, before.expired, before.guarded) == (60, 40, 3)
             assert store.backfill(1_000) == {"lid-mapping": 60}
@@ -106,79 +106,79 @@ def test_counting_filling_and_sweeping_work_while_the_bot_writes(diary: Diary) -
             store.release_lease(lease)
         so_far = written()
         eventually(lambda: written() > so_far + 50, "the bot goes on writing")
-    assert diary.execute("SELECT count(*) FROM whatsapp_keys WHERE jsonb_typeof(value) = 'object'") == [(113,)]
+    assert legacy.execute("SELECT count(*) FROM whatsapp_keys WHERE jsonb_typeof(value) = 'object'") == [(113,)]
 
 
-def test_a_backfill_beside_the_bot_costs_the_newest_pre_keys_no_protection(diary: Diary) -> None:
-    with closing(diary.connect()) as conn:
+def test_a_backfill_beside_the_bot_leaves_the_newest_pre_keys_guarded(legacy: LegacyDatabase) -> None:
+    with closing(legacy.connect()) as conn:
         for days, first, expires in ((60, 1, "NULL"), (2, 100, "now() + interval '5 days'")):
             conn.execute(
                 "INSERT INTO whatsapp_keys SELECT 'b', 'pre-key', g::text, '{}', "
                 f"now() - interval '{days} days', now() - interval '{days} days', {expires} "
                 f"FROM generate_series({first}, {first + 4}) AS g"
             )
-        run_attach(diary.url)
-        with open_store(diary.url) as store:
+        run_attach(legacy.url)
+        with open_store(legacy.url) as store:
             assert store.backfill(100) == {"pre-key": 5}
         later = datetime.now(UTC) + timedelta(days=6)
-        with open_store(diary.url, clock=lambda: later) as store:
+        with open_store(legacy.url, clock=lambda: later) as store:
             assert store.census().expired == 0
             sweep(store)
         left = {row[0] for row in conn.execute("SELECT key_id FROM whatsapp_keys WHERE key_type = 'pre-key'")}
         assert {"100", "101", "102", "103", "104"} <= left
 
 
-def test_companies_are_looked_through_and_tokens_kept_beside_the_bot(diary: Diary) -> None:
-    diary.upsert("company_1", "session", "a", {})
-    diary.upsert("2", "session", "a", {})
-    diary.execute("ALTER TABLE whatsapp_keys DISABLE TRIGGER USER")
-    diary.execute("UPDATE whatsapp_keys SET updated_at = NULL WHERE company_id = '2'")
-    run_attach(diary.url)
+def test_companies_are_listed_and_tokens_saved_beside_the_bot(legacy: LegacyDatabase) -> None:
+    legacy.upsert("company_1", "session", "a", {})
+    legacy.upsert("2", "session", "a", {})
+    legacy.execute("ALTER TABLE whatsapp_keys DISABLE TRIGGER USER")
+    legacy.execute("UPDATE whatsapp_keys SET updated_at = NULL WHERE company_id = '2'")
+    run_attach(legacy.url)
     token = TokenRecord("a", bytes(32), None, START, None, None)
-    with open_store(diary.url) as store:
+    with open_store(legacy.url) as store:
         page = store.company_page()
-        assert [(seen.company_id, seen.keys, seen.lease) for seen in page.companies] == [
+        assert [(company.company_id, company.keys, company.lease) for company in page.companies] == [
             ("2", 1, None),
             ("company_1", 1, None),
         ]
-        assert [type(seen.last_activity_at) for seen in page.companies] == [type(None), type(START)]
+        assert [type(company.last_activity_at) for company in page.companies] == [type(None), type(START)]
         store.add_token(token)
         assert store.find_token("a") == token
 
 
 @pytest.mark.parametrize("call", STORE_CALLS)
-def test_a_bots_call_says_that_the_values_are_not_converted(diary: Diary, call: str) -> None:
-    diary.upsert("1", "session", "a", {})
-    rows = diary.execute("SELECT * FROM whatsapp_keys")
-    run_attach(diary.url)
-    with open_store(diary.url) as store, pytest.raises(SchemaMismatch, match=r"not converted yet.*run.py migrate"):
+def test_a_call_of_a_bot_is_refused_until_the_values_are_converted(legacy: LegacyDatabase, call: str) -> None:
+    legacy.upsert("1", "session", "a", {})
+    rows = legacy.execute("SELECT * FROM whatsapp_keys")
+    run_attach(legacy.url)
+    with open_store(legacy.url) as store, pytest.raises(SchemaMismatch, match=r"not converted yet.*run.py migrate"):
         STORE_CALLS[call](store)
-    assert diary.execute("SELECT * FROM whatsapp_keys") == rows
-    assert diary.execute("SELECT count(*) FROM whatsapp_auth") == [(0,)]
+    assert legacy.execute("SELECT * FROM whatsapp_keys") == rows
+    assert legacy.execute("SELECT count(*) FROM whatsapp_auth") == [(0,)]
 
 
-def test_the_bot_can_be_moved_later(diary: Diary) -> None:
-    diary.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
-    run_attach(diary.url)
-    with open_store(diary.url) as store:
+def test_an_attached_database_can_be_migrated_later(legacy: LegacyDatabase) -> None:
+    legacy.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    run_attach(legacy.url)
+    with open_store(legacy.url) as store:
         store.finish_sweep(store.start_sweep("before"), 1.0, None)
-    with linked(diary.url) as link:
+    with opened_link(legacy.url) as link:
         applied = migrate(link)
         assert not set(UPKEEP_TABLES) & set(applied)
         assert len(applied) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
-        with pytest.raises(KeystoreError, match="this one is ours"):
+        with pytest.raises(KeystoreError, match="this one is converted"):
             attach_upkeep(link)
-    with open_store(diary.url) as store:
+    with open_store(legacy.url) as store:
         assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
         assert [run.sweeper for run in store.sweep_runs(5)] == ["before"]
 
 
-def test_there_is_nothing_to_attach_to_elsewhere(
+def test_attaching_to_any_other_database_is_refused(
     postgres_url: str, postgres_site: PostgresSite, migrated_postgres_url: str, tmp_path: Path
 ) -> None:
     for url, shape in (
         (postgres_url, "empty"),
-        (migrated_postgres_url, "ours"),
+        (migrated_postgres_url, "converted"),
         (f"sqlite:///{tmp_path / 'keystore.db'}", "empty"),
     ):
         with pytest.raises(
@@ -188,23 +188,23 @@ def test_there_is_nothing_to_attach_to_elsewhere(
     assert catalog(postgres_url)["tables"] == []
 
 
-def test_a_bots_database_is_not_opened_before_it_is_attached_or_migrated(diary: Diary) -> None:
-    before = catalog(diary.url)
+def test_a_legacy_database_is_not_opened_before_attach_or_migrate(legacy: LegacyDatabase) -> None:
+    before = catalog(legacy.url)
     with pytest.raises(SchemaMismatch, match=r"run `python run.py migrate` .*or run `python run.py migrate --attach`"):
-        open_store(diary.url)
-    assert catalog(diary.url) == before
+        open_store(legacy.url)
+    assert catalog(legacy.url) == before
 
 
-def test_attaching_waits_for_no_transaction_of_the_bots(diary: Diary) -> None:
-    with closing(diary.connect()) as conn, conn.transaction():
+def test_attaching_waits_for_no_transaction_of_a_bot(legacy: LegacyDatabase) -> None:
+    with closing(legacy.connect()) as conn, conn.transaction():
         conn.execute(UPSERT, ("1", "session", "open", "{}"))
         conn.execute("LOCK TABLE whatsapp_keys, whatsapp_auth IN ACCESS EXCLUSIVE MODE")
-        assert run_attach(diary.url) == list(UPKEEP_TABLES)
+        assert run_attach(legacy.url) == list(UPKEEP_TABLES)
 
 
-def test_a_dry_run_says_what_is_pending_and_changes_nothing(diary: Diary, database_rows: Any) -> None:
-    with linked(diary.url) as link:
+def test_reading_the_schema_lists_pending_files_and_changes_nothing(legacy: LegacyDatabase, database_rows: Any) -> None:
+    with opened_link(legacy.url) as link:
         assert len(schema_of(link).pending) == len(POSTGRES_FILES)
         attach_upkeep(link)
         assert len(schema_of(link).pending) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
-    assert database_rows(diary.url, "SELECT count(*) FROM _yoyo_migration") == [(len(UPKEEP_TABLES),)]
+    assert database_rows(legacy.url, "SELECT count(*) FROM _yoyo_migration") == [(len(UPKEEP_TABLES),)]

@@ -1,4 +1,4 @@
-"""What is refused, in one line that says what to do: tables of another version, files that fail, addresses, secrets."""
+"""Refusals, in one line with a remedy: tables of another version, files that fail, bad addresses; and no secrets."""
 
 import logging
 import re
@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -16,24 +15,24 @@ from keystore.migrate import Shape, migrate, schema_of
 from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
 from rig.postgres_server import server_home
 from rig.relay import free_port
-from tests.migration.conftest import POSTGRES_FILES, SQLITE_FILES, Diary, catalog, fetched, linked
+from tests.migration.conftest import POSTGRES_FILES, SQLITE_FILES, LegacyDatabase, catalog, opened_link, query
 
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "ss/w:rd", "ss%2Fw")
 
 
 def refusal(call: Callable[[], object], kind: type[KeystoreError]) -> str:
-    """The one line that the call is refused with; no password in it, in its causes or in their tracebacks."""
-    with pytest.raises(kind) as told:
+    """The one line of the call's error; no password in it, in its causes or in their tracebacks."""
+    with pytest.raises(kind) as refused:
         call()
-    line = str(told.value)
+    line = str(refused.value)
     assert "\n" not in line
-    everything = "".join(traceback.format_exception(told.value)) + repr(told.value)
+    everything = "".join(traceback.format_exception(refused.value)) + repr(refused.value)
     assert [secret for secret in SECRETS if secret in everything] == []
     return line
 
 
 def run_migrate(url: str) -> list[str]:
-    with linked(url) as link:
+    with opened_link(url) as link:
         return migrate(link)
 
 
@@ -41,7 +40,7 @@ def run_migrate(url: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("cause", "remedy", "said"),
+    ("cause", "remedy", "message"),
     [
         (
             "CREATE VIEW mine AS SELECT company_id, value FROM whatsapp_keys",
@@ -66,32 +65,32 @@ def run_migrate(url: str) -> list[str]:
     ],
     ids=["a view", "not JSON", "a check", "no value"],
 )
-def test_a_file_that_fails_leaves_nothing_and_works_once_its_cause_is_gone(
-    diary: Diary, cause: str, remedy: str, said: str
+def test_a_failed_file_changes_nothing_and_works_once_its_cause_is_gone(
+    legacy: LegacyDatabase, cause: str, remedy: str, message: str
 ) -> None:
-    diary.upsert("company_1", "session", "a", "S3CRET")
+    legacy.upsert("company_1", "session", "a", "S3CRET")
     if "TYPE text" in cause:
-        diary.execute("ALTER TABLE whatsapp_keys ALTER COLUMN value TYPE text")
-        diary.execute("UPDATE whatsapp_keys SET value = '{S3CRET'")
+        legacy.execute("ALTER TABLE whatsapp_keys ALTER COLUMN value TYPE text")
+        legacy.execute("UPDATE whatsapp_keys SET value = '{S3CRET'")
     else:
         for statement in cause.split("; "):
-            diary.execute(statement)
-    rows, before = diary.execute("SELECT * FROM whatsapp_keys"), catalog(diary.url)
-    with pytest.raises(SchemaMismatch) as told:
-        run_migrate(diary.url)
-    line = str(told.value)
+            legacy.execute(statement)
+    rows, before = legacy.execute("SELECT * FROM whatsapp_keys"), catalog(legacy.url)
+    with pytest.raises(SchemaMismatch) as refused:
+        run_migrate(legacy.url)
+    line = str(refused.value)
     assert "migration 20261124_03_opaque_values failed, nothing was changed" in line
-    assert said in line
+    assert message in line
     assert "\n" not in line
-    assert "S3CRET" not in "".join(traceback.format_exception(told.value))
-    assert (diary.execute("SELECT * FROM whatsapp_keys"), catalog(diary.url)) == (rows, before)
-    diary.execute(remedy)
-    assert len(run_migrate(diary.url)) == len(POSTGRES_FILES)
+    assert "S3CRET" not in "".join(traceback.format_exception(refused.value))
+    assert (legacy.execute("SELECT * FROM whatsapp_keys"), catalog(legacy.url)) == (rows, before)
+    legacy.execute(remedy)
+    assert len(run_migrate(legacy.url)) == len(POSTGRES_FILES)
 
 
-def test_a_file_that_fails_on_sqlite_leaves_nothing(new_file: Path) -> None:
+def test_a_failed_file_on_sqlite_changes_nothing(new_file: Path) -> None:
     url = f"sqlite:///{new_file}"
-    with linked(url) as link:
+    with opened_link(url) as link:
         link.rows("CREATE TABLE whatsapp_auth (company_id TEXT)", {})
         link.rows("CREATE TABLE whatsapp_keys (mine TEXT)", {})
         line = refusal(lambda: migrate(link), SchemaMismatch)
@@ -103,7 +102,7 @@ def test_a_file_that_fails_on_sqlite_leaves_nothing(new_file: Path) -> None:
         assert len(migrate(link)) == len(SQLITE_FILES)
 
 
-def test_who_migrates_needs_no_name_and_no_name_server(
+def test_migrating_needs_no_user_name_and_no_name_server(
     postgres_url: str, new_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> str:
@@ -115,14 +114,14 @@ def test_who_migrates_needs_no_name_and_no_name_server(
         open_store(url).close()
 
 
-def test_a_server_that_is_impatient_with_statements_lets_a_migration_finish(diary: Diary, monkeypatch: Any) -> None:
-    diary.execute(
+def test_a_short_statement_timeout_of_the_server_lets_a_migration_finish(legacy: LegacyDatabase) -> None:
+    legacy.execute(
         "INSERT INTO whatsapp_keys SELECT '1', 'session', n::text, jsonb_build_object('a', (SELECT "
         "jsonb_agg(jsonb_build_object('type', 'Buffer', 'data', '[1, 2, 3]'::jsonb)) FROM generate_series(1, 20))) "
         "FROM generate_series(1, 3000) AS n"
     )
     options = quote("-c statement_timeout=400ms", safe="")
-    with linked(f"{diary.url}?options={options}") as link:
+    with opened_link(f"{legacy.url}?options={options}") as link:
         assert len(migrate(link)) == len(POSTGRES_FILES)
 
 
@@ -130,20 +129,18 @@ def test_a_server_that_is_impatient_with_statements_lets_a_migration_finish(diar
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_tables_of_a_newer_version_ask_for_an_upgrade(
-    kind: str, request: pytest.FixtureRequest, new_file: Path
-) -> None:
+def test_tables_of_a_newer_version_need_an_upgrade(kind: str, request: pytest.FixtureRequest, new_file: Path) -> None:
     url = f"sqlite:///{new_file}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     open_store(url).close()
-    with linked(url) as link:
+    with opened_link(url) as link:
         link.rows("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '20991231_01_future')", {})
         for call in (lambda: migrate(link), lambda: schema_of(link), lambda: open_store(url)):
             assert "newer version (20991231_01_future); upgrade this program" in refusal(call, SchemaMismatch)
 
 
-def test_an_outdated_schema_asks_for_migrate(postgres_url: str) -> None:
+def test_an_outdated_schema_needs_migrate(postgres_url: str) -> None:
     open_store(postgres_url).close()
-    with linked(postgres_url) as link:
+    with opened_link(postgres_url) as link:
         link.rows("DELETE FROM _yoyo_migration WHERE migration_id LIKE '20261124_04%%'", {})
         assert schema_of(link).pending == ("20261124_04_closed_tables",)
         line = refusal(lambda: open_store(postgres_url), SchemaMismatch)
@@ -155,10 +152,10 @@ def test_an_outdated_schema_asks_for_migrate(postgres_url: str) -> None:
 def test_our_tables_without_a_record_are_recorded_again(postgres_url: str) -> None:
     with open_store(postgres_url) as store:
         store.set("1", {"session": {"a": b"A"}}, creds=b"C")
-    with linked(postgres_url) as link:
+    with opened_link(postgres_url) as link:
         for table in ("_yoyo_migration", "_yoyo_log", "_yoyo_version", "yoyo_lock"):
             link.rows(f"DROP TABLE {table}", {})
-        assert schema_of(link).shape is Shape.OURS
+        assert schema_of(link).shape is Shape.CONVERTED
         assert len(migrate(link)) == len(POSTGRES_FILES)
     with open_store(postgres_url) as store:
         assert store.load("1").keys == {"session": {"a": b"A"}}
@@ -169,17 +166,20 @@ def test_our_tables_without_a_record_are_recorded_again(postgres_url: str) -> No
 
 
 def test_no_password_shows_in_any_log_or_error(
-    diary: Diary, postgres_site: PostgresSite, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    legacy: LegacyDatabase,
+    postgres_site: PostgresSite,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    refusal(lambda: open_store(diary.url), SchemaMismatch)
-    diary.execute("CREATE VIEW mine AS SELECT value FROM whatsapp_keys")
-    refusal(lambda: run_migrate(diary.url), SchemaMismatch)
-    diary.execute("DROP VIEW mine")
-    run_migrate(diary.url)
+    refusal(lambda: open_store(legacy.url), SchemaMismatch)
+    legacy.execute("CREATE VIEW mine AS SELECT value FROM whatsapp_keys")
+    refusal(lambda: run_migrate(legacy.url), SchemaMismatch)
+    legacy.execute("DROP VIEW mine")
+    run_migrate(legacy.url)
     refusal(lambda: open_store(postgres_site.url("postgres", password=PASSWORD + "x")), StoreUnavailable)
-    refusal(lambda: open_store(re.sub(r":\d+/", f":{free_port()}/", diary.url)), StoreUnavailable)
-    refusal(lambda: open_store(f"{diary.url.rpartition('/')[0]}/no_such"), StoreUnavailable)
+    refusal(lambda: open_store(re.sub(r":\d+/", f":{free_port()}/", legacy.url)), StoreUnavailable)
+    refusal(lambda: open_store(f"{legacy.url.rpartition('/')[0]}/no_such"), StoreUnavailable)
     refusal(lambda: open_store(f"postgresql://bot:{PASSWORD}@127.0.0.1/bots"), InvalidInput)
     refusal(lambda: open_store(f"mysql://bot:{quote(PASSWORD, safe='')}@127.0.0.1/bots"), InvalidInput)
     assert caplog.records, "nothing was logged: yoyo does log what it applies"
@@ -190,12 +190,12 @@ def test_no_password_shows_in_any_log_or_error(
 
 def test_options_in_the_address_reach_the_migration(postgres_url: str, postgres_site: PostgresSite) -> None:
     with closing(postgres_site.admin(postgres_url.rpartition("/")[2])) as conn:
-        fetched(conn, f'CREATE SCHEMA bots AUTHORIZATION "{postgres_site.role}"')
+        query(conn, f'CREATE SCHEMA bots AUTHORIZATION "{postgres_site.role}"')
         url = f"{postgres_url}?options={quote('-c search_path=bots', safe='')}&sslmode=prefer&connect_timeout=3"
         with open_store(url) as store:
             store.set("1", {"session": {"a": b"A"}})
         where = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename ~ '^(whatsapp|keystore|_?yoyo)_'"
-        assert fetched(conn, where) == [("bots",)]
+        assert query(conn, where) == [("bots",)]
 
 
 def test_a_database_with_an_odd_name_is_the_one_that_is_migrated(postgres_site: PostgresSite) -> None:
@@ -203,13 +203,13 @@ def test_a_database_with_an_odd_name_is_the_one_that_is_migrated(postgres_site: 
         with open_store(postgres_site.url(quote(name, safe=""))) as store:
             store.set("1", {"session": {"a": b"A"}})
         with closing(postgres_site.admin(name)) as conn:
-            assert fetched(conn, "SELECT key_id FROM whatsapp_keys") == [("a",)]
+            assert query(conn, "SELECT key_id FROM whatsapp_keys") == [("a",)]
 
 
 def test_a_server_on_a_unix_socket_is_migrated_and_opened(own_server: OwnServer) -> None:
     with server_home("socket") as folder:
         with closing(own_server.site.admin()) as conn:
-            fetched(conn, f"ALTER SYSTEM SET unix_socket_directories = '{folder}'")
+            query(conn, f"ALTER SYSTEM SET unix_socket_directories = '{folder}'")
         own_server.server.stop()
         own_server.server.start()
         login = f"{own_server.site.role}:{quote(PASSWORD, safe='')}"
@@ -220,7 +220,7 @@ def test_a_server_on_a_unix_socket_is_migrated_and_opened(own_server: OwnServer)
                 f"postgresql://{login}@{quote(str(folder), safe='')}:{port}/bots",
             )
         ):
-            with linked(url) as link:
+            with opened_link(url) as link:
                 assert len(migrate(link)) == (0 if n else len(POSTGRES_FILES))
             with open_store(url) as store:
                 assert PASSWORD not in store.database
@@ -245,7 +245,7 @@ def test_a_file_with_an_odd_name_is_the_one_that_is_migrated(tmp_path: Path, nam
         assert store.load("1").keys == {"session": {"a": b"A"}}
 
 
-def test_a_relative_file_is_found_from_where_the_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_file_name_starts_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     open_store("sqlite:///keystore.db").close()
     assert [path.name for path in tmp_path.iterdir()] == ["keystore.db"]
@@ -271,5 +271,5 @@ def test_a_relative_file_is_found_from_where_the_program_runs(tmp_path: Path, mo
         "mysql://bot:geheim@h/db",
     ],
 )
-def test_an_address_that_says_nothing_usable_is_refused(url: str) -> None:
+def test_an_unusable_address_is_refused_without_its_password(url: str) -> None:
     assert "geheim" not in refusal(lambda: open_store(url), InvalidInput)

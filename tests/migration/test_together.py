@@ -1,4 +1,4 @@
-"""Processes that start, migrate, die and are cut off at the same time; and what each of that leaves behind."""
+"""Concurrent migrations: processes that start, migrate and die at the same time, and servers that crash meanwhile."""
 
 import subprocess
 import sys
@@ -18,16 +18,16 @@ from rig.fixtures.clock import eventually
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
 from rig.paths import PROJECT
-from tests.conformance.worker import Worker, rewrite, workers
+from tests.conformance.worker_process import Worker, rewrite, workers
 from tests.migration.conftest import (
     POSTGRES_FILES,
     SQLITE_FILES,
     UPSERT,
-    Diary,
-    as_the_diary_did,
+    LegacyDatabase,
     catalog,
-    fetched,
-    linked,
+    create_legacy_tables,
+    opened_link,
+    query,
 )
 
 MIGRATE = """
@@ -44,7 +44,7 @@ WAITING = (
 
 
 def open_together(url: str, processes: int) -> None:
-    """Opens a store in so many processes at once; every one of them must succeed."""
+    """Open a store in several processes at once; every one must succeed."""
     started = [Worker(rewrite, url, None, names=[("1", f"{n}")]) for n in range(processes)]
     with workers(*started):
         for worker in started:
@@ -62,7 +62,7 @@ def assert_recorded_once(recorded: list[str]) -> None:
 
 @contextmanager
 def migrating(url: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that migrates; killed after the block if it still runs."""
+    """Start a process that migrates, and kill it after the block if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-c", MIGRATE],
         stdin=subprocess.PIPE,
@@ -82,11 +82,11 @@ def migrating(url: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def bot_in_a_transaction(diary: Diary, *tables: str) -> Iterator[None]:
-    """A bot that has written and not committed yet."""
-    with closing(diary.connect()) as conn, conn.transaction():
+def bot_in_a_transaction(legacy: LegacyDatabase, *tables: str) -> Iterator[None]:
+    """Keep a bot's transaction open that has written."""
+    with closing(legacy.connect()) as conn, conn.transaction():
         for table in tables:
-            fetched(conn, f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+            query(conn, f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
         conn.execute(UPSERT, ("1", "session", "open", "{}"))
         yield
 
@@ -100,7 +100,7 @@ def test_processes_that_open_one_empty_postgres_together_all_succeed(
 
 
 @pytest.mark.parametrize("processes", [2, 8])
-def test_they_do_through_a_pooler_with_fewer_connections_than_processes(
+def test_processes_open_one_empty_postgres_through_a_small_pooler(
     postgres_url: str, pooler: Pooler, recorded: Callable[[str], list[str]], processes: int
 ) -> None:
     open_together(pooler.url(postgres_url.rpartition("/")[2]), processes)
@@ -110,7 +110,7 @@ def test_they_do_through_a_pooler_with_fewer_connections_than_processes(
 @pytest.mark.parametrize("processes", [2, 8])
 def test_processes_that_open_one_new_file_together_all_succeed(new_file: Path, processes: int) -> None:
     open_together(f"sqlite:///{new_file}", processes)
-    with linked(f"sqlite:///{new_file}") as link:
+    with opened_link(f"sqlite:///{new_file}") as link:
         assert link.rows("SELECT count(*) FROM _yoyo_migration", {}) == [(len(SQLITE_FILES),)]
 
 
@@ -132,59 +132,59 @@ def test_threads_that_open_one_empty_database_together_all_succeed(
         assert store.load("1").total == 8
 
 
-def test_operators_who_migrate_a_bots_database_together_convert_it_once(
-    diary: Diary, recorded: Callable[[str], list[str]]
+def test_concurrent_migrations_convert_a_legacy_database_once(
+    legacy: LegacyDatabase, recorded: Callable[[str], list[str]]
 ) -> None:
-    diary.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    legacy.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
 
     def run(_: int) -> list[str]:
-        with linked(diary.url) as link:
+        with opened_link(legacy.url) as link:
             return migrate(link)
 
     with ThreadPoolExecutor(6) as pool:
         applied = sorted(len(files) for files in pool.map(run, range(6)))
     assert applied == [0, 0, 0, 0, 0, len(POSTGRES_FILES)]
-    assert_recorded_once(recorded(diary.url))
-    with open_store(diary.url) as store:
+    assert_recorded_once(recorded(legacy.url))
+    with open_store(legacy.url) as store:
         assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
 
 
 def test_migrating_leaves_a_file_as_the_store_keeps_it(new_file: Path) -> None:
     with open_store(f"sqlite:///{new_file}") as store:
         store.set("1", {"session": {"a": b"A"}})
-        with linked(f"sqlite:///{new_file}") as link:
+        with opened_link(f"sqlite:///{new_file}") as link:
             assert link.rows("SELECT * FROM pragma_journal_mode", {}) == [("wal",)]
             assert link.rows("SELECT count(*) FROM yoyo_lock", {}) == [(0,)]
     assert [file.path for file in psutil.Process().open_files() if file.path.startswith(str(new_file.parent))] == []
 
 
 @pytest.mark.parametrize("table", ["whatsapp_keys", "whatsapp_auth"])
-def test_a_process_killed_while_it_migrates_leaves_the_bots_tables_as_they_were(diary: Diary, table: str) -> None:
-    diary.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
-    rows, before = diary.execute("SELECT * FROM whatsapp_keys"), catalog(diary.url)
-    with migrating(diary.url) as process, closing(diary.admin()) as admin:
-        with bot_in_a_transaction(diary, table):
-            eventually(lambda: fetched(admin, WAITING) == [(1,)], "the migration waits for the bot")
+def test_a_migration_that_is_killed_leaves_the_bots_tables_as_they_were(legacy: LegacyDatabase, table: str) -> None:
+    legacy.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    rows, before = legacy.execute("SELECT * FROM whatsapp_keys"), catalog(legacy.url)
+    with migrating(legacy.url) as process, closing(legacy.admin()) as admin:
+        with bot_in_a_transaction(legacy, table):
+            eventually(lambda: query(admin, WAITING) == [(1,)], "the migration waits for the bot")
             process.kill()
             process.wait()
-        # Until it tries to answer, its server process doesn't know that nobody is there any more.
-        eventually(lambda: fetched(admin, WAITING) == [(0,)], "the dead process's session ends")
-    assert diary.execute("SELECT * FROM whatsapp_keys WHERE key_id = 'a'") == rows
-    assert catalog(diary.url, without_ours=True) == before
-    diary.upsert("company_1", "session", "b", {})
-    with linked(diary.url) as link:
+        # Its server process notices the lost connection only when it tries to answer.
+        eventually(lambda: query(admin, WAITING) == [(0,)], "the dead process's session ends")
+    assert legacy.execute("SELECT * FROM whatsapp_keys WHERE key_id = 'a'") == rows
+    assert catalog(legacy.url, without_ours=True) == before
+    legacy.upsert("company_1", "session", "b", {})
+    with opened_link(legacy.url) as link:
         assert len(migrate(link)) == len(POSTGRES_FILES)
-    with open_store(diary.url) as store:
+    with open_store(legacy.url) as store:
         assert store.load("1").total == 3
 
 
-def test_a_lock_row_left_behind_by_yoyo_is_no_obstacle(diary: Diary, new_file: Path) -> None:
-    with linked(diary.url) as link:
+def test_a_lock_row_left_behind_by_yoyo_is_removed(legacy: LegacyDatabase, new_file: Path) -> None:
+    with opened_link(legacy.url) as link:
         attach_upkeep(link)
         link.rows("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 4711)", {})
         assert len(migrate(link)) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
         assert link.rows("SELECT count(*) FROM yoyo_lock", {}) == [(0,)]
-    with linked(f"sqlite:///{new_file}") as link:
+    with opened_link(f"sqlite:///{new_file}") as link:
         link.rows(
             "CREATE TABLE yoyo_lock (locked INT DEFAULT 1, ctime TIMESTAMP, pid INT NOT NULL, PRIMARY KEY (locked))", {}
         )
@@ -192,69 +192,69 @@ def test_a_lock_row_left_behind_by_yoyo_is_no_obstacle(diary: Diary, new_file: P
         assert len(migrate(link)) == len(SQLITE_FILES)
 
 
-def test_a_bots_open_transaction_is_not_waited_for_for_ever(diary: Diary) -> None:
-    before = catalog(diary.url)
+def test_the_wait_for_a_bots_open_transaction_ends(legacy: LegacyDatabase) -> None:
+    before = catalog(legacy.url)
     with (
-        bot_in_a_transaction(diary, "whatsapp_keys"),
-        linked(diary.url) as link,
+        bot_in_a_transaction(legacy, "whatsapp_keys"),
+        opened_link(legacy.url) as link,
         pytest.raises(
             SchemaMismatch, match=r"another session holds the tables.*stop the bot.*run.py migrate` again"
-        ) as told,
+        ) as refused,
     ):
         migrate(link)
-    assert "\n" not in str(told.value)
-    assert catalog(diary.url) == before
-    with linked(diary.url) as link:
+    assert "\n" not in str(refused.value)
+    assert catalog(legacy.url) == before
+    with opened_link(legacy.url) as link:
         assert len(migrate(link)) == len(POSTGRES_FILES)
 
 
-def test_a_session_that_is_ended_while_it_migrates_is_unavailable_and_can_be_repeated(diary: Diary) -> None:
-    before = catalog(diary.url)
-    with linked(diary.url) as link, closing(diary.admin()) as admin, ThreadPoolExecutor(1) as pool:
-        with bot_in_a_transaction(diary, "whatsapp_keys"):
+def test_a_migration_whose_session_is_terminated_can_be_repeated(legacy: LegacyDatabase) -> None:
+    before = catalog(legacy.url)
+    with opened_link(legacy.url) as link, closing(legacy.admin()) as admin, ThreadPoolExecutor(1) as pool:
+        with bot_in_a_transaction(legacy, "whatsapp_keys"):
             running = pool.submit(migrate, link)
-            eventually(lambda: fetched(admin, WAITING) == [(1,)], "the migration waits for the bot")
-            fetched(
+            eventually(lambda: query(admin, WAITING) == [(1,)], "the migration waits for the bot")
+            query(
                 admin,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
                 "AND datname = current_database()",
             )
             with pytest.raises(StoreUnavailable, match="broke off, repeating is safe"):
                 running.result()
-        assert catalog(diary.url) == before
+        assert catalog(legacy.url) == before
         assert len(migrate(link)) == len(POSTGRES_FILES)
 
 
-def test_a_server_that_crashes_while_it_migrates_comes_back_with_the_bots_tables(own_server: OwnServer) -> None:
-    as_the_diary_did(own_server.url)
-    diary = Diary(own_server.url, own_server.site)
-    diary.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
-    before = catalog(diary.url)
-    with linked(diary.url) as link, ThreadPoolExecutor(1) as pool:
-        conn = diary.connect()
+def test_a_server_that_crashes_in_a_migration_keeps_the_bots_tables(own_server: OwnServer) -> None:
+    create_legacy_tables(own_server.url)
+    legacy = LegacyDatabase(own_server.url, own_server.site)
+    legacy.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    before = catalog(legacy.url)
+    with opened_link(legacy.url) as link, ThreadPoolExecutor(1) as pool:
+        conn = legacy.connect()
         conn.execute("BEGIN")
         conn.execute(UPSERT, ("1", "session", "open", "{}"))
         running = pool.submit(migrate, link)
-        with closing(diary.admin()) as admin:
-            eventually(lambda: fetched(admin, WAITING) == [(1,)], "the migration waits for the bot")
+        with closing(legacy.admin()) as admin:
+            eventually(lambda: query(admin, WAITING) == [(1,)], "the migration waits for the bot")
         own_server.server.crash()
         conn.close()
         with pytest.raises(StoreUnavailable):
             running.result()
         own_server.server.start()
-        assert catalog(diary.url) == before
-        assert diary.execute("SELECT key_id FROM whatsapp_keys") == [("a",)]
+        assert catalog(legacy.url) == before
+        assert legacy.execute("SELECT key_id FROM whatsapp_keys") == [("a",)]
         assert len(migrate(link)) == len(POSTGRES_FILES)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_another_process_that_migrates_for_ever_is_not_waited_for_for_ever(
+def test_the_wait_for_another_process_that_migrates_ends(
     kind: str, request: pytest.FixtureRequest, new_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keystore.migrate.LOCK_TIMEOUT_S", 1)
     url = f"sqlite:///{new_file}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     lock = "CREATE TABLE t (n INT)" if kind == "sqlite" else "SELECT pg_advisory_xact_lock(8317047285)"
-    with linked(url) as link, linked(url) as other:
+    with opened_link(url) as link, opened_link(url) as other:
 
         def while_locked(run: Callable[..., object]) -> None:
             run(lock, {})
@@ -266,16 +266,14 @@ def test_another_process_that_migrates_for_ever_is_not_waited_for_for_ever(
         assert len(migrate(link)) == len(schema_of(link).pending) + len(files)
 
 
-def test_a_server_without_room_for_one_more_connection_is_unavailable(
-    postgres_url: str, postgres_site: PostgresSite
-) -> None:
-    with linked(postgres_url) as link, closing(postgres_site.admin()) as admin:
+def test_a_server_out_of_connections_is_unavailable(postgres_url: str, postgres_site: PostgresSite) -> None:
+    with opened_link(postgres_url) as link, closing(postgres_site.admin()) as admin:
         schema_of(link)
-        fetched(admin, f'ALTER ROLE "{postgres_site.role}" CONNECTION LIMIT 1')
+        query(admin, f'ALTER ROLE "{postgres_site.role}" CONNECTION LIMIT 1')
         try:
-            with pytest.raises(StoreUnavailable, match="too many connections") as told:
+            with pytest.raises(StoreUnavailable, match="too many connections") as refused:
                 migrate(link)
         finally:
-            fetched(admin, f'ALTER ROLE "{postgres_site.role}" CONNECTION LIMIT -1')
-        assert "\n" not in str(told.value)
+            query(admin, f'ALTER ROLE "{postgres_site.role}" CONNECTION LIMIT -1')
+        assert "\n" not in str(refused.value)
         assert len(migrate(link)) == len(POSTGRES_FILES)

@@ -1,4 +1,4 @@
-"""A headless Chromium for the status page's tests, spoken to over its DevTools protocol."""
+"""A headless Chromium for the status page's tests, controlled over its DevTools protocol."""
 
 import base64
 import itertools
@@ -21,19 +21,19 @@ PHONE, DESK = (390, 844), (1280, 900)
 
 
 class Browser:
-    """One page, and everything that it asked for and complained of."""
+    """A page in the browser, with the URLs that it requested and the errors that it logged."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._numbers = itertools.count(1)
         self._loads = 0
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.requested: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.command(f"{domain}.enable")
 
     def command(self, method: str, **params: Any) -> Any:
-        """Sends a command; its result."""
+        """Send a command, and return its result."""
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
         while (message := self._next(ANSWER_WITHIN_S)).get("id") != number:
@@ -42,78 +42,78 @@ class Browser:
         return message["result"]
 
     def forget(self) -> None:
-        """Leaves the page, and forgets who is signed in and what was asked for."""
+        """Leave the page, and forget cookies, requests and errors."""
         self.open("about:blank")
         self.command("Network.clearBrowserCookies")
-        self.complaints.clear()
+        self.errors.clear()
         self.requested.clear()
 
     def open(self, url: str) -> None:
-        """Goes to an address, and waits until it is there."""
+        """Open a URL, and wait until it is loaded."""
         before = self._loads
         self.command("Page.navigate", url=url)
-        self._loaded(before)
+        self._wait_for_load(before)
 
-    def press(self, key: str, *, leads_on: bool = False) -> None:
-        """Presses Tab or Enter; with `leads_on` waits for the page that it leads to."""
+    def press(self, key: str, *, navigates: bool = False) -> None:
+        """Press Tab or Enter; if it `navigates`, wait until the next page is loaded."""
         before = self._loads
         code, text = {"Tab": (9, ""), "Enter": (13, "\r")}[key]
-        told: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-        self.command("Input.dispatchKeyEvent", type="keyDown", **told, **({"text": text} if text else {}))
-        self.command("Input.dispatchKeyEvent", type="keyUp", **told)
-        if leads_on:
-            self._loaded(before)
+        event: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.command("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {}))
+        self.command("Input.dispatchKeyEvent", type="keyUp", **event)
+        if navigates:
+            self._wait_for_load(before)
 
     def type(self, text: str) -> None:
-        """Types into what has the focus."""
+        """Type into the element that has the focus."""
         self.command("Input.insertText", text=text)
 
     def type_into(self, selector: str, text: str) -> None:
-        """Types into what has the focus by itself, once it has: a browser sees to that after the page is there."""
+        """Type into an autofocus element, which gets the focus only after the page is loaded."""
         eventually(
             lambda: bool(self.js(f"document.activeElement.matches({json.dumps(selector)})")), f"{selector} is focused"
         )
         self.type(text)
 
     def tab_to(self, selector: str) -> None:
-        """Presses Tab until this element has the focus."""
+        """Press Tab until this element has the focus."""
         for _ in range(60):
             if self.js(f"document.activeElement.matches({json.dumps(selector)})"):
                 return
             self.press("Tab")
-        raise AssertionError(f"the keyboard doesn't come to {selector}")
+        raise AssertionError(f"Tab doesn't reach {selector}")
 
     def js(self, expression: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def text(self, selector: str) -> str:
-        """The text of the first element that is so."""
+        """Return the text of the first element that matches."""
         return str(self.js(f"document.querySelector({json.dumps(selector)}).innerText"))
 
-    def look(self, size: tuple[int, int], *, dark: bool = False) -> None:
-        """Sets the window's size and the reader's wish for dark or light."""
+    def set_screen(self, size: tuple[int, int], *, dark: bool = False) -> None:
+        """Set the size of the window, and the preference for dark or light."""
         width, height = size
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        wish = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.command("Emulation.setEmulatedMedia", features=[wish])
+        preference = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.command("Emulation.setEmulatedMedia", features=[preference])
 
-    def shoot(self, file: Path) -> None:
-        """A picture of the whole page."""
-        shot = self.command("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
+    def save_screenshot(self, file: Path) -> None:
+        """Save a picture of the whole page."""
+        screenshot = self.command("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(screenshot["data"]))
 
-    def _loaded(self, before: int) -> None:
+    def _wait_for_load(self, before: int) -> None:
         give_up_at = monotonic() + ANSWER_WITHIN_S
         while self._loads == before:
             self._next(give_up_at - monotonic())
 
     def _next(self, within_s: float) -> dict[str, Any]:
-        """The next message; events are noted on the way."""
+        """Return the next message; events are recorded."""
         message: dict[str, Any] = json.loads(self._connection.recv(timeout=within_s))
         params = message.get("params", {})
         match message.get("method"):
@@ -122,17 +122,17 @@ class Browser:
             case "Network.requestWillBeSent":
                 self.requested.append(params["request"]["url"])
             case "Runtime.consoleAPICalled":
-                self.complaints.append(f"console: {params['args']}")
+                self.errors.append(f"console: {params['args']}")
             case "Runtime.exceptionThrown":
-                self.complaints.append(f"exception: {params['exceptionDetails']}")
+                self.errors.append(f"exception: {params['exceptionDetails']}")
             case "Log.entryAdded":
-                self.complaints.append(f"{params['entry']['level']}: {params['entry']['text']}")
+                self.errors.append(f"{params['entry']['level']}: {params['entry']['text']}")
         return message
 
 
 @contextmanager
 def chromium(home: Path) -> Iterator[Browser]:
-    """A browser that knows nobody, and its one page."""
+    """Start a browser with a new profile, and yield its one page."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
     process = subprocess.Popen(
@@ -146,9 +146,9 @@ def chromium(home: Path) -> Iterator[Browser]:
     try:
         eventually(lambda: port_file.is_file() and port_file.read_text().count("\n") >= 1, "Chromium listens", 60)
         port, path = port_file.read_text().splitlines()
-        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as whole:
-            whole.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-            targets = json.loads(whole.recv(timeout=ANSWER_WITHIN_S))["result"]["targetInfos"]
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as browser:
+            browser.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
+            targets = json.loads(browser.recv(timeout=ANSWER_WITHIN_S))["result"]["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
         with connect(f"ws://127.0.0.1:{port}/devtools/page/{page}", max_size=None) as connection:
             yield Browser(connection)

@@ -1,4 +1,4 @@
-"""The service with its status page, as the page's tests see it: a real process, over real HTTP."""
+"""The service with its status page, as a real process over real HTTP."""
 
 import http.client
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ FORM = {**BROWSER, "Content-Type": "application/x-www-form-urlencoded"}
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, headers by their lower-case name, and a body."""
+    """An answer; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,7 +27,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the service is, on which database, and an admin's token."""
+    """A running service: its URL, its database, an admin token, and the process."""
 
     url: str
     store_url: str = field(repr=False)
@@ -35,27 +35,27 @@ class Site:
     service: Service
 
     def ask(self, path: str, headers: Mapping[str, str] = MappingProxyType({}), body: str | None = None) -> Answer:
-        """A GET, or with a body a POST."""
-        place = urlsplit(self.url)
-        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+        """Send a GET, or a POST if there is a body."""
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
         try:
             connection.request("GET" if body is None else "POST", path, body, dict(headers))
             response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, told, response.read().decode())
+            lower_headers = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, lower_headers, response.read().decode())
         finally:
             connection.close()
 
     def as_admin(self, path: str, **headers: str) -> Answer:
-        """A GET with the admin's token."""
+        """Send a GET with the admin token."""
         return self.ask(path, {"Authorization": f"Bearer {self.admin}", **headers})
 
     def sign_in(self, token: str, **headers: str) -> Answer:
-        """Sends the form."""
+        """Send the form."""
         return self.ask("/sign-in", {**FORM, **headers}, urlencode({"token": token}))
 
     def cookie(self) -> str:
-        """Of a new session, as a browser sends it."""
+        """Begin a session, and return its cookie as a browser sends it."""
         answer = self.sign_in(self.admin)
         assert answer.status == 303, answer
         return answer.headers["set-cookie"].partition(";")[0]
@@ -63,7 +63,7 @@ class Site:
 
 @contextmanager
 def serving_site(folder: Path, store_url: str, **settings: str) -> Iterator[Site]:
-    """The service on a free port."""
+    """Run the service on a free port."""
     with open_store(store_url) as store:
         admin = create_token(store, None, None).token
     with serving(folder / "log", store_url, cwd=folder, KEYSTORE_HTTP="127.0.0.1:0", **settings) as service:

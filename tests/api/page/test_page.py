@@ -1,4 +1,4 @@
-"""Who may see the status page, and what goes with it: sessions, headers, forms of other sites, an outage."""
+"""Access to the status page: sessions, headers, forms of other sites, an outage."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,12 +9,14 @@ from urllib.parse import urlencode
 import pytest
 from falcon import testing
 
-from api.access.authentication import Gate
+from api.access.authentication import Authenticator
+from api.access.rate_limit import RateLimit
 from api.access.tokens import create_token
 from api.access_log import AccessLog
 from api.app import Services, build_app
-from api.page.login_sessions import LASTS, NOTES, LoginSessions
+from api.page.login_sessions import LIFETIME, LoginSessions
 from keystore import Store, open_store
+from monitor.note_names import PAGE_SESSION
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
@@ -25,7 +27,7 @@ WRONG = "kst_unknown_" + "x" * 43
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The service with two workers, on an embedded database."""
+    """The service with two workers and an embedded database."""
     folder = tmp_path_factory.mktemp("site")
     with serving_site(folder, f"sqlite:///{folder}/k.db", KEYSTORE_HTTP_WORKERS="2") as site:
         yield site
@@ -33,12 +35,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A store of this test's own."""
+    """A store that only this test uses."""
     with open_store(f"sqlite:///{tmp_path}/own.db") as store:
         yield store
 
 
-def test_a_stranger_is_shown_the_way_in_and_a_program_told_what_to_send(site: Site) -> None:
+def test_a_browser_is_sent_to_the_form_and_a_program_gets_a_401(site: Site) -> None:
     browser, program = site.ask("/", BROWSER), site.ask("/")
     assert (browser.status, browser.headers["location"], browser.body) == (303, "/sign-in", "")
     assert (program.status, program.headers["content-type"]) == (401, "application/problem+json")
@@ -46,14 +48,14 @@ def test_a_stranger_is_shown_the_way_in_and_a_program_told_what_to_send(site: Si
     assert site.ask("/sign-out", FORM, "").headers["location"] == "/sign-in"
 
 
-def test_the_way_in_leaves_a_strict_cookie_that_every_worker_knows(site: Site) -> None:
+def test_signing_in_sets_a_strict_cookie_for_every_worker(site: Site) -> None:
     answer = site.sign_in(site.admin)
     assert (answer.status, answer.headers["location"]) == (303, "/")
     name_and_value, *attributes = answer.headers["set-cookie"].split("; ")
     assert name_and_value.startswith("keystore-session=")
     assert sorted(attributes) == ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Strict"]
     assert site.admin not in answer.headers["set-cookie"]
-    for _ in range(12):  # Connections of their own, which the workers share among them.
+    for _ in range(12):  # Each has its own connection, so that both workers get some.
         assert site.ask("/", {**BROWSER, "Cookie": name_and_value}).status == 200
 
 
@@ -74,7 +76,7 @@ def test_a_page_may_run_and_fetch_nothing(site: Site) -> None:
 
 
 @pytest.mark.parametrize("token", [WRONG, "", "nonsense", "kst_", "<script>"])
-def test_a_wrong_token_is_refused_without_being_repeated(site: Site, token: str) -> None:
+def test_a_wrong_token_is_refused_and_not_shown(site: Site, token: str) -> None:
     answer = site.sign_in(token)
     assert answer.status == 403
     assert "set-cookie" not in answer.headers
@@ -83,7 +85,7 @@ def test_a_wrong_token_is_refused_without_being_repeated(site: Site, token: str)
         assert token not in answer.body.partition("<body>")[2]
 
 
-def test_a_company_s_token_opens_nothing(site: Site) -> None:
+def test_a_companys_token_gives_no_access(site: Site) -> None:
     with open_store(site.store_url) as store:
         token = create_token(store, "962302", None).token
     answer = site.sign_in(token)
@@ -95,7 +97,7 @@ def test_a_company_s_token_opens_nothing(site: Site) -> None:
     assert site.ask("/sign-out", {**FORM, "Authorization": f"Bearer {token}"}, "").status == 403
 
 
-def test_signing_out_ends_the_session_for_good(site: Site) -> None:
+def test_signing_out_ends_the_session_on_the_server(site: Site) -> None:
     cookie = site.cookie()
     answer = site.ask("/sign-out", {**FORM, "Cookie": cookie}, "")
     assert (answer.status, answer.headers["location"]) == (303, "/sign-in")
@@ -105,7 +107,7 @@ def test_signing_out_ends_the_session_for_good(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "from_elsewhere",
+    "headers",
     [
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
@@ -114,19 +116,19 @@ def test_signing_out_ends_the_session_for_good(site: Site) -> None:
     ],
     ids=["another site", "another port", "another port of an old browser", "nowhere"],
 )
-def test_a_form_of_another_site_neither_signs_in_nor_out(site: Site, from_elsewhere: dict[str, str]) -> None:
-    assert site.sign_in(site.admin, **from_elsewhere).status == 403
+def test_a_form_of_another_site_is_refused(site: Site, headers: dict[str, str]) -> None:
+    assert site.sign_in(site.admin, **headers).status == 403
     cookie = site.cookie()
-    assert site.ask("/sign-out", {**FORM, "Cookie": cookie, **from_elsewhere}, "").status == 403
+    assert site.ask("/sign-out", {**FORM, "Cookie": cookie, **headers}, "").status == 403
     assert site.ask("/", {**BROWSER, "Cookie": cookie}).status == 200
 
 
-def test_a_form_of_ours_is_taken(site: Site) -> None:
+def test_a_form_of_our_own_page_is_accepted(site: Site) -> None:
     assert site.sign_in(site.admin, **{"Sec-Fetch-Site": "same-origin", "Origin": site.url}).status == 303
     assert site.sign_in(site.admin, Origin=site.url).status == 303
 
 
-def test_only_small_forms_are_read(site: Site) -> None:
+def test_large_and_malformed_forms_are_refused(site: Site) -> None:
     assert site.sign_in("x" * 5_000).status == 413
     assert site.ask("/sign-in", {**BROWSER, "Content-Type": "application/json"}, "{}").status == 415
     assert site.ask("/sign-in", FORM, "&".join(f"a{n}=1" for n in range(50))).status == 400
@@ -136,60 +138,61 @@ def test_only_small_forms_are_read(site: Site) -> None:
 @pytest.mark.parametrize(
     "query", ["page=0", "page=-1", "page=x", "page=99999999999", "search=%00", "search=" + "x" * 999]
 )
-def test_whatever_is_asked_for_there_is_a_page(site: Site, query: str) -> None:
+def test_strange_parameters_get_a_page_all_the_same(site: Site, query: str) -> None:
     assert site.as_admin(f"/?{query}").status == 200
 
 
-def test_a_revoked_token_takes_its_sessions_with_it(site: Site) -> None:
+def test_a_revoked_token_ends_its_sessions(site: Site) -> None:
     with open_store(site.store_url) as store:
-        made = create_token(store, None, None)
-        cookie = site.sign_in(made.token).headers["set-cookie"].partition(";")[0]
+        token = create_token(store, None, None)
+        cookie = site.sign_in(token.token).headers["set-cookie"].partition(";")[0]
         assert site.ask("/", {**BROWSER, "Cookie": cookie}).status == 200
-        store.revoke_token(made.token_id)
+        store.revoke_token(token.token_id)
     assert site.ask("/", {**BROWSER, "Cookie": cookie}).status == 303
 
 
-def test_a_session_ends_after_half_a_day_and_is_forgotten(store: Store) -> None:
+def test_a_session_ends_after_half_a_day_and_is_deleted(store: Store) -> None:
     clock = Clock(datetime.now(UTC))
     sessions = LoginSessions(lambda: store, clock)
     token = create_token(store, None, None).token_id
     cookie = sessions.begin(token)
-    clock.advance(LASTS - timedelta(seconds=1))
-    assert sessions.find(cookie) is not None
+    clock.advance(LIFETIME - timedelta(seconds=1))
+    assert sessions.is_valid(cookie)
     clock.advance(timedelta(seconds=1))
-    assert sessions.find(cookie) is None
+    assert not sessions.is_valid(cookie)
     sessions.begin(token)
-    assert len(store.notes(NOTES)) == 1
+    assert len(store.notes(PAGE_SESSION)) == 1
 
 
-def test_what_is_kept_of_a_session_lets_nobody_in(store: Store) -> None:
+def test_the_stored_session_is_no_valid_cookie(store: Store) -> None:
     sessions = LoginSessions(lambda: store)
     cookie = sessions.begin(create_token(store, None, None).token_id)
-    kept = store.notes(NOTES)
-    assert cookie not in str([(name, note.document) for name, note in kept.items()])
-    assert sessions.find(next(iter(kept)).removeprefix(NOTES)) is None
-    assert sessions.find("") is None
+    notes = store.notes(PAGE_SESSION)
+    assert cookie not in str([(name, note.document) for name, note in notes.items()])
+    assert not sessions.is_valid(next(iter(notes)).removeprefix(PAGE_SESSION))
+    assert not sessions.is_valid("")
 
 
-def test_an_expired_token_s_session_ends_with_it(store: Store) -> None:
+def test_an_expired_token_ends_its_session(store: Store) -> None:
     clock = Clock(datetime.now(UTC))
     sessions = LoginSessions(lambda: store, clock)
     cookie = sessions.begin(create_token(store, None, 3_600).token_id)
-    assert sessions.find(cookie) is not None
+    assert sessions.is_valid(cookie)
     clock.advance(timedelta(hours=1, seconds=1))
-    assert sessions.find(cookie) is None
+    assert not sessions.is_valid(cookie)
 
 
-def test_over_tls_the_cookie_travels_by_it_alone(store: Store) -> None:
-    parts = Services(
+def test_over_tls_the_cookie_is_secure(store: Store) -> None:
+    services = Services(
         store=lambda: store,
-        gate=Gate(lambda: store, None),
+        authenticator=Authenticator(lambda: store),
+        rate_limit=RateLimit(None),
         settings=WatchSettings(sweep_every_s=3_600, version="test"),
         over_tls=True,
         access_log=AccessLog("text"),
     )
     token = create_token(store, None, None).token
-    answer = testing.TestClient(build_app(parts)).simulate_post(
+    answer = testing.TestClient(build_app(services)).simulate_post(
         "/sign-in", body=urlencode({"token": token}), headers=FORM
     )
     cookie = answer.headers["set-cookie"]
@@ -197,26 +200,26 @@ def test_over_tls_the_cookie_travels_by_it_alone(store: Store) -> None:
     assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
 
 
-@pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_an_outage_is_told_in_time_and_gets_over_by_itself(
-    how: str, relay: Relay, migrated_postgres_url: str, tmp_path: Path
+@pytest.mark.parametrize("outage", ["stopped", "frozen"])
+def test_an_outage_is_reported_in_time_and_ends_by_itself(
+    outage: str, relay: Relay, migrated_postgres_url: str, tmp_path: Path
 ) -> None:
     with serving_site(tmp_path, relay.url(migrated_postgres_url)) as site:
         cookie = {**BROWSER, "Cookie": site.cookie()}
         assert "Needs a look" in site.ask("/", cookie).body
-        with relay.refusing() if how == "stopped" else relay.swallowing():
+        with relay.refusing() if outage == "stopped" else relay.swallowing():
             began = monotonic()
-            away = site.ask("/", cookie)
+            answer = site.ask("/", cookie)
             assert monotonic() - began < 10
-            assert (away.status, away.headers["retry-after"]) == (503, "5")
-            assert "gives no answer" in away.body
-            assert "postgresql" not in away.body
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            assert "does not answer" in answer.body
+            assert "postgresql" not in answer.body
             assert site.ask("/", {**cookie, "Accept": "*/*"}).headers["content-type"] == "application/problem+json"
         eventually(lambda: site.ask("/", cookie).status == 200, "the page is back", 60)
         assert "Needs a look" in site.ask("/", cookie).body
 
 
-def test_no_token_and_no_cookie_is_in_the_log(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_log_has_no_token_and_no_cookie(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
     cookie = site.cookie().partition("=")[2]
     site.ask("/", {**BROWSER, "Cookie": f"keystore-session={cookie}"})
     logged = str(site.service.events)

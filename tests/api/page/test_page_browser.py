@@ -1,4 +1,4 @@
-"""The status page in a real browser: with no, one and a thousand companies, by keyboard, on a phone, in the dark."""
+"""The status page in a real browser: with 0, 1 and 1,000 companies, by keyboard, on a phone, in dark colours."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,8 +28,8 @@ CONTRAST = """(() => {
   const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
   const under = element => {
     for (let e = element; e; e = e.parentElement) {
-      const found = rgba(getComputedStyle(e).backgroundColor);
-      if (found[3] === 255) return found;
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour[3] === 255) return colour;
     }
     return [255, 255, 255, 255];
   };
@@ -44,7 +44,7 @@ CONTRAST = """(() => {
   }
   return poor;
 })()"""
-"""The texts whose contrast is below what WCAG wants (AA)."""
+"""JavaScript for the texts with less contrast than WCAG AA requires."""
 
 UNNAMED = """(() => {
   const all = selector => [...document.querySelectorAll(selector)];
@@ -56,11 +56,11 @@ UNNAMED = """(() => {
     ...all('a, button').filter(e => !e.textContent.trim()),
   ].map(e => e.outerHTML);
 })()"""
-"""What somebody who hears the page would meet without a name."""
+"""JavaScript for the elements without a name, which a screen reader can't announce."""
 
 
 def fill(store_url: str, companies: int) -> None:
-    """One company is the demo's; of many, each has some keys. The demo's lease has a hostile holder."""
+    """Fill a database: the first company is the demo, with a lease of a hostile holder; each other one has a key."""
     if not companies:
         return
     with open_store(store_url) as store:
@@ -74,13 +74,13 @@ def fill(store_url: str, companies: int) -> None:
 
 @pytest.fixture(scope="module", params=[0, 1, 1_000], ids=lambda companies: f"{companies} companies")
 def companies(request: pytest.FixtureRequest) -> int:
-    """How many there are."""
+    """The number of companies."""
     return int(request.param)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, companies: int) -> Iterator[Site]:
-    """The service with so many companies."""
+    """The service with this number of companies."""
     folder = tmp_path_factory.mktemp("site")
     store_url = f"sqlite:///{folder}/k.db"
     fill(store_url, companies)
@@ -90,30 +90,30 @@ def site(tmp_path_factory: pytest.TempPathFactory, companies: int) -> Iterator[S
 
 
 @pytest.fixture(scope="module")
-def chromium_there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser for all tests here."""
+def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of all tests in this file."""
     with chromium(tmp_path_factory.mktemp("chromium")) as browser:
         yield browser
 
 
 @pytest.fixture
-def browser(chromium_there: Browser) -> Browser:
-    """The browser, which isn't signed in."""
-    chromium_there.forget()
-    chromium_there.look(DESK)
-    return chromium_there
+def browser(shared_browser: Browser) -> Browser:
+    """The browser, signed out."""
+    shared_browser.forget()
+    shared_browser.set_screen(DESK)
+    return shared_browser
 
 
 def sign_in(browser: Browser, site: Site) -> None:
-    """As an operator does: types the token, presses Enter."""
+    """Sign in as an operator does: type the token, press Enter."""
     browser.open(f"{site.url}/")
     assert browser.js("location.pathname") == "/sign-in"
     browser.type_into("#token", site.admin)
-    browser.press("Enter", leads_on=True)
+    browser.press("Enter", navigates=True)
     assert browser.js("location.pathname") == "/"
 
 
-def test_the_page_says_how_it_stands_and_the_console_is_silent(browser: Browser, site: Site, companies: int) -> None:
+def test_the_page_shows_its_sections_and_logs_no_error(browser: Browser, site: Site, companies: int) -> None:
     sign_in(browser, site)
     heads = browser.js("[...document.querySelectorAll('h2')].map(e => e.textContent.trim())")
     assert heads[0][2:] == ("Needs you now" if companies == 1 else "Needs a look")
@@ -122,27 +122,25 @@ def test_the_page_says_how_it_stands_and_the_console_is_silent(browser: Browser,
     expected = [*(f"bot{number:04}" for number in range(companies - 1)), *(["demo"] if companies else [])]
     assert listed == expected[:25]
     assert browser.js("document.querySelectorAll('.problem').length") == 0
-    assert browser.complaints == []
+    assert browser.errors == []
     elsewhere = [url for url in browser.requested if not url.startswith((f"{site.url}/", "data:"))]
     assert elsewhere == []
 
 
-def test_a_wrong_token_is_refused_and_says_so(browser: Browser, site: Site) -> None:
+def test_a_wrong_token_is_refused_with_a_reason(browser: Browser, site: Site) -> None:
     browser.open(f"{site.url}/sign-in")
     browser.type_into("#token", f"{site.admin}x")
-    browser.press("Enter", leads_on=True)
+    browser.press("Enter", navigates=True)
     assert browser.text("[role=alert]") == "This token isn't known, has expired or was revoked."
     browser.open(f"{site.url}/")
     assert browser.js("location.pathname") == "/sign-in"
 
 
-def test_companies_are_found_and_paged_and_the_session_ended_by_keyboard(
-    browser: Browser, site: Site, companies: int
-) -> None:
+def test_search_paging_and_signing_out_work_by_keyboard(browser: Browser, site: Site, companies: int) -> None:
     sign_in(browser, site)
     browser.tab_to("#search")
     browser.type("demo")
-    browser.press("Enter", leads_on=True)
+    browser.press("Enter", navigates=True)
     listed = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
     assert listed == (["demo"] if companies else [])
     if companies:
@@ -150,31 +148,33 @@ def test_companies_are_found_and_paged_and_the_session_ended_by_keyboard(
         assert browser.js("document.querySelectorAll('img, script').length") == 0
     if companies > 25:
         browser.tab_to("#companies form a")
-        browser.press("Enter", leads_on=True)
+        browser.press("Enter", navigates=True)
         browser.tab_to("a[rel=next]")
-        browser.press("Enter", leads_on=True)
+        browser.press("Enter", navigates=True)
         assert browser.text(".companies tbody th") == "bot0025"
         assert browser.text(".pager span") == "26–50 of 1,000"
     browser.tab_to("button.plain")
-    browser.press("Enter", leads_on=True)
+    browser.press("Enter", navigates=True)
     assert browser.js("location.pathname") == "/sign-in"
     browser.open(f"{site.url}/")
     assert browser.js("location.pathname") == "/sign-in"
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_it_can_be_read(
+def test_texts_are_legible_and_elements_are_named(
     browser: Browser, site: Site, tmp_path: Path, size: tuple[int, int], dark: bool, companies: int
 ) -> None:
-    browser.look(size, dark=dark)
+    browser.set_screen(size, dark=dark)
     for where in ("/sign-in", "/"):
         if where == "/":
             sign_in(browser, site)
         else:
             browser.open(f"{site.url}{where}")
-        browser.shoot(tmp_path / f"{companies}{where.replace('/', '-')}{size[0]}{'-dark' if dark else ''}.png")
+        browser.save_screenshot(
+            tmp_path / f"{companies}{where.replace('/', '-')}{size[0]}{'-dark' if dark else ''}.png"
+        )
         assert browser.js("document.documentElement.scrollWidth") <= size[0]
         assert browser.js(CONTRAST) == []
         assert browser.js(UNNAMED) == []

@@ -1,1 +1,1 @@
-"""What a bot relies on, on every backend."""
+"""The bot's half of the contract, on every backend."""

@@ -1,8 +1,9 @@
-"""All of one set or none of it, for readers in other threads too; and many threads on one store."""
+"""A set is all or nothing, also for readers in other threads; and many threads share one store."""
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -17,7 +18,7 @@ TYPES = ("session", "sender-key", "pre-key")
 
 
 def write_generation(store: Store, generation: int) -> None:
-    """Writes a generation: its number in creds and in every key, under ids that are there in every second one only."""
+    """Write a generation: its number in creds and in every key. Even and odd generations use different ids."""
     here, gone = ("even", "odd") if generation % 2 == 0 else ("odd", "even")
     value = b"%d" % generation
     keys: dict[str, dict[str, bytes | None]] = {
@@ -28,7 +29,7 @@ def write_generation(store: Store, generation: int) -> None:
 
 
 def check_one_generation(store: Store) -> int:
-    """Loads, and fails if what is there was not written by one set; returns the generation."""
+    """Load the state, check that one set wrote all of it, and return its generation."""
     state = store.load("1")
     assert state.creds is not None
     generation = int(state.creds)
@@ -37,15 +38,15 @@ def check_one_generation(store: Store) -> int:
     return generation
 
 
-def test_a_set_is_seen_whole_or_not_at_all_by_concurrent_readers(store: Store) -> None:
+def test_concurrent_readers_see_a_set_whole_or_not_at_all(store: Store) -> None:
     write_generation(store, 0)
     done = threading.Event()
 
     def read_until_done() -> set[int]:
-        seen = set()
+        generations = set()
         while not done.is_set():
-            seen.add(check_one_generation(store))
-        return seen
+            generations.add(check_one_generation(store))
+        return generations
 
     def write_all() -> None:
         try:
@@ -68,9 +69,9 @@ def test_a_get_sees_one_set_whole(store: Store) -> None:
 
     def read_until_done() -> None:
         while not done.is_set():
-            found = store.get("1", "session", wanted)
-            assert len(found) == KEYS
-            assert len(set(found.values())) == 1
+            values = store.get("1", "session", wanted)
+            assert len(values) == KEYS
+            assert len(set(values.values())) == 1
 
     with ThreadPoolExecutor(READERS) as pool:
         readers = [pool.submit(read_until_done) for _ in range(READERS)]
@@ -83,7 +84,7 @@ def test_a_get_sees_one_set_whole(store: Store) -> None:
             reader.result()
 
 
-def test_writers_of_the_same_keys_in_other_orders_all_succeed(store: Store) -> None:
+def test_writers_of_the_same_keys_in_different_orders_all_succeed(store: Store) -> None:
     ids = [f"id {n}" for n in range(20)]
     start = threading.Barrier(4)
 
@@ -101,9 +102,7 @@ def test_writers_of_the_same_keys_in_other_orders_all_succeed(store: Store) -> N
     assert state.keys == {"session": dict.fromkeys(ids, state.creds)}
 
 
-def test_readers_that_renew_and_writers_of_the_same_keys_all_succeed(store: Store, clock: Clock) -> None:
-    from datetime import timedelta
-
+def test_renewing_readers_and_writers_of_the_same_keys_all_succeed(store: Store, clock: Clock) -> None:
     ids = [f"id {n}" for n in range(30)]
     start = threading.Barrier(4)
     store.set("1", {"session": dict.fromkeys(ids, b"0")})

@@ -1,4 +1,4 @@
-"""Company leases: one writer at a time for each account, and every write of an older one refused as a whole."""
+"""Company leases: one writer at a time for each account; every write of an older one is refused as a whole."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from keystore import AuthState, InvalidInput, LeaseHeld, LeaseLost, Store
 from keystore.records import Keys
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -34,21 +34,21 @@ WRITES: dict[str, Write] = {
 
 @pytest.fixture(params=WRITES)
 def write(request: pytest.FixtureRequest) -> Write:
-    """Each way to write company 7."""
+    """Every way to write company 7."""
     return WRITES[request.param]
 
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """The store, with a state of company 7."""
+    """The store with a state of company 7."""
     store.set("7", KEYS, creds=b"C")
     return store
 
 
 def refused(store: Store, write: Write, epoch: int | None) -> str:
-    """What a write is told that is refused; nothing of it may be there, nor counted."""
+    """The message of a refused write, of which nothing may be written or counted."""
     before = store.export_rows("7"), store.load("7"), store.counts(START), store.census().pre_keys_rewritten_7d
-    with pytest.raises(LeaseLost) as told:
+    with pytest.raises(LeaseLost) as refusal:
         write(store, epoch)
     assert (
         store.export_rows("7"),
@@ -56,25 +56,25 @@ def refused(store: Store, write: Write, epoch: int | None) -> str:
         store.counts(START),
         store.census().pre_keys_rewritten_7d,
     ) == before
-    return str(told.value)
+    return str(refusal.value)
 
 
-def test_while_no_lease_lives_a_write_needs_no_epoch(filled: Store, write: Write) -> None:
+def test_a_write_needs_no_epoch_while_there_is_no_lease(filled: Store, write: Write) -> None:
     write(filled, None)
     assert filled.load("7") != STATE
 
 
-def test_a_write_that_carries_the_epoch_is_written(filled: Store, write: Write) -> None:
+def test_a_write_with_the_current_epoch_is_written(filled: Store, write: Write) -> None:
     lease = filled.lease_company("7", "a", 60)
     write(filled, lease.epoch)
     assert filled.load("7") != STATE
 
 
-def test_a_write_without_an_epoch_is_refused_while_a_lease_lives(filled: Store, write: Write) -> None:
+def test_a_write_without_an_epoch_is_refused_while_there_is_a_lease(filled: Store, write: Write) -> None:
     lease = filled.lease_company("7", "host a", 60)
-    told = refused(filled, write, None)
-    assert "host a" in told
-    assert f"epoch {lease.epoch}" in told
+    message = refused(filled, write, None)
+    assert "host a" in message
+    assert f"epoch {lease.epoch}" in message
 
 
 def test_a_write_with_an_older_epoch_is_refused(filled: Store, write: Write, clock: Clock) -> None:
@@ -85,7 +85,7 @@ def test_a_write_with_an_older_epoch_is_refused(filled: Store, write: Write, clo
     write(filled, lease.epoch)
 
 
-def test_a_write_is_refused_once_its_lease_has_run_out(filled: Store, write: Write, clock: Clock) -> None:
+def test_a_write_is_refused_once_its_lease_has_expired(filled: Store, write: Write, clock: Clock) -> None:
     lease = filled.lease_company("7", "a", 60)
     clock.advance(60 * SECOND - timedelta(microseconds=1))
     filled.set("7", {}, creds=b"C", epoch=lease.epoch)
@@ -94,16 +94,16 @@ def test_a_write_is_refused_once_its_lease_has_run_out(filled: Store, write: Wri
     write(filled, None)
 
 
-def test_a_write_with_an_epoch_is_refused_where_there_never_was_a_lease(filled: Store, write: Write) -> None:
+def test_a_write_with_an_epoch_is_refused_if_there_was_never_a_lease(filled: Store, write: Write) -> None:
     refused(filled, write, 1)
 
 
-def test_a_write_with_an_epoch_that_is_yet_to_come_is_refused(filled: Store, write: Write) -> None:
+def test_a_write_with_a_future_epoch_is_refused(filled: Store, write: Write) -> None:
     lease = filled.lease_company("7", "a", 60)
     refused(filled, write, lease.epoch + 1)
 
 
-def test_a_lease_binds_its_own_company_alone(filled: Store) -> None:
+def test_a_lease_binds_only_its_own_company(filled: Store) -> None:
     lease = filled.lease_company("7", "a", 60)
     filled.set("8", KEYS)
     with pytest.raises(LeaseLost):
@@ -123,7 +123,7 @@ def test_both_spellings_of_a_company_are_one_lease(filled: Store) -> None:
     filled.set("7", KEYS)
 
 
-def test_reads_and_uses_need_no_epoch(filled: Store) -> None:
+def test_reads_and_touches_need_no_epoch(filled: Store) -> None:
     filled.lease_company("7", "a", 60)
     assert filled.load("7") == STATE
     assert filled.get("7", "session", ["a"]) == {"a": b"A"}
@@ -131,7 +131,7 @@ def test_reads_and_uses_need_no_epoch(filled: Store) -> None:
     filled.touch("7", {"session": ["a"]})
 
 
-def test_the_watch_is_not_bound(filled: Store, clock: Clock) -> None:
+def test_sweeps_and_restores_need_no_epoch(filled: Store, clock: Clock) -> None:
     filled.lease_company("7", "a", 86_400)
     rows = filled.export_rows("7")
     clock.advance(8 * DAY)
@@ -142,14 +142,14 @@ def test_the_watch_is_not_bound(filled: Store, clock: Clock) -> None:
     assert filled.get_creds("7") == b"D"
 
 
-def test_a_lease_says_what_it_is(store: Store, clock: Clock) -> None:
+def test_a_lease_has_its_company_holder_and_expiry(store: Store, clock: Clock) -> None:
     lease = store.lease_company("7", "host/a", 60)
     assert (lease.company_id, lease.holder, lease.expires_at) == ("7", "host/a", START + 60 * SECOND)
     assert lease.expires_at.tzinfo is UTC
     assert store.lease_company("8", "a", 0.5).expires_at == START + SECOND / 2
 
 
-def test_another_holder_waits_until_it_runs_out(store: Store, make_store: MakeStore, clock: Clock) -> None:
+def test_another_holder_waits_until_the_lease_expires(store: Store, make_store: MakeStore, clock: Clock) -> None:
     other = make_store(clock=clock)
     first = store.lease_company("7", "a", 60)
     clock.advance(59 * SECOND)
@@ -166,7 +166,7 @@ def test_another_holder_waits_until_it_runs_out(store: Store, make_store: MakeSt
         store.lease_company("7", "a", 60)
 
 
-def test_being_refused_changes_nothing(store: Store, clock: Clock) -> None:
+def test_a_refused_lease_request_changes_nothing(store: Store, clock: Clock) -> None:
     lease = store.lease_company("7", "a", 60)
     clock.advance(SECOND)
     for _ in range(3):
@@ -176,7 +176,7 @@ def test_being_refused_changes_nothing(store: Store, clock: Clock) -> None:
     assert store.company_page().companies[0].lease == lease
 
 
-def test_another_holder_may_force_it(store: Store, make_store: MakeStore, clock: Clock) -> None:
+def test_another_holder_may_force_a_takeover(store: Store, make_store: MakeStore, clock: Clock) -> None:
     other = make_store(clock=clock)
     stale = store.lease_company("7", "a", 60)
     forced = other.lease_company("7", "b", 60, force=True)
@@ -188,17 +188,17 @@ def test_another_holder_may_force_it(store: Store, make_store: MakeStore, clock:
     other.set("7", KEYS, epoch=forced.epoch)
 
 
-def test_a_free_lease_may_be_forced_as_well(store: Store) -> None:
+def test_a_free_lease_may_be_forced_too(store: Store) -> None:
     lease = store.lease_company("7", "a", 60, force=True)
     store.set("7", KEYS, epoch=lease.epoch)
 
 
-def test_a_holder_that_crashed_takes_its_own_back_at_once_with_a_new_epoch(
+def test_a_crashed_holder_gets_its_lease_back_at_once_with_a_new_epoch(
     store: Store, make_store: MakeStore, clock: Clock
 ) -> None:
     crashed = store.lease_company("7", "host a", 60)
     again = make_store(clock=clock).lease_company("7", "host a", 60)
-    assert again.epoch == crashed.epoch + 1, "one more: nobody else had it in between"
+    assert again.epoch == crashed.epoch + 1, "one more, since no other holder had it in between"
     with pytest.raises(LeaseLost):
         store.set("7", KEYS, epoch=crashed.epoch)
     store.set("7", KEYS, epoch=again.epoch)
@@ -238,7 +238,7 @@ def test_renewing_keeps_the_epoch(store: Store, clock: Clock) -> None:
         store.lease_company("7", "b", 60)
 
 
-def test_a_lease_that_ran_out_is_not_renewed_but_taken_anew(store: Store, clock: Clock) -> None:
+def test_an_expired_lease_is_taken_again_not_renewed(store: Store, clock: Clock) -> None:
     lease = store.lease_company("7", "a", 60)
     clock.advance(60 * SECOND)
     with pytest.raises(LeaseLost, match="run out"):
@@ -248,7 +248,7 @@ def test_a_lease_that_ran_out_is_not_renewed_but_taken_anew(store: Store, clock:
 
 
 @pytest.mark.parametrize(("holder", "epoch"), [("a", 2), ("b", 1)])
-def test_only_the_holder_renews_and_releases_and_only_its_own_epoch(store: Store, holder: str, epoch: int) -> None:
+def test_only_the_holder_with_its_epoch_renews_and_releases(store: Store, holder: str, epoch: int) -> None:
     lease = store.lease_company("7", "a", 60)
     with pytest.raises(LeaseLost):
         store.lease_company("7", holder, 600, epoch=epoch)
@@ -256,7 +256,7 @@ def test_only_the_holder_renews_and_releases_and_only_its_own_epoch(store: Store
     assert store.lease_company("7", "a", 60, epoch=lease.epoch) == lease
 
 
-def test_a_lease_that_nobody_took_can_t_be_renewed(store: Store) -> None:
+def test_a_lease_that_nobody_took_cannot_be_renewed(store: Store) -> None:
     with pytest.raises(LeaseLost):
         store.lease_company("7", "a", 60, epoch=1)
     store.release_company("7", "a", 1)
@@ -275,14 +275,14 @@ def test_a_released_lease_is_free_at_once(store: Store) -> None:
     assert store.lease_company("7", "b", 60).epoch == lease.epoch + 1
 
 
-def test_a_stale_release_leaves_the_next_holder_s_lease_alone(store: Store) -> None:
+def test_a_stale_release_leaves_the_next_lease_alone(store: Store) -> None:
     stale = store.lease_company("7", "a", 60)
     lease = store.lease_company("7", "a", 60)
     store.release_company("7", "a", stale.epoch)
     store.set("7", KEYS, epoch=lease.epoch)
 
 
-def test_without_a_clock_of_its_own_the_database_s_decides(make_store: MakeStore) -> None:
+def test_a_store_without_a_clock_uses_the_databases(make_store: MakeStore) -> None:
     store = make_store()
     lease = store.lease_company("7", "a", 60)
     assert timedelta(seconds=50) < lease.expires_at - datetime.now(UTC) <= timedelta(seconds=60)
@@ -294,19 +294,19 @@ def test_without_a_clock_of_its_own_the_database_s_decides(make_store: MakeStore
 
 
 @pytest.mark.parametrize("ttl_s", [0, -1, 86_401, float("nan"), float("inf"), "60", True])
-def test_a_lease_has_a_length_that_makes_sense(store: Store, ttl_s: float) -> None:
+def test_a_bad_lease_length_is_refused(store: Store, ttl_s: float) -> None:
     with pytest.raises(InvalidInput, match="ttl_s"):
         store.lease_company("7", "a", ttl_s)
 
 
 @pytest.mark.parametrize("holder", ["", "a\nb", "x" * 256])
-def test_a_holder_has_a_name_that_can_be_shown(store: Store, holder: str) -> None:
+def test_a_holder_name_that_cannot_be_shown_is_refused(store: Store, holder: str) -> None:
     with pytest.raises(InvalidInput, match="holder"):
         store.lease_company("7", holder, 60)
 
 
 @pytest.mark.parametrize("epoch", [0, -1, 2**63, True, 1.0, "1"])
-def test_an_epoch_that_no_lease_has_is_invalid(store: Store, epoch: int) -> None:
+def test_an_epoch_that_no_lease_can_have_is_invalid(store: Store, epoch: int) -> None:
     for write in WRITES.values():
         with pytest.raises(InvalidInput, match="epoch"):
             write(store, epoch)
@@ -316,18 +316,18 @@ def test_an_epoch_that_no_lease_has_is_invalid(store: Store, epoch: int) -> None
         store.release_company("7", "a", epoch)
 
 
-def test_the_greatest_epoch_is_one_that_could_be(store: Store) -> None:
+def test_the_greatest_epoch_is_valid(store: Store) -> None:
     with pytest.raises(LeaseLost):
         store.set("7", KEYS, epoch=2**63 - 1)
 
 
-def test_a_lease_is_renewed_or_forced_not_both(store: Store) -> None:
+def test_a_lease_is_renewed_or_forced_but_not_both(store: Store) -> None:
     lease = store.lease_company("7", "a", 60)
     with pytest.raises(InvalidInput, match="force"):
         store.lease_company("7", "a", 60, epoch=lease.epoch, force=True)
 
 
-def test_a_company_has_an_id_that_can_be_one(store: Store) -> None:
+def test_a_lease_of_a_bad_company_is_refused(store: Store) -> None:
     with pytest.raises(InvalidInput, match="company_id"):
         store.lease_company("no such/company", "a", 60)
     with pytest.raises(InvalidInput, match="company_id"):

@@ -1,8 +1,8 @@
-"""A bot's operations on one company's keys and creds, and that companies stay apart."""
+"""A bot's operations on one company's keys and creds; other companies stay untouched."""
 
 import pytest
 
-from keystore import AuthState, Store
+from keystore import AuthState, Store, open_store
 from rig.real_state import real_creds, real_keys
 
 ODD_NAMES = [
@@ -19,7 +19,7 @@ ODD_NAMES = [
 ]
 
 
-def test_what_was_set_is_got_and_loaded(store: Store) -> None:
+def test_get_and_load_return_the_values_that_were_set(store: Store) -> None:
     store.set("1", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"7": b"P"}}, creds=b"C")
     assert store.get("1", "session", ["a", "b"]) == {"a": b"A", "b": b"B"}
     assert store.get("1", "pre-key", ["7"]) == {"7": b"P"}
@@ -27,7 +27,7 @@ def test_what_was_set_is_got_and_loaded(store: Store) -> None:
     assert store.load("1") == AuthState(b"C", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"7": b"P"}})
 
 
-def test_absent_ids_are_absent_from_the_answer(store: Store) -> None:
+def test_absent_ids_are_absent_from_the_result(store: Store) -> None:
     store.set("1", {"session": {"a": b"A"}})
     assert store.get("1", "session", ["a", "b"]) == {"a": b"A"}
     assert store.get("1", "session", ["b"]) == {}
@@ -40,7 +40,7 @@ def test_unknown_company_has_no_creds_and_no_keys(store: Store) -> None:
     assert store.get_creds("nobody") is None
 
 
-def test_get_of_no_ids_answers_with_nothing(store: Store) -> None:
+def test_get_of_no_ids_returns_nothing(store: Store) -> None:
     store.set("1", {"session": {"a": b"A"}})
     assert store.get("1", "session", []) == {}
 
@@ -56,7 +56,7 @@ def test_a_write_replaces_the_value(store: Store) -> None:
     assert store.load("1").keys == {"session": {"a": b"new and longer"}}
 
 
-def test_none_deletes_that_key_alone(store: Store) -> None:
+def test_none_deletes_that_key_only(store: Store) -> None:
     store.set("1", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"a": b"P"}})
     store.set("1", {"session": {"a": None, "never there": None}})
     assert store.load("1").keys == {"session": {"b": b"B"}, "pre-key": {"a": b"P"}}
@@ -95,7 +95,7 @@ def test_set_creds_replaces_them(store: Store) -> None:
     assert store.get_creds("1") == b"second"
 
 
-def test_clear_deletes_creds_and_keys_of_that_company_alone(store: Store) -> None:
+def test_clear_deletes_the_creds_and_keys_of_that_company_only(store: Store) -> None:
     for company in ("1", "2"):
         store.set(company, {"session": {"a": b"A"}, "pre-key": {"1": b"P"}}, creds=b"C")
     store.clear("1")
@@ -105,7 +105,7 @@ def test_clear_deletes_creds_and_keys_of_that_company_alone(store: Store) -> Non
     store.clear("1")
 
 
-def test_touch_changes_no_value_and_passes_over_what_is_not_there(store: Store) -> None:
+def test_touch_changes_no_value_and_ignores_absent_keys(store: Store) -> None:
     store.set("1", {"session": {"a": b"A"}})
     store.touch("1", {"session": ["a", "b"], "pre-key": ["1"], "sender-key": []})
     store.touch("1", {})
@@ -159,7 +159,7 @@ def test_ids_that_differ_in_case_or_in_form_are_different_keys(store: Store) -> 
     assert store.load("1").keys == {"session": keys}
 
 
-def test_all_721_keys_of_the_real_state_and_its_creds_come_back_equal(store: Store) -> None:
+def test_the_real_states_721_keys_and_creds_come_back_equal(store: Store) -> None:
     keys = real_keys()
     store.set("bot", keys, creds=real_creds())
     state = store.load("bot")
@@ -169,9 +169,7 @@ def test_all_721_keys_of_the_real_state_and_its_creds_come_back_equal(store: Sto
     assert store.get_creds("bot") == real_creds()
 
 
-def test_a_store_opened_anew_finds_everything(store: Store, store_url: str) -> None:
-    from keystore import open_store
-
+def test_a_reopened_store_finds_everything(store: Store, store_url: str) -> None:
     store.set("bot", real_keys(), creds=real_creds())
     store.close()
     with open_store(store_url) as again:

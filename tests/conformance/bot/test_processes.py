@@ -1,11 +1,11 @@
-"""Several processes on one database: no error reaches a caller, nothing written or renewed is lost."""
+"""Several processes on one database: no caller gets an error, and no write or renewal is lost."""
 
 from datetime import timedelta
 
 from keystore import Store
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import Backend, MakeStore
-from tests.conformance.worker import (
+from tests.conformance.worker_process import (
     Worker,
     rewrite,
     sweep_until_nothing_is_due,
@@ -30,9 +30,7 @@ def test_every_set_of_concurrent_processes_arrives(store: Store, backend: Backen
     assert set(store.load("bot").keys["session"]) == expected
 
 
-def test_nothing_renewed_is_lost_while_two_processes_sweep_and_the_count_is_right(
-    make_store: MakeStore, store_url: str
-) -> None:
+def test_two_sweeping_processes_lose_no_renewed_key_and_count_right(make_store: MakeStore, store_url: str) -> None:
     companies, keys = 40, 50
     now = START + 30 * DAY
     clock = Clock()
@@ -41,7 +39,7 @@ def test_nothing_renewed_is_lost_while_two_processes_sweep_and_the_count_is_righ
         store.set(f"c{company}", {"session": {f"{n}": b"expired" for n in range(keys)}})
     clock.set(now)
     assert store.census().expired == companies * keys
-    # The renewer works through every other key, the last company first, while the sweepers begin with the first.
+    # The renewer rewrites every other key from the last company on, while the sweepers begin with the first.
     renewed = [(f"c{company}", f"{n}") for company in reversed(range(companies)) for n in range(0, keys, 2)]
     sweepers = [Worker(sweep_until_nothing_is_due, store_url, now, lease=f"sweeper {n}") for n in range(2)]
     renewer = Worker(rewrite, store_url, now, names=renewed)
@@ -50,14 +48,14 @@ def test_nothing_renewed_is_lost_while_two_processes_sweep_and_the_count_is_righ
             worker.go()
         deleted = sum(sweeper.result() for sweeper in sweepers)
         assert renewer.result() == len(renewed)
-    there = {
+    rows = {
         (row_company, row.key_id): row for row_company in store.companies() for row in store.export_rows(row_company)
     }
-    assert there.keys() == set(renewed)
-    assert {row.value for row in there.values()} == {b"rewritten"}
-    # A key that a sweeper met first was deleted and then made anew; every other one was renewed in time.
-    made_anew = sum(row.created_at == now for row in there.values())
-    assert deleted == companies * keys - len(renewed) + made_anew
+    assert rows.keys() == set(renewed)
+    assert {row.value for row in rows.values()} == {b"rewritten"}
+    # A key that a sweeper reached first was deleted and then created again; the others were renewed in time.
+    recreated = sum(row.created_at == now for row in rows.values())
+    assert deleted == companies * keys - len(renewed) + recreated
     assert sum(run.deleted for run in store.sweep_runs(10)) == deleted
 
 

@@ -1,4 +1,4 @@
-"""Any order of operations on two companies leaves a store and a plain dict with the same keys, times and counts."""
+"""After any order of operations on two companies, a store and a plain dict have the same keys, times and counts."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from keystore.ids import canonical_company
 from keystore.ttl import DIARY, NEVER, Policy
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.model import Model
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
+from tests.conformance.model_store import Model
 
 EXAMPLES = 40
 STEPS = 30
@@ -39,6 +39,8 @@ VALUES = st.none() | st.sampled_from([b"A", b"B", b"\x00"])
 WRITES = st.dictionaries(NAMES, VALUES, max_size=6)
 CREDS = st.none() | st.sampled_from([b"C", b"D"])
 COUNTED_FOR = timedelta(days=90)
+"""Hourly counts are deleted after this time."""
+
 SIGNS = {"created": 1, "renewed": 0, "deleted": -1, "cleared": -1, "swept": -1}
 CARRIED = st.sampled_from(["latest", "latest", "none", "older"])
 LEASES_S = st.sampled_from([30.0, 90.0, 86_400.0])
@@ -57,7 +59,7 @@ def by_type(names: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Does the same to a store and a model, and compares every answer and, after each step, every row."""
+    """Does the same to a store and a model; compares every result and, after each step, every row."""
 
     store: Store
     clock: Clock
@@ -76,14 +78,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.began = self.clock.advance(timedelta(hours=1))
 
     def epoch(self, company: str, carried: str) -> int | None:
-        """The epoch of the company's latest lease, one before it, or none: what a writer may carry."""
+        """The epoch that a writer carries: that of the company's latest lease, an older one, or none."""
         latest = self.model.leases.get(canonical_company(company))
         if carried == "none" or latest is None or (carried == "older" and latest.epoch == 1):
             return None
         return latest.epoch - (carried == "older")
 
-    def may(self, company: str, epoch: int | None, write: Callable[[], None]) -> bool:
-        """Writes; whether it was written, which the model knows beforehand."""
+    def succeeds(self, company: str, epoch: int | None, write: Callable[[], None]) -> bool:
+        """Write, and return True if it succeeded; the model must have predicted that."""
         if self.model.may_write(company, epoch):
             write()
             return True
@@ -94,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(company=COMPANIES, writes=WRITES.filter(bool), creds=CREDS, carried=CARRIED)
     def set(self, company: str, writes: dict[tuple[str, str], bytes | None], creds: bytes | None, carried: str) -> None:
         epoch = self.epoch(company, carried)
-        if self.may(company, epoch, lambda: self.store.set(company, by_type(writes), creds, epoch=epoch)):
+        if self.succeeds(company, epoch, lambda: self.store.set(company, by_type(writes), creds, epoch=epoch)):
             self.model.set(company, by_type(writes), creds)
 
     @rule(company=COMPANIES, holder=st.sampled_from("ab"), ttl_s=LEASES_S, force=st.booleans())
@@ -105,9 +107,9 @@ class StoreMachine(RuleBasedStateMachine):
             return
         with pytest.raises(LeaseHeld) as held:
             self.store.lease_company(company, holder, ttl_s)
-        lives = self.model.lease(company)
-        assert lives is not None
-        assert (held.value.holder, held.value.expires_at) == (lives.holder, lives.expires_at)
+        current = self.model.lease(company)
+        assert current is not None
+        assert (held.value.holder, held.value.expires_at) == (current.holder, current.expires_at)
 
     @rule(company=COMPANIES)
     def release(self, company: str) -> None:
@@ -136,7 +138,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(company=COMPANIES, creds=st.sampled_from([b"C", b"D"]), carried=CARRIED)
     def set_creds(self, company: str, creds: bytes, carried: str) -> None:
         epoch = self.epoch(company, carried)
-        if self.may(company, epoch, lambda: self.store.set_creds(company, creds, epoch=epoch)):
+        if self.succeeds(company, epoch, lambda: self.store.set_creds(company, creds, epoch=epoch)):
             self.model.creds[canonical_company(company)] = creds
 
     @rule(company=COMPANIES)
@@ -146,7 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(company=COMPANIES, carried=CARRIED)
     def clear(self, company: str, carried: str) -> None:
         epoch = self.epoch(company, carried)
-        if self.may(company, epoch, lambda: self.store.clear(company, epoch=epoch)):
+        if self.succeeds(company, epoch, lambda: self.store.clear(company, epoch=epoch)):
             self.model.clear(company)
 
     @rule(by=STEPS_ON)
@@ -168,22 +170,22 @@ class StoreMachine(RuleBasedStateMachine):
         assert census.companies == len({name[0] for name in self.model.keys} | self.model.creds.keys())
 
     @rule()
-    def what_was_counted_adds_up_to_what_is_there(self) -> None:
+    def counts_add_up_to_the_stored_keys(self) -> None:
         if self.clock() > self.began + COUNTED_FOR:
             return
         balance: Counter[str] = Counter()
         for count in self.store.counts(self.began):
             balance[count.key_type] += SIGNS[count.event] * count.keys
-        there = Counter(name[1] for name in self.model.keys)
-        assert {key_type: keys for key_type, keys in balance.items() if keys} == dict(there)
+        stored = Counter(name[1] for name in self.model.keys)
+        assert {key_type: keys for key_type, keys in balance.items() if keys} == dict(stored)
 
     @rule()
-    def every_lease_is_the_model_s(self) -> None:
+    def every_lease_equals_the_models(self) -> None:
         for seen in self.store.company_page().companies:
             assert seen.lease == self.model.lease(seen.company_id)
 
     @invariant()
-    def every_row_is_the_model_s(self) -> None:
+    def every_row_equals_the_models(self) -> None:
         for company in ("1", "2"):
             rows = {
                 (company, row.key_type, row.key_id): (
@@ -203,7 +205,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def machine_on(store: Store, clock: Clock, guard: bool) -> type[StoreMachine]:
-    """A machine that works on this store."""
+    """A machine class that works on this store."""
     return type("Machine", (StoreMachine,), {"store": store, "clock": clock, "guard": guard})
 
 

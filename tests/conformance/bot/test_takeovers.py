@@ -1,4 +1,4 @@
-"""Takeovers under concurrency: once a lease has been taken over, no write of an older epoch lands any more."""
+"""Takeovers under concurrency: after a takeover no write of an older epoch succeeds."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from keystore import LeaseHeld, LeaseLost, Store
 from keystore.records import AuthState, Keys
 from tests.conformance.conftest import MakeStore
-from tests.conformance.worker import Worker, workers, write_under_a_lease
+from tests.conformance.worker_process import Worker, workers, write_under_a_lease
 
 RACES = 100
 WRITERS = 3
@@ -16,13 +16,13 @@ END_TIMEOUT_S = 60.0
 
 
 def keys_of(writer: int, turn: int) -> Keys:
-    """What a writer writes in a turn: the same keys each time, over two types."""
+    """The keys of a writer's turn: the same ids of two types each time."""
     value = b"%d" % turn
     return {kind: {f"{writer} {n}": value for n in range(KEYS_A_SET // 2)} for kind in ("session", "pre-key")}
 
 
 def write_until_lost(store: Store, writer: int, epoch: int, begun: threading.Barrier) -> int:
-    """Writes generation after generation until the lease is lost; the last one that was acknowledged."""
+    """Write turn after turn until the lease is lost, and return the last one that was acknowledged."""
     begun.wait(END_TIMEOUT_S)
     turn = 0
     try:
@@ -33,13 +33,13 @@ def write_until_lost(store: Store, writer: int, epoch: int, begun: threading.Bar
         return turn
 
 
-def generation(state: AuthState, writer: int) -> int:
-    """Which of its generations a writer's keys are of: all of one, or a set was broken in two."""
-    found = {
+def last_turn(state: AuthState, writer: int) -> int:
+    """The turn that all of a writer's keys are from; fails if they are from two, that is, if a set was torn."""
+    values = {
         value for by_id in state.keys.values() for key_id, value in by_id.items() if key_id.startswith(f"{writer} ")
     }
-    assert len(found) <= 1
-    return int(found.pop()) if found else 0
+    assert len(values) <= 1
+    return int(values.pop()) if values else 0
 
 
 def test_no_write_of_an_older_epoch_lands_after_a_takeover(make_store: MakeStore) -> None:
@@ -60,17 +60,17 @@ def test_no_write_of_an_older_epoch_lands_after_a_takeover(make_store: MakeStore
             at_the_takeover = newer.load("7")
             last = [future.result(END_TIMEOUT_S) for future in acknowledged]
             assert newer.load("7") == at_the_takeover, "a write landed after the takeover had returned"
-            assert [generation(at_the_takeover, writer) for writer in range(WRITERS)] == last
+            assert [last_turn(at_the_takeover, writer) for writer in range(WRITERS)] == last
             written += sum(last)
-    assert written > RACES, "the writers were at work when it was taken over"
+    assert written > RACES, "the writers were not at work at the takeovers"
 
 
-def test_of_many_holders_at_once_one_has_it(make_store: MakeStore) -> None:
+def test_one_of_many_simultaneous_holders_gets_the_lease(make_store: MakeStore) -> None:
     stores = [make_store() for _ in range(4)]
     begun = threading.Barrier(len(stores))
 
     def take(number: int, company: str) -> int | str:
-        """Its epoch, or who has it instead."""
+        """The epoch taken, or the holder who has the lease instead."""
         begun.wait(END_TIMEOUT_S)
         try:
             return stores[number].lease_company(company, f"holder {number}", 600).epoch
@@ -87,7 +87,7 @@ def test_of_many_holders_at_once_one_has_it(make_store: MakeStore) -> None:
             stores[0].release_company(company, holder, epoch)
 
 
-def test_of_many_takeovers_by_force_each_has_an_epoch_of_its_own(make_store: MakeStore) -> None:
+def test_each_of_many_forced_takeovers_has_its_own_epoch(make_store: MakeStore) -> None:
     stores = [make_store() for _ in range(4)]
 
     def force(store: Store, holder: str) -> list[int]:
@@ -99,7 +99,7 @@ def test_of_many_takeovers_by_force_each_has_an_epoch_of_its_own(make_store: Mak
     assert sorted(epochs) == list(range(1, 101))
 
 
-def test_of_two_processes_on_one_account_the_older_loses_every_write(make_store: MakeStore, store_url: str) -> None:
+def test_the_older_of_two_processes_on_one_account_loses_every_write(make_store: MakeStore, store_url: str) -> None:
     store = make_store()
     store.lease_company("7", "before", 600)
     with ExitStack() as stack:

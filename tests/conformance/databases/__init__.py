@@ -1,1 +1,1 @@
-"""What holds on one of the databases alone."""
+"""Tests of one database only: Postgres or SQLite."""

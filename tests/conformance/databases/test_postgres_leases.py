@@ -1,4 +1,4 @@
-"""Who waits for whom on Postgres, a lease's row held in the middle: what races only meet by chance."""
+"""Writes and takeovers that wait for each other on Postgres. Held locks force the orders that races meet by chance."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ WRITES: dict[str, Callable[[Store, int], None]] = {
 
 @pytest.fixture
 def leased(migrated_postgres_url: str) -> Iterator[Store]:
-    """A store in which company 7 has a state, and a lease of epoch 1."""
+    """A store in which company 7 has a state and a lease of epoch 1."""
     with open_store(migrated_postgres_url) as store:
         store.set("7", {"session": {"a": b"A"}, "pre-key": {"1": b"P"}}, creds=b"C")
         store.lease_company("7", "older", 600)
@@ -35,7 +35,7 @@ def leased(migrated_postgres_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def waiting(migrated_postgres_url: str, database_rows: Rows) -> Callable[[], int]:
-    """`waiting()`: how many statements wait for a lock."""
+    """A function that returns the number of statements waiting for a lock."""
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return lambda: int(database_rows(migrated_postgres_url, count)[0][0])
 
@@ -94,7 +94,7 @@ def test_a_renewal_does_not_lose_a_write_that_waited_for_it(
     assert leased.get_creds("7") == b"X"
 
 
-def test_a_clear_that_began_before_the_very_first_lease_stays_whole(
+def test_a_clear_that_began_before_the_first_lease_stays_whole(
     migrated_postgres_url: str, waiting: Callable[[], int]
 ) -> None:
     with open_store(migrated_postgres_url) as store, ThreadPoolExecutor(2) as pool:
@@ -111,7 +111,7 @@ def test_a_clear_that_began_before_the_very_first_lease_stays_whole(
         assert (store.load("7").creds, store.load("7").keys) == (None, {})
 
 
-def test_what_a_clear_s_passes_tell_each_other_ends_with_it(leased: Store, migrated_postgres_url: str) -> None:
+def test_a_clear_leaves_no_session_state_for_the_next_one(leased: Store, migrated_postgres_url: str) -> None:
     with open_store(migrated_postgres_url, max_connections=1) as store:
         store.clear("7", epoch=1)
         leased.set("7", {"session": {"a": b"A"}}, creds=b"C", epoch=1)

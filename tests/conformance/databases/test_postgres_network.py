@@ -1,4 +1,4 @@
-"""What only a network shows: how often a caller waits for it, and what a caller is told when it fails."""
+"""Postgres over a network: round trips of each operation, and errors when the connection fails."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +19,12 @@ from rig.relay import Relay
 DAY = timedelta(days=1)
 ANSWER_TIMEOUT_S = 1.0
 GIVES_UP_WITHIN_S = 12.0
-"""Two bounded waits (for a connection, for an answer) and room for a busy machine."""
+"""Limit of a failing call: two bounded waits (for a connection, for an answer), with room for a busy machine."""
 
 
 @pytest.fixture
 def relayed(relay: Relay, migrated_postgres_url: str, clock: Clock) -> Iterator[Store]:
-    """A store whose every byte goes through the relay; its first connection is made."""
+    """A store connected through the relay, with its first connection made."""
     with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
         store.set("bot", real_keys(), creds=real_creds())
         yield store
@@ -32,7 +32,7 @@ def relayed(relay: Relay, migrated_postgres_url: str, clock: Clock) -> Iterator[
 
 @pytest.fixture
 def impatient(relayed: Store) -> Store:
-    """The same store, with little patience for an answer."""
+    """The same store with a short timeout for answers."""
     assert isinstance(relayed, PostgresStore)
     relayed.link.answer_timeout_s = ANSWER_TIMEOUT_S
     return relayed
@@ -98,7 +98,7 @@ def test_a_lease_costs_no_round_trip(relayed: Store, relay: Relay, operation: st
 
 @pytest.mark.parametrize("renewal_due", [False, True])
 @pytest.mark.parametrize("operation", ONE_ROUND_TRIP)
-def test_an_operation_is_one_round_trip_whatever_its_size(
+def test_an_operation_of_any_size_is_one_round_trip(
     relayed: Store, relay: Relay, clock: Clock, operation: str, renewal_due: bool
 ) -> None:
     if renewal_due:
@@ -117,7 +117,7 @@ def test_the_relay_sees_a_second_round_trip(relayed: Store, relay: Relay) -> Non
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_connections_cut_between_calls_are_not_noticed(relayed: Store, relay: Relay, times: int) -> None:
+def test_connections_cut_between_calls_cause_no_error(relayed: Store, relay: Relay, times: int) -> None:
     for turn in range(times):
         assert relay.cut() >= 1
         assert relayed.load("bot").total == 721 + bool(turn)
@@ -127,7 +127,7 @@ def test_connections_cut_between_calls_are_not_noticed(relayed: Store, relay: Re
         assert relayed.get("bot", "session", ["a"]) == {"a": b"A"}
 
 
-def test_every_pooled_connection_cut_at_once_is_not_noticed(relayed: Store, relay: Relay) -> None:
+def test_cutting_every_pooled_connection_causes_no_error(relayed: Store, relay: Relay) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: relayed.load("bot"), range(40)))
         assert relay.cut() > 1
@@ -147,17 +147,17 @@ WRITES: dict[str, Callable[[Store], object]] = {
 
 
 def raises_unavailable(call: Callable[[Store], object], store: Store) -> float:
-    """Checks that the call says the database is away, naming it and no secret; returns how long it took."""
+    """Check that the error names the database and shows no secret, and return the call's duration in seconds."""
     begun = monotonic()
-    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1") as told:
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1") as error:
         call(store)
-    assert PASSWORD not in str(told.value)
-    assert told.value.__cause__ is not None
+    assert PASSWORD not in str(error.value)
+    assert error.value.__cause__ is not None
     return monotonic() - begun
 
 
 @pytest.mark.parametrize("operation", ["get", "load", "set"])
-def test_a_call_raises_unavailable_when_the_server_refuses_and_recovers_by_itself(
+def test_a_call_is_unavailable_while_the_server_refuses_then_recovers(
     relayed: Store, relay: Relay, operation: str
 ) -> None:
     with relay.refusing():
@@ -166,15 +166,13 @@ def test_a_call_raises_unavailable_when_the_server_refuses_and_recovers_by_itsel
 
 
 @pytest.mark.parametrize("operation", [*READS, *WRITES])
-def test_a_server_that_never_answers_is_given_up_in_bounded_time(
-    impatient: Store, relay: Relay, operation: str
-) -> None:
+def test_a_call_to_a_silent_server_ends_in_bounded_time(impatient: Store, relay: Relay, operation: str) -> None:
     with relay.swallowing():
         assert raises_unavailable((READS | WRITES)[operation], impatient) < GIVES_UP_WITHIN_S
     recovers(impatient)
 
 
-def test_a_new_store_gives_up_on_a_server_that_never_answers(relay: Relay, migrated_postgres_url: str) -> None:
+def test_opening_a_store_on_a_silent_server_ends_in_bounded_time(relay: Relay, migrated_postgres_url: str) -> None:
     begun = monotonic()
     with relay.swallowing(), pytest.raises(StoreUnavailable):
         open_store(relay.url(migrated_postgres_url))
@@ -182,7 +180,7 @@ def test_a_new_store_gives_up_on_a_server_that_never_answers(relay: Relay, migra
 
 
 def recovers(store: Store) -> None:
-    """Waits for the store to work again without anybody's help."""
+    """Wait until the store works again by itself."""
 
     def works() -> bool:
         try:
@@ -193,7 +191,7 @@ def recovers(store: Store) -> None:
     eventually(works, "the store works again by itself", 30.0)
 
 
-def test_an_outage_is_told_and_survived(own_server: OwnServer) -> None:
+def test_an_outage_is_reported_and_survived(own_server: OwnServer) -> None:
     with open_store(own_server.url) as store:
         store.set("bot", real_keys(), creds=real_creds())
         for end in (own_server.server.stop, own_server.server.crash):
@@ -202,10 +200,10 @@ def test_an_outage_is_told_and_survived(own_server: OwnServer) -> None:
                 assert raises_unavailable(call, store) < GIVES_UP_WITHIN_S
             own_server.server.start()
             recovers(store)
-        assert store.load("bot").keys == real_keys(), "what was acknowledged is durable"
+        assert store.load("bot").keys == real_keys(), "an acknowledged write was lost"
 
 
-def test_a_restart_between_calls_is_not_noticed(own_server: OwnServer) -> None:
+def test_a_restart_between_calls_causes_no_error(own_server: OwnServer) -> None:
     with open_store(own_server.url) as store:
         store.set("bot", real_keys(), creds=real_creds())
         own_server.server.stop()
@@ -213,8 +211,8 @@ def test_a_restart_between_calls_is_not_noticed(own_server: OwnServer) -> None:
         assert store.get("bot", "session", list(real_keys()["session"])) == real_keys()["session"]
 
 
-def test_a_wrong_password_is_told_without_showing_any(own_server: OwnServer) -> None:
-    with pytest.raises(StoreUnavailable, match="login") as told:
+def test_a_wrong_password_is_reported_without_showing_any(own_server: OwnServer) -> None:
+    with pytest.raises(StoreUnavailable, match="login") as error:
         open_store(own_server.site.url("bots", password="Wr0ng/pass word"))
     for secret in (PASSWORD, "Wr0ng"):
-        assert secret not in str(told.value)
+        assert secret not in str(error.value)

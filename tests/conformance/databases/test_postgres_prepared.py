@@ -1,4 +1,4 @@
-"""Preparing: where the server itself answers, never behind a pooler, and nobody notices when a statement is gone."""
+"""Prepared statements: used on a direct connection, never behind a pooler; a lost one causes no error."""
 
 import psycopg
 
@@ -10,11 +10,11 @@ from rig.relay import Relay
 
 USES = PREPARE_AFTER + 2
 FORGET_ALL = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
-"""Behind psycopg's back, which would take note of a plain DEALLOCATE."""
+"""Forgets all prepared statements without psycopg noticing, as it would a plain DEALLOCATE."""
 
 
 def used(url: str) -> PostgresStore:
-    """A store on one connection, each operation of a bot used often enough to be prepared; the caller closes it."""
+    """A store on one connection that has run each bot operation often enough to prepare it; the caller closes it."""
     store = open_store(url, max_connections=1)
     assert isinstance(store, PostgresStore)
     for number in range(USES):
@@ -23,7 +23,7 @@ def used(url: str) -> PostgresStore:
 
 
 def use(store: PostgresStore, number: int) -> None:
-    """Each operation of a bot, once."""
+    """Run each bot operation once."""
     store.set("1", {"session": {"a": b"%d" % number}})
     store.set("1", {"pre-key": {"7": b"%d" % number}}, creds=b"C")
     assert store.get("1", "session", ["a", "b"]) == {"a": b"%d" % number}
@@ -32,7 +32,7 @@ def use(store: PostgresStore, number: int) -> None:
 
 
 def prepared(store: PostgresStore) -> int:
-    """How many statements the store's connection has prepared."""
+    """The number of statements that the store's connection has prepared."""
     return int(store.link.rows("SELECT count(*) FROM pg_prepared_statements", {}, UPKEEP_TIMEOUT_S)[0][0])
 
 
@@ -42,7 +42,7 @@ def test_a_bots_statements_are_prepared_on_the_server_itself(migrated_postgres_u
         for _ in range(USES):
             store.census()
             store.companies()
-        assert prepared(store) == 5, "upkeep is planned for what it is asked"
+        assert prepared(store) == 5, "upkeep statements are planned for their parameters"
 
 
 def test_nothing_is_prepared_behind_a_pooler(pgbouncer_url: str) -> None:
@@ -67,12 +67,12 @@ def test_a_load_is_prepared_from_the_first(migrated_postgres_url: str) -> None:
         assert prepared(store) == 1
 
 
-def test_a_connection_older_than_the_tables_is_no_error(postgres_url: str) -> None:
+def test_a_connection_opened_before_the_tables_exist_works(postgres_url: str) -> None:
     with used(postgres_url) as store:
-        assert prepared(store) == 4, "all but the load, which it couldn't prepare"
+        assert prepared(store) == 4, "all but the load, which could not be prepared"
 
 
-def test_a_locked_table_keeps_no_connection_waiting(migrated_postgres_url: str) -> None:
+def test_opening_a_connection_does_not_wait_for_a_locked_table(migrated_postgres_url: str) -> None:
     with psycopg.connect(migrated_postgres_url) as holder:
         holder.execute("LOCK TABLE whatsapp_keys")
         store = open_store(migrated_postgres_url, max_connections=1)
@@ -83,7 +83,7 @@ def test_a_locked_table_keeps_no_connection_waiting(migrated_postgres_url: str) 
         use(store, 1)
 
 
-def test_statements_that_are_gone_are_no_error(migrated_postgres_url: str) -> None:
+def test_lost_prepared_statements_cause_no_error(migrated_postgres_url: str) -> None:
     with used(migrated_postgres_url) as store:
         store.link.rows(FORGET_ALL, {}, UPKEEP_TIMEOUT_S)
         assert prepared(store) == 0
@@ -91,7 +91,7 @@ def test_statements_that_are_gone_are_no_error(migrated_postgres_url: str) -> No
             use(store, number)
 
 
-def test_a_column_of_another_type_is_no_error(migrated_postgres_url: str) -> None:
+def test_a_changed_column_type_causes_no_error(migrated_postgres_url: str) -> None:
     with used(migrated_postgres_url) as store:
         with psycopg.connect(migrated_postgres_url) as conn:
             conn.execute("ALTER TABLE whatsapp_keys ALTER COLUMN key_id TYPE varchar(1000)")

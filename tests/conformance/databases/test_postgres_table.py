@@ -1,4 +1,4 @@
-"""What only Postgres shows: pages and indexes under rewrites, and rows that somebody else has locked."""
+"""Postgres only: pages and indexes under rewrites, and rows that another session has locked."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ import pytest
 from keystore import open_store
 from rig.fixtures.clock import Clock, eventually
 from rig.real_state import real_keys
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 
 DAY = timedelta(days=1)
 REWRITES = 10_000
@@ -21,7 +21,7 @@ REWRITES = 10_000
 
 @pytest.fixture
 def quick_url(migrated_postgres_url: str) -> str:
-    """The test's database without waiting for the disk: 10,000 commits measure pages here, not the disk."""
+    """The test's database without waiting for the disk, since these 10,000 commits measure pages only."""
     return f"{migrated_postgres_url}?options=-c%20synchronous_commit%3Doff"
 
 
@@ -45,7 +45,7 @@ def test_session_rewrites_are_heap_only(
 
 
 @pytest.mark.parametrize(("held", "swept"), [("'a', 'g@g.us'", 1), ("'g@g.us'", 2), ("'g@g.us::me::0'", 2)])
-def test_a_sweep_passes_over_a_locked_row_and_what_hangs_on_it_without_waiting(
+def test_a_sweep_skips_a_locked_row_and_its_group_without_waiting(
     migrated_postgres_url: str, clock: Clock, held: str, swept: int
 ) -> None:
     group = "g@g.us"
@@ -65,7 +65,7 @@ def test_a_sweep_passes_over_a_locked_row_and_what_hangs_on_it_without_waiting(
         assert store.load("1").total == 0
 
 
-def test_a_backfill_leaves_a_locked_row_for_later_and_forgets_none(
+def test_a_backfill_leaves_a_locked_row_for_later(
     migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
 ) -> None:
     with open_store(migrated_postgres_url, clock=clock) as store:
@@ -112,7 +112,7 @@ def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
 
 
 def locked(url: str, which: str, table: str = "whatsapp_keys") -> closing[psycopg.Connection[Any]]:
-    """Holds the rows locked for a block, as a writer in another process does before it commits."""
+    """Lock rows for the block, as a writer in another process does before it commits."""
     connection = psycopg.connect(url)
     connection.execute(f"SELECT 1 FROM {table} WHERE {which} FOR UPDATE".encode())
     return closing(connection)

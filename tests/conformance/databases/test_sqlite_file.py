@@ -1,4 +1,4 @@
-"""What only a file shows: several stores and processes on one SQLite file lose nothing to each other."""
+"""SQLite only: several stores and processes on one file lose none of each other's writes."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ import pytest
 from keystore import open_store
 from keystore.sqlite.store import SqliteStore
 from rig.paths import PROJECT
-from tests.conformance.worker import Worker, workers, write_one_by_one
+from tests.conformance.worker_process import Worker, workers, write_one_by_one
 
 OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.argv[1]).close()"
 
 
 def in_another_process(url: str) -> None:
-    """Another process opens the file and closes it again."""
+    """Open and close the file in another process."""
     subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, url], cwd=PROJECT, check=True)
 
 
@@ -35,7 +35,7 @@ def test_an_acknowledged_write_waits_for_the_disk(tmp_path: Path) -> None:
 def test_processes_that_read_before_they_write_lose_nothing_to_each_other(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'keystore.db'}"
     open_store(url).close()
-    # A set of pre-keys looks for rewritten ones first: begun as a reader it could not become a writer.
+    # A set of pre-keys first looks for rewritten ones. A transaction begun as a reader could not become a writer.
     writers = [
         Worker(write_one_by_one, url, None, company="bot", prefix=f"{n}", count=100, key_type="pre-key")
         for n in range(4)
@@ -48,7 +48,7 @@ def test_processes_that_read_before_they_write_lose_nothing_to_each_other(tmp_pa
         assert len(store.load("bot").keys["pre-key"]) == 400
 
 
-def test_a_second_store_of_this_process_costs_the_first_no_acknowledged_write(tmp_path: Path) -> None:
+def test_a_second_store_in_the_process_loses_no_acknowledged_write(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'keystore.db'}"
     with open_store(url) as first, open_store(url):
         first.set("1", {"session": {"before": b"1"}})
@@ -60,14 +60,14 @@ def test_a_second_store_of_this_process_costs_the_first_no_acknowledged_write(tm
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Python's own handling of SIGINT, also where whoever started the tests has it ignored (`… &` in a script)."""
+    """Python's own handling of SIGINT, even if the tests were started with it ignored (`… &` in a script)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_while_a_write_waits_for_its_turn_jams_nobody(tmp_path: Path) -> None:
+def test_an_interrupt_while_a_write_waits_blocks_no_later_write(tmp_path: Path) -> None:
     path = tmp_path / "keystore.db"
     with open_store(f"sqlite:///{path}") as store:
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:

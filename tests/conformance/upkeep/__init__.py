@@ -1,1 +1,1 @@
-"""What the watch relies on, on every backend."""
+"""The upkeep half of the contract, on every backend."""

@@ -1,4 +1,4 @@
-"""The census counts what is there: against a dict model, on a made-up table with keys of every kind."""
+"""The census equals a dict model, on a made-up table with keys of every kind."""
 
 import random
 from collections import Counter
@@ -13,8 +13,8 @@ from keystore.records import Census, KeyRow, TypeCount
 from keystore.ttl import DIARY
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.model import Model, ModelKey, Name
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
+from tests.conformance.model_store import Model, ModelKey, Name
 
 DAY = timedelta(days=1)
 NOW = START
@@ -31,7 +31,7 @@ TYPES = (
 
 
 def made_up_rows(company: str, seed: int) -> list[KeyRow]:
-    """Keys of every type, some new, some old, with every kind of expiry; groups that share ids among types."""
+    """Keys of every type and age, with every kind of expiry; sender keys and memories share groups."""
     dice = random.Random(f"{company} {seed}")
     rows = []
     for key_type in TYPES:
@@ -55,7 +55,7 @@ def made_up_rows(company: str, seed: int) -> list[KeyRow]:
 
 
 def fill(store: Store, model: Model, seed: int) -> None:
-    """Puts the same made-up rows into a store and a model."""
+    """Put the same made-up rows into a store and a model."""
     for company in COMPANIES:
         rows = made_up_rows(company, seed)
         store.restore_rows(company, rows)
@@ -65,8 +65,8 @@ def fill(store: Store, model: Model, seed: int) -> None:
             )
 
 
-def counted(model: Model, key_type: str) -> TypeCount:
-    """What the census should say of one type."""
+def expected_count(model: Model, key_type: str) -> TypeCount:
+    """The count of one type that the census should give."""
     keys: dict[Name, Any] = {name: key for name, key in model.keys.items() if name[1] == key_type}
     without = sum(key.expires_at is None and not key.never_expires for key in keys.values())
     return TypeCount(
@@ -83,13 +83,13 @@ def counted(model: Model, key_type: str) -> TypeCount:
 
 @pytest.mark.parametrize("guard", [True, False])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_census_equals_the_model_and_the_sweep_deletes_what_it_called_expired(
+def test_census_equals_the_model_and_a_sweep_deletes_the_expired_keys(
     make_store: MakeStore, clock: Clock, guard: bool, seed: int
 ) -> None:
     store, model = make_store(clock=clock, guard=guard), Model(clock, DIARY, guard=guard)
     fill(store, model, seed)
     census = store.census()
-    types = tuple(counted(model, key_type) for key_type in sorted(TYPES))
+    types = tuple(expected_count(model, key_type) for key_type in sorted(TYPES))
     assert census.by_type == types
     assert census == Census(
         taken_at=NOW,
@@ -107,7 +107,7 @@ def test_census_equals_the_model_and_the_sweep_deletes_what_it_called_expired(
         size_bytes=census.size_bytes,
         by_type=types,
     )
-    assert census.expired, "the made-up rows have nothing for a sweep"
+    assert census.expired, "the made-up rows have no expired key"
     assert census.guarded > 0 or not guard
     assert [(due.company_id, due.keys) for due in store.due_companies()] == sorted(
         Counter(company for company, _, _ in model.past()).items()
@@ -128,7 +128,7 @@ def test_census_of_an_empty_table(store: Store) -> None:
     assert (census.last_activity_at, census.oldest_created_at) == (None, None)
 
 
-def test_creds_count_as_company_and_activity_but_not_as_key(store: Store, clock: Clock) -> None:
+def test_creds_count_as_a_company_and_as_activity_but_not_as_a_key(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     clock.advance(DAY)
     store.set_creds("2", b"C")
@@ -144,7 +144,7 @@ def test_size_grows_with_what_is_stored(store: Store) -> None:
     assert store.census().size_bytes - before >= 1_000_000
 
 
-def test_an_unused_pre_key_rewritten_with_another_value_is_logged_and_counted(store: Store, clock: Clock) -> None:
+def test_an_unused_pre_key_with_a_new_value_is_logged_and_counted(store: Store, clock: Clock) -> None:
     store.set("1", {"pre-key": {"1": b"S3CRET old", "2": b"P", "3": b"P"}})
     with capture_logs() as logs:
         store.set("1", {"pre-key": {"1": b"S3CRET new", "2": b"P", "4": b"P"}, "session": {"a": b"A"}}, creds=b"C")
@@ -164,7 +164,7 @@ def test_an_unused_pre_key_rewritten_with_another_value_is_logged_and_counted(st
     assert store.census().pre_keys_rewritten_7d == 0
 
 
-def test_a_pre_key_that_was_used_or_is_written_unchanged_is_not_called_rewritten(store: Store) -> None:
+def test_a_pre_key_used_or_written_unchanged_does_not_count_as_rewritten(store: Store) -> None:
     store.set("1", {"pre-key": {"1": b"P", "2": b"P"}, "session": {"1": b"A"}})
     with capture_logs() as logs:
         store.set("1", {"pre-key": {"1": None}})

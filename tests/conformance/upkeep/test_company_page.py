@@ -1,11 +1,11 @@
-"""Companies as an operator looks through them: searched, paged, counted, with who writes them."""
+"""Pages of companies for an operator: searched, sorted and counted, with each company's current writer."""
 
 from datetime import timedelta
 
 import pytest
 
 from keystore import InvalidInput, Store
-from keystore.records import CompanyPage, CompanySeen
+from keystore.records import CompanyPage, CompanySummary
 from rig.fixtures.clock import START, Clock
 
 MINUTE = timedelta(minutes=1)
@@ -40,17 +40,17 @@ def test_a_company_is_counted_and_last_seen_by_its_keys_or_its_creds(store: Stor
     assert store.company_page() == CompanyPage(
         4,
         (
-            CompanySeen("creds", 0, START + MINUTE, None),
-            CompanySeen("creds-later", 1, START + MINUTE, None),
-            CompanySeen("keys", 3, START, None),
-            CompanySeen("keys-later", 1, START + 2 * MINUTE, None),
+            CompanySummary("creds", 0, START + MINUTE, None),
+            CompanySummary("creds-later", 1, START + MINUTE, None),
+            CompanySummary("keys", 3, START, None),
+            CompanySummary("keys-later", 1, START + 2 * MINUTE, None),
         ),
     )
     store.clear("keys")
     assert store.company_page().total == 3
 
 
-def test_a_lease_is_shown_while_it_lives(store: Store, clock: Clock) -> None:
+def test_a_lease_is_listed_until_it_expires(store: Store, clock: Clock) -> None:
     store.set("7", {"session": {"a": b"A"}})
     store.set("8", {"session": {"a": b"A"}})
     lease = store.lease_company("7", "host a", 60)
@@ -70,14 +70,14 @@ def test_pages_follow_each_other_in_order(many: Store) -> None:
     assert ids(many.company_page(offset=120)) == []
 
 
-def test_ids_are_sorted_as_companies_are(store: Store) -> None:
+def test_company_pages_and_companies_have_the_same_order(store: Store) -> None:
     names = ["b", "B", "_b", "a-b", "a_b", "ab", "1", "10", "9", "-"]
     for name in names:
         store.set_creds(name, b"C")
     assert ids(store.company_page()) == sorted(names) == store.companies()
 
 
-def test_a_search_finds_what_holds_it_anywhere(many: Store) -> None:
+def test_a_search_matches_any_part_of_an_id(many: Store) -> None:
     page = many.company_page("11", limit=5)
     assert page.total == 11
     assert ids(page) == ["011", "110", "111", "112", "113"]
@@ -90,7 +90,7 @@ def test_a_search_has_no_wildcards(many: Store, search: str) -> None:
     assert many.company_page(search) == CompanyPage(0, ())
 
 
-def test_a_search_tells_capitals_and_finds_an_underscore(store: Store) -> None:
+def test_a_search_respects_case_and_finds_an_underscore(store: Store) -> None:
     for name in ("Bot_1", "bot-1"):
         store.set_creds(name, b"C")
     assert ids(store.company_page("Bot")) == ["Bot_1"]
@@ -98,12 +98,12 @@ def test_a_search_tells_capitals_and_finds_an_underscore(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1_001, 0), (50, -1), (50, 2**31)])
-def test_a_page_that_can_t_be_is_refused(store: Store, limit: int, offset: int) -> None:
+def test_an_impossible_page_is_refused(store: Store, limit: int, offset: int) -> None:
     with pytest.raises(InvalidInput, match="limit, offset"):
         store.company_page(limit=limit, offset=offset)
 
 
 @pytest.mark.parametrize("search", ["a\x00", "x" * 256, "\ud800"])
-def test_a_search_that_no_id_could_answer_is_refused(store: Store, search: str) -> None:
+def test_a_search_that_matches_no_possible_id_is_refused(store: Store, search: str) -> None:
     with pytest.raises(InvalidInput, match="search"):
         store.company_page(search)

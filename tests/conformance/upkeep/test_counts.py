@@ -1,4 +1,4 @@
-"""What happens to keys is counted by the hour, exactly, and counting costs nobody a round trip."""
+"""Key events are counted exactly, by the hour, and counting costs no round trip."""
 
 import threading
 from collections import Counter
@@ -14,7 +14,7 @@ from keystore.ttl import CAREFUL
 from rig.fixtures.clock import START, Clock
 from rig.relay import Relay
 from tests.conformance.conftest import MakeStore
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -22,39 +22,39 @@ THIS_HOUR = START.replace(minute=0, second=0, microsecond=0)
 
 
 def counted(store: Store, event: str) -> dict[str, int]:
-    """How many keys of each type that happened to, in all."""
-    found: Counter[str] = Counter()
+    """The number of keys of each type with this event, in all."""
+    totals: Counter[str] = Counter()
     for count in store.counts(START - DAY):
         if count.event == event:
-            found[count.key_type] += count.keys
-    return dict(found)
+            totals[count.key_type] += count.keys
+    return dict(totals)
 
 
-def test_a_write_is_an_arrival_only_the_first_time(store: Store) -> None:
+def test_only_the_first_write_of_a_key_counts_as_created(store: Store) -> None:
     store.set("1", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"1": b"P"}})
     store.set("1", {"session": {"a": b"A2", "c": b"C"}, "pre-key": {"1": b"P", "2": b"Q"}}, creds=b"C")
     assert counted(store, "created") == {"session": 3, "pre-key": 2}
     assert counted(store, "renewed") == {"session": 1, "pre-key": 1}
 
 
-def test_at_one_moment_too(store: Store) -> None:
-    """The test's clock stands still: what tells a new key from an old one is not its times."""
+def test_writes_at_one_moment_are_told_apart_too(store: Store) -> None:
+    """The test's clock stands still, so times can't tell a new key from an old one."""
     for _ in range(3):
         store.set("1", {"session": {"a": b"A"}})
     assert (counted(store, "created"), counted(store, "renewed")) == ({"session": 1}, {"session": 2})
 
 
-def test_deletions_count_what_was_there(store: Store) -> None:
+def test_deletions_count_only_existing_keys(store: Store) -> None:
     store.set("1", {"session": {"a": b"A"}, "pre-key": {"1": b"P", "2": b"Q"}})
     store.set("1", {"session": {"a": None, "never": None}, "pre-key": {"1": None}})
     assert counted(store, "deleted") == {"session": 1, "pre-key": 1}
     store.clear("1")
     assert counted(store, "deleted") == {"session": 1, "pre-key": 1}
-    assert counted(store, "cleared") == {"pre-key": 1}, "a log-out is no rate at which keys are used up"
+    assert counted(store, "cleared") == {"pre-key": 1}, "a logout doesn't count as using keys up"
 
 
 @pytest.mark.parametrize("use", ["get", "touch"])
-def test_a_read_that_renews_counts_and_one_that_need_not_does_not(store: Store, clock: Clock, use: str) -> None:
+def test_a_read_is_counted_only_if_it_renews(store: Store, clock: Clock, use: str) -> None:
     store.set("1", {"session": {"a": b"A", "b": b"B"}})
     for advanced, renewed in ((DAY, {}), (4 * DAY, {"session": 2})):
         clock.advance(advanced)
@@ -72,7 +72,7 @@ def test_a_sweep_is_counted_by_type(store: Store, clock: Clock) -> None:
     assert counted(store, "swept") == {"session": 2}
 
 
-def test_counts_stand_under_their_hour(store: Store, clock: Clock) -> None:
+def test_counts_are_kept_by_the_hour(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     clock.advance(HOUR)
     store.set("2", {"session": {"a": b"A", "b": b"B"}})
@@ -83,21 +83,21 @@ def test_counts_stand_under_their_hour(store: Store, clock: Clock) -> None:
     assert store.counts(START + HOUR) == [HourCount(THIS_HOUR + HOUR, "session", "created", 2)]
 
 
-def test_a_set_of_hundreds_is_a_burst_of_its_company(store: Store) -> None:
+def test_a_set_of_at_least_100_new_keys_is_a_burst(store: Store) -> None:
     store.set("company_7", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}, "session": {"a": b"A"}})
     store.set("8", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS - 1)}})
-    store.set("7", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}})  # Nothing new in it.
+    store.set("7", {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}})  # No new key.
     assert store.bursts(START) == [Burst("7", THIS_HOUR, "pre-key", BURST_FROM_KEYS)]
     assert counted(store, "created") == {"pre-key": 2 * BURST_FROM_KEYS - 1, "session": 1}
 
 
-def test_what_a_probe_writes_is_no_arrival(store: Store) -> None:
+def test_writes_of_the_probe_company_are_not_counted(store: Store) -> None:
     store.set(PROBE_COMPANY, {"pre-key": {f"{n}": b"P" for n in range(BURST_FROM_KEYS)}})
     store.clear(PROBE_COMPANY)
     assert (store.counts(START), store.bursts(START)) == ([], [])
 
 
-def test_another_store_sees_what_a_closed_one_counted(make_store: MakeStore, clock: Clock) -> None:
+def test_another_store_sees_the_counts_of_a_closed_one(make_store: MakeStore, clock: Clock) -> None:
     first = make_store(clock=clock)
     first.set("1", {"session": {"a": b"A"}})
     second = make_store(clock=clock)
@@ -128,7 +128,7 @@ def test_counting_costs_no_round_trip_and_survives_an_outage(
         assert counted(store, "created") == {"session": 11}
 
 
-def test_closing_saves_what_could_not_be_saved_before() -> None:
+def test_closing_saves_counts_that_could_not_be_saved_before() -> None:
     saved: dict[Count, int] = {}
     away = True
 
@@ -146,7 +146,7 @@ def test_closing_saves_what_could_not_be_saved_before() -> None:
     assert list(saved.values()) == [3]
 
 
-def test_a_tally_is_bounded_and_says_what_it_dropped() -> None:
+def test_a_tally_is_bounded_and_keeps_counting_known_types() -> None:
     saved: dict[Count, int] = {}
     threads = set(threading.enumerate())
     tally = Tally(saved.update)
@@ -159,10 +159,10 @@ def test_a_tally_is_bounded_and_says_what_it_dropped() -> None:
     assert set(threading.enumerate()) <= threads
 
 
-# What keys have left to live.
+# Remaining lives of keys.
 
 
-def test_keys_used_on_one_day_live_equally_long(store: Store, clock: Clock) -> None:
+def test_life_counts_group_keys_by_type_and_day_of_expiry(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A", "b": b"B", "c": b"C"}, "device-list": {"a": b"A"}})
     clock.advance(DAY)
     store.set("2", {"session": {"a": b"A"}})
@@ -178,7 +178,7 @@ def test_keys_used_on_one_day_live_equally_long(store: Store, clock: Clock) -> N
     )
 
 
-def test_of_pre_keys_the_newest_generation_is_lasting(store: Store, clock: Clock) -> None:
+def test_the_newest_generation_of_pre_keys_is_lasting(store: Store, clock: Clock) -> None:
     store.set("1", {"pre-key": {"1": b"P", "2": b"P"}})
     store.set("2", {"pre-key": {"1": b"P"}})
     clock.advance(2 * HOUR)
@@ -187,7 +187,7 @@ def test_of_pre_keys_the_newest_generation_is_lasting(store: Store, clock: Clock
     assert lasting == {(False, 2), (True, 2)}
 
 
-def test_keys_without_an_end_are_told_apart(make_store: MakeStore, clock: Clock) -> None:
+def test_never_expiring_keys_are_counted_apart(make_store: MakeStore, clock: Clock) -> None:
     store = make_store(clock=clock, policy=CAREFUL)
     store.set("1", {"identity-key": {"a": b"A"}})
     assert store.life_counts() == [LifeCount("identity-key", False, None, 1)]

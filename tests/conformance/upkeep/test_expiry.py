@@ -1,4 +1,4 @@
-"""When keys expire: counted from the last use, rounded up, renewed by a write always and by a read when it is due."""
+"""Expiry counts from the last use and is rounded up. A write always renews it, a read only when it is due."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ from keystore.records import KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -27,8 +27,8 @@ LIVES_DAYS = {
 
 
 def row(store: Store, key_type: str, key_id: str = "a", company: str = "1") -> KeyRow:
-    (found,) = [row for row in store.export_rows(company) if (row.key_type, row.key_id) == (key_type, key_id)]
-    return found
+    (match,) = [row for row in store.export_rows(company) if (row.key_type, row.key_id) == (key_type, key_id)]
+    return match
 
 
 def expiry(store: Store, key_type: str = "session", key_id: str = "a") -> datetime:
@@ -37,7 +37,7 @@ def expiry(store: Store, key_type: str = "session", key_id: str = "a") -> dateti
     return expires
 
 
-def test_a_write_gives_each_type_the_life_of_its_policy_rounded_up_to_a_day(store: Store, clock: Clock) -> None:
+def test_a_write_gives_each_type_its_life_rounded_up_to_a_day(store: Store, clock: Clock) -> None:
     store.set("1", {key_type: {"a": b"A"} for key_type in LIVES_DAYS})
     for key_type, days in LIVES_DAYS.items():
         written = row(store, key_type)
@@ -49,7 +49,7 @@ def test_a_write_gives_each_type_the_life_of_its_policy_rounded_up_to_a_day(stor
         assert not written.never_expires
 
 
-def test_without_a_clock_of_its_own_the_database_s_decides(make_store: MakeStore) -> None:
+def test_a_store_without_a_clock_uses_the_databases(make_store: MakeStore) -> None:
     store = make_store()
     before = datetime.now(UTC)
     store.set("1", {"session": {"a": b"A"}})
@@ -62,7 +62,7 @@ def test_without_a_clock_of_its_own_the_database_s_decides(make_store: MakeStore
     assert sweep(store).deleted == 0
 
 
-def test_the_store_s_own_clock_decides_everything(store: Store, clock: Clock) -> None:
+def test_a_store_with_a_clock_uses_it_for_everything(store: Store, clock: Clock) -> None:
     clock.set(datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
     store.set("1", {"session": {"a": b"A"}}, creds=b"C")
     lease = store.acquire_lease("x", "me", 10)
@@ -74,7 +74,7 @@ def test_the_store_s_own_clock_decides_everything(store: Store, clock: Clock) ->
     assert store.census().taken_at == store.census().last_activity_at == clock()
 
 
-def test_writes_within_one_step_leave_the_expiry_as_it_is(store: Store, clock: Clock) -> None:
+def test_writes_within_one_step_leave_the_expiry_unchanged(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     first = expiry(store)
     for _ in range(10):
@@ -92,7 +92,7 @@ def test_an_expiry_on_a_step_is_not_pushed_a_step_further(store: Store, clock: C
     assert expiry(store) == datetime(2025, 10, 15, tzinfo=UTC)
 
 
-def test_a_short_life_is_rounded_by_a_finer_step(make_store: MakeStore, clock: Clock) -> None:
+def test_a_short_life_is_rounded_to_a_finer_step(make_store: MakeStore, clock: Clock) -> None:
     store = make_store(clock=clock, policy=Policy(by_type={"session": 3_600, "x": 1}, default_s=90))
     store.set("1", {"session": {"a": b"A"}, "x": {"a": b"A"}, "y": {"a": b"A"}})
     for key_type, life_s, step_s in (("session", 3_600, 60), ("x", 1, 1), ("y", 90, 10)):
@@ -101,7 +101,7 @@ def test_a_short_life_is_rounded_by_a_finer_step(make_store: MakeStore, clock: C
         assert expiry(store, key_type).timestamp() % step_s == 0
 
 
-def test_a_write_renews_and_keeps_the_day_of_creation(store: Store, clock: Clock) -> None:
+def test_a_write_renews_and_keeps_the_time_of_creation(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     clock.advance(2 * DAY)
     store.set("1", {"session": {"a": b"B"}})
@@ -154,7 +154,7 @@ def test_a_use_renews_only_the_keys_it_names(store: Store, clock: Clock, use: st
     assert [row.expires_at for row in rows].count(first) == len(rows) - 1
 
 
-def test_a_touch_renews_all_types_it_names_each_by_its_own_life(store: Store, clock: Clock) -> None:
+def test_a_touch_renews_each_type_by_its_own_life(store: Store, clock: Clock) -> None:
     keys = {key_type: {"a": b"A", "b": b"B"} for key_type in LIVES_DAYS}
     store.set("1", keys)
     clock.advance(12 * DAY)
@@ -181,7 +181,7 @@ def test_load_renews_nothing(store: Store, clock: Clock) -> None:
     assert store.export_rows("1") == before
 
 
-def test_a_key_read_every_few_days_outlives_sweeps_for_a_year(store: Store, clock: Clock) -> None:
+def test_a_key_read_every_few_days_survives_a_year_of_sweeps(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"read": b"A", "touched": b"B", "idle": b"C"}})
     for _ in range(0, 365, 4):
         clock.advance(4 * DAY)
@@ -191,7 +191,7 @@ def test_a_key_read_every_few_days_outlives_sweeps_for_a_year(store: Store, cloc
     assert store.load("1").keys == {"session": {"read": b"A", "touched": b"B"}}
 
 
-def test_an_expired_key_that_no_sweep_has_met_is_read_and_renewed(store: Store, clock: Clock) -> None:
+def test_an_expired_key_is_read_and_renewed_before_a_sweep(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     clock.advance(30 * DAY)
     assert store.census().expired == 1
@@ -202,7 +202,7 @@ def test_an_expired_key_that_no_sweep_has_met_is_read_and_renewed(store: Store, 
     assert store.load("1").keys == {"session": {"a": b"A"}}
 
 
-def test_a_key_goes_with_the_first_sweep_at_its_expiry_and_not_before(store: Store, clock: Clock) -> None:
+def test_a_key_is_swept_at_its_expiry_and_not_before(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     expires = expiry(store)
     clock.set(expires - timedelta(microseconds=1))
@@ -222,8 +222,8 @@ def test_creds_never_expire(store: Store, clock: Clock) -> None:
 def test_a_type_that_never_expires_never_does(make_store: MakeStore, clock: Clock) -> None:
     store = make_store(clock=clock, policy=Policy(by_type={"identity-key": NEVER}))
     store.set("1", {"identity-key": {"a": b"A"}, "session": {"a": b"A"}})
-    kept = row(store, "identity-key")
-    assert (kept.never_expires, kept.expires_at) == (True, None)
+    written = row(store, "identity-key")
+    assert (written.never_expires, written.expires_at) == (True, None)
     store.touch("1", {"identity-key": ["a"]})
     clock.advance(36_500 * DAY)
     assert [(due.company_id, due.keys) for due in store.due_companies()] == [("1", 1)]
@@ -234,18 +234,14 @@ def test_a_type_that_never_expires_never_does(make_store: MakeStore, clock: Cloc
 
 
 @pytest.mark.parametrize("use", ["get", "touch"])
-def test_a_use_under_a_policy_of_never_frees_a_key_from_its_expiry(
-    make_store: MakeStore, clock: Clock, use: str
-) -> None:
+def test_a_use_under_a_policy_of_never_removes_the_expiry(make_store: MakeStore, clock: Clock, use: str) -> None:
     make_store(clock=clock).set("1", {"session": {"a": b"A"}})
     store = make_store(clock=clock, policy=Policy(default_s=NEVER))
     store.get("1", "session", ["a"]) if use == "get" else store.touch("1", {"session": ["a"]})
     assert row(store, "session").never_expires
 
 
-def test_a_key_that_never_expires_gets_a_life_with_the_next_write_not_with_a_use(
-    make_store: MakeStore, clock: Clock
-) -> None:
+def test_a_never_expiring_key_gets_a_life_by_a_write_but_not_by_a_use(make_store: MakeStore, clock: Clock) -> None:
     make_store(clock=clock, policy=Policy(default_s=NEVER)).set("1", {"session": {"a": b"A"}})
     store = make_store(clock=clock)
     store.get("1", "session", ["a"])

@@ -1,5 +1,6 @@
-"""The three guards above the clock, each with the switch on and off (DESIGN, "What must hold", point 2)."""
+"""The three guards that keep expired keys, each switched on and off."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from keystore import Store
 from keystore.records import Keys
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -21,7 +22,7 @@ OTHER_GROUP = "120363049876543210@g.us"
 
 
 def left(store: Store, key_type: str, company: str = "1") -> set[str]:
-    """The ids of that type which are still there."""
+    """The ids of the type that the company still has."""
     return set(store.load(company).keys.get(key_type, {}))
 
 
@@ -39,7 +40,7 @@ def unguarded(make_store: MakeStore, clock: Clock) -> Store:
 # (a) app-state-sync-key
 
 
-def test_app_state_sync_key_survives_a_year_of_sweeps(store: Store, clock: Clock) -> None:
+def test_an_app_state_sync_key_survives_a_year_of_sweeps(store: Store, clock: Clock) -> None:
     store.set("1", {"app-state-sync-key": {"AAAAAKxq": b"A"}, "app-state-sync-version": {"regular": b"V"}})
     for _ in range(53):
         clock.advance(7 * DAY)
@@ -49,7 +50,7 @@ def test_app_state_sync_key_survives_a_year_of_sweeps(store: Store, clock: Clock
     assert (census.guarded, census.expired, census.total) == (1, 0, 1)
 
 
-def test_app_state_sync_key_goes_with_its_expiry_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
+def test_an_app_state_sync_key_is_swept_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
     unguarded.set("1", {"app-state-sync-key": {"AAAAAKxq": b"A"}})
     clock.advance(13 * DAY)
     assert sweep(unguarded).deleted == 0
@@ -62,18 +63,18 @@ def test_app_state_sync_key_goes_with_its_expiry_when_the_guard_is_off(unguarded
 
 def test_a_silent_group_keeps_or_loses_sender_key_and_memory_together(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key": {OWN: b"S", MEMBER: b"M"}, "sender-key-memory": {GROUP: b"{}"}})
-    there: list[bool] = []
+    present: list[bool] = []
     for _ in range(20):
         clock.advance(DAY)
         sweep(store)
         memory, keys = left(store, "sender-key-memory"), left(store, "sender-key")
         assert (memory, keys) in [({GROUP}, {OWN, MEMBER}), (set(), set())]
-        there.append(bool(memory))
-    assert there[7], "silent for 8 days: the sender key is past its 7 days, the memory isn't past its 14"
-    assert not there[-1], "silent for 20 days: both are past"
+        present.append(bool(memory))
+    assert present[7], "silent for 8 days: the sender key is past its 7 days, the memory isn't past its 14"
+    assert not present[-1], "silent for 20 days: both are past"
 
 
-def test_a_group_goes_in_one_sweep_when_all_of_it_is_past(store: Store, clock: Clock) -> None:
+def test_a_group_is_swept_at_once_when_all_of_it_has_expired(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key": {OWN: b"S", MEMBER: b"M"}, "sender-key-memory": {GROUP: b"{}"}})
     clock.advance(9 * DAY)
     assert store.census().guarded == 2
@@ -83,7 +84,7 @@ def test_a_group_goes_in_one_sweep_when_all_of_it_is_past(store: Store, clock: C
     assert sweep(store).by_type == {"sender-key": 2, "sender-key-memory": 1}
 
 
-def test_a_sender_key_in_use_holds_its_group_s_memory(store: Store, clock: Clock) -> None:
+def test_a_sender_key_in_use_keeps_the_memory_of_its_group(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key": {OWN: b"S"}, "sender-key-memory": {GROUP: b"{}"}})
     for _ in range(10):
         clock.advance(3 * DAY)
@@ -93,7 +94,7 @@ def test_a_sender_key_in_use_holds_its_group_s_memory(store: Store, clock: Clock
     assert left(store, "sender-key-memory") == {GROUP}
 
 
-def test_a_memory_in_use_holds_its_group_s_sender_keys(store: Store, clock: Clock) -> None:
+def test_a_memory_in_use_keeps_the_sender_keys_of_its_group(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key": {OWN: b"S", MEMBER: b"M"}, "sender-key-memory": {GROUP: b"{}"}})
     for _ in range(10):
         clock.advance(3 * DAY)
@@ -102,7 +103,7 @@ def test_a_memory_in_use_holds_its_group_s_sender_keys(store: Store, clock: Cloc
     assert left(store, "sender-key") == {OWN, MEMBER}
 
 
-def test_one_group_in_use_holds_no_other_and_no_other_company_s(store: Store, clock: Clock) -> None:
+def test_a_group_in_use_keeps_no_other_group_or_company(store: Store, clock: Clock) -> None:
     for company in ("1", "2"):
         store.set(company, {"sender-key": {OWN: b"S"}, "sender-key-memory": {GROUP: b"{}"}})
     other = f"{OTHER_GROUP}::4915112345678::0"
@@ -114,7 +115,7 @@ def test_one_group_in_use_holds_no_other_and_no_other_company_s(store: Store, cl
     assert store.load("2").keys == {}
 
 
-def test_a_listen_only_group_s_sender_keys_expire_one_by_one(store: Store, clock: Clock) -> None:
+def test_sender_keys_of_a_listen_only_group_expire_one_by_one(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key": {OWN: b"S", MEMBER: b"M"}})
     clock.advance(6 * DAY)
     store.set("1", {"sender-key": {MEMBER: b"M"}})
@@ -123,15 +124,13 @@ def test_a_listen_only_group_s_sender_keys_expire_one_by_one(store: Store, clock
     assert left(store, "sender-key") == {MEMBER}
 
 
-def test_a_memory_without_any_sender_key_goes_with_its_expiry(store: Store, clock: Clock) -> None:
+def test_a_memory_without_any_sender_key_is_swept_at_its_expiry(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key-memory": {GROUP: b"{}"}})
     clock.advance(15 * DAY)
     assert sweep(store).by_type == {"sender-key-memory": 1}
 
 
-def test_a_key_without_expiry_holds_its_group(store: Store, clock: Clock) -> None:
-    from dataclasses import replace
-
+def test_a_key_without_expiry_keeps_its_group(store: Store, clock: Clock) -> None:
     store.set("1", {"sender-key": {OWN: b"S"}, "sender-key-memory": {GROUP: b"{}"}})
     rows = [replace(row, expires_at=None) for row in store.export_rows("1") if row.key_type == "sender-key"]
     store.restore_rows("1", rows)
@@ -140,7 +139,7 @@ def test_a_key_without_expiry_holds_its_group(store: Store, clock: Clock) -> Non
     assert store.census().guarded == 1
 
 
-def test_the_sender_key_goes_alone_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
+def test_a_sender_key_is_swept_alone_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
     unguarded.set("1", {"sender-key": {OWN: b"S"}, "sender-key-memory": {GROUP: b"{}"}})
     clock.advance(8 * DAY)
     assert sweep(unguarded).by_type == {"sender-key": 1}
@@ -150,7 +149,7 @@ def test_the_sender_key_goes_alone_when_the_guard_is_off(unguarded: Store, clock
 # (c) the newest generation of pre-keys
 
 
-def test_a_company_that_paired_8_days_ago_has_all_its_pre_keys_until_a_second_batch(store: Store, clock: Clock) -> None:
+def test_pre_keys_of_a_pairing_8_days_ago_stay_until_a_second_batch(store: Store, clock: Clock) -> None:
     store.set("1", batch(1), creds=b"C")
     clock.advance(8 * DAY)
     assert sweep(store).deleted == 0
@@ -183,7 +182,7 @@ def test_pre_keys_written_within_an_hour_of_the_newest_are_one_generation(store:
     assert left(store, "pre-key") == {"b", "c", "d"}, "b was written exactly an hour before d"
 
 
-def test_reading_an_old_pre_key_makes_it_no_part_of_the_newest_generation(store: Store, clock: Clock) -> None:
+def test_reading_an_old_pre_key_does_not_move_it_to_the_newest_generation(store: Store, clock: Clock) -> None:
     store.set("1", {"pre-key": {"old": b"P"}})
     clock.advance(5 * DAY)
     store.get("1", "pre-key", ["old"])
@@ -195,7 +194,7 @@ def test_reading_an_old_pre_key_makes_it_no_part_of_the_newest_generation(store:
     assert left(store, "pre-key") == {"new"}
 
 
-def test_the_newest_generation_is_each_company_s_own(store: Store, clock: Clock) -> None:
+def test_each_company_has_its_own_newest_generation(store: Store, clock: Clock) -> None:
     store.set("1", batch(1, 5))
     clock.advance(20 * DAY)
     store.set("2", batch(1, 5))
@@ -204,7 +203,7 @@ def test_the_newest_generation_is_each_company_s_own(store: Store, clock: Clock)
     assert left(store, "pre-key", "1") == left(store, "pre-key", "2") == set(batch(1, 5)["pre-key"])
 
 
-def test_every_expired_pre_key_goes_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
+def test_every_expired_pre_key_is_swept_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
     unguarded.set("1", batch(1))
     clock.advance(8 * DAY)
     assert unguarded.census().expired == 250
@@ -215,12 +214,10 @@ def test_every_expired_pre_key_goes_when_the_guard_is_off(unguarded: Store, cloc
 
 
 @pytest.mark.parametrize("guard", [True, False])
-def test_the_switch_changes_what_goes_and_what_the_census_says(
-    make_store: MakeStore, clock: Clock, guard: bool
-) -> None:
+def test_the_guard_switch_changes_the_sweep_and_the_census(make_store: MakeStore, clock: Clock, guard: bool) -> None:
     store = make_store(clock=clock, guard=guard)
-    held: Keys = {"app-state-sync-key": {"a": b"A"}, "pre-key": {"1": b"P"}}
-    store.set("1", {**held, "sender-key": {OWN: b"S"}, "session": {"s": b"S"}})
+    guarded: Keys = {"app-state-sync-key": {"a": b"A"}, "pre-key": {"1": b"P"}}
+    store.set("1", {**guarded, "sender-key": {OWN: b"S"}, "session": {"s": b"S"}})
     clock.advance(8 * DAY)
     store.set("1", {"sender-key-memory": {GROUP: b"{}"}})
     clock.advance(8 * DAY)
@@ -228,5 +225,5 @@ def test_the_switch_changes_what_goes_and_what_the_census_says(
     assert (census.total, census.active) == (5, 1)
     assert (census.guarded, census.expired) == ((3, 1) if guard else (0, 4))
     assert sweep(store).deleted == census.expired
-    remaining = {**held, "sender-key": {OWN: b"S"}} if guard else {}
+    remaining = {**guarded, "sender-key": {OWN: b"S"}} if guard else {}
     assert store.load("1").keys == {**remaining, "sender-key-memory": {GROUP: b"{}"}}

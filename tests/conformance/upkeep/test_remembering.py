@@ -1,4 +1,4 @@
-"""What the watch remembers: notes by name, and series over time that are thinned."""
+"""Notes by name, and series over time that are thinned."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +7,7 @@ from keystore.records import HistoryEntry, Note
 from rig.fixtures.clock import START, Clock
 
 
-def test_a_note_is_replaced_and_forgotten(store: Store, clock: Clock) -> None:
+def test_a_note_is_replaced_and_deleted(store: Store, clock: Clock) -> None:
     assert store.recall("a") is None
     store.remember("a", "one")
     later = clock.advance(timedelta(minutes=5))
@@ -18,7 +18,7 @@ def test_a_note_is_replaced_and_forgotten(store: Store, clock: Clock) -> None:
     assert store.recall("a") is None
 
 
-def test_notes_are_found_by_how_their_names_begin(store: Store) -> None:
+def test_notes_are_found_by_the_prefix_of_their_names(store: Store) -> None:
     for name in ("memory/1", "memory/2", "memo", "MEMORY/3", "mem%ry/4"):
         store.remember(name, name.upper())
     assert {name: note.document for name, note in store.notes("memory/").items()} == {
@@ -28,7 +28,7 @@ def test_notes_are_found_by_how_their_names_begin(store: Store) -> None:
     assert store.notes("mem%") == {"mem%ry/4": store.notes("mem%ry/4")["mem%ry/4"]}
 
 
-def test_a_series_comes_oldest_first_and_one_time_holds_one_entry(store: Store) -> None:
+def test_a_series_is_oldest_first_with_one_entry_for_each_time(store: Store) -> None:
     hours = [START + timedelta(hours=n) for n in range(3)]
     for at in reversed(hours):
         store.add_history("census", at, f"{at}")
@@ -40,7 +40,7 @@ def test_a_series_comes_oldest_first_and_one_time_holds_one_entry(store: Store) 
     ]
 
 
-def test_thinning_keeps_each_days_first_and_forgets_the_old(store: Store) -> None:
+def test_thinning_keeps_the_first_of_each_day_and_deletes_the_old(store: Store) -> None:
     midnight = datetime(2025, 10, 1, tzinfo=UTC)
     times = [midnight + timedelta(hours=n) for n in range(0, 4 * 24, 5)]
     for at in times:

@@ -20,7 +20,7 @@ def name_of(store: Store, key_type: str, key_id: str) -> KeyName:
     return name
 
 
-def test_key_names_lists_every_company_s_keys_of_these_types_sorted(store: Store, clock: Clock) -> None:
+def test_key_names_lists_the_types_keys_of_every_company_sorted(store: Store, clock: Clock) -> None:
     store.set("2", {"lid": {"mapping-1": b"A"}, "session": {"x": b"A"}})
     clock.advance(DAY)
     store.set("1", {"lid": {"mapping-2": b"A", "mapping-10": b"A"}, "pre": {"key-1": b"A"}, "lid-mapping": {"9": b"A"}})
@@ -62,7 +62,7 @@ def test_a_key_does_not_move_onto_a_newer_one(store: Store, clock: Clock) -> Non
     assert store.export_rows("1") == before
 
 
-def test_a_key_that_is_gone_does_not_move_and_deletes_nothing(store: Store, clock: Clock) -> None:
+def test_a_deleted_key_does_not_move_and_deletes_nothing(store: Store, clock: Clock) -> None:
     store.set("1", {"lid-mapping": {"123": b"stays"}})
     clock.advance(DAY)
     store.set("1", {"lid": {"mapping-123": b"A"}})
@@ -105,7 +105,7 @@ def test_export_gives_every_key_with_its_times_sorted(store: Store, clock: Clock
     assert store.export_rows("2") == []
 
 
-def test_the_real_state_goes_out_and_in_with_its_times(make_store: MakeStore, clock: Clock) -> None:
+def test_the_real_state_is_exported_and_restored_with_its_times(make_store: MakeStore, clock: Clock) -> None:
     store = make_store(clock=clock, policy=Policy({**DIARY.by_type, "identity-key": NEVER}))
     for key_type, by_id in real_keys().items():
         clock.advance(timedelta(minutes=7, microseconds=13))
@@ -121,7 +121,7 @@ def test_the_real_state_goes_out_and_in_with_its_times(make_store: MakeStore, cl
     assert store.export_rows("again") == rows
 
 
-def test_restored_rows_overwrite_and_others_stay(store: Store) -> None:
+def test_restored_rows_overwrite_their_keys_only(store: Store) -> None:
     store.set("1", {"session": {"a": b"new", "b": b"B"}}, creds=b"C")
     old = KeyRow("session", "a", b"old", START - 9 * DAY, START - 8 * DAY, START - DAY)
     store.restore_rows("1", [old])
@@ -131,7 +131,7 @@ def test_restored_rows_overwrite_and_others_stay(store: Store) -> None:
     assert store.census().expired == 1
 
 
-def test_each_kind_of_expiry_comes_back_as_it_was(store: Store) -> None:
+def test_each_kind_of_expiry_is_restored(store: Store) -> None:
     rows = [
         KeyRow("t", "1 past", b"A", START, START, START - 400 * DAY),
         KeyRow("t", "2 none", b"A", START, START, None),
@@ -142,15 +142,15 @@ def test_each_kind_of_expiry_comes_back_as_it_was(store: Store) -> None:
     assert store.export_rows("1") == rows
 
 
-def test_times_of_another_zone_mean_the_same_moment(store: Store) -> None:
-    there = START.astimezone(timezone(timedelta(hours=5, minutes=45)))
-    store.restore_rows("1", [KeyRow("t", "a", b"A", there, there, there + DAY)])
+def test_times_in_another_zone_mean_the_same_moment(store: Store) -> None:
+    local = START.astimezone(timezone(timedelta(hours=5, minutes=45)))
+    store.restore_rows("1", [KeyRow("t", "a", b"A", local, local, local + DAY)])
     (row,) = store.export_rows("1")
     assert (row.created_at, row.updated_at, row.expires_at) == (START, START, START + DAY)
     assert row.created_at.utcoffset() == timedelta(0)
 
 
-def test_bad_rows_are_refused_and_nothing_of_their_batch_is_written(store: Store) -> None:
+def test_a_batch_with_a_bad_row_is_refused_as_a_whole(store: Store) -> None:
     good = KeyRow("session", "a", b"A", START, START, None)
     bad = [
         replace(good, key_type=""),
@@ -168,7 +168,7 @@ def test_bad_rows_are_refused_and_nothing_of_their_batch_is_written(store: Store
     assert store.companies() == []
 
 
-def test_nothing_to_restore_but_creds(store: Store) -> None:
+def test_creds_can_be_restored_without_keys(store: Store) -> None:
     store.restore_rows("1", [], creds=b"C")
     assert store.load("1").creds == b"C"
     store.restore_rows("2", [])

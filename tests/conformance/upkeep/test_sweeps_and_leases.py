@@ -1,4 +1,4 @@
-"""Leases: one holder at a time. Sweeps under a lease: what they delete, record, and leave alone when it is lost."""
+"""Leases have one holder at a time. Sweeps delete and record under a lease, and nothing once it is lost."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,19 +9,19 @@ from keystore import LeaseLost, Store
 from keystore.records import Lease
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.sweeping import sweep
+from tests.conformance.full_sweep import sweep
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 
 
-def taken(lease: Lease | None) -> Lease:
+def acquired(lease: Lease | None) -> Lease:
     assert lease is not None
     return lease
 
 
 def fill_with_expired(store: Store, clock: Clock, companies: int = 3, keys: int = 4) -> list[str]:
-    """Gives companies a few sessions each and moves the clock past their expiry."""
+    """Write a few sessions for each company, and move the clock past their expiry."""
     names = [f"c{n}" for n in range(companies)]
     for name in names:
         store.set(name, {"session": {f"{n}": b"A" for n in range(keys)}, "device-list": {"d": b"D"}}, creds=b"C")
@@ -31,34 +31,34 @@ def fill_with_expired(store: Store, clock: Clock, companies: int = 3, keys: int 
 
 def test_a_lease_has_one_holder_until_it_expires(store: Store, make_store: MakeStore, clock: Clock) -> None:
     other = make_store(clock=clock)
-    first = taken(store.acquire_lease("sweep", "a", 60))
+    first = acquired(store.acquire_lease("sweep", "a", 60))
     assert (first.name, first.holder, first.expires_at) == ("sweep", "a", START + 60 * SECOND)
     assert other.acquire_lease("sweep", "b", 60) is None
     clock.advance(59 * SECOND)
     assert other.acquire_lease("sweep", "b", 60) is None
     clock.advance(SECOND)
-    second = taken(other.acquire_lease("sweep", "b", 60))
+    second = acquired(other.acquire_lease("sweep", "b", 60))
     assert second.epoch > first.epoch
     assert store.acquire_lease("sweep", "a", 60) is None
 
 
 def test_leases_of_other_names_are_free(store: Store) -> None:
-    taken(store.acquire_lease("sweep", "a", 60))
-    taken(store.acquire_lease("alert", "b", 60))
+    acquired(store.acquire_lease("sweep", "a", 60))
+    acquired(store.acquire_lease("alert", "b", 60))
 
 
-def test_a_holder_whose_answer_got_lost_takes_its_own_lease_anew(store: Store) -> None:
-    first = taken(store.acquire_lease("sweep", "a", 60))
-    second = taken(store.acquire_lease("sweep", "a", 60))
+def test_a_holder_that_lost_the_answer_gets_its_lease_again(store: Store) -> None:
+    first = acquired(store.acquire_lease("sweep", "a", 60))
+    second = acquired(store.acquire_lease("sweep", "a", 60))
     assert second.epoch > first.epoch
     assert store.acquire_lease("sweep", "b", 60) is None
     store.release_lease(first)
-    assert store.acquire_lease("sweep", "b", 60) is None, "a stale release leaves it alone"
+    assert store.acquire_lease("sweep", "b", 60) is None, "a stale release ended the new lease"
 
 
-def test_a_batch_that_is_repeated_because_its_answer_got_lost_is_counted_once(store: Store, clock: Clock) -> None:
+def test_a_batch_repeated_after_a_lost_answer_is_counted_once(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "me", 60))
+    lease = acquired(store.acquire_lease("sweep", "me", 60))
     run = store.start_sweep("me")
     store.sweep_companies(lease, run, names, 60)
     repeated = store.sweep_companies(lease, run, names, 60)
@@ -67,42 +67,42 @@ def test_a_batch_that_is_repeated_because_its_answer_got_lost_is_counted_once(st
 
 
 def test_a_released_lease_is_free_at_once(store: Store) -> None:
-    first = taken(store.acquire_lease("sweep", "a", 60))
+    first = acquired(store.acquire_lease("sweep", "a", 60))
     store.release_lease(first)
-    second = taken(store.acquire_lease("sweep", "b", 60))
+    second = acquired(store.acquire_lease("sweep", "b", 60))
     assert second.epoch > first.epoch
     store.release_lease(second)
     store.release_lease(second)
 
 
-def test_a_stale_holder_s_release_leaves_the_new_holder_s_lease_alone(store: Store, clock: Clock) -> None:
-    stale = taken(store.acquire_lease("sweep", "a", 60))
+def test_a_stale_holders_release_leaves_the_new_lease_alone(store: Store, clock: Clock) -> None:
+    stale = acquired(store.acquire_lease("sweep", "a", 60))
     clock.advance(61 * SECOND)
-    taken(store.acquire_lease("sweep", "b", 60))
+    acquired(store.acquire_lease("sweep", "b", 60))
     store.release_lease(stale)
     assert store.acquire_lease("sweep", "c", 60) is None
 
 
-def test_a_stale_lease_of_the_same_holder_is_told_from_its_new_one(store: Store, clock: Clock) -> None:
+def test_a_stale_lease_of_the_same_holder_is_refused(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    stale = taken(store.acquire_lease("sweep", "a", 60))
+    stale = acquired(store.acquire_lease("sweep", "a", 60))
     clock.advance(61 * SECOND)
-    taken(store.acquire_lease("sweep", "a", 60))
+    acquired(store.acquire_lease("sweep", "a", 60))
     with pytest.raises(LeaseLost):
         store.sweep_companies(stale, store.start_sweep("a"), names, 60)
 
 
-def test_a_sweep_deletes_what_is_expired_and_records_it(store: Store, clock: Clock) -> None:
+def test_a_sweep_deletes_expired_keys_and_records_the_count(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
     assert [(due.company_id, due.keys) for due in store.due_companies()] == [(name, 4) for name in names]
-    lease = taken(store.acquire_lease("sweep", "me", 60))
+    lease = acquired(store.acquire_lease("sweep", "me", 60))
     run = store.start_sweep("me")
     assert (run.sweeper, run.started_at, run.finished_at, run.deleted) == ("me", clock(), None, 0)
     (unfinished,) = store.sweep_runs(10)
     assert unfinished.finished_at is None
     run = store.sweep_companies(lease, run, names[:2], 60)
     assert (run.deleted, run.by_type) == (8, {"session": 8})
-    assert store.sweep_runs(1)[0].deleted == 8, "what is deleted is recorded in the same transaction"
+    assert store.sweep_runs(1)[0].deleted == 8, "the deletion is recorded in the same transaction"
     run = store.sweep_companies(lease, run, names[2:], 60)
     assert (run.deleted, run.by_type) == (12, {"session": 12})
     clock.advance(SECOND)
@@ -113,9 +113,9 @@ def test_a_sweep_deletes_what_is_expired_and_records_it(store: Store, clock: Clo
     assert [store.load(name).total for name in names] == [1, 1, 1]
 
 
-def test_a_sweep_touches_only_the_companies_it_is_given(store: Store, clock: Clock) -> None:
+def test_a_sweep_touches_only_the_companies_it_names(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "me", 60))
+    lease = acquired(store.acquire_lease("sweep", "me", 60))
     store.sweep_companies(lease, store.start_sweep("me"), [names[1], "unknown"], 60)
     assert [store.load(name).total for name in names] == [5, 1, 5]
 
@@ -130,22 +130,22 @@ def test_a_sweep_of_many_types_counts_each(store: Store, clock: Clock) -> None:
     assert store.sweep_runs(1) == [run]
 
 
-def test_a_sweep_whose_lease_has_passed_on_deletes_nothing(store: Store, clock: Clock) -> None:
+def test_a_sweep_whose_lease_was_taken_over_deletes_nothing(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "a", 60))
+    lease = acquired(store.acquire_lease("sweep", "a", 60))
     run = store.start_sweep("a")
     clock.advance(61 * SECOND)
-    taken(store.acquire_lease("sweep", "b", 60))
+    acquired(store.acquire_lease("sweep", "b", 60))
     with pytest.raises(LeaseLost):
         store.sweep_companies(lease, run, names, 60)
     assert [store.load(name).total for name in names] == [5, 5, 5]
     assert store.sweep_runs(1) == [run]
-    assert store.acquire_lease("sweep", "c", 60) is None, "b's lease is as it was"
+    assert store.acquire_lease("sweep", "c", 60) is None, "b lost its lease"
 
 
-def test_a_forged_lease_is_no_lease(store: Store, clock: Clock) -> None:
+def test_a_forged_lease_is_refused(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "a", 60))
+    lease = acquired(store.acquire_lease("sweep", "a", 60))
     run = store.start_sweep("a")
     for forged in (replace(lease, epoch=lease.epoch + 1), replace(lease, holder="b"), replace(lease, name="other")):
         with pytest.raises(LeaseLost):
@@ -155,7 +155,7 @@ def test_a_forged_lease_is_no_lease(store: Store, clock: Clock) -> None:
 
 def test_each_batch_of_a_sweep_renews_its_lease(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "a", 60))
+    lease = acquired(store.acquire_lease("sweep", "a", 60))
     run = store.start_sweep("a")
     for name in names:
         clock.advance(50 * SECOND)
@@ -165,9 +165,9 @@ def test_each_batch_of_a_sweep_renews_its_lease(store: Store, clock: Clock) -> N
     assert run.deleted == 12
 
 
-def test_a_lease_that_ran_out_but_passed_to_nobody_still_sweeps(store: Store, clock: Clock) -> None:
+def test_an_expired_lease_that_nobody_took_still_sweeps(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "a", 60))
+    lease = acquired(store.acquire_lease("sweep", "a", 60))
     clock.advance(120 * SECOND)
     run = store.sweep_companies(lease, store.start_sweep("a"), names, 60)
     assert run.deleted == 12
@@ -176,7 +176,7 @@ def test_a_lease_that_ran_out_but_passed_to_nobody_still_sweeps(store: Store, cl
 
 def test_a_key_renewed_between_count_and_sweep_survives(store: Store, clock: Clock) -> None:
     names = fill_with_expired(store, clock)
-    lease = taken(store.acquire_lease("sweep", "me", 60))
+    lease = acquired(store.acquire_lease("sweep", "me", 60))
     run = store.start_sweep("me")
     assert [due.company_id for due in store.due_companies()] == names
     store.set("c0", {"session": {"0": b"rewritten"}})
@@ -193,7 +193,7 @@ def test_a_failed_sweep_is_recorded_with_its_error(store: Store) -> None:
     assert store.sweep_runs(10) == [run]
 
 
-def test_sweep_runs_come_newest_first_and_no_more_than_asked(store: Store, clock: Clock) -> None:
+def test_sweep_runs_are_newest_first_and_limited(store: Store, clock: Clock) -> None:
     runs = []
     for n in range(5):
         clock.advance(SECOND)
@@ -203,7 +203,7 @@ def test_sweep_runs_come_newest_first_and_no_more_than_asked(store: Store, clock
     assert len({run.run_id for run in runs}) == 5
 
 
-def test_runs_older_than_90_days_are_forgotten(store: Store, clock: Clock) -> None:
+def test_runs_older_than_90_days_are_deleted(store: Store, clock: Clock) -> None:
     sweep(store)
     clock.advance(89 * DAY)
     second = sweep(store)

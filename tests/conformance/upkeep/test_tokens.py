@@ -1,4 +1,4 @@
-"""API tokens: kept as hashes, found by id, revoked once and for good."""
+"""API tokens: stored as hashes, found by id, revoked for good."""
 
 import hashlib
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_tokens_come_oldest_first(store: Store) -> None:
     assert store.tokens() == [same, ADMIN, COMPANY, later]
 
 
-def test_a_company_is_kept_in_its_one_spelling(store: Store) -> None:
+def test_a_token_stores_the_canonical_company(store: Store) -> None:
     store.add_token(replace(COMPANY, company_id="company_7"))
     assert store.find_token("bbbb") == COMPANY
 
@@ -51,12 +51,12 @@ def test_a_revoked_token_is_still_listed_and_keeps_its_time(store: Store, clock:
     assert store.tokens() == [ADMIN, replace(COMPANY, revoked_at=revoked_at)]
 
 
-def test_revoking_says_whether_there_is_such_a_token(store: Store) -> None:
+def test_revoking_an_unknown_token_returns_false(store: Store) -> None:
     assert not store.revoke_token("bbbb")
     assert store.find_token("bbbb") is None
 
 
-def test_an_expired_token_is_found_as_well(store: Store, clock: Clock) -> None:
+def test_an_expired_token_is_found_too(store: Store, clock: Clock) -> None:
     store.add_token(COMPANY)
     clock.advance(200 * DAY)
     assert store.find_token("bbbb") == COMPANY
@@ -70,7 +70,7 @@ def test_a_token_added_again_is_one_token(store: Store) -> None:
     assert token.revoked_at is not None
 
 
-def test_no_token_takes_another_s_id(store: Store) -> None:
+def test_a_token_with_a_taken_id_is_refused(store: Store) -> None:
     store.add_token(COMPANY)
     with pytest.raises(InvalidInput, match="bbbb"):
         store.add_token(replace(ADMIN, token_id="bbbb"))
@@ -78,7 +78,7 @@ def test_no_token_takes_another_s_id(store: Store) -> None:
 
 
 @pytest.mark.parametrize("secret_hash", [b"", b"x" * 31, b"x" * 33, "x" * 32, bytearray(32)])
-def test_only_a_hash_is_kept(store: Store, secret_hash: bytes) -> None:
+def test_only_a_hash_is_stored(store: Store, secret_hash: bytes) -> None:
     with pytest.raises(InvalidInput, match="never the secret itself"):
         store.add_token(replace(COMPANY, secret_hash=secret_hash))
 
@@ -91,7 +91,7 @@ def test_a_time_without_a_zone_is_refused(store: Store, field: str) -> None:
 
 
 @pytest.mark.parametrize("token_id", ["", "a\x00b", "x" * 256, "\ud800"])
-def test_an_id_that_none_can_have_is_refused(store: Store, token_id: str) -> None:
+def test_an_impossible_token_id_is_refused(store: Store, token_id: str) -> None:
     for call in (store.find_token, store.revoke_token):
         with pytest.raises(InvalidInput, match="token_id"):
             call(token_id)
@@ -99,9 +99,9 @@ def test_an_id_that_none_can_have_is_refused(store: Store, token_id: str) -> Non
         store.add_token(replace(COMPANY, token_id=token_id))
 
 
-def test_a_hash_is_in_no_repr_and_no_error(store: Store) -> None:
+def test_no_repr_or_error_shows_a_hash(store: Store) -> None:
     assert "secret_hash" not in repr(COMPANY)
     store.add_token(COMPANY)
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as error:
         store.add_token(replace(COMPANY, secret_hash=b"S3CRET" + bytes(26)))
-    assert "S3CRET" not in str(told.value)
+    assert "S3CRET" not in str(error.value)

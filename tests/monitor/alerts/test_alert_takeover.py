@@ -1,4 +1,4 @@
-"""Several watches on one Postgres: one alerts, and another goes on where it stopped when it dies."""
+"""Several watches on one Postgres: one alerts, and when it dies another goes on from its state."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ RULE = "memory of this service"
 
 @pytest.fixture
 def process(migrated_postgres_url: str, clock: Clock) -> Iterator[Callable[[], Watched]]:
-    """Makes a watch with a store of its own, as another process has."""
+    """A function that makes a watch with a store of its own, as another process has."""
     with ExitStack() as stack:
 
         def another() -> Watched:
@@ -30,18 +30,18 @@ def process(migrated_postgres_url: str, clock: Clock) -> Iterator[Callable[[], W
 
 
 def together(first: Watched, second: Watched, times: int) -> tuple[list[str], list[str]]:
-    """Both look so many times, a minute apart; what each told."""
-    told: tuple[list[str], list[str]] = ([], [])
+    """Let both look `times` times, a minute apart; the messages of each."""
+    messages: tuple[list[str], list[str]] = ([], [])
     for _ in range(times):
-        told[0].extend(first.look())
-        told[1].extend(second.look(every=timedelta(0)))
-    return told
+        messages[0].extend(first.look())
+        messages[1].extend(second.look(every=timedelta(0)))
+    return messages
 
 
-def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
+def test_one_of_two_watches_alerts(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
-    assert [first.watch.is_holder, second.watch.is_holder] == [True, False]
+    assert [first.watch.is_alerting, second.watch.is_alerting] == [True, False]
     first.used_share = second.used_share = 0.93
     alerts, silence = together(first, second, 30)
     assert [len(alerts), silence] == [1, []]
@@ -51,86 +51,86 @@ def test_of_two_one_alerts(process: Callable[[], Watched]) -> None:
     assert [len(recoveries), silence] == [1, []]
 
 
-def test_the_one_that_stands_by_says_that_it_does_so(process: Callable[[], Watched], clock: Clock) -> None:
+def test_a_stand_by_announces_that_it_stands_by(process: Callable[[], Watched], clock: Clock) -> None:
     first, second = process(), process()
-    (told,) = first.look()
-    assert told.endswith(f"it alerts. It watches {first.store.database}")
+    (message,) = first.look()
+    assert message.endswith(f"it alerts. It watches {first.store.database}")
     clock.advance(timedelta(minutes=10))
     first.look()
-    (told,) = second.look()
-    assert "another one alerts; this one stands by" in told
+    (message,) = second.look()
+    assert "another one alerts; this one stands by" in message
 
 
-def test_when_it_dies_the_other_goes_on_where_it_stopped(process: Callable[[], Watched]) -> None:
+def test_when_the_alerting_watch_dies_the_other_goes_on_from_its_state(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.used_share = second.used_share = 0.93
     together(first, second, 5)
     assert second.look(2) == [], "the lease still lives"
-    assert not second.watch.is_holder
-    told = second.look(10)
-    assert second.watch.is_holder
-    assert told == [], "what fires was told already"
+    assert not second.watch.is_alerting
+    messages = second.look(10)
+    assert second.watch.is_alerting
+    assert messages == [], "the firing alert was reported already"
     assert RULE in second.watch.status()
     second.used_share = 0.5
     (over,) = second.look(3)
     assert over.startswith(f"Recovered:\n🟢 {RULE}")
 
 
-def test_one_that_stops_makes_room_at_once(process: Callable[[], Watched]) -> None:
+def test_a_watch_that_stops_releases_the_lease_at_once(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.watch.stop(10)
     second.look()
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
 
 
-def test_what_the_dead_one_could_not_deliver_the_other_delivers(process: Callable[[], Watched]) -> None:
+def test_the_successor_delivers_the_notices_that_wait(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.failing = NotDelivered(0)
     first.used_share = second.used_share = 0.93
     first.look(5)
     assert first.outbox.pending == 1
-    told = second.look(5)
-    assert len(told) == 1
-    assert f"🔴 {RULE}" in told[0]
-    assert told[0].startswith("["), "with the time that it is from"
+    messages = second.look(5)
+    assert len(messages) == 1
+    assert f"🔴 {RULE}" in messages[0]
+    assert messages[0].startswith("["), "with its own time"
 
 
-def test_one_that_comes_back_from_the_dead_stands_by(process: Callable[[], Watched]) -> None:
+def test_a_watch_that_comes_back_stands_by(process: Callable[[], Watched]) -> None:
     first, second = process(), process()
     together(first, second, 2)
     first.used_share = second.used_share = 0.93
     second.look(10)
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
     assert first.look(2) == []
-    assert not first.watch.is_holder
+    assert not first.watch.is_alerting
     assert second.look(3) == []
-    assert second.watch.is_holder
+    assert second.watch.is_alerting
 
 
-def test_while_the_database_is_away_its_last_holder_goes_on_alone_and_hands_over_cleanly(
+def test_during_an_outage_the_last_holder_goes_on_and_then_hands_over(
     relay: Relay, migrated_postgres_url: str, clock: Clock
 ) -> None:
     through = relay.url(migrated_postgres_url)
-    with open_store(through, clock=clock) as one, open_store(through, clock=clock) as other:
-        first, second = Watched(one, clock), Watched(other, clock)
+    with open_store(through, clock=clock) as first_store, open_store(through, clock=clock) as second_store:
+        first, second = Watched(first_store, clock), Watched(second_store, clock)
         together(first, second, 2)
         with relay.refusing():
             alerts, silence = together(first, second, 2)
             assert [len(alerts), silence] == [1, []]
-            assert first.watch.is_holder
+            assert first.watch.is_alerting
             clock.advance(10 * MINUTE)
         for _ in range(20):
-            if second.watch.is_holder:
+            if second.watch.is_alerting:
                 break
             second.look(every=timedelta(seconds=1))
-        assert second.watch.is_holder, "whoever comes first when the lease has run out"
+        assert second.watch.is_alerting, "it comes first when the lease has expired"
         back = first.look()
         assert len(back) == 1
         assert back[0].startswith("Recovered:\n🟢 database"), "each alert has its recovery"
-        assert not first.watch.is_holder
+        assert not first.watch.is_alerting
         assert together(first, second, 5) == ([], [])
 
 
@@ -141,7 +141,7 @@ class Worker:
         self.process = process
 
     def look(self, how: str = "") -> str:
-        """One look; whether it holds the lease, how much it told, how much waits."""
+        """One look; True when it alerts, the number of messages, and of notices that wait."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{how}\n")
@@ -149,7 +149,7 @@ class Worker:
         return next(line for line in self.process.stdout if line.startswith(("True", "False"))).strip()
 
     def close(self) -> None:
-        """Kills it, as the kernel does when memory is short."""
+        """Kill it, as the kernel does when memory is short."""
         self.process.kill()
         self.process.communicate()
 
@@ -166,27 +166,27 @@ def worker(url: str) -> Worker:
     )
 
 
-def test_a_process_that_is_killed_is_followed_by_another(
+def test_a_killed_process_is_followed_by_another(
     migrated_postgres_url: str, clock: Clock, process: Callable[[], Watched]
 ) -> None:
     with closing(worker(migrated_postgres_url)) as killed:
-        assert killed.look() == "True 1 0", "it holds the lease, and has said that it starts"
-        assert [killed.look(), killed.look()] == ["True 0 0", "True 1 0"], "its memory is told"
+        assert killed.look() == "True 1 0", "it holds the lease, and has announced its start"
+        assert [killed.look(), killed.look()] == ["True 0 0", "True 1 0"], "its memory is reported"
         clock.advance(3 * MINUTE)
         second = process()
         second.used_share = 0.93
         assert second.look(1) == []
-        assert not second.watch.is_holder
+        assert not second.watch.is_alerting
     assert second.look(1) == [], "killed, and its lease still lives"
-    assert not second.watch.is_holder
-    assert second.look(10) == [], "its alert isn't told twice"
-    assert second.watch.is_holder
+    assert not second.watch.is_alerting
+    assert second.look(10) == [], "its alert isn't reported twice"
+    assert second.watch.is_alerting
     second.used_share = 0.5
     (over,) = second.look(3)
     assert over.startswith(f"Recovered:\n🟢 {RULE}")
 
 
-def test_what_a_killed_process_had_not_delivered_is_delivered_by_the_next(
+def test_the_next_process_delivers_the_notices_of_a_killed_one(
     migrated_postgres_url: str, clock: Clock, process: Callable[[], Watched]
 ) -> None:
     with closing(worker(migrated_postgres_url)) as killed:
@@ -195,5 +195,5 @@ def test_what_a_killed_process_had_not_delivered_is_delivered_by_the_next(
     clock.advance(6 * MINUTE)
     second = process()
     second.used_share = 0.93
-    told = "\n".join(second.look(3))
-    assert told.count(f"🔴 {RULE}") == 1
+    messages = "\n".join(second.look(3))
+    assert messages.count(f"🔴 {RULE}") == 1

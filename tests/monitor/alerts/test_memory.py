@@ -1,4 +1,4 @@
-"""Memory against its real limit: control groups of both versions in a made-up tree, and bots' samples."""
+"""Memory against its real limit: control groups of both versions in an invented tree, and bots' reports."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ def limit_in(tmp_path: Path, of_process: str) -> Limit:
 
 
 def write(root: Path, files: dict[str, str]) -> None:
-    """Makes a tree of control groups."""
+    """Write a tree of control groups."""
     for name, text in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,16 +61,16 @@ def test_version_1_has_its_own_tree_and_word_for_no_limit(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("of_process", ["", "0::/", "0::/gone", "4:cpu:/a", "0::/../../etc"])
-def test_without_a_limit_the_machine_s_memory_counts(tmp_path: Path, of_process: str) -> None:
+def test_without_a_limit_the_machines_memory_counts(tmp_path: Path, of_process: str) -> None:
     (tmp_path / "fs").mkdir()
     assert limit_in(tmp_path, of_process) == Limit(PHYSICAL, "the machine's memory")
 
 
-def test_where_there_are_no_control_groups_the_machine_s_memory_counts(tmp_path: Path) -> None:
+def test_without_control_groups_the_machines_memory_counts(tmp_path: Path) -> None:
     assert limit(tmp_path / "none", tmp_path / "none", PHYSICAL) == Limit(PHYSICAL, "the machine's memory")
 
 
-def test_a_limit_above_what_the_machine_has_is_none(tmp_path: Path) -> None:
+def test_a_limit_above_the_machines_memory_does_not_count(tmp_path: Path) -> None:
     write(tmp_path / "fs", {"memory.max": str(2 * PHYSICAL)})
     assert limit_in(tmp_path, "0::/").source == "the machine's memory"
 
@@ -80,15 +80,15 @@ def test_this_process_is_measured() -> None:
     assert 0 < before.uss_bytes <= before.rss_bytes < before.limit.size_bytes
     assert 0 < before.used_share < 1
     assert before.python_blocks > 10_000
-    kept = bytearray(50_000_000)
-    kept[::4096] = b"x" * len(kept[::4096])
+    block = bytearray(50_000_000)
+    block[::4096] = b"x" * len(block[::4096])
     after = measure()
     assert after.uss_bytes - before.uss_bytes > 40_000_000
     if sys.platform == "linux" and before.heap_bytes is not None and after.heap_bytes is not None:
         assert after.heap_bytes - before.heap_bytes > 40_000_000
 
 
-def test_a_heap_that_can_t_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heap_is_none_where_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("psutil.heap_info", raising=False)
     assert measure().heap_bytes is None
 
@@ -100,6 +100,6 @@ def test_a_bot_is_judged_by_its_limit() -> None:
 @pytest.mark.parametrize(
     "values", [(-1, 1, 1, 1), (1, 1, 0, 1), (1, 1.5, 1, 1), (True, 1, 1, 1), ("1", 1, 1, 1), (1, 1, 1, None)]
 )
-def test_what_is_no_number_of_bytes_is_refused(values: tuple[int, int, int, int]) -> None:
+def test_a_report_with_no_number_of_bytes_is_refused(values: tuple[int, int, int, int]) -> None:
     with pytest.raises(InvalidInput, match="bytes"):
         BotMemory(*values)

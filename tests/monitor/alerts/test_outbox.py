@@ -1,4 +1,4 @@
-"""What is posted goes out: in order, grouped, bounded, whatever becomes of the deliveries, and at nobody's expense."""
+"""Posted notices are delivered in order, grouped and bounded, through failures, and posting never waits."""
 
 import threading
 from collections import defaultdict
@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor.alerts.outbox import MOST_CHARS, MOST_PENDING, TRIES_OF_UNKNOWN, NotDelivered, Outbox, Undeliverable
-from monitor.running.backoff import Backoff
+from monitor.running.backoff import Backoff, no_jitter
 from rig.fixtures.clock import Clock, eventually
 
 A, B = 11, -22
@@ -27,7 +27,7 @@ class Ticks:
 
 
 class Post:
-    """Delivers into lists, or fails as told, by chat."""
+    """Delivers into a list for each chat, or raises the error set for that chat."""
 
     def __init__(self) -> None:
         self.got: dict[int, list[str]] = defaultdict(list)
@@ -53,12 +53,12 @@ def ticks() -> Ticks:
 
 @pytest.fixture
 def outbox(post: Post, ticks: Ticks, clock: Clock) -> Outbox:
-    """An outbox without a thread: each `deliver_due` is what the thread would do once."""
-    # With the chance at its most, a failure waits for 2 s, then 4 s, up to 300 s.
-    return Outbox(post, (A, B), clock=clock, ticks=ticks, backoff=lambda: Backoff(2, 300, lambda: 1.0))
+    """An outbox without a thread: each `deliver_due` is one round of the thread."""
+    # Without jitter, a failure waits for 2 s, then 4 s, up to 300 s.
+    return Outbox(post, (A, B), clock=clock, ticks=ticks, backoff=lambda: Backoff(2, 300, no_jitter))
 
 
-def test_what_is_posted_goes_to_every_chat(outbox: Outbox, post: Post) -> None:
+def test_a_posted_notice_goes_to_every_chat(outbox: Outbox, post: Post) -> None:
     outbox.post("one")
     assert outbox.deliver_due() is None
     assert post.got == {A: ["one"], B: ["one"]}
@@ -67,14 +67,14 @@ def test_what_is_posted_goes_to_every_chat(outbox: Outbox, post: Post) -> None:
     assert post.tries == 2
 
 
-def test_several_at_once_are_one_message_in_order(outbox: Outbox, post: Post) -> None:
+def test_several_notices_at_once_are_one_message_in_order(outbox: Outbox, post: Post) -> None:
     outbox.post("one", "two")
     outbox.post("three")
     outbox.deliver_due()
     assert post.got[A] == ["one\n\ntwo\n\nthree"]
 
 
-def test_what_fits_no_message_goes_in_several_and_a_giant_is_cut(outbox: Outbox, post: Post) -> None:
+def test_long_notices_go_in_several_messages_and_a_giant_is_cut(outbox: Outbox, post: Post) -> None:
     outbox.post("x" * 2_000, "y" * 2_000, "z" * (2 * MOST_CHARS))
     outbox.deliver_due()
     assert [text[0] for text in post.got[A]] == ["x", "y", "z"]
@@ -82,9 +82,7 @@ def test_what_fits_no_message_goes_in_several_and_a_giant_is_cut(outbox: Outbox,
     assert post.got[A][2].endswith(" …")
 
 
-def test_while_delivery_fails_notices_are_kept_and_come_later_in_order(
-    outbox: Outbox, post: Post, ticks: Ticks
-) -> None:
+def test_notices_wait_while_delivery_fails_and_come_later_in_order(outbox: Outbox, post: Post, ticks: Ticks) -> None:
     post.failing[A] = NotDelivered()
     waits = []
     for n in range(10):
@@ -100,7 +98,7 @@ def test_while_delivery_fails_notices_are_kept_and_come_later_in_order(
     assert post.got[B] == [f"notice {n}" for n in range(10)], "the other chat had each at once"
 
 
-def test_a_chat_to_be_left_alone_is_left_alone_for_as_long_as_it_said(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_a_chat_gets_the_pause_that_it_asks_for(outbox: Outbox, post: Post, ticks: Ticks) -> None:
     post.failing[A] = NotDelivered(retry_after_s=37)
     outbox.post("one")
     assert outbox.deliver_due() == 37
@@ -115,7 +113,7 @@ def test_a_chat_to_be_left_alone_is_left_alone_for_as_long_as_it_said(outbox: Ou
     assert post.got[A] == ["one\n\ntwo"]
 
 
-def test_after_a_success_the_waits_begin_anew(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_after_a_success_the_pauses_begin_again(outbox: Outbox, post: Post, ticks: Ticks) -> None:
     for _ in range(2):
         post.failing[A] = NotDelivered()
         outbox.post("one")
@@ -127,7 +125,7 @@ def test_after_a_success_the_waits_begin_anew(outbox: Outbox, post: Post, ticks:
         assert outbox.deliver_due() is None
 
 
-def test_a_refusal_drops_it_for_that_chat_alone(outbox: Outbox, post: Post) -> None:
+def test_a_refused_notice_is_dropped_for_that_chat_alone(outbox: Outbox, post: Post) -> None:
     post.failing[A] = Undeliverable("403 bot was blocked by the user")
     outbox.post("one")
     with capture_logs() as logs:
@@ -137,7 +135,7 @@ def test_a_refusal_drops_it_for_that_chat_alone(outbox: Outbox, post: Post) -> N
     assert [entry["event"] for entry in logs] == ["notice_refused"]
 
 
-def test_a_failure_nobody_foresaw_is_tried_some_times_and_then_holds_up_nothing(
+def test_a_notice_that_fails_unexpectedly_is_given_up_after_some_tries(
     outbox: Outbox, post: Post, ticks: Ticks
 ) -> None:
     post.failing[A] = RuntimeError("a bug")
@@ -153,7 +151,7 @@ def test_a_failure_nobody_foresaw_is_tried_some_times_and_then_holds_up_nothing(
     assert post.got[A] == ["well"]
 
 
-def test_too_many_drop_the_oldest_and_say_how_many(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_too_many_notices_drop_the_oldest_and_say_how_many(outbox: Outbox, post: Post, ticks: Ticks) -> None:
     post.failing[A] = NotDelivered()
     for n in range(MOST_PENDING + 70):
         outbox.post(f"notice {n:03}")
@@ -167,10 +165,10 @@ def test_too_many_drop_the_oldest_and_say_how_many(outbox: Outbox, post: Post, t
     assert lines[1:] == [f"notice {n:03}" for n in range(70, MOST_PENDING + 70)]
     outbox.post("later")
     outbox.deliver_due()
-    assert post.got[A][-1] == "later", "what was dropped is told once"
+    assert post.got[A][-1] == "later", "dropped notices are mentioned once"
 
 
-def test_what_is_dropped_during_a_delivery_is_counted_right(ticks: Ticks, clock: Clock) -> None:
+def test_notices_dropped_during_a_delivery_are_counted_right(ticks: Ticks, clock: Clock) -> None:
     got: list[str] = []
 
     def deliver(_: int, text: str) -> None:
@@ -181,11 +179,11 @@ def test_what_is_dropped_during_a_delivery_is_counted_right(ticks: Ticks, clock:
     box = Outbox(deliver, [A], clock=clock, ticks=ticks)
     box.post("old")
     box.deliver_due()
-    told = "\n\n".join(got).split("\n\n")
-    assert told == ["old", *(f"new {n}" for n in range(MOST_PENDING))], "the old one was dropped, but it had gone out"
+    texts = "\n\n".join(got).split("\n\n")
+    assert texts == ["old", *(f"new {n}" for n in range(MOST_PENDING))], "the old one was dropped, but it had gone out"
 
 
-def test_a_late_notice_says_from_when_it_is(outbox: Outbox, post: Post, ticks: Ticks, clock: Clock) -> None:
+def test_a_late_notice_states_its_time(outbox: Outbox, post: Post, ticks: Ticks, clock: Clock) -> None:
     post.failing[A] = NotDelivered()
     outbox.post("one")
     outbox.deliver_due()
@@ -198,7 +196,7 @@ def test_a_late_notice_says_from_when_it_is(outbox: Outbox, post: Post, ticks: T
 
 
 class Slow:
-    """Holds every delivery until it is let go."""
+    """Holds every delivery until `release` is set."""
 
     def __init__(self) -> None:
         self.began, self.release = threading.Event(), threading.Event()
@@ -218,7 +216,7 @@ def slow() -> Iterator[Slow]:
     eventually(lambda: all(thread.name != "outbox" for thread in threading.enumerate()), "the outbox's thread ends")
 
 
-def test_whoever_posts_never_waits_for_a_delivery(slow: Slow) -> None:
+def test_posting_never_waits_for_a_delivery(slow: Slow) -> None:
     outbox = Outbox(slow, [A])
     outbox.start()
     outbox.post("first")
@@ -244,8 +242,8 @@ def test_the_thread_delivers_by_itself_and_again_after_a_failure(post: Post) -> 
     assert post.got[A] == ["one"]
 
 
-def test_stopping_tries_once_more_whatever_the_wait_and_ends(post: Post) -> None:
-    outbox = Outbox(post, (A, B), backoff=lambda: Backoff(600, 600, lambda: 1.0))
+def test_stopping_tries_once_more_despite_the_pauses(post: Post) -> None:
+    outbox = Outbox(post, (A, B), backoff=lambda: Backoff(600, 600, no_jitter))
     post.failing = {A: NotDelivered(), B: NotDelivered(3_600)}
     outbox.start()
     outbox.post("goodbye")
@@ -257,7 +255,7 @@ def test_stopping_tries_once_more_whatever_the_wait_and_ends(post: Post) -> None
     assert (post.got[A], post.got[B], post.tries) == (["goodbye"], [], 4)
 
 
-def test_stopping_waits_no_longer_than_it_was_told(slow: Slow) -> None:
+def test_stopping_waits_no_longer_than_its_limit(slow: Slow) -> None:
     outbox = Outbox(slow, [A])
     outbox.start()
     outbox.post("one")
@@ -271,7 +269,7 @@ def test_an_outbox_that_never_started_stops() -> None:
     assert Outbox(Post(), [A]).stop(0.01)
 
 
-def test_nobody_to_tell_is_no_trouble() -> None:
+def test_an_outbox_without_chats_delivers_nothing() -> None:
     outbox = Outbox(Post(), [])
     outbox.post("one")
     assert outbox.deliver_due() is None

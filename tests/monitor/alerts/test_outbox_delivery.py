@@ -1,4 +1,4 @@
-"""What waits to be delivered stands in the database too: it survives a restart, and passes to whoever takes over."""
+"""Waiting notices are stored in the database: they survive a restart, and pass to the process that takes over."""
 
 import json
 from time import monotonic
@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, open_store
-from monitor.alerts.outbox import NOTE, NotDelivered, Outbox
+from monitor.alerts.outbox import NotDelivered, Outbox
+from monitor.note_names import OUTBOX
 from rig.fixtures.clock import Clock, eventually
 from rig.relay import Relay
 from tests.monitor.alerts.watches import MINUTE, Blocked
@@ -40,9 +41,7 @@ def outbox_in(store: Store | None, chats: Chats, clock: Clock) -> Outbox:
     return outbox
 
 
-def test_what_could_not_be_delivered_is_delivered_after_a_restart_in_order(
-    store: Store, clock: Clock, chats: Chats
-) -> None:
+def test_undelivered_notices_are_delivered_after_a_restart_in_order(store: Store, clock: Clock, chats: Chats) -> None:
     chats.away = {A, B}
     killed = outbox_in(store, chats, clock)
     killed.post("one", "two")
@@ -60,26 +59,26 @@ def test_what_could_not_be_delivered_is_delivered_after_a_restart_in_order(
     third = outbox_in(store, chats, clock)
     third.deliver_due()
     assert chats.got[B] == [f"{when}one\n\n{when}two\n\n{when}three\n\nfour"]
-    assert len(chats.got[A]) == 1, "what was delivered isn't again"
-    assert store.recall(NOTE) is None, "nothing waits"
+    assert len(chats.got[A]) == 1, "a delivered notice isn't delivered again"
+    assert store.recall(OUTBOX) is None, "nothing waits"
 
 
-def test_it_is_kept_before_it_is_tried(store: Store, clock: Clock) -> None:
-    """A process that is killed while it delivers has lost nothing."""
-    kept: list[str] = []
+def test_a_notice_is_stored_before_it_is_tried(store: Store, clock: Clock) -> None:
+    """A process that is killed during a delivery loses nothing."""
+    documents: list[str] = []
 
     def deliver(*_: object) -> None:
-        note = store.recall(NOTE)
-        kept.append("" if note is None else note.document)
+        note = store.recall(OUTBOX)
+        documents.append("" if note is None else note.document)
 
     outbox = Outbox(deliver, [A], clock=clock)
     outbox.keep_in(store)
     outbox.post("one")
     outbox.deliver_due()
-    assert [entry[1] for entry in json.loads(kept[0])[f"{A}"]["entries"]] == ["one"]
+    assert [entry[1] for entry in json.loads(documents[0])[f"{A}"]["entries"]] == ["one"]
 
 
-def test_stopping_keeps_what_could_not_be_delivered(store: Store, clock: Clock, chats: Chats) -> None:
+def test_stopping_stores_undelivered_notices(store: Store, clock: Clock, chats: Chats) -> None:
     chats.away = {A}
     outbox = outbox_in(store, chats, clock)
     outbox.start()
@@ -90,7 +89,7 @@ def test_stopping_keeps_what_could_not_be_delivered(store: Store, clock: Clock, 
     assert chats.got == {A: ["goodbye"], B: ["goodbye"]}
 
 
-def test_how_many_were_dropped_survives_as_well(store: Store, clock: Clock, chats: Chats) -> None:
+def test_the_number_of_dropped_notices_survives_a_restart(store: Store, clock: Clock, chats: Chats) -> None:
     chats.away = {A}
     outbox = outbox_in(store, chats, clock)
     outbox.post(*(f"{n}" for n in range(207)))
@@ -100,7 +99,7 @@ def test_how_many_were_dropped_survives_as_well(store: Store, clock: Clock, chat
     assert chats.got[A][0].startswith("(7 older notices were dropped")
 
 
-def test_a_chat_that_is_no_longer_told_is_left_out(store: Store, clock: Clock, chats: Chats) -> None:
+def test_a_removed_chat_is_left_out(store: Store, clock: Clock, chats: Chats) -> None:
     chats.away = {A, B}
     outbox = outbox_in(store, chats, clock)
     outbox.post("one")
@@ -110,10 +109,10 @@ def test_a_chat_that_is_no_longer_told_is_left_out(store: Store, clock: Clock, c
     fewer.keep_in(store)
     fewer.deliver_due()
     assert chats.got == {A: [], B: ["one"]}
-    assert store.recall(NOTE) is None
+    assert store.recall(OUTBOX) is None
 
 
-def test_one_that_no_longer_keeps_its_notices_leaves_those_to_the_next_and_delivers_the_rest(
+def test_handing_over_leaves_the_stored_notices_and_delivers_the_others(
     store: Store, clock: Clock, chats: Chats
 ) -> None:
     chats.away = {A, B}
@@ -146,7 +145,7 @@ def test_a_frozen_database_holds_up_neither_posting_nor_delivery(
         assert "outbox_not_saved" in [entry["event"] for entry in logs]
 
 
-def test_stopping_with_a_frozen_database_and_a_hanging_delivery_ends_in_time(
+def test_stopping_ends_in_time_when_database_and_delivery_hang(
     relay: Relay, migrated_postgres_url: str, clock: Clock
 ) -> None:
     with open_store(relay.url(migrated_postgres_url), clock=clock) as store, relay.swallowing():

@@ -1,12 +1,12 @@
-"""From a measurement to a sample, and what the rules make of a day: the operator's own among them."""
+"""Samples of measurements, and the notices of whole days: a day of the original operator among them."""
 
 from datetime import timedelta
 
 import pytest
 
 from keystore.records import Burst
-from monitor.alerts import rules
-from monitor.alerts.decisions import AlertState, Notice, Rule, Sample, decide
+from monitor.alerts import rules, samples
+from monitor.alerts.decisions import AlertState, Notice, Sample, decide
 from monitor.alerts.memory import BotMemory, BotReport, Limit, ProcessMemory
 from monitor.forecast.backtest import JudgedForecast
 from monitor.watch_settings import WatchSettings
@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 EVERY_S = 6 * 3_600.0
-RULES = rules.alert_rules(WatchSettings(EVERY_S))
+THRESHOLDS = rules.thresholds(WatchSettings(EVERY_S))
 MB = 1_000_000
 HEAP_LIMIT = 2_096 * MB
 
@@ -31,13 +31,13 @@ def verdict(days: int, high: int, came: int, made_ago: timedelta) -> JudgedForec
 
 
 class Day:
-    """Reports every 15 minutes, and a watch that looks every minute."""
+    """A day of reports every 15 minutes, and of looks every minute."""
 
     def __init__(self, percent: float = 90) -> None:
-        self.rules = rules.alert_rules(WatchSettings(EVERY_S, memory_alert_percent=percent))
+        self.thresholds = rules.thresholds(WatchSettings(EVERY_S, memory_alert_percent=percent))
         self.now = START
         self.state = AlertState()
-        self.told: list[Notice] = []
+        self.notices: list[Notice] = []
 
     def reports(self, memory: BotMemory) -> None:
         report = BotReport(memory, self.now)
@@ -45,26 +45,25 @@ class Day:
             self.look({"962302": report})
 
     def look(self, reports: dict[str, BotReport]) -> None:
-        firing = [subject for _, subject in self.state.firing(rules.BOT_MEMORY)]
-        samples = rules.of_bots(reports, firing, self.now)
-        self.state, notices = decide(self.rules, self.state, samples, self.now)
-        self.told += notices
+        reported = samples.of_bots(reports, self.state.subjects(rules.BOT_MEMORY), self.now)
+        self.state, notices = decide(self.thresholds, self.state, reported, self.now)
+        self.notices += notices
         self.now += MINUTE
 
     @property
     def kinds(self) -> list[str]:
-        return [notice.kind for notice in self.told]
+        return [notice.kind for notice in self.notices]
 
 
-@pytest.mark.parametrize("percent", [80, 90], ids=["at the diary's threshold", "at ours"])
-def test_the_diary_s_day_of_a_heap_at_82_to_85_percent_of_its_total_says_nothing(percent: float) -> None:
+@pytest.mark.parametrize("percent", [80, 90], ids=["at the original threshold", "at ours"])
+def test_a_day_of_a_heap_at_82_to_85_percent_of_its_total_is_silent(percent: float) -> None:
     day = Day(percent)
     for n in range(96):
         day.reports(bot(used_mb=150 * (0.82 + 0.01 * (n % 4)), total_mb=150))
-    assert day.told == []
+    assert day.notices == []
 
 
-def test_a_leak_to_92_percent_of_the_limit_is_one_alert_and_its_restart_one_recovery() -> None:
+def test_a_leak_to_92_percent_of_the_limit_is_one_alert_and_one_recovery() -> None:
     day = Day()
     for n in range(93):  # From 0 to 92 % of the limit, with the total always just above it.
         day.reports(bot(used_mb=2_096 * n / 100, total_mb=2_096 * min(1.0, n / 100 + 0.02)))
@@ -74,9 +73,9 @@ def test_a_leak_to_92_percent_of_the_limit_is_one_alert_and_its_restart_one_reco
     for _ in range(96):
         day.reports(bot(used_mb=120, total_mb=150))
     assert day.kinds == ["raised", "recovered"]
-    assert day.told[0].subject == "962302"
-    assert "90% of its limit of 2.1 GB: used 1.9 GB" in day.told[0].detail, "it says what was measured"
-    assert "resident 2.0 GB" in day.told[0].detail
+    assert day.notices[0].subject == "962302"
+    assert "90% of its limit of 2.1 GB: used 1.9 GB" in day.notices[0].detail, "it states the measurement"
+    assert "resident 2.0 GB" in day.notices[0].detail
 
 
 def test_a_bot_that_ended_at_its_limit_recovers_when_it_is_given_up() -> None:
@@ -88,110 +87,110 @@ def test_a_bot_that_ended_at_its_limit_recovers_when_it_is_given_up() -> None:
     day.look(report)
     day.look(report)
     assert day.kinds == ["raised", "recovered"]
-    assert day.told[1].detail == "it reports no more"
+    assert day.notices[1].detail == "it reports no more"
 
 
 def test_a_bot_that_fires_and_is_forgotten_recovers() -> None:
-    (sample,) = rules.of_bots({}, ["962302"], START)
+    (sample,) = samples.of_bots({}, ["962302"], START)
     assert (sample.subject, sample.value) == ("962302", 0.0)
 
 
-def test_the_service_s_memory_is_told_with_its_breakdown() -> None:
+def test_the_services_memory_comes_with_its_breakdown() -> None:
     memory = ProcessMemory(460 * MB, 430 * MB, 300 * MB, 2_000_000, Limit(500 * MB, "its control group (v2)"))
-    sample = rules.of_process(memory)
+    sample = samples.of_process(memory)
     assert sample.value == pytest.approx(0.92)
     for part in ("92%", "500.0 MB of its control group (v2)", "resident 460.0 MB", "own 430.0 MB", "heap 300.0 MB"):
         assert part in sample.detail
-    unknown = rules.of_process(ProcessMemory(1, 1, None, 1, Limit(2, "the machine's memory")))
+    unknown = samples.of_process(ProcessMemory(1, 1, None, 1, Limit(2, "the machine's memory")))
     assert "allocated heap" not in unknown.detail
 
 
 def test_memory_alerts_at_the_set_percentage_and_clears_five_points_below() -> None:
-    assert (RULES["memory"].threshold, RULES["memory"].clear) == (0.9, 0.85)
-    assert rules.alert_rules(WatchSettings(EVERY_S, memory_alert_percent=80))["bot-memory"].threshold == 0.8
-    assert rules.alert_rules(WatchSettings(EVERY_S, memory_alert_percent=80))["bot-memory"].clear == 0.75
+    assert (THRESHOLDS["memory"].raise_at, THRESHOLDS["memory"].clear_at) == (0.9, 0.85)
+    assert rules.thresholds(WatchSettings(EVERY_S, memory_alert_percent=80))["bot-memory"].raise_at == 0.8
+    assert rules.thresholds(WatchSettings(EVERY_S, memory_alert_percent=80))["bot-memory"].clear_at == 0.75
 
 
 def test_the_database_is_well_or_away_and_says_why() -> None:
-    assert rules.of_database("postgresql://db/bots", None).value == 0
-    away = rules.of_database("postgresql://db/bots", "postgresql://db/bots: connection refused")
+    assert samples.of_database("postgresql://db/bots", None).value == 0
+    away = samples.of_database("postgresql://db/bots", "postgresql://db/bots: connection refused")
     assert (away.value, away.detail) == (1, "no answer. postgresql://db/bots: connection refused")
 
 
 def test_loads_are_judged_by_their_95th_percentile_once_there_are_some() -> None:
-    assert list(rules.of_loads([900.0] * 4, 750, "962302")) == []
-    (one_slow,) = rules.of_loads([50.0] * 19 + [2_000.0], 750, "962302")
+    assert list(samples.of_loads([900.0] * 4, 750, "962302")) == []
+    (one_slow,) = samples.of_loads([50.0] * 19 + [2_000.0], 750, "962302")
     assert one_slow.value == 50, "one of twenty"
-    (two_slow,) = rules.of_loads([50.0] * 18 + [1_000.0, 2_000.0], 750, "962302")
+    (two_slow,) = samples.of_loads([50.0] * 18 + [1_000.0, 2_000.0], 750, "962302")
     assert two_slow.value == 1_000
     assert "1,000 ms (95th percentile of 20), budget 750 ms; of 962302" in two_slow.detail
-    assert (RULES["load"].threshold, RULES["load"].clear) == (750, 600)
+    assert (THRESHOLDS["load"].raise_at, THRESHOLDS["load"].clear_at) == (750, 600)
 
 
 def test_the_backlog_is_a_share_of_a_table_that_is_large_enough() -> None:
-    backlog, _ = rules.of_census(census(total=1_000, active=850, expired=150))
-    assert (backlog.rule, backlog.value) == ("backlog", 0.15)
-    small, _ = rules.of_census(census(total=99, expired=99))
+    backlog, _ = samples.of_census(census(total=1_000, active=850, expired=150))
+    assert (backlog.rule.id, backlog.value) == ("backlog", 0.15)
+    small, _ = samples.of_census(census(total=99, expired=99))
     assert small.value == 0
 
 
 def test_a_backlog_is_no_alert_before_the_next_sweep_had_its_chance() -> None:
-    (backlog, _), state = rules.of_census(census(total=1_000, expired=150)), AlertState()
-    state, told = decide(RULES, state, [backlog], START)
-    state, told = decide(RULES, state, [backlog], START + timedelta(seconds=EVERY_S))
-    assert told == ()
-    state, told = decide(RULES, state, [backlog], START + timedelta(seconds=EVERY_S) + 10 * MINUTE)
-    assert [notice.kind for notice in told] == ["raised"]
+    (backlog, _), state = samples.of_census(census(total=1_000, expired=150)), AlertState()
+    state, notices = decide(THRESHOLDS, state, [backlog], START)
+    state, notices = decide(THRESHOLDS, state, [backlog], START + timedelta(seconds=EVERY_S))
+    assert notices == ()
+    state, notices = decide(THRESHOLDS, state, [backlog], START + timedelta(seconds=EVERY_S) + 10 * MINUTE)
+    assert [notice.kind for notice in notices] == ["raised"]
 
 
 def test_one_key_without_expiry_is_enough() -> None:
-    _, lacking = rules.of_census(census(total=665, without_expiry=609))
-    assert (lacking.value, RULES["no-expiry"].threshold) == (609, 1)
+    _, lacking = samples.of_census(census(total=665, without_expiry=609))
+    assert (lacking.value, THRESHOLDS["no-expiry"].raise_at) == (609, 1)
     assert "609 of 665 keys" in lacking.detail
     assert "backfill" in lacking.detail
-    _, none = rules.of_census(census(total=665))
+    _, none = samples.of_census(census(total=665))
     assert (none.value, none.detail) == (0, "every key has one")
 
 
-def test_a_sweeper_is_late_after_two_intervals_counted_from_its_last_success() -> None:
-    late = rules.of_sweeps([run(HOUR, error="disk full"), run(12 * HOUR)], EVERY_S, START, START)
+def test_a_sweeper_is_late_two_intervals_after_its_last_success() -> None:
+    late = samples.of_sweeps([run(HOUR, error="disk full"), run(12 * HOUR)], EVERY_S, START, START)
     assert late.value == 2
     assert "the last success was 12 h ago, and one is due every 6 h" in late.detail
-    assert rules.of_sweeps([run(HOUR)], EVERY_S, START - 9 * DAY, START).value < RULES["sweeper"].clear
+    assert samples.of_sweeps([run(HOUR)], EVERY_S, START - 9 * DAY, START).value < THRESHOLDS["sweeper"].clear_at
 
 
-def test_a_sweeper_that_never_succeeded_is_late_from_its_first_try_or_our_start() -> None:
-    tried = rules.of_sweeps([run(18 * HOUR, error="disk full")], EVERY_S, START - HOUR, START)
+def test_a_sweeper_without_success_is_late_from_its_first_try_or_the_start() -> None:
+    tried = samples.of_sweeps([run(18 * HOUR, error="disk full")], EVERY_S, START - HOUR, START)
     assert tried.value == 3
     assert "none succeeded; the first try was 18 h ago" in tried.detail
-    silent = rules.of_sweeps([], EVERY_S, START - 24 * HOUR, START)
+    silent = samples.of_sweeps([], EVERY_S, START - 24 * HOUR, START)
     assert silent.value == 4
     assert "none has run; this service started 24 h ago" in silent.detail
 
 
-def test_the_table_is_held_against_what_was_forecast_a_week_ago_else_yesterday() -> None:
+def test_the_table_is_compared_with_last_weeks_or_yesterdays_forecast() -> None:
     week, yesterday = verdict(7, 2_000, 3_000, 7 * DAY), verdict(1, 2_900, 3_000, DAY)
     old = verdict(1, 100, 3_000, 5 * DAY)
-    (sample,) = rules.of_growth([yesterday, week, old], START)
+    (sample,) = samples.of_growth([yesterday, week, old], START)
     assert sample.value == 1.5
     assert sample.detail == "3,000 keys; 7 days ago 1,800 to 2,000 were expected"
-    (sample,) = rules.of_growth([old, yesterday], START)
+    (sample,) = samples.of_growth([old, yesterday], START)
     assert sample.value == pytest.approx(3_000 / 2_900)
     assert "yesterday" in sample.detail
-    assert list(rules.of_growth([old], START)) == []
-    assert list(rules.of_growth([], START)) == []
+    assert list(samples.of_growth([old], START)) == []
+    assert list(samples.of_growth([], START)) == []
 
 
 def test_pre_keys_alert_below_five_and_recover_at_twenty() -> None:
-    rule = RULES["pre-keys"]
+    limits = THRESHOLDS["pre-keys"]
 
     def value(low: dict[str, int], firing: tuple[str, ...] = ()) -> float:
-        (sample,) = rules.of_pre_keys(low, firing)
+        (sample,) = samples.of_pre_keys(low, firing)
         return sample.value
 
-    assert [value({"a": left}) >= rule.threshold for left in (0, 4, 5, 19)] == [True, True, False, False]
-    assert not value({"a": 19}) <= rule.clear
-    assert value({}, ("a",)) <= rule.clear, "it is no longer among those with fewer than 20"
+    assert [value({"a": left}) >= limits.raise_at for left in (0, 4, 5, 19)] == [True, True, False, False]
+    assert not value({"a": 19}) <= limits.clear_at
+    assert value({}, ("a",)) <= limits.clear_at, "it is no longer among those with fewer than 20"
 
 
 def test_each_burst_of_pre_keys_is_one_event() -> None:
@@ -200,29 +199,31 @@ def test_each_burst_of_pre_keys_is_one_event() -> None:
         Burst("a", START, "pre-key", 250),
         Burst("a", START, "lid", 100),
     ]
-    first, second = rules.of_bursts(bursts)
+    first, second = samples.of_bursts(bursts)
     assert first.subject != second.subject
     assert "a wrote 812 new pre-keys after 2025-10-08 08:41 UTC" in first.detail
-    state, told = decide(RULES, AlertState(), [first, second], START)
-    assert [notice.kind for notice in told] == ["information"] * 2
-    _, told = decide(RULES, state, [first, second], START + rules.BURST_TOLD_FOR + HOUR)
-    assert told == (), "remembered for longer than it is told"
+    state, notices = decide(THRESHOLDS, AlertState(), [first, second], START)
+    assert [notice.kind for notice in notices] == ["information"] * 2
+    _, notices = decide(THRESHOLDS, state, [first, second], START + rules.BURST_REPORTED_FOR + HOUR)
+    assert notices == (), "remembered for longer than it is reported"
 
 
 def test_a_disk_is_nearly_full_when_little_is_left() -> None:
     gb = 1_000_000_000
-    assert rules.of_disk(rules.Disk(19 * gb, gb)).value == 0.95
-    assert rules.of_disk(rules.Disk(1_995 * gb, 5 * gb)).value == 0.0, "5 GB are plenty for a key store"
-    assert rules.of_disk(rules.Disk(0, 0)).value == 0.0
-    assert "1.0 GB of 20.0 GB are free" in rules.of_disk(rules.Disk(19 * gb, gb)).detail
+    assert samples.of_disk(19 * gb, gb).value == 0.95
+    assert samples.of_disk(1_995 * gb, 5 * gb).value == 0.0, "5 GB are plenty for a key store"
+    assert samples.of_disk(0, 0).value == 0.0
+    assert "1.0 GB of 20.0 GB are free" in samples.of_disk(19 * gb, gb).detail
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
-def test_every_rule_can_be_raised_and_be_over(rule: Rule) -> None:
-    state, told = decide(RULES, AlertState(), [Sample(rule.id, "", rule.threshold, "")], START)
-    later = START + timedelta(seconds=rule.for_s)
-    if rule.for_s:
-        state, told = decide(RULES, state, [Sample(rule.id, "", rule.threshold, "")], later)
-    state, over = decide(RULES, state, [Sample(rule.id, "", rule.clear, "")], later)
+@pytest.mark.parametrize("rule", rules.RULES.values(), ids=lambda rule: rule.id)
+def test_every_rule_can_be_raised_and_be_over(rule: rules.Rule) -> None:
+    limits = THRESHOLDS[rule.id]
+    high = Sample(rule, "", limits.raise_at, "")
+    state, raised = decide(THRESHOLDS, AlertState(), [high], START)
+    later = START + timedelta(seconds=limits.for_s)
+    if limits.for_s:
+        state, raised = decide(THRESHOLDS, state, [high], later)
+    state, over = decide(THRESHOLDS, state, [Sample(rule, "", limits.clear_at, "")], later)
     expected = ["information"] if rule.severity == "information" else ["raised", "recovered"]
-    assert [notice.kind for notice in (*told, *over)] == expected
+    assert [notice.kind for notice in (*raised, *over)] == expected

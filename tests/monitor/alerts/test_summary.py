@@ -1,4 +1,4 @@
-"""The day's summary: once a local day whatever the clocks do, and what it says."""
+"""The daily summary: its schedule through clock changes, its text, and the start and stop notices."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -6,11 +6,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from keystore import Store
 from monitor.alerts import summary
+from monitor.alerts.announcements import Announcements
 from monitor.alerts.summary import due
 from monitor.forecast.history import TableCount
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
+from monitor.running.bounded_calls import BoundedCalls
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -23,31 +26,31 @@ NINE = time(9, 0)
 
 
 def sent(zone: ZoneInfo, at: time, begin: datetime, end: datetime, last: date | None = None) -> list[datetime]:
-    """When summaries go out for a watch that looks every five minutes."""
-    found, now = [], begin
+    """The times of the summaries of a watch that looks every five minutes."""
+    moments, now = [], begin
     while now < end:
         day = due(last, now, zone, at)
         if day is not None:
             last = day
-            found.append(now)
+            moments.append(now)
         now += 5 * MINUTE
-    return found
+    return moments
 
 
-def test_it_is_due_at_its_time_of_the_local_day_and_once() -> None:
+def test_a_summary_is_due_once_at_its_time_of_the_local_day() -> None:
     day = date(2025, 10, 8)
     assert due(date(2025, 10, 7), datetime(2025, 10, 8, 6, 59, 59, tzinfo=UTC), BERLIN, NINE) is None
     assert due(date(2025, 10, 7), datetime(2025, 10, 8, 7, 0, tzinfo=UTC), BERLIN, NINE) == day
     assert due(day, datetime(2025, 10, 8, 7, 1, tzinfo=UTC), BERLIN, NINE) is None
 
 
-def test_after_downtime_it_comes_late_but_not_hours_and_hours() -> None:
+def test_after_downtime_a_summary_comes_late_but_not_many_hours_late() -> None:
     yesterday = date(2025, 10, 7)
     assert due(yesterday, datetime(2025, 10, 8, 12, 59, tzinfo=UTC), BERLIN, NINE) == date(2025, 10, 8)
     assert due(yesterday, datetime(2025, 10, 8, 13, 0, tzinfo=UTC), BERLIN, NINE) is None
 
 
-def test_a_late_one_of_the_evening_may_come_after_midnight() -> None:
+def test_a_late_summary_of_the_evening_may_come_after_midnight() -> None:
     late = datetime(2025, 10, 8, 22, 30, tzinfo=UTC)  # 00:30 on the 9th in Berlin
     assert due(date(2025, 10, 7), late, BERLIN, time(23, 0)) == date(2025, 10, 8)
     assert due(date(2025, 10, 8), late, BERLIN, time(23, 0)) is None
@@ -65,7 +68,7 @@ def test_a_late_one_of_the_evening_may_come_after_midnight() -> None:
     ],
     ids=["gap", "twice", "end-of-gap", "half-hour-gap", "half-hour-twice", "no-such-day"],
 )
-def test_it_comes_once_a_day_through_every_change_of_the_clocks(zone: ZoneInfo, at: time, begin: datetime) -> None:
+def test_a_summary_comes_once_a_day_through_every_clock_change(zone: ZoneInfo, at: time, begin: datetime) -> None:
     end = begin + timedelta(days=7)
     moments = sent(zone, at, begin, end, last=begin.astimezone(zone).date())
     days = [moment.astimezone(zone).date() for moment in moments]
@@ -77,8 +80,8 @@ def test_it_comes_once_a_day_through_every_change_of_the_clocks(zone: ZoneInfo, 
         assert 0 <= minutes_late <= 60, "at its time, or as much later as the clocks jumped"
 
 
-def test_what_counts_is_time_that_passed_and_not_what_the_clocks_show() -> None:
-    """The trap: two local times of one zone are subtracted as if no clock had been changed between them."""
+def test_lateness_is_counted_in_time_that_passed_not_clock_time() -> None:
+    """Python subtracts two local times of one zone as if no clock had been changed between them."""
     spring, autumn = date(2026, 3, 29), date(2026, 10, 25)
     half_past_two, early = time(2, 30), time(0, 30)
     assert due(spring - timedelta(days=1), datetime(2026, 3, 29, 1, 29, tzinfo=UTC), BERLIN, half_past_two) is None
@@ -87,7 +90,7 @@ def test_what_counts_is_time_that_passed_and_not_what_the_clocks_show() -> None:
     assert due(autumn - timedelta(days=1), datetime(2026, 10, 25, 4, 30, tzinfo=UTC), BERLIN, early) is None
 
 
-def test_a_watch_that_stands_still_for_a_week_sends_one_summary_when_it_is_back_in_time() -> None:
+def test_after_a_week_of_downtime_one_summary_is_sent() -> None:
     back = datetime(2025, 10, 15, 9, 0, tzinfo=UTC)
     assert sent(BERLIN, NINE, back, back + timedelta(hours=12), last=date(2025, 10, 8)) == [back]
 
@@ -115,35 +118,42 @@ def report(**changes: int) -> CheckReport:
     )
 
 
-def test_it_says_how_the_table_is_and_what_to_do() -> None:
+def test_the_summary_states_the_counts_and_the_advice() -> None:
     counted = census(total=665, active=660, guarded=5, without_expiry=609, companies=1, created_24h=330, created_7d=425)
     history = tuple(TableCount(START - timedelta(days=n), 600 + n, {}, 0) for n in (2, 1, 0))
-    told = summary.text(
+    lines = summary.text(
         date(2025, 10, 8),
         report(total=665, active=660, guarded=5, without_expiry=609, companies=1),
         replace(growth_of(counted, "postgresql://db/bots"), history=history),
         ["🔴 disk: full (for 2 h)"],
     ).split("\n")
-    assert told[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"
-    assert "keys: 665 of 1 companies, 1.5 MB" in told
-    assert "expired 0, guarded 5, without expiry 609" in told
-    assert "created: 330 in 24 h, 425 in 7 days" in told
-    assert any(line.startswith("last sweep: 60 min ago") and line.endswith("7 deleted") for line in told)
-    assert "since 06 Oct: █▅▁ 665" in told
-    assert any(line.startswith("• 609 of 665 keys have no expiry") for line in told)
-    assert told[-2:] == ["still firing:", "🔴 disk: full (for 2 h)"]
+    assert lines[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"
+    assert "keys: 665 of 1 companies, 1.5 MB" in lines
+    assert "expired 0, guarded 5, without expiry 609" in lines
+    assert "created: 330 in 24 h, 425 in 7 days" in lines
+    assert any(line.startswith("last sweep: 60 min ago") and line.endswith("7 deleted") for line in lines)
+    assert "since 06 Oct: █▅▁ 665" in lines
+    assert any(line.startswith("• 609 of 665 keys have no expiry") for line in lines)
+    assert lines[-2:] == ["still firing:", "🔴 disk: full (for 2 h)"]
 
 
-def test_without_history_forecast_or_alerts_it_is_shorter() -> None:
-    told = summary.text(date(2025, 10, 8), report(total=5, active=5), growth_of(census(total=5), "db"), [])
-    assert "since" not in told
-    assert "in 7 days:" not in told
-    assert "firing" not in told
-    assert told.startswith("🟢")
+def test_without_history_forecast_or_alerts_the_summary_is_shorter() -> None:
+    text = summary.text(date(2025, 10, 8), report(total=5, active=5), growth_of(census(total=5), "db"), [])
+    assert "since" not in text
+    assert "in 7 days:" not in text
+    assert "firing" not in text
+    assert text.startswith("🟢")
 
 
-def test_start_and_stop_say_who_and_where() -> None:
-    assert "another one alerts" in summary.started("1.2", "postgresql://db/bots", "vm1", alerting=False)
-    assert "1.2 has started on vm1: it alerts" in summary.started("1.2", "postgresql://db/bots", "vm1", alerting=True)
-    assert summary.stopping("1.2", "vm1", "3 h", []) == "⏹ Signal Keystore 1.2 on vm1 stops, after 3 h"
-    assert summary.stopping("1.2", "vm1", "3 h", ["🔴 x"]).endswith("it leaves behind:\n🔴 x")
+@pytest.mark.parametrize("alerting", [True, False])
+def test_start_and_stop_say_which_service_and_where(store: Store, alerting: bool) -> None:
+    messages: list[str] = []
+    service = Announcements(store, "1.2", messages.append, BoundedCalls(1, "question"))
+    service.host = "vm1"
+    service.start(START, alerting=alerting, muted=False)
+    role = "it alerts" if alerting else "another one alerts"
+    assert f"1.2 has started on vm1: {role}" in messages.pop()
+    service.stop("3 h", [])
+    assert messages.pop() == "⏹ Signal Keystore 1.2 on vm1 stops, after 3 h"
+    service.stop("3 h", ["🔴 x"])
+    assert messages.pop().endswith("it leaves behind:\n🔴 x")

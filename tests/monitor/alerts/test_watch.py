@@ -1,4 +1,4 @@
-"""The watch on real databases: what it sees there, what it tells, and that nothing holds it up."""
+"""The watch on real databases: its measurements and messages, and that nothing holds it up."""
 
 from collections.abc import Iterator
 from datetime import time, timedelta
@@ -11,10 +11,12 @@ from structlog.testing import capture_logs
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
 from monitor.alerts import mute
+from monitor.alerts.measurements import embedded_in
 from monitor.alerts.memory import BotMemory, bot_reports, report_memory
 from monitor.alerts.outbox import Outbox
-from monitor.alerts.probes import embedded_in
+from monitor.alerts.stored_state import read_state
 from monitor.alerts.watch import AWAY_TICK_S, Watch
+from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import sweep
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
@@ -34,30 +36,30 @@ def watched(store: Store, clock: Clock) -> Watched:
     return Watched(store, clock)
 
 
-def test_it_says_that_it_starts_and_holds_the_lease(watched: Watched) -> None:
-    assert not watched.watch.is_holder
-    (told,) = watched.look()
-    assert "Signal Keystore 1.2.3 has started on" in told
-    assert watched.store.database in told
-    assert watched.watch.is_holder
+def test_a_watch_announces_its_start_and_holds_the_lease(watched: Watched) -> None:
+    assert not watched.watch.is_alerting
+    (message,) = watched.look()
+    assert "Signal Keystore 1.2.3 has started on" in message
+    assert watched.store.database in message
+    assert watched.watch.is_alerting
     assert watched.look(20) == [], "and then nothing, while all is well"
 
 
-def test_a_service_that_is_restarted_over_and_over_says_so_once_in_a_while(store: Store, clock: Clock) -> None:
-    told = []
+def test_a_service_restarted_over_and_over_announces_few_starts(store: Store, clock: Clock) -> None:
+    messages = []
     for _ in range(12):
         watched = Watched(store, clock)
-        told += watched.look(2)
+        messages += watched.look(2)
         watched.watch.stop(10)
-    assert len([text for text in told if "has started" in text]) == 3, "in 24 minutes"
+    assert len([text for text in messages if "has started" in text]) == 3, "in 24 minutes"
 
 
-def test_a_company_that_runs_out_of_pre_keys_is_one_alert_and_one_recovery(watched: Watched) -> None:
+def test_a_company_out_of_pre_keys_is_one_alert_and_one_recovery(watched: Watched) -> None:
     watched.store.set("962302", pre_keys(range(4)), creds=b"C")
     watched.store.set("well", pre_keys(range(30)), creds=b"C")
     watched.settled()
-    told = watched.look(20)
-    assert told == ["Alert:\n🟡 pre-keys, 962302: 4 left"]
+    messages = watched.look(20)
+    assert messages == ["Alert:\n🟡 pre-keys, 962302: 4 left"]
     watched.store.set("962302", pre_keys(range(4, 19)))
     assert watched.look(5) == [], "19 aren't enough to be over"
     watched.store.set("962302", pre_keys(range(19, 20)))
@@ -66,25 +68,25 @@ def test_a_company_that_runs_out_of_pre_keys_is_one_alert_and_one_recovery(watch
     ]
 
 
-def test_a_burst_is_told_once(watched: Watched) -> None:
+def test_a_burst_is_reported_once(watched: Watched) -> None:
     watched.settled()
     watched.store.set("962302", pre_keys(range(250)), creds=b"C")
-    told = watched.look(300)
-    assert len(told) == 1
-    assert told[0].startswith("For information:\n🔵 reconnect: 962302 wrote 250 new pre-keys after 2025-10-08 09:")
+    messages = watched.look(300)
+    assert len(messages) == 1
+    assert messages[0].startswith("For information:\n🔵 reconnect: 962302 wrote 250 new pre-keys after 2025-10-08 09:")
 
 
-def test_a_sweeper_that_stands_still_is_told_and_so_is_its_return(watched: Watched) -> None:
+def test_a_sweeper_that_stands_still_is_an_alert_and_recovers(watched: Watched) -> None:
     watched.settled()
-    told = watched.look(13 * 60)
-    assert len(told) == 1
-    assert told[0].startswith("Alert:\n🔴 sweeper: the last success was 12 h ago")
+    messages = watched.look(13 * 60)
+    assert len(messages) == 1
+    assert messages[0].startswith("Alert:\n🔴 sweeper: the last success was 12 h ago")
     sweep(watched.store)
     (over,) = watched.look(3)
     assert over.startswith("Recovered:\n🟢 sweeper: the last success was")
 
 
-def test_loads_over_the_budget_are_told(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loads_over_the_budget_are_an_alert(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     store.set("962302", pre_keys(range(30)), creds=b"C")
     watched = Watched(store, clock, load_budget_ms=750).settled()
     really = store.load
@@ -95,17 +97,17 @@ def test_loads_over_the_budget_are_told(store: Store, clock: Clock, monkeypatch:
         return really(company_id)
 
     monkeypatch.setattr(store, "load", load)
-    told = watched.look(20)
-    assert len(told) == 1
-    assert told[0].startswith("Alert:\n🟡 loading a bot's state: 900 ms (95th percentile of ")
-    assert told[0].endswith("budget 750 ms; of 962302")
+    messages = watched.look(20)
+    assert len(messages) == 1
+    assert messages[0].startswith("Alert:\n🟡 loading a bot's state: 900 ms (95th percentile of ")
+    assert messages[0].endswith("budget 750 ms; of 962302")
     slow_s[0] = 0.1
     assert watched.look(18) == []
     (over,) = watched.look(5)
     assert "Recovered:\n🟢 loading a bot's state: 100 ms" in over
 
 
-def test_the_service_s_own_memory_is_told_with_its_breakdown(watched: Watched) -> None:
+def test_the_services_own_memory_is_an_alert_with_its_breakdown(watched: Watched) -> None:
     watched.settled()
     watched.used_share = 0.93
     (raised,) = watched.look(5)
@@ -117,15 +119,15 @@ def test_the_service_s_own_memory_is_told_with_its_breakdown(watched: Watched) -
     assert "🟢 memory of this service: 50%" in over
 
 
-def test_a_bot_that_leaks_to_its_limit_is_told_and_one_that_collects_late_isn_t(watched: Watched) -> None:
+def test_a_leaking_bot_is_an_alert_and_one_that_collects_late_is_not(watched: Watched) -> None:
     watched.settled()
     for n in range(8):
         report_memory(watched.store, "company_calm", BotMemory(82 + n % 4, 100, 2_000, 160))
         report_memory(watched.store, "leaky", BotMemory(1_840, 1_900, 2_000, 1_990))
-        told = watched.look(15)
-        assert len(told) == (n == 0), told
-        if told:
-            assert told[0].startswith("Alert:\n🔴 memory of a bot, leaky: heap 92% of its limit")
+        messages = watched.look(15)
+        assert len(messages) == (n == 0), messages
+        if messages:
+            assert messages[0].startswith("Alert:\n🔴 memory of a bot, leaky: heap 92% of its limit")
     assert sorted(bot_reports(watched.store, watched.clock())) == ["calm", "leaky"]
     report_memory(watched.store, "leaky", BotMemory(100, 200, 2_000, 300))
     (over,) = watched.look()
@@ -135,33 +137,33 @@ def test_a_bot_that_leaks_to_its_limit_is_told_and_one_that_collects_late_isn_t(
     assert watched.store.notes("memory/") == {}
 
 
-def test_several_at_once_are_one_message(watched: Watched) -> None:
+def test_several_alerts_at_once_are_one_message(watched: Watched) -> None:
     watched.settled()
     for n in range(12):
         watched.store.set(f"c{n:02}", pre_keys(range(3)), creds=b"C")
-    (told,) = watched.look(18)
-    assert told.count("pre-keys, c") == 5
-    assert told.endswith("… and 7 more: pre-keys")
+    (message,) = watched.look(18)
+    assert message.count("pre-keys, c") == 5
+    assert message.endswith("… and 7 more: pre-keys")
 
 
-def test_while_muted_nothing_goes_out_and_afterwards_what_still_fires_does(watched: Watched) -> None:
+def test_a_mute_holds_notices_back_and_its_end_lists_what_still_fires(watched: Watched) -> None:
     watched.settled()
-    mute.mute(watched.store, watched.clock() + 2 * HOUR)
+    mute.set_mute(watched.store, watched.clock() + 2 * HOUR)
     watched.used_share = 0.93
     watched.store.set("962302", pre_keys(range(4)), creds=b"C")
     assert watched.look(100) == []
     assert "muted until 2025-10-08 11:" in watched.watch.status()
-    assert "memory of this service: 93%" in watched.watch.status(), "what fires is known"
+    assert "memory of this service: 93%" in watched.watch.status(), "alerts are judged all the same"
     watched.store.set("962302", pre_keys(range(40)))
-    told = watched.look(60)
-    assert len(told) == 1
-    assert told[0].startswith("No longer muted. Still firing:\n🔴 memory of this service: 93%")
-    assert "pre-keys" not in told[0], "that is over"
+    messages = watched.look(60)
+    assert len(messages) == 1
+    assert messages[0].startswith("No longer muted. Still firing:\n🔴 memory of this service: 93%")
+    assert "pre-keys" not in messages[0], "that is over"
     watched.used_share = 0.5
     assert len(watched.look(3)) == 1, "its recovery comes"
 
 
-def test_muting_holds_at_once_not_only_after_the_next_look(watched: Watched) -> None:
+def test_a_mute_holds_at_once_not_only_after_the_next_look(watched: Watched) -> None:
     watched.settled()
     watched.used_share = 0.93
     assert watched.look(2) == []
@@ -170,7 +172,7 @@ def test_muting_holds_at_once_not_only_after_the_next_look(watched: Watched) -> 
     assert watched.look(5) == []
 
 
-def test_unmuting_holds_at_once_also_where_the_database_goes_away(watched: Watched) -> None:
+def test_the_end_of_a_mute_holds_at_once_even_if_the_database_goes_away(watched: Watched) -> None:
     watched.settled()
     watched.watch.mute(watched.clock() + HOUR)
     watched.look(2)
@@ -180,37 +182,37 @@ def test_unmuting_holds_at_once_also_where_the_database_goes_away(watched: Watch
     assert any("memory of this service" in text for text in watched.look(4))
 
 
-def test_unmuting_ends_it_at_once_and_says_so(watched: Watched) -> None:
+def test_unmuting_ends_the_mute_at_once_and_is_announced(watched: Watched) -> None:
     watched.settled()
-    mute.mute(watched.store, watched.clock() + DAY)
+    mute.set_mute(watched.store, watched.clock() + DAY)
     assert mute.muted_until(watched.store, watched.clock()) == watched.clock() + DAY
     assert watched.look(5) == []
-    mute.unmute(watched.store, watched.clock())
+    mute.Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
     assert mute.muted_until(watched.store, watched.clock()) is None
     assert watched.look(5) == ["No longer muted. Nothing fires."]
-    mute.unmute(watched.store, watched.clock())
+    mute.Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
     assert watched.look(5) == []
 
 
-def test_a_mute_holds_through_a_restart_and_over_a_farewell(store: Store, clock: Clock) -> None:
+def test_a_mute_holds_through_a_restart_and_covers_the_stop_notice(store: Store, clock: Clock) -> None:
     first = Watched(store, clock).settled()
-    mute.mute(store, clock() + DAY)
+    mute.set_mute(store, clock() + DAY)
     first.outbox.start()
     assert first.watch.stop(10)
     second = Watched(store, clock)
     second.used_share = 0.95
-    assert [first.told, second.look(60)] == [[], []]
+    assert [first.messages, second.look(60)] == [[], []]
 
 
-def test_the_summary_comes_once_a_day_whoever_sends_it(store: Store, clock: Clock) -> None:
+def test_the_summary_comes_once_a_day_from_any_process(store: Store, clock: Clock) -> None:
     clock.set(at(5, 30))
     store.set("962302", pre_keys(range(30)), creds=b"C")
     watched = Watched(store, clock, summary_at=time(9, 0), zone=ZoneInfo("Europe/Berlin")).settled()
     assert watched.look(80) == []
-    told = watched.look(15)
-    assert len(told) == 1
-    assert told[0].startswith(f"🟢 Wednesday, 08 October: ok, {store.database}\n")
-    assert "keys: 30 of 1 companies" in told[0]
+    messages = watched.look(15)
+    assert len(messages) == 1
+    assert messages[0].startswith(f"🟢 Wednesday, 08 October: ok, {store.database}\n")
+    assert "keys: 30 of 1 companies" in messages[0]
     watched.watch.stop(10)
     second = Watched(store, clock, summary_at=time(9, 0), zone=ZoneInfo("Europe/Berlin"))
     assert [text for text in second.look(60) if "October" in text] == []
@@ -219,7 +221,7 @@ def test_the_summary_comes_once_a_day_whoever_sends_it(store: Store, clock: Cloc
     assert len([text for text in second.look(60) if "Thursday, 09 October" in text]) == 1
 
 
-def test_the_state_is_written_down_only_when_it_changes(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_stored_only_when_it_changes(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.settled()
     written: list[str] = []
     really = watched.store.remember
@@ -236,7 +238,7 @@ def test_the_state_is_written_down_only_when_it_changes(watched: Watched, monkey
     assert written.count("alerts") == 2, "when it began to wait, and when it was raised"
 
 
-def test_a_state_that_can_t_be_read_is_begun_anew(watched: Watched) -> None:
+def test_an_unreadable_state_is_replaced(watched: Watched) -> None:
     watched.store.remember("alerts", "{no json")
     watched.store.remember("outbox", "[no, json")
     watched.store.remember("mute", "7")
@@ -248,7 +250,7 @@ def test_a_state_that_can_t_be_read_is_begun_anew(watched: Watched) -> None:
     assert len(watched.look(4)) == 1
 
 
-def test_counting_is_paced_by_what_it_costs(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_is_paced_by_its_cost(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.settled()
     really, counted = watched.store.census, [0]
 
@@ -265,7 +267,7 @@ def test_counting_is_paced_by_what_it_costs(watched: Watched, monkeypatch: pytes
 def test_a_table_too_large_to_count_in_time_is_no_outage(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.settled()
     blocked = Blocked()
-    monkeypatch.setattr("monitor.alerts.probes.SURVEY_WITHIN_S", 0.05)
+    monkeypatch.setattr("monitor.alerts.measurements.SURVEY_WITHIN_S", 0.05)
     monkeypatch.setattr(watched.store, "census", lambda: blocked(0, ""))
     with capture_logs() as logs:
         assert watched.look(3) == []
@@ -273,7 +275,7 @@ def test_a_table_too_large_to_count_in_time_is_no_outage(watched: Watched, monke
     assert "survey_too_slow" in [entry["event"] for entry in logs]
 
 
-def test_the_status_says_how_the_service_is(watched: Watched) -> None:
+def test_the_status_describes_the_service(watched: Watched) -> None:
     assert "last look: none yet" in watched.watch.status()
     assert "stands by" in watched.watch.status()
     watched.settled()
@@ -286,29 +288,31 @@ def test_the_status_says_how_the_service_is(watched: Watched) -> None:
     assert status[3:] == ["last look: 0 s ago", "role: this one alerts", "nothing fires"]
     watched.used_share = 0.93
     watched.look(4)
+    state = read_state(watched.store)
+    assert state is not None
     assert watched.watch.status().split("\n")[5:] == [
         "firing:",
-        f"🔴 memory of this service: {watched.watch.state.firing()['memory', ''].detail} (for 3 min)",
+        f"🔴 memory of this service: {state.firing()['memory', ''].detail} (for 3 min)",
     ]
 
 
-def test_it_says_goodbye_with_what_it_leaves_and_gives_up_the_lease(watched: Watched, clock: Clock) -> None:
+def test_a_stop_lists_the_firing_alerts_and_releases_the_lease(watched: Watched, clock: Clock) -> None:
     watched.settled()
     watched.used_share = 0.93
     watched.look(4)
-    watched.told.clear()
+    watched.messages.clear()
     watched.outbox.start()
     assert watched.watch.stop(10)
-    (told,) = watched.told
-    assert told.startswith("⏹ Signal Keystore 1.2.3 on ")
-    assert "it leaves behind:\n🔴 memory of this service" in told
-    assert not watched.watch.is_holder
+    (message,) = watched.messages
+    assert message.startswith("⏹ Signal Keystore 1.2.3 on ")
+    assert "it leaves behind:\n🔴 memory of this service" in message
+    assert not watched.watch.is_alerting
     assert watched.store.acquire_lease("watch", "next", 1) is not None
     assert [text for text in Watched(watched.store, clock).look() if "Alert" in text] == []
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_a_database_that_is_away_is_told_within_a_minute_and_so_is_its_return(
+def test_an_outage_of_the_database_is_reported_and_so_is_its_recovery(
     how: str, relay: Relay, migrated_postgres_url: str, clock: Clock
 ) -> None:
     with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
@@ -319,12 +323,12 @@ def test_a_database_that_is_away_is_told_within_a_minute_and_so_is_its_return(
             clock.advance(MINUTE)
             assert watched.watch.tick() == AWAY_TICK_S
             assert monotonic() - began < 8, "no look is held up"
-            told = watched.look(2)
-            assert len(told) == 2, told
-            assert told[0].startswith("Alert:\n🔴 database: no answer. ")
-            assert "memory of this service" in told[1], "it goes on with what can be measured"
+            messages = watched.look(2)
+            assert len(messages) == 2, messages
+            assert messages[0].startswith("Alert:\n🔴 database: no answer. ")
+            assert "memory of this service" in messages[1], "it goes on with the measurements of this machine"
             assert "is away" in watched.watch.status()
-            assert watched.watch.is_holder
+            assert watched.watch.is_alerting
         back: list[str] = []
         for _ in range(30):
             back += watched.look(1, every=timedelta(seconds=1))
@@ -350,9 +354,7 @@ def blocked() -> Iterator[Blocked]:
     blocked.release.set()
 
 
-def test_an_outage_of_telegram_delays_neither_the_store_nor_the_sweeper_nor_the_watch(
-    store: Store, clock: Clock, blocked: Blocked
-) -> None:
+def test_an_outage_of_telegram_delays_no_store_sweeper_or_watch(store: Store, clock: Clock, blocked: Blocked) -> None:
     outbox = Outbox(blocked, [11], clock=clock)
     watch = Watch(store, outbox, WatchSettings(EVERY_S), clock=clock)
     outbox.start()
@@ -369,12 +371,12 @@ def test_an_outage_of_telegram_delays_neither_the_store_nor_the_sweeper_nor_the_
     clock.advance(HOUR)
     assert sweep(store).deleted == 29
     assert monotonic() - began < 10
-    assert watch.is_holder
+    assert watch.is_alerting
     blocked.release.set()
     assert watch.stop(10)
 
 
-def test_a_value_that_can_t_be_read_is_no_outage(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_value_is_no_outage(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     from keystore import CorruptValue
 
     watched.store.set("962302", pre_keys(range(30)), creds=b"C")
@@ -397,10 +399,10 @@ def test_an_outage_in_the_middle_of_a_look_counts(watched: Watched, monkeypatch:
 
     monkeypatch.setattr(watched.store, "notes", notes)
     assert watched.look() == []
-    (told,) = watched.look()
-    assert "database: no answer. postgresql://db/bots: connection refused" in told
+    (message,) = watched.look()
+    assert "database: no answer. postgresql://db/bots: connection refused" in message
 
 
-def test_the_disk_of_an_embedded_database_is_looked_at() -> None:
+def test_the_disk_of_an_embedded_database_is_measured() -> None:
     assert str(embedded_in("sqlite:////srv/keys/k.db")) == "/srv/keys"
     assert embedded_in("postgresql://db:5432/bots") is None

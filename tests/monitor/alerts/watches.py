@@ -1,4 +1,4 @@
-"""Watches for the tests: on a clock that a test moves, with everything they say in a list."""
+"""A watch for the tests, with every message in a list."""
 
 import threading
 from datetime import UTC, datetime, time, timedelta, tzinfo
@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 
 class Watched:
-    """A watch whose minutes pass when a test says so; `told` is what the operator reads."""
+    """A watch on a clock that a test moves; `messages` is what the operator reads."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Watched:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.told: list[str] = []
+        self.messages: list[str] = []
         self.failing: Exception | None = None
         self.used_share = 0.5
         self.outbox = Outbox(self._deliver, [CHAT], clock=clock, ticks=self._ticks)
@@ -45,25 +45,25 @@ class Watched:
         )
 
     def look(self, times: int = 1, every: timedelta = MINUTE) -> list[str]:
-        """So many looks, one after each such time; what was told in them."""
-        before = len(self.told)
+        """Look `times` times, each after `every`; the messages sent meanwhile."""
+        before = len(self.messages)
         for _ in range(times):
             self.clock.advance(every)
             self.watch.tick()
             self.outbox.deliver_due()
-        return self.told[before:]
+        return self.messages[before:]
 
     def settled(self) -> "Watched":
-        """After its first look and a sweep, with what they told forgotten."""
+        """The watch after a sweep and its first look, with their messages forgotten."""
         sweep(self.store)
         self.look()
-        self.told.clear()
+        self.messages.clear()
         return self
 
     def _deliver(self, _: int, text: str) -> None:
         if self.failing is not None:
             raise self.failing
-        self.told.append(text)
+        self.messages.append(text)
 
     def _ticks(self) -> float:
         return self.clock().timestamp()
@@ -74,7 +74,7 @@ class Watched:
 
 
 class Blocked:
-    """A delivery that never comes back while it is blocked."""
+    """A delivery that doesn't return until `release` is set."""
 
     def __init__(self) -> None:
         self.began, self.release = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""A call that hangs holds nobody, few of them at a time are made, and what they raise is what is heard."""
+"""A hanging call holds up no caller, the number of calls is bounded, and their errors reach the caller."""
 
 import threading
 from time import monotonic
@@ -13,11 +13,11 @@ from rig.fixtures.clock import eventually
 SOON_S = 0.05
 
 
-def test_an_answer_in_time_is_the_answer() -> None:
+def test_an_answer_in_time_is_returned() -> None:
     assert BoundedCalls(1, "asked").call(lambda: 42, 10) == 42
 
 
-def test_what_the_call_raises_is_raised() -> None:
+def test_an_error_of_the_call_is_raised() -> None:
     def fail() -> None:
         raise ValueError("no such thing")
 
@@ -25,7 +25,7 @@ def test_what_the_call_raises_is_raised() -> None:
         BoundedCalls(1, "asked").call(fail, 10)
 
 
-def test_the_call_s_own_time_out_isn_t_taken_for_ours() -> None:
+def test_the_calls_own_time_out_is_no_time_limit_of_ours() -> None:
     def fail() -> None:
         raise TimeoutError("its own")
 
@@ -33,7 +33,7 @@ def test_the_call_s_own_time_out_isn_t_taken_for_ours() -> None:
         BoundedCalls(1, "asked").call(fail, 10)
 
 
-def test_calls_that_hang_are_left_alone_take_up_room_and_give_it_back() -> None:
+def test_hanging_calls_take_up_slots_and_give_them_back() -> None:
     slots, release, calls = BoundedCalls(2, "asked"), threading.Event(), []
 
     def hang() -> None:
@@ -53,16 +53,16 @@ def test_calls_that_hang_are_left_alone_take_up_room_and_give_it_back() -> None:
     eventually(lambda: all(thread.name != "asked" for thread in threading.enumerate()), "its threads end")
 
 
-def test_both_read_as_a_database_that_is_away() -> None:
+def test_both_errors_mean_that_the_store_is_unavailable() -> None:
     assert issubclass(TimedOut, StoreUnavailable)
     assert issubclass(Busy, StoreUnavailable)
 
 
-def test_waits_double_up_to_the_cap_and_are_any_part_of_that() -> None:
-    longest = Backoff(1, 60, chance=lambda: 1.0)
+def test_pauses_double_up_to_the_cap_and_are_jittered() -> None:
+    longest = Backoff(1, 60, jitter=lambda: 1.0)
     assert [longest.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     longest.reset()
     assert longest.next_s() == 1
-    half = Backoff(1, 60, chance=lambda: 0.5)
+    half = Backoff(1, 60, jitter=lambda: 0.5)
     assert [half.next_s() for _ in range(3)] == [0.5, 1, 2]
     assert all(0 <= Backoff().next_s() <= 1 for _ in range(100))

@@ -1,4 +1,4 @@
-"""Jobs come round, a failing one is retried and starves nobody, and the loop stops when asked."""
+"""Jobs run at their intervals, a failing job is retried and starves no other, and the loop stops when asked."""
 
 import threading
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def traveller() -> Iterator[time_machine.Traveller]:
         yield traveller
 
 
-def test_a_job_comes_round_at_its_interval(traveller: time_machine.Traveller) -> None:
+def test_a_job_runs_at_its_interval(traveller: time_machine.Traveller) -> None:
     loop, job = Loop(), Job()
     loop.every(6 * HOUR_S, "sweep", job)
     loop.run_all()
@@ -47,7 +47,7 @@ def test_a_job_comes_round_at_its_interval(traveller: time_machine.Traveller) ->
     assert job.runs == 2
 
 
-def test_a_failing_job_is_logged_and_tried_again_ever_later(traveller: time_machine.Traveller) -> None:
+def test_a_failing_job_is_logged_and_retried_after_longer_pauses(traveller: time_machine.Traveller) -> None:
     loop, job = Loop(first_retry_s=30), Job(broken=True)
     loop.every(6 * HOUR_S, "sweep", job)
     with capture_logs() as logs:
@@ -80,7 +80,7 @@ def test_a_job_that_recovers_goes_back_to_its_interval(traveller: time_machine.T
     assert job.runs == 3
 
 
-def test_a_job_that_asks_to_come_again_does_and_is_then_back_at_its_interval(
+def test_a_job_that_asks_to_run_again_does_and_returns_to_its_interval(
     traveller: time_machine.Traveller,
 ) -> None:
     loop = Loop()
@@ -121,7 +121,7 @@ def test_the_first_run_comes_at_once_and_stop_ends_the_thread() -> None:
     eventually(lambda: all(thread.name != "loop" for thread in threading.enumerate()), "the loop's thread ends")
 
 
-def test_a_job_in_hand_sees_that_the_loop_is_stopping() -> None:
+def test_a_running_job_sees_that_the_loop_is_stopping() -> None:
     loop, began = Loop(), threading.Event()
     saw: list[bool] = []
 
@@ -136,7 +136,7 @@ def test_a_job_in_hand_sees_that_the_loop_is_stopping() -> None:
     assert saw == [True]
 
 
-def test_a_job_that_does_not_end_is_told_from_one_that_does() -> None:
+def test_stop_tells_whether_the_running_job_has_ended() -> None:
     loop, release, began = Loop(), threading.Event(), threading.Event()
 
     def job() -> None:

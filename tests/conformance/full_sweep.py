@@ -1,4 +1,4 @@
-"""One sweep through the contract's own steps, as the sweeper takes them."""
+"""A full sweep in the contract's own steps, as the sweeper takes them."""
 
 from keystore import Store
 from keystore.records import SweepRun
@@ -7,9 +7,9 @@ LEASE_S = 60.0
 
 
 def sweep(store: Store, holder: str = "tester") -> SweepRun:
-    """Sweeps everything that is due, once, and returns the finished run."""
+    """Sweep every due company once, and return the finished run."""
     lease = store.acquire_lease("sweep", holder, LEASE_S)
-    assert lease is not None, "somebody else is sweeping"
+    assert lease is not None, "another holder is sweeping"
     run = store.start_sweep(holder)
     due = [company.company_id for company in store.due_companies()]
     if due:

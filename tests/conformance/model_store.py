@@ -1,7 +1,7 @@
-"""A key store as a plain dict: what the contract and DESIGN's three guards say, in the fewest words.
+"""A model of the key store as a plain dict: the contract and the three guards in the fewest lines.
 
-The state machine and the census are compared with it. It shares only the expiry arithmetic (`keystore.ttl`, which
-has tests of its own) with the product.
+The state machine and the census are compared with it. It shares only the expiry arithmetic with the product
+(`keystore.ttl`, which has tests of its own).
 """
 
 from collections import Counter
@@ -16,14 +16,15 @@ from keystore.ttl import Policy
 from rig.fixtures.clock import Clock
 
 Name = tuple[str, str, str]
-"""Company, type, id."""
+"""A key's company, type and id."""
 
 GENERATION = timedelta(hours=1)
+"""Pre-keys written within this time of the newest one are its generation."""
 
 
 @dataclass(frozen=True)
 class ModelKey:
-    """One key; `expires_at` None and not `never_expires`: no expiry set."""
+    """One key. It has no expiry if `expires_at` is None and `never_expires` is False."""
 
     value: bytes
     created_at: datetime
@@ -33,7 +34,7 @@ class ModelKey:
 
 
 class Model:
-    """The dict, and a store's operations on it."""
+    """A dict of keys, and a store's operations on it."""
 
     def __init__(self, clock: Clock, policy: Policy, *, guard: bool) -> None:
         self._clock = clock
@@ -62,7 +63,7 @@ class Model:
         for key_id in key_ids:
             name = canonical_company(company_id), key_type, key_id
             key = self.keys.get(name)
-            if key and key.expires_at and ttl.renewal_due(self._policy, key_type, key.expires_at, now):
+            if key and key.expires_at and renewal_due(self._policy, key_type, key.expires_at, now):
                 expires = ttl.expires_at(self._policy, key_type, now)
                 self.keys[name] = replace(key, expires_at=expires, never_expires=expires is None)
 
@@ -89,7 +90,7 @@ class Model:
         self.keys = {name: key for name, key in self.keys.items() if name[0] != company}
 
     def lease(self, company_id: str) -> CompanyLease | None:
-        """The lease that lives."""
+        """The current lease; None if there is none or it has expired."""
         lease = self.leases.get(canonical_company(company_id))
         return lease if lease and lease.expires_at > self._clock() else None
 
@@ -98,16 +99,16 @@ class Model:
         return epoch == (lease.epoch if lease else None)
 
     def take(self, company_id: str, holder: str, ttl_s: float, *, force: bool) -> CompanyLease | None:
-        """The lease, None when another holder's lives."""
-        company, lives = canonical_company(company_id), self.lease(company_id)
-        if lives and lives.holder != holder and not force:
+        """Take and return the lease; None if another holder has it."""
+        company, current = canonical_company(company_id), self.lease(company_id)
+        if current and current.holder != holder and not force:
             return None
         epoch = self.leases[company].epoch + 1 if company in self.leases else 1
         self.leases[company] = CompanyLease(company, holder, epoch, self._clock() + timedelta(seconds=ttl_s))
         return self.leases[company]
 
     def end(self, company_id: str) -> None:
-        """Ends the lease; its epoch is remembered."""
+        """End the lease; its epoch is remembered."""
         company = canonical_company(company_id)
         if company in self.leases:
             self.leases[company] = replace(self.leases[company], expires_at=self._clock())
@@ -120,16 +121,16 @@ class Model:
     def expired(self) -> AbstractSet[Name]:
         """The keys that a sweep deletes now."""
         past = self.past()
-        return {name for name in past if not self._held(name, past)} if self._guard else past
+        return {name for name in past if not self._guarded(name, past)} if self._guard else past
 
     def sweep(self) -> dict[str, int]:
-        """Deletes what is expired and returns how many by type."""
+        """Delete the expired keys and return the number of each type."""
         expired = self.expired()
         for name in expired:
             del self.keys[name]
         return dict(Counter(key_type for _, key_type, _ in expired))
 
-    def _held(self, name: Name, past: AbstractSet[Name]) -> bool:
+    def _guarded(self, name: Name, past: AbstractSet[Name]) -> bool:
         company, key_type, _ = name
         if key_type == "app-state-sync-key":
             return True
@@ -141,6 +142,12 @@ class Model:
             has_memory = any(other[1] == "sender-key-memory" for other in group)
             return has_memory and any(other not in past for other in group)
         return False
+
+
+def renewal_due(policy: Policy, key_type: str, expires: datetime, now: datetime) -> bool:
+    """True when a use renews the expiry."""
+    limit = ttl.renewed_before(policy, key_type, now)
+    return limit is None or expires < limit
 
 
 def _group(name: Name) -> str | None:

@@ -1,10 +1,11 @@
-"""Where an export is written until it is whole: a hidden folder beside its target, renamed away in one step.
+"""The place where an export is written until it is whole: a hidden folder beside its target, renamed in one step.
 
-A process that is killed leaves its hidden folder behind, and secrets in it. Each is locked while its export lives, a
-lock that ends with the process, so that the next export to the same target knows which ones to clear away.
+A killed process leaves its hidden folder behind, with secrets in it. Each folder is locked while its export runs. The
+lock ends with the process, so the next export to the same target knows which folders it may remove.
 """
 
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -15,13 +16,15 @@ from pathlib import Path
 from keystore.errors import InvalidInput
 
 PRIVATE_FILE = 0o600
-"""What is exported are secrets: for their owner alone. (A folder that `mkdtemp` makes is 0700 already.)"""
+"""Mode of exported files: they are secrets, for their owner alone. (A folder from `mkdtemp` is 0700 already.)"""
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A new private folder beside `target`, gone afterwards unless it was renamed. Raises InvalidInput where files
-    can't be written there."""
+    """Yield a new private folder beside `target`; it is removed afterwards unless it was renamed.
+
+    Raises InvalidInput if files can't be written there.
+    """
     target = target.absolute()
     prefix = f".{target.name[:100]}.partial-"
     try:
@@ -42,32 +45,34 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a new file that only its owner can read."""
+    """Write a new file that only its owner can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as file:
         file.write(content)
 
 
-def settle() -> None:
-    """Waits until everything written is on disk: a rename must not get there before what it names.
+def flush_to_disk() -> None:
+    """Wait until everything written is on disk, so that a rename can't get there before the files.
 
-    One call for all files; a sync per file costs an export of thousands of keys a disk wait each.
+    One call serves all files: a sync for each file of thousands would wait for the disk each time.
     """
     os.sync()
 
 
+def require_parent(target: Path) -> None:
+    """Raise InvalidInput if the folder that `target` is to be in doesn't exist."""
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise InvalidInput(f"{parent} doesn't exist; create it first")
+
+
 def _clear_abandoned(folder: Path, prefix: str) -> None:
-    """Removes what killed exports left; one that is still at work holds its lock."""
-    for left in folder.glob(f"{_escaped(prefix)}*"):
-        lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+    """Remove the folders of killed exports; an export at work holds its folder's lock."""
+    for abandoned in folder.glob(f"{glob.escape(prefix)}*"):
+        lock = os.open(abandoned, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(abandoned, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:
             os.close(lock)
-
-
-def _escaped(prefix: str) -> str:
-    """The prefix as a pattern that matches itself."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in prefix)

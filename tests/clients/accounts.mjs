@@ -1,8 +1,8 @@
 /**
- * WhatsApp accounts' devices in a process of their own: what Baileys does with messages, without WhatsApp.
+ * Devices of WhatsApp accounts: Baileys' handling of messages, without WhatsApp.
  *
- * Run in a folder that has `baileys` and `signal-keystore-baileys` installed, and driven by lines of JSON. Each is
- * `{id, as, do, …}`: what the device `as` is to do. Each answer is `{id, ok}` or `{id, error}`.
+ * Run in a folder that has `baileys` and `signal-keystore-baileys` installed. Each line of standard input is a JSON
+ * request `{id, as, do, …}`: the device `as` is to do the action `do`. Each answer is `{id, ok}` or `{id, error}`.
  */
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
@@ -27,7 +27,8 @@ const { useKeystoreAuthState } = await load('signal-keystore-baileys')
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent, level: 'silent' }
 const base64 = bytes => Buffer.from(bytes).toString('base64')
 const bytes = text => Buffer.from(text, 'base64')
-console.log = console.info = console.warn = console.error = () => {} // libsignal talks, of keys too; stdout is ours.
+// libsignal prints even keys, and stdout is for answers.
+console.log = console.info = console.warn = console.error = () => {}
 
 class Device {
   constructor(jid, { state, saveCreds, close, stats }) {
@@ -39,7 +40,7 @@ class Device {
     this.stats = stats
     this.keys = addTransactionCapability(state.keys, silent, { maxCommitRetries: 10, delayBetweenTriesMs: 3_000 })
     this.repository = makeLibSignalRepository({ creds: this.creds, keys: this.keys }, silent)
-    // Baileys 7 has a transaction for each contact in its repository; 6 leaves one for everything to its caller.
+    // The repository of Baileys 7 has a transaction for each contact; with 6 the caller needs one for everything.
     this.seven = this.repository.lidMapping !== undefined
   }
 
@@ -47,7 +48,7 @@ class Device {
     return this.seven ? work() : this.keys.transaction(work)
   }
 
-  /** New pre-keys, as `uploadPreKeys` makes them: creds and the keys that they count in one go. */
+  /** New pre-keys, made as `uploadPreKeys` does: the creds and the keys that they count in one transaction. */
   async bundles({ count }) {
     const { creds, keys } = this
     const first = creds.nextPreKeyId
@@ -91,7 +92,7 @@ class Device {
   }
 
   async decrypt({ jid, type, ciphertext }) {
-    return said(
+    return textOf(
       await this.transaction(() => this.repository.decryptMessage({ jid, type, ciphertext: bytes(ciphertext) }))
     )
   }
@@ -116,7 +117,7 @@ class Device {
 
   async groupDecrypt({ group, author, ciphertext }) {
     const message = { group, authorJid: author, msg: bytes(ciphertext) }
-    return said(await this.transaction(() => this.repository.decryptGroupMessage(message)))
+    return textOf(await this.transaction(() => this.repository.decryptGroupMessage(message)))
   }
 
   async mapLids({ pairs }) {
@@ -146,18 +147,18 @@ class Device {
   }
 }
 
-function said(padded) {
+function textOf(padded) {
   return proto.Message.decode(unpadRandomMax16(padded)).conversation
 }
 
-/** An account whose state is nowhere but here. */
+/** The state of an account in memory only. */
 function inMemory() {
   const stored = new Map()
   const creds = initAuthCreds()
   const keys = {
     async get(type, ids) {
-      const found = ids.filter(id => stored.has(`${type}/${id}`))
-      return Object.fromEntries(found.map(id => [id, JSON.parse(stored.get(`${type}/${id}`), BufferJSON.reviver)]))
+      const present = ids.filter(id => stored.has(`${type}/${id}`))
+      return Object.fromEntries(present.map(id => [id, JSON.parse(stored.get(`${type}/${id}`), BufferJSON.reviver)]))
     },
     async set(data) {
       for (const [type, byId] of Object.entries(data)) {
@@ -174,34 +175,34 @@ function inMemory() {
 const devices = new Map()
 let lost = 0
 
-async function act({ as, do: what, ...given }) {
-  if (what === 'open') {
+async function act({ as, do: action, ...options }) {
+  if (action === 'open') {
     const onLeaseLost = () => (lost += 1)
-    const auth = given.keystore
-      ? await useKeystoreAuthState({ onLeaseLost, ...given.keystore, token: process.env.TOKEN })
+    const auth = options.keystore
+      ? await useKeystoreAuthState({ onLeaseLost, ...options.keystore, token: process.env.TOKEN })
       : inMemory()
     devices.set(as, new Device(as, auth))
     return auth.stats()
   }
-  if (what === 'stats') return { ...devices.get(as).stats(), lost }
-  return devices.get(as)[what](given)
+  if (action === 'stats') return { ...devices.get(as).stats(), lost }
+  return devices.get(as)[action](options)
 }
 
-/** What concerns one contact or group goes in order; a device of Baileys 6 does one thing at a time. */
-const turns = new Map()
+/** The last request of each contact or group, which are handled in order; a Baileys 6 device handles one at a time. */
+const queues = new Map()
 
 createInterface({ input: process.stdin }).on('line', line => {
-  const asked = JSON.parse(line)
-  const { as, jid, group } = asked
-  const whose = devices.get(as)?.seven === false ? as : `${as} ${jid ?? group ?? asked.id}`
-  const done = (turns.get(whose) ?? Promise.resolve()).then(async () => {
+  const request = JSON.parse(line)
+  const { as, jid, group } = request
+  const queue = devices.get(as)?.seven === false ? as : `${as} ${jid ?? group ?? request.id}`
+  const done = (queues.get(queue) ?? Promise.resolve()).then(async () => {
     try {
-      answer({ id: asked.id, ok: (await act(asked)) ?? null })
+      answer({ id: request.id, ok: (await act(request)) ?? null })
     } catch (error) {
-      answer({ id: asked.id, error: `${error.name}: ${error.message}` })
+      answer({ id: request.id, error: `${error.name}: ${error.message}` })
     }
   })
-  turns.set(whose, done)
+  queues.set(queue, done)
 })
 
 function answer(line) {

@@ -1,8 +1,8 @@
-"""A process of its own that works on a store: `python -m tests.conformance.worker`, and how a test drives one.
+"""A process that works on a store, `python -m tests.conformance.worker_process`, and its handle for a test.
 
-The process reads one JSON line that says its job, opens the store, says `ready`, and begins when it reads `go`.
-What it then prints, a JSON value a line, is what it got done so far: a test may kill it at any moment and still
-knows what had been acknowledged.
+The process reads its job as one JSON line, opens the store, prints `ready`, and begins when it reads `go`. Then it
+prints one JSON value a line for the work done so far. A test may kill it at any moment and still knows which writes
+were acknowledged.
 """
 
 import json
@@ -23,14 +23,14 @@ Job = dict[str, Any]
 
 
 def write_one_by_one(store: Store, job: Job) -> Iterator[object]:
-    """Writes `count` keys, each in a set of its own: sessions unless the job names another `key_type`."""
+    """Write `count` keys, each in a set of its own: sessions unless the job names another `key_type`."""
     for n in range(job["count"]):
         store.set(job["company"], {job.get("key_type", "session"): {f"{job['prefix']} {n}": b"x" * 300}})
     yield job["count"]
 
 
 def write_generations(store: Store, job: Job) -> Iterator[object]:
-    """Writes one generation after another until it is killed, each one set over keys of three types and creds."""
+    """Write generations until killed; each is one set of creds and keys of three types."""
     generation = job["first"]
     while True:
         store.set("bot", generation_keys(generation, job["keys"]), creds=b"%d" % generation)
@@ -39,7 +39,7 @@ def write_generations(store: Store, job: Job) -> Iterator[object]:
 
 
 def sweep_until_nothing_is_due(store: Store, job: Job) -> Iterator[object]:
-    """Sweeps company by company under a lease of its own, as if it were the only sweeper; the number deleted."""
+    """Sweep company by company under its own lease, as if it were the only sweeper; yields the number deleted."""
     lease = store.acquire_lease(job["lease"], job["lease"], 600)
     assert lease is not None
     run = store.start_sweep(job["lease"])
@@ -50,14 +50,14 @@ def sweep_until_nothing_is_due(store: Store, job: Job) -> Iterator[object]:
 
 
 def rewrite(store: Store, job: Job) -> Iterator[object]:
-    """Rewrites keys, each in a set of its own; the number written."""
+    """Rewrite keys, each in a set of its own; yields the number written."""
     for company, key_id in job["names"]:
         store.set(company, {"session": {key_id: b"rewritten"}})
     yield len(job["names"])
 
 
 def backfill(store: Store, job: Job) -> Iterator[object]:
-    """Backfills in batches; the number filled after each."""
+    """Backfill in batches; yields the total filled after each."""
     filled = 0
     while batch := store.backfill(job["limit"]):
         filled += sum(batch.values())
@@ -66,7 +66,7 @@ def backfill(store: Store, job: Job) -> Iterator[object]:
 
 
 def write_under_a_lease(store: Store, job: Job) -> Iterator[object]:
-    """Takes the company's lease by force, and writes under it until somebody else does; its epoch, then each write."""
+    """Force the company's lease and write under it until it is lost; yields the epoch, then the count of each write."""
     epoch = store.lease_company(job["company"], job["holder"], 600, force=True).epoch
     yield {"epoch": epoch}
     value, wrote = job["holder"].encode(), 0
@@ -91,7 +91,7 @@ JOBS: dict[str, Callable[[Store, Job], Iterator[object]]] = {
 
 
 def generation_keys(generation: int, keys: int) -> dict[str, dict[str, bytes | None]]:
-    """What one generation's set holds; ids of the other parity are deleted by it."""
+    """The keys of one generation's set, which also deletes the ids of the other parity."""
     here, gone = ("even", "odd") if generation % 2 == 0 else ("odd", "even")
     value = b"%d " % generation + b"x" * 2_000
     return {
@@ -101,7 +101,7 @@ def generation_keys(generation: int, keys: int) -> dict[str, dict[str, bytes | N
 
 
 class Worker:
-    """A worker process, seen from the test."""
+    """The handle of a worker process."""
 
     def __init__(
         self, job: Callable[[Store, Job], Iterator[object]], url: str, now: datetime | None, **job_args: Any
@@ -113,52 +113,52 @@ class Worker:
             text=True,
             cwd=PROJECT,
         )
-        self._say(json.dumps({"job": job.__name__, "url": url, "now": now and now.isoformat(), **job_args}))
+        self._send(json.dumps({"job": job.__name__, "url": url, "now": now and now.isoformat(), **job_args}))
 
     def wait_until_ready(self) -> None:
-        """Waits until its store is open."""
+        """Wait until its store is open."""
         assert self.line() == "ready"
 
     def go(self) -> None:
-        """Lets it begin."""
-        self._say("go")
+        """Let it begin."""
+        self._send("go")
 
     def line(self) -> Any:
-        """The next thing it got done; waits for it."""
+        """Wait for its next line and return the value."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"the worker ended early (exit code {self._process.wait(END_TIMEOUT_S)})"
         return json.loads(line)
 
     def result(self) -> Any:
-        """Waits for it to end well; the last thing it got done."""
+        """Wait for it to end successfully and return the value of its last line."""
         lines = self._rest()
         assert self._process.returncode == 0, "the worker failed; its traceback is on standard error"
         return lines[-1]
 
     def kill(self) -> list[Any]:
-        """SIGKILL; whatever it got done and the test had not read yet."""
+        """Kill it with SIGKILL and return the values of the lines not read yet."""
         self._process.kill()
         return self._rest()
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
     def _rest(self) -> list[Any]:
-        # Not communicate(): it reads the pipe itself, past the part of it that readline() holds already.
+        # Not communicate(): it reads the pipe directly and would miss the part that readline() has buffered.
         assert self._process.stdout is not None
         overdue = threading.Timer(END_TIMEOUT_S, self._process.kill)
         overdue.start()
         lines = self._process.stdout.readlines()
         overdue.cancel()
         self._process.wait(END_TIMEOUT_S)
-        # A killed process may leave a torn last line; what it says was not told to anybody.
+        # A killed process may leave a torn last line, which acknowledges nothing.
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def close(self) -> None:
-        """Ends it if it still runs."""
+        """End it if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         with suppress(ValueError):
@@ -167,7 +167,7 @@ class Worker:
 
 @contextmanager
 def workers(*started: Worker) -> Iterator[None]:
-    """Waits until all workers have opened their stores; none of them outlives the block."""
+    """Wait until all workers have opened their stores, and end them with the block."""
     try:
         for worker in started:
             worker.wait_until_ready()
@@ -178,17 +178,17 @@ def workers(*started: Worker) -> Iterator[None]:
 
 
 def main() -> None:
-    """The worker process."""
+    """Run the job that standard input names."""
     job: Job = json.loads(sys.stdin.readline())
     now = job["now"] and datetime.fromisoformat(job["now"])
     with open_store(job["url"], clock=(lambda: now) if now else None) as store:
-        _tell("ready")
+        _print("ready")
         assert sys.stdin.readline() == "go\n"
         for done in JOBS[job["job"]](store, job):
-            _tell(done)
+            _print(done)
 
 
-def _tell(value: object) -> None:
+def _print(value: object) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The service as a bot meets it: an address, a token, and restarts."""
+"""The running service for bots: an address that survives restarts, and a token."""
 
 import json
 import signal
@@ -12,8 +12,8 @@ from rig.commands import Service, run, serving
 COMPANY = "acme"
 
 
-class Site:
-    """`run.py` serving one database at one address; it can be ended and started again."""
+class RestartableService:
+    """`run.py` serving one database at one address, which can be stopped and started again."""
 
     def __init__(self, database_url: str, home: Path, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
@@ -26,28 +26,28 @@ class Site:
         self.token = ""
 
     def start(self) -> None:
-        """Starts it, and makes the company's token the first time."""
+        """Start it, and create the company's token the first time."""
         self._starts += 1
         log = self._home / f"service-{self._starts}"
         self._service = self._running.enter_context(serving(log, self.database_url, cwd=self._home, **self._settings))
         if not self.token:
-            made = run("token", "create", "--company", COMPANY, "--json", url=self.database_url, cwd=self._home)
-            assert made.returncode == 0, made.stderr
-            self.token = json.loads(made.stdout)["token"]
+            created = run("token", "create", "--company", COMPANY, "--json", url=self.database_url, cwd=self._home)
+            assert created.returncode == 0, created.stderr
+            self.token = json.loads(created.stdout)["token"]
 
-    def end(self, how: signal.Signals) -> None:
-        """Ends it."""
+    def stop(self, signal_sent: signal.Signals) -> None:
+        """Stop it with this signal."""
         assert self._service is not None
-        self._service.end(how)
+        self._service.end(signal_sent)
         self._running.close()
 
     def keystore(self, **options: Any) -> dict[str, Any]:
-        """What a bot gives `useKeystoreAuthState`, the token apart."""
+        """A bot's options for `useKeystoreAuthState`, without the token."""
         return {"url": self.address, "company": COMPANY, **options}
 
     @property
     def logs(self) -> str:
-        """Everything it has logged."""
+        """All log lines since the first start."""
         return "".join(path.read_text(encoding="utf-8") for path in sorted(self._home.glob("service-*")))
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""When an alert is raised and when it is over, and that no storm of samples sends more than the rule allows."""
+"""Alerts are raised and end at their thresholds, and no storm of samples sends more than the thresholds allow."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,41 +7,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.alerts.decisions import (
-    MOST_SUBJECTS,
-    AlertState,
-    Notice,
-    Rule,
-    Sample,
-    decide,
-    duration,
-    firing_lines,
-    from_json,
-    message,
-    to_json,
-)
+from monitor.alerts.decisions import MOST_SUBJECTS, AlertState, Notice, Sample, decide
+from monitor.alerts.notices import firing_lines, message
+from monitor.alerts.rules import DISK, PRE_KEYS, Rule, Thresholds
+from monitor.alerts.stored_state import from_json, to_json
+from monitor.reports.formatting import duration
 from rig.fixtures.clock import START
 
 SECOND = timedelta(seconds=1)
-HEAP = Rule("heap", "heap", threshold=90, clear=85, for_s=120, cooldown_s=3_600)
-BURST = Rule("burst", "reconnect", 1, 0, 0, 7_200, "information")
-RULES = {rule.id: rule for rule in (HEAP, BURST)}
+HEAP, BURST = Rule("heap", "heap"), Rule("burst", "reconnect", "information")
+HEAP_AT = Thresholds(raise_at=90, clear_at=85, for_s=120, cooldown_s=3_600)
+THRESHOLDS = {"heap": HEAP_AT, "burst": Thresholds(1, 0, 0, 7_200)}
 
 
 class Watched:
     """One subject of a rule, looked at again and again."""
 
-    def __init__(self, rule: Rule = HEAP) -> None:
+    def __init__(self, rule: Rule = HEAP, thresholds: Thresholds | None = None) -> None:
         self.rule = rule
+        self.thresholds = {rule.id: thresholds or THRESHOLDS[rule.id]}
         self.state = AlertState()
         self.now = START
-        self.told: list[Notice] = []
+        self.notices: list[Notice] = []
 
     def look(self, value: float, after_s: float = 60, subject: str = "a") -> list[str]:
         self.now += after_s * SECOND
-        sample = Sample(self.rule.id, subject, value, f"{value} %")
-        self.state, notices = decide({self.rule.id: self.rule}, self.state, [sample], self.now)
-        self.told += notices
+        sample = Sample(self.rule, subject, value, f"{value} %")
+        self.state, notices = decide(self.thresholds, self.state, [sample], self.now)
+        self.notices += notices
         return [notice.kind for notice in notices]
 
     def raised(self) -> "Watched":
@@ -49,16 +42,16 @@ class Watched:
         return self
 
 
-def test_an_alert_is_raised_once_the_value_stood_high_for_its_time() -> None:
+def test_an_alert_is_raised_once_the_value_was_high_for_its_time() -> None:
     heap = Watched()
     assert heap.look(90) == []
     assert heap.look(91, 119) == []
     assert heap.look(90, 1) == ["raised"]
     assert heap.look(99) == []
-    assert heap.told[0].detail == "90 %"
+    assert heap.notices[0].detail == "90 %"
 
 
-def test_a_value_that_comes_down_meanwhile_begins_anew() -> None:
+def test_a_value_that_falls_meanwhile_starts_the_time_again() -> None:
     heap = Watched()
     heap.look(95)
     heap.look(89.9)
@@ -67,16 +60,16 @@ def test_a_value_that_comes_down_meanwhile_begins_anew() -> None:
     assert heap.look(95, 1) == ["raised"]
 
 
-def test_it_is_over_only_at_the_lower_threshold_and_is_told_once() -> None:
+def test_an_alert_is_over_at_the_lower_threshold_and_recovers_once() -> None:
     heap = Watched().raised()
     assert [heap.look(value) for value in (89, 85.1, 91)] == [[], [], []]
     assert heap.look(85) == ["recovered"]
     assert heap.look(10) == []
-    assert heap.told[-1].lasted_s == 360, "since it began, not since it was told"
+    assert heap.notices[-1].lasted_s == 360, "since it began, not since it was raised"
     assert not heap.state.firing()
 
 
-def test_what_is_raised_again_waits_for_the_cooldown_and_then_comes() -> None:
+def test_an_alert_is_raised_again_only_after_the_cooldown() -> None:
     heap = Watched().raised()
     heap.look(10)
     assert heap.look(95) == []
@@ -85,16 +78,16 @@ def test_what_is_raised_again_waits_for_the_cooldown_and_then_comes() -> None:
 
 
 def test_a_rule_without_a_wait_raises_at_once() -> None:
-    assert Watched(Rule("now", "now", 1, 0, 0, 60)).look(1) == ["raised"]
+    assert Watched(HEAP, Thresholds(1, 0, 0, 60)).look(1) == ["raised"]
 
 
-def test_no_sample_is_no_news() -> None:
+def test_without_a_sample_nothing_changes() -> None:
     heap = Watched().raised()
-    state, notices = decide(RULES, heap.state, [], heap.now + timedelta(days=30))
+    state, notices = decide(THRESHOLDS, heap.state, [], heap.now + timedelta(days=30))
     assert (state, notices) == (heap.state, ())
 
 
-def test_a_value_that_is_no_number_changes_nothing_that_fires_and_raises_nothing() -> None:
+def test_a_value_that_is_no_number_raises_and_ends_nothing() -> None:
     heap = Watched()
     assert [heap.look(float("nan")) for _ in range(5)] == [[]] * 5
     heap = Watched().raised()
@@ -102,15 +95,15 @@ def test_a_value_that_is_no_number_changes_nothing_that_fires_and_raises_nothing
     assert heap.state.firing()
 
 
-def test_subjects_stand_by_themselves() -> None:
+def test_subjects_are_judged_separately() -> None:
     heap = Watched()
     heap.look(95, subject="a")
     heap.look(95, subject="b")
     assert heap.look(95, subject="a") == ["raised"]
-    assert list(heap.state.firing("heap")) == [("heap", "a")]
+    assert list(heap.state.firing()) == [("heap", "a")]
 
 
-def test_an_information_is_told_once_for_each_event() -> None:
+def test_each_event_is_reported_once() -> None:
     burst = Watched(BURST)
     assert [burst.look(1, subject="a 09h"), burst.look(1, subject="a 09h")] == [["information"], []]
     assert burst.look(1, subject="a 10h") == ["information"]
@@ -118,7 +111,7 @@ def test_an_information_is_told_once_for_each_event() -> None:
     assert not burst.state.firing()
 
 
-def test_what_says_nothing_any_more_is_forgotten() -> None:
+def test_a_standing_that_no_longer_matters_is_forgotten() -> None:
     heap = Watched().raised()
     heap.look(10)
     assert len(heap.state.standings) == 1
@@ -126,19 +119,19 @@ def test_what_says_nothing_any_more_is_forgotten() -> None:
     assert not heap.state.standings
 
 
-def test_subjects_that_are_well_take_up_no_room_and_more_than_there_is_room_for_are_not_judged() -> None:
+def test_the_state_holds_a_bounded_number_of_subjects_that_are_ill() -> None:
     now = START
-    well = [Sample("heap", f"w{n}", 50, "") for n in range(3 * MOST_SUBJECTS)]
-    state, _ = decide(RULES, AlertState(), [*well, Sample("heap", "ill", 95, "")], now)
+    well = [Sample(HEAP, f"w{n}", 50, "") for n in range(3 * MOST_SUBJECTS)]
+    state, _ = decide(THRESHOLDS, AlertState(), [*well, Sample(HEAP, "ill", 95, "")], now)
     assert list(state.standings) == [("heap", "ill")]
-    ill = [Sample("heap", f"i{n}", 95, "") for n in range(3 * MOST_SUBJECTS)]
-    state, _ = decide(RULES, state, [*ill, Sample("burst", "a 09h", 1, "")], now)
+    ill = [Sample(HEAP, f"i{n}", 95, "") for n in range(3 * MOST_SUBJECTS)]
+    state, _ = decide(THRESHOLDS, state, [*ill, Sample(BURST, "a 09h", 1, "")], now)
     assert len(state.standings) == MOST_SUBJECTS + 1, "another rule has its own room"
-    state, notices = decide(RULES, state, ill, now + 200 * SECOND)
+    state, notices = decide(THRESHOLDS, state, ill, now + 200 * SECOND)
     assert len(notices) == MOST_SUBJECTS - 1
 
 
-def test_a_clock_set_back_stops_nothing_for_long() -> None:
+def test_a_clock_set_back_silences_no_rule_for_long() -> None:
     heap = Watched()
     heap.look(95)
     heap.now -= timedelta(days=1)
@@ -146,14 +139,14 @@ def test_a_clock_set_back_stops_nothing_for_long() -> None:
     assert heap.look(95, 120) == ["raised"]
     heap.now -= timedelta(days=1)
     assert heap.look(10) == ["recovered"]
-    assert (heap.told[-1].lasted_s or 0) >= 0
+    assert (heap.notices[-1].lasted_s or 0) >= 0
     heap.look(95)
     assert heap.look(95, 3_600) == ["raised"]
 
 
-def test_a_rule_that_could_not_clear_is_refused() -> None:
+def test_thresholds_that_could_not_clear_are_refused() -> None:
     with pytest.raises(ValueError, match="below its threshold"):
-        Rule("flat", "flat", 1, 1, 0, 0)
+        Thresholds(1, 1, 0, 0)
 
 
 def test_the_state_survives_its_document() -> None:
@@ -180,22 +173,22 @@ def test_a_document_that_is_no_state_is_refused(document: str) -> None:
         from_json(document)
 
 
-def test_a_rule_that_is_gone_takes_its_state_along() -> None:
+def test_the_state_of_a_removed_rule_is_forgotten() -> None:
     heap = Watched().raised()
-    state, notices = decide({"burst": BURST}, heap.state, [], heap.now)
+    state, notices = decide({"burst": THRESHOLDS["burst"]}, heap.state, [], heap.now)
     assert (state, notices) == (AlertState(), ())
 
 
-def test_several_are_one_message_and_many_of_a_rule_a_number() -> None:
-    disk = Rule("disk", "disk", 1, 0, 0, 60, "critical")
-    told = message(
+def test_several_notices_are_one_message_and_many_of_a_rule_a_number() -> None:
+    disk = Rule("disk", "disk", "critical")
+    text = message(
         [
             *(Notice("raised", HEAP, f"bot{n}", "92 %") for n in range(8)),
             Notice("recovered", disk, "", "half of it is free", 7_200),
             Notice("information", BURST, "a 09h", "a wrote 250 new pre-keys"),
         ]
     )
-    assert told.split("\n") == [
+    assert text.split("\n") == [
         "Alert:",
         *(f"🟡 heap, bot{n}: 92 %" for n in range(5)),
         "… and 3 more: heap",
@@ -208,15 +201,14 @@ def test_several_are_one_message_and_many_of_a_rule_a_number() -> None:
     ]
 
 
-def test_what_fires_is_listed_worst_first_and_bounded() -> None:
-    disk = Rule("disk", "disk", 1, 0, 0, 60, "critical")
-    rules = {"heap": HEAP, "disk": disk}
-    samples = [Sample("heap", f"{n:02}", 95, "95 %") for n in range(20)]
-    state, _ = decide(rules, AlertState(), samples, START)
-    state, _ = decide(rules, state, [*samples, Sample("disk", "", 1, "full")], START + 120 * SECOND)
-    lines = firing_lines(rules, state, START + 7_320 * SECOND)
-    assert lines[0] == "🔴 disk: full (for 2 h)"
-    assert lines[1] == "🟡 heap, 00: 95 % (for 2 h)"
+def test_firing_alerts_are_listed_worst_first_and_bounded() -> None:
+    thresholds = {PRE_KEYS.id: HEAP_AT, DISK.id: Thresholds(1, 0, 0, 60)}
+    samples = [Sample(PRE_KEYS, f"{n:02}", 95, "95 %") for n in range(20)]
+    state, _ = decide(thresholds, AlertState(), samples, START)
+    state, _ = decide(thresholds, state, [*samples, Sample(DISK, "", 1, "full")], START + 120 * SECOND)
+    lines = firing_lines(state, START + 7_320 * SECOND)
+    assert lines[0] == "🔴 disk of the database: full (for 2 h)"
+    assert lines[1] == "🟡 pre-keys, 00: 95 % (for 2 h)"
     assert (len(lines), lines[-1]) == (11, "… and 11 more")
 
 
@@ -226,16 +218,16 @@ def test_durations_read_as_people_say_them() -> None:
     ]  # fmt: skip
 
 
-def most_raises(rule: Rule, seen: Sequence[tuple[datetime, float]]) -> int:
-    """What cooldown and hysteresis allow: one in each cooldown begun, and one for each swing from clear to high."""
-    span_s = (seen[-1][0] - seen[0][0]).total_seconds()
+def most_raises(limits: Thresholds, values: Sequence[tuple[datetime, float]]) -> int:
+    """The raises that cooldown and hysteresis allow: one a cooldown, and one for each swing from clear to high."""
+    span_s = (values[-1][0] - values[0][0]).total_seconds()
     swings, low = 0, True
-    for _, value in seen:
-        if low and value >= rule.threshold:
+    for _, value in values:
+        if low and value >= limits.raise_at:
             swings, low = swings + 1, False
-        elif value <= rule.clear:
+        elif value <= limits.clear_at:
             low = True
-    by_cooldown = int(span_s // rule.cooldown_s) + 1 if rule.cooldown_s else len(seen)
+    by_cooldown = int(span_s // limits.cooldown_s) + 1 if limits.cooldown_s else len(values)
     return min(swings, by_cooldown)
 
 
@@ -254,18 +246,18 @@ values = st.one_of(
     cooldown_s=st.sampled_from([1, 60, 3_600, 86_400]),
 )
 @settings(max_examples=25, deadline=None)
-def test_a_storm_of_flapping_values_sends_no_more_than_cooldown_and_hysteresis_allow(
+def test_flapping_values_raise_no_more_than_the_thresholds_allow(
     values: list[float], step_s: int, for_s: int, cooldown_s: int
 ) -> None:
-    rule = Rule("flap", "flap", 90, 85, for_s, cooldown_s)
+    limits = Thresholds(90, 85, for_s, cooldown_s)
     state, now, firing, high_since = AlertState(), datetime(2025, 10, 8, tzinfo=UTC), False, None
     raises: list[datetime] = []
-    seen = []
+    timed_values = []
     for n in range(SAMPLES):
         value, now = values[n % len(values)], now + step_s * SECOND
-        seen.append((now, value))
-        high_since = (high_since or now) if value >= rule.threshold else None
-        state, notices = decide({"flap": rule}, state, [Sample("flap", "", value, "")], now)
+        timed_values.append((now, value))
+        high_since = (high_since or now) if value >= limits.raise_at else None
+        state, notices = decide({"heap": limits}, state, [Sample(HEAP, "", value, "")], now)
         for notice in notices:
             assert notice.kind == ("recovered" if firing else "raised"), "raised and recovered take turns"
             if notice.kind == "raised":
@@ -274,17 +266,17 @@ def test_a_storm_of_flapping_values_sends_no_more_than_cooldown_and_hysteresis_a
                 assert not raises or now - raises[-1] >= cooldown_s * SECOND, "raised within its cooldown"
                 raises.append(now)
             else:
-                assert value <= rule.clear
+                assert value <= limits.clear_at
             firing = not firing
-    assert len(raises) <= most_raises(rule, seen)
+    assert len(raises) <= most_raises(limits, timed_values)
     assert firing == bool(state.firing())
 
 
 def test_flapping_that_deserves_an_alert_gets_one() -> None:
-    """The other way round: silence would hold the bound as well."""
+    """The bound of the test before would hold for silence as well."""
     heap = Watched()
     kinds = [kind for n in range(SAMPLES) for kind in heap.look(95 if n % 6 < 4 else 80)]
     span_s = SAMPLES * 60
     assert kinds.count("raised") == kinds.count("recovered")
     # The first chance after each cooldown lies at most one turn (6 minutes) and one wait (2 minutes) away.
-    assert span_s / (HEAP.cooldown_s + 8 * 60) - 1 <= kinds.count("raised") <= span_s / HEAP.cooldown_s + 1
+    assert span_s / (HEAP_AT.cooldown_s + 8 * 60) - 1 <= kinds.count("raised") <= span_s / HEAP_AT.cooldown_s + 1

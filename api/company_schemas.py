@@ -1,0 +1,76 @@
+"""The JSON bodies of a bot's requests and answers, as types.
+
+A body is decoded and checked as its type, and `api/openapi.py` makes its schema from the same type. The limits in an
+`extra_json_schema` are only described here: `keystore.ids` checks names, and `api.bodies.limit_ids` counts ids.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from api.bodies import MAX_IDS, MAX_NUMBER
+from keystore.ids import MAX_NAME_CHARS
+
+NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS}
+_NAMED = Meta(extra_json_schema={"propertyNames": NAME})
+
+Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Epoch = Annotated[Count, Meta(description="Rises with each holder of the lease.")]
+Name = Annotated[str, Meta(extra_json_schema=NAME)]
+Ids = Annotated[list[Name], Meta(extra_json_schema={"maxItems": MAX_IDS})]
+Value = Annotated[
+    msgspec.Raw,
+    Meta(
+        description="Any JSON, stored as the bytes that were sent. "
+        '`{"$base64": "…"}` stands for bytes that aren\'t JSON. In a write, null deletes the key.'
+    ),
+]
+
+ValuesById = Annotated[dict[str, Value], _NAMED]
+KeysByType = Annotated[dict[str, ValuesById], _NAMED, Meta(description="`{type: {id: value}}`")]
+IdsByType = Annotated[dict[str, Ids], _NAMED, Meta(description="`{type: [id, …]}`")]
+
+
+class WriteStateRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Creds and keys that are written as one."""
+
+    creds: Annotated[msgspec.Raw, Meta(description="The credentials document; absent or null leaves it as it is.")] = (
+        msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
+    )
+    keys: KeysByType = {}
+
+
+class GetKeysRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Keys of one type that are to be read."""
+
+    type: Name
+    ids: Ids
+
+
+class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A lease to take, or with its epoch to renew."""
+
+    holder: Annotated[
+        str, Meta(min_length=1, max_length=MAX_NAME_CHARS, description="The same name gets its own lease back at once.")
+    ]
+    ttl_s: Annotated[float, Meta(ge=5, le=3600, description="Duration of the lease in seconds.")]
+    epoch: Annotated[Epoch | None, Meta(description="Renews the lease of this epoch.")] = None
+    force: Annotated[bool, Meta(description="Takes the lease from a holder that still has it.")] = False
+
+
+class LeaseResponse(msgspec.Struct):
+    """The lease as its holder has it now."""
+
+    epoch: Epoch
+    expires_at: datetime
+
+
+class HeartbeatRequest(msgspec.Struct):
+    """The memory that a bot uses; a later client may send more fields."""
+
+    rss_bytes: Count
+    heap_used_bytes: Count
+    heap_limit_bytes: Annotated[int, Meta(gt=0, le=MAX_NUMBER)]
+    heap_total_bytes: Count | None = None

@@ -1,0 +1,149 @@
+"""Gauges read from the database.
+
+They are made from the reports of `api.reports`, which are cached, so that every worker gives the same numbers.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from api.reports import Alerts, CachedReport, CachedReports, Deadline
+from keystore.records import SweepRun
+from monitor.growth import GrowthReport
+from monitor.reports.check import CheckReport
+from monitor.reports.key_types import TypesReport
+from monitor.reports.load_time import LoadTime
+
+FORECAST_DAYS = (1, 7, 30)
+VERDICTS = ("ok", "warning", "critical")
+
+T = TypeVar("T")
+
+
+class DatabaseGauges(Collector):
+    """Collects the reports as gauges."""
+
+    def __init__(self, reports: CachedReports, version: str) -> None:
+        self._reports = reports
+        self._version = version
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: without this method the registry would collect, and ask the database, at start."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges of every report, and for each report whether it is there and how old it is."""
+        deadline, reports = Deadline(), self._reports
+        up: dict[str, bool] = {}
+        made_at: dict[str, datetime] = {}
+
+        def gauges(report: CachedReport[T], gauges_of: Callable[[T], Iterator[Metric]]) -> Iterator[Metric]:
+            result = report.result(deadline.left_s)
+            up[report.name], made_at[report.name] = result.value is not None, result.at
+            if result.value is not None:
+                yield from gauges_of(result.value)
+
+        yield _by_label("keystore_build_info", "The version that runs.", "version", {self._version: 1})
+        yield from gauges(reports.alerts, _alerts)
+        yield from gauges(reports.events, _events)
+        yield from gauges(reports.load, _load)
+        yield from gauges(reports.check, _check)
+        yield from gauges(reports.types, _types)
+        yield from gauges(reports.growth, _growth)
+        yield _by_label("keystore_report_up", "1 if the database gave this report, else 0.", "report", up)
+        now = datetime.now(UTC)
+        ages = {name: (now - at).total_seconds() for name, at in made_at.items()}
+        yield _by_label("keystore_report_age_seconds", "Age of this report.", "report", ages)
+
+
+def _check(report: CheckReport) -> Iterator[Metric]:
+    by_state = {
+        "active": report.active,
+        "expired": report.expired,
+        "guarded": report.guarded,
+        "without_expiry": report.without_expiry,
+    }
+    last_activity_s = None if report.last_activity_at is None else report.last_activity_at.timestamp()
+    verdicts = {verdict: verdict == report.verdict for verdict in VERDICTS}
+    yield _single("keystore_keys", "Keys in the table.", report.total)
+    yield _by_label(
+        "keystore_keys_by_state",
+        "All keys as active, expired or guarded; without_expiry counts a part of the active ones once more.",
+        "state",
+        by_state,
+    )
+    yield _single("keystore_companies", "Companies with creds or keys.", report.companies)
+    yield _single("keystore_size_bytes", "Size of the tables.", report.size_bytes)
+    yield _single(
+        "keystore_pre_keys_rewritten_7d",
+        "Unused pre-keys overwritten with another value in 7 days: two processes on one account.",
+        report.pre_keys_rewritten_7d,
+    )
+    yield _by_label("keystore_verdict", "1 for the check's verdict, 0 for the others.", "verdict", verdicts)
+    yield _single("keystore_last_activity_timestamp_seconds", "Time of the last write of a key.", last_activity_s)
+    yield from _last_sweep(report.last_sweep)
+
+
+def _last_sweep(run: SweepRun | None) -> Iterator[Metric]:
+    ended_s = deleted = took_s = None
+    if run is not None and run.finished_at is not None:
+        ended_s, deleted, took_s = run.finished_at.timestamp(), run.deleted, run.took_ms / 1000
+    yield _single("keystore_last_sweep_timestamp_seconds", "End of the latest sweep without an error.", ended_s)
+    yield _single("keystore_last_sweep_deleted", "Keys that the latest sweep without an error deleted.", deleted)
+    yield _single("keystore_last_sweep_seconds", "Duration of the latest sweep without an error.", took_s)
+
+
+def _types(report: TypesReport) -> Iterator[Metric]:
+    totals = {count.key_type: count.total for count in report.types}
+    yield _by_label("keystore_keys_by_type", "Keys by type.", "key_type", totals)
+
+
+def _growth(report: GrowthReport) -> Iterator[Metric]:
+    expected = [] if report.forecast is None else [(days, report.forecast.keys_at(days)) for days in FORECAST_DAYS]
+    keys = {
+        (str(days), bound): total
+        for days, totals in expected
+        for bound, total in zip(("low", "expected", "high"), totals, strict=True)
+    }
+    description = "Keys expected in this many days; nine in ten outcomes should lie between low and high."
+    yield _gauge("keystore_forecast_keys", description, ("days", "bound"), keys.items())
+
+
+def _load(load: LoadTime) -> Iterator[Metric]:
+    took_s = None if load.company is None else load.took_ms / 1000
+    yield _single("keystore_load_seconds", "Duration of a load of the largest company's state.", took_s)
+    yield _single("keystore_load_budget_seconds", "Budget for that load.", load.budget_ms / 1000)
+
+
+def _alerts(alerts: Alerts) -> Iterator[Metric]:
+    by_rule = Counter(alert.rule for alert in alerts.firing)
+    yield _single("keystore_alerts", "Alerts that fire.", len(alerts.firing))
+    yield _by_label("keystore_alerts_by_rule", "Alerts that fire, by rule.", "rule", by_rule)
+    yield _single("keystore_muted", "1 if alerts are muted, else 0.", alerts.muted_until is not None)
+
+
+def _events(events: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
+    yield _gauge(
+        "keystore_key_events_24h", "Events of keys in the last 24 hours.", ("key_type", "event"), events.items()
+    )
+
+
+def _single(name: str, description: str, value: float | None) -> Metric:
+    """Return a gauge without labels; without a value if that is None."""
+    return _gauge(name, description, (), [] if value is None else [((), value)])
+
+
+def _by_label(name: str, description: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Return a gauge with one label, from its values by that label."""
+    return _gauge(name, description, (label,), [((text,), value) for text, value in values.items()])
+
+
+def _gauge(name: str, description: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]) -> Metric:
+    family = GaugeMetricFamily(name, description, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, float(value))
+    return family

@@ -1,0 +1,57 @@
+"""The texts of alert notices, and of the list of firing alerts. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from monitor.alerts.decisions import AlertState, Kind, Notice
+from monitor.alerts.rules import RULES, Rule, Severity
+from monitor.reports.formatting import duration
+
+MOST_LINES_OF_A_RULE = 5
+"""Notices of one rule that a message lists; the others are given as a number."""
+
+_HEADS: dict[Kind, str] = {"raised": "Alert", "recovered": "Recovered", "information": "For information"}
+_MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟡", "information": "🔵"}
+_RECOVERED_MARK = "🟢"
+
+
+def message(notices: Sequence[Notice]) -> str:
+    """Several notices as one text: alerts, recoveries, and information."""
+    parts = []
+    for kind, head in _HEADS.items():
+        of_kind = [notice for notice in notices if notice.kind == kind]
+        if not of_kind:
+            continue
+        lines = [f"{head}:"]
+        for rule in dict.fromkeys(notice.rule for notice in of_kind):
+            of_rule = [notice for notice in of_kind if notice.rule == rule]
+            lines += [_line(notice) for notice in of_rule[:MOST_LINES_OF_A_RULE]]
+            if len(of_rule) > MOST_LINES_OF_A_RULE:
+                lines.append(f"… and {len(of_rule) - MOST_LINES_OF_A_RULE:,} more: {rule.title}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def firing_lines(state: AlertState, now: datetime) -> list[str]:
+    """A line for each firing alert, critical ones first; of many, the last line says how many more there are."""
+    firing = [(RULES[rule], subject, standing) for (rule, subject), standing in state.firing().items() if rule in RULES]
+    firing.sort(key=lambda item: item[0].severity != "critical")
+    lines = [
+        f"{_MARKS[rule.severity]} {_title(rule, subject)}: {alert.detail} "
+        f"(for {duration((now - (alert.above_since or alert.raised_at or now)).total_seconds())})"
+        for rule, subject, alert in firing[: 2 * MOST_LINES_OF_A_RULE]
+    ]
+    left = len(firing) - len(lines)
+    return [*lines, f"… and {left:,} more"] if left else lines
+
+
+def _line(notice: Notice) -> str:
+    mark = _RECOVERED_MARK if notice.kind == "recovered" else _MARKS[notice.rule.severity]
+    lasted = "" if notice.lasted_s is None else f" (after {duration(notice.lasted_s)})"
+    # The subject of an information is an event's name, which means nothing to a reader.
+    title = notice.rule.title if notice.kind == "information" else _title(notice.rule, notice.subject)
+    return f"{mark} {title}: {notice.detail}{lasted}"
+
+
+def _title(rule: Rule, subject: str) -> str:
+    return f"{rule.title}, {subject}" if subject else rule.title

@@ -1,0 +1,190 @@
+"""The folder that Baileys' `useMultiFileAuthState` keeps: one JSON file for the creds and one for each key.
+
+Imported keys start a new life, because files carry no times. A file that can't be read is listed and doesn't stop the
+rest.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from keystore import baileys, ids
+from keystore.errors import InvalidInput
+from keystore.store import Store
+from monitor.transfer.export_staging import require_parent, staged, write_private
+from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
+
+NAME_MAX_BYTES = 255
+"""The longest file name that file systems take."""
+
+
+@dataclass(frozen=True)
+class BaileysFolder:
+    """A `useMultiFileAuthState` folder at `path`, as a `StateFormat`."""
+
+    path: Path
+
+    def read(self, progress: Progress | None) -> CompanyState:
+        """Read the creds and keys. Raises InvalidInput if no file in the folder is Baileys'."""
+        folder = self.path
+        try:
+            files = sorted(folder.iterdir())
+        except FileNotFoundError:
+            raise InvalidInput(f"{folder} doesn't exist; name the folder given to useMultiFileAuthState") from None
+        except NotADirectoryError:
+            raise InvalidInput(f"{folder} is no folder; name the folder given to useMultiFileAuthState") from None
+        except OSError as error:
+            raise InvalidInput(f"{folder} can't be read: {error.strerror}") from error
+        if not any(map(_name_of, files)):
+            raise InvalidInput(f"{folder} has no file of Baileys in it (creds.json, pre-key-1.json and so on)")
+        entries: dict[Name, StateEntry] = {}
+        skipped: list[Skipped] = []
+        unreadable: set[Name] = set()
+        for done, file in enumerate(files, 1):
+            name = _name_of(file)
+            try:
+                if name is None:
+                    raise InvalidInput("not a name that Baileys gives a file")
+                entries[name] = _read_entry(file, name)
+            except InvalidInput as error:
+                skipped.append((ascii(file.name)[1:-1], str(error)))
+                if name is not None:
+                    unreadable.add(name)
+            if progress is not None:
+                progress(done, len(files))
+        return CompanyState(None, entries, tuple(skipped), frozenset(unreadable))
+
+    def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
+        """Write and delete everything in one `set`."""
+        values = {name: entry.value for name, entry in state.entries.items()}
+        store.set(company, by_type({**values, **dict.fromkeys(removed)}), state.creds)
+
+    def delete(self, entry: StateEntry) -> None:
+        """Delete a source file, unless a bot has written to it since it was read."""
+        file = self.path / entry.label
+        if _read_whole(file) != entry.content:
+            raise InvalidInput("it has changed since it was read; stop the bot that uses this folder and import again")
+        try:
+            file.unlink()
+        except OSError as error:
+            raise InvalidInput(f"{error.strerror}") from error
+
+    def require_free(self, *, force: bool) -> None:
+        """Raise InvalidInput unless the path is free, an empty folder or, with `force`, a former export."""
+        target = self.path
+        if not target.name:
+            raise InvalidInput(f"{target}: name a new folder")
+        if not os.path.lexists(target):
+            require_parent(target)
+            return
+        if target.is_symlink() or not target.is_dir():
+            raise InvalidInput(f"{target} exists and is no folder; name a new one")
+        try:
+            files = list(target.iterdir())
+        except OSError as error:
+            raise InvalidInput(f"{target} can't be read: {error.strerror}") from error
+        if files and not force:
+            raise InvalidInput(
+                f"{target} isn't empty ({len(files)} entries); name a new folder, or replace it with --force"
+            )
+        foreign = [file for file in files if _name_of(file) is None or file.is_dir()]
+        if foreign:
+            # `force` replaces a former export, never somebody's home.
+            raise InvalidInput(
+                f"{target} has {len(foreign)} entries that aren't Baileys' ({foreign[0].name!a} for one); "
+                "name another folder"
+            )
+
+    def collect(self, store: Store, company: str) -> CompanyState:
+        """Return the state in one `load`; keys that such a folder can't hold faithfully are skipped."""
+        entries: dict[Name, StateEntry] = {}
+        skipped: list[Skipped] = []
+        for name, value in sorted(by_name(store.load(company)).items()):
+            try:
+                entries[name] = StateEntry(_file_name(name), baileys.stored_value(value))
+            except InvalidInput as error:
+                skipped.append((label(name), f"{error}; export an archive instead" if name == CREDS else str(error)))
+        return CompanyState(company, entries, tuple(skipped))
+
+    def write(self, folder: Path, state: CompanyState, exported_at: datetime, progress: Progress | None) -> None:
+        """Write one file for each entry."""
+        for done, entry in enumerate(state.entries.values(), 1):
+            write_private(folder / entry.label, entry.value)
+            if progress is not None:
+                progress(done, len(state.entries))
+
+    def verify(self, folder: Path, state: CompanyState) -> None:
+        """Raise InvalidInput unless every file holds its entry's value."""
+        for entry in state.entries.values():
+            if (folder / entry.label).read_bytes() != entry.value:
+                raise InvalidInput(
+                    f"{self.path}: {entry.label} reads back differently from what was written; check the disk"
+                )
+
+    def put_in_place(self, folder: Path, *, force: bool) -> None:
+        """Rename the folder to the path. A former export is removed after that."""
+        if not force or not self.path.exists():
+            # Replaces an empty folder as well, and fails if another process has filled it since.
+            folder.rename(self.path)
+            return
+        with staged(self.path) as aside:
+            former = aside / "former"
+            self.path.rename(former)
+            try:
+                folder.rename(self.path)
+            except OSError:
+                former.rename(self.path)
+                raise
+
+
+def _name_of(file: Path) -> Name | None:
+    """The name of the entry in a file; None if Baileys doesn't name files so."""
+    return CREDS if file.name == baileys.CREDS_FILE else baileys.key_of_file(file.name)
+
+
+def _read_entry(file: Path, name: Name) -> StateEntry:
+    """Read one file. Raises InvalidInput that says what is wrong with it, without quoting it."""
+    try:
+        # Not followed: Baileys leaves no links or pipes.
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise InvalidInput("not a regular file")
+    except OSError as error:
+        raise InvalidInput(f"can't be read: {error.strerror}") from error
+    if name != CREDS:
+        ids.checked_writes({name[0]: {name[1]: b"-"}})
+    content = _read_whole(file)
+    value = baileys.stored_value(content)
+    if value == b"null":
+        raise InvalidInput("no value in it (null)")
+    if name == CREDS and (value[:1] != b"{" or value == b"{}"):
+        raise InvalidInput("no credentials document in it")
+    return StateEntry(file.name, ids.checked_value(file.name, value), content=content)
+
+
+def _read_whole(file: Path) -> bytes:
+    """A file's bytes. Raises InvalidInput if it is empty, over 16 MiB or can't be read."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(ids.MAX_VALUE_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"can't be read: {error.strerror}") from error
+    if not 0 < len(content) <= ids.MAX_VALUE_BYTES:
+        raise InvalidInput("over 16 MiB" if content else "empty")
+    return content
+
+
+def _file_name(name: Name) -> str:
+    """The file name of an entry. Raises InvalidInput if it would be read back as another key, or as none."""
+    if name == CREDS:
+        return baileys.CREDS_FILE
+    file_name = baileys.file_name(*name)
+    if baileys.corrected_name(*name) is not None:
+        raise InvalidInput("a mis-split row; run `python run.py repair` first")
+    if baileys.key_of_file(file_name) != name:
+        raise InvalidInput("no file name of Baileys says this type and id; export an archive instead")
+    if len(os.fsencode(file_name)) > NAME_MAX_BYTES:
+        raise InvalidInput("its file name would be too long; export an archive instead")
+    return file_name
