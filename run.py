@@ -1,4 +1,4 @@
-"""Signal Keystore's entrance, and how its parts are put together.
+"""The entry point of Signal Keystore. It wires the parts of the service together.
 
 `python run.py` serves; `python run.py --help` lists the commands.
 """

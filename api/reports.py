@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Generic, TypeVar
 
 import structlog
@@ -22,8 +22,8 @@ from monitor.alerts.stored_state import read_state
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
+from monitor.reports.load_time import LoadTime, timed_load
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
-from monitor.telegram.service_queries import LoadTime
 from monitor.watch_settings import WatchSettings
 
 CACHED_FOR_S = 10.0
@@ -164,16 +164,6 @@ class CachedReports:
         except KeystoreError as error:
             return ReportResult(None, str(error), now)
         return ReportResult(page, None, now)
-
-
-def timed_load(store: Store, budget_ms: float) -> LoadTime:
-    """Times a load of the largest company's state, which renews nothing; of none where a bot still writes by itself."""
-    company = store.largest_company() if store.converted else None
-    if company is None:
-        return LoadTime(None, 0, 0.0, budget_ms)
-    began = perf_counter()
-    keys = store.load(company).total
-    return LoadTime(company, keys, round((perf_counter() - began) * 1000, 1), budget_ms)
 
 
 def alerts(store: Store) -> Alerts:

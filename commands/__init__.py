@@ -1,1 +1,1 @@
-"""The command line: one file for each kind of command. Only run.py calls it, with the wiring of the service."""
+"""The command line: one module for each kind of command. Only run.py calls it, with the wiring of the service."""

@@ -1,19 +1,20 @@
-"""What a command prints: a report on standard output, as text or JSON; a failure as one line on standard error."""
+"""The output of a command: a report on standard output, as text or JSON, or one line of failure on standard error."""
 
 import sys
 from typing import Any
 
 from rich.console import Console, RenderableType
 
-from monitor.reports import terminal as render
+from monitor.reports.report_json import as_json
 
 PIPED_WIDTH = 200
-"""The width of output that goes to no terminal: nothing is wrapped."""
+"""The width of output that goes to no terminal; nothing is wrapped at it."""
 
 
-def show_report(text: RenderableType, report: Any, as_json: bool) -> None:
-    if as_json:
-        print(render.as_json(report))
+def show_report(text: RenderableType, report: Any, json: bool) -> None:
+    """Print the text, or the report as JSON."""
+    if json:
+        print(as_json(report))
     else:
         width = None if sys.stdout.isatty() else PIPED_WIDTH
         console = Console(markup=False, highlight=False, soft_wrap=True, width=width)
@@ -22,6 +23,7 @@ def show_report(text: RenderableType, report: Any, as_json: bool) -> None:
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def failed(told: str, code: int = 1) -> int:
-    print(f"error: {' '.join(told.split())}", file=sys.stderr)
+def show_error(message: str, code: int = 1) -> int:
+    """Print the message on one line, and return the exit code."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""The program: which commands there are, and one line on standard error for each way to fail."""
+"""The program: its commands, and one line on standard error for each way to fail."""
 
 import io
 import signal
@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import typer
 
 from commands import reports, tokens, transfer, upkeep
-from commands.output import failed
+from commands.output import show_error
 from keystore.errors import KeystoreError
 from service.lifetime import Wire, serve_until_signal
 
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after SIGINT and SIGTERM."""
+
 app = typer.Typer(
-    help="Keeps WhatsApp bots' Signal-protocol keys, and watches over them. Without a command: serve.",
+    help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command: serve.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -23,7 +26,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
-    """Serves when no command is given."""
+    """Serve, if no command is given."""
     if context.invoked_subcommand is None:
         serve(context)
 
@@ -35,7 +38,7 @@ def serve(context: typer.Context) -> None:
     serve_until_signal(wire)
 
 
-app.command()(upkeep.migrate)
+app.command("migrate")(upkeep.migrate_tables)
 app.command()(reports.check)
 app.command()(reports.types)
 app.command()(reports.growth)
@@ -56,20 +59,22 @@ token_app.command("revoke")(tokens.revoke)
 
 
 def run(wire: Wire, args: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments name; its exit code. `wire` puts the service together, for `serve`."""
+    """Run the command that the arguments name; return its exit code. `wire` puts the service together, for `serve`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # A terminal that can't show a character shows a question mark.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # As an exception: what must be tidied up is.
+            stream.reconfigure(errors="replace")  # Characters that a terminal can't show become question marks.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # An exception: everything is cleaned up.
     try:
         code = int(app(args, obj=wire, standalone_mode=False) or 0)
-        return failed("interrupted; what was done stays done, and nothing is half-done", code) if code == 130 else code
+        if code == INTERRUPTED:
+            return show_error("interrupted; completed work stays, and nothing is half-done", code)
+        return code
     except typer.TyperException as error:
-        return failed(f"{error.format_message()} See python run.py --help", error.exit_code)
+        return show_error(f"{error.format_message()} See python run.py --help", error.exit_code)
     except KeystoreError as error:
-        return failed(str(error))
+        return show_error(str(error))
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except OSError as error:
-        return failed(f"{error.filename or 'the system'}: {error.strerror or error}")
+        return show_error(f"{error.filename or 'the system'}: {error.strerror or error}")

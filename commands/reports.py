@@ -10,13 +10,14 @@ from commands.options import AsJson
 from commands.output import show_report
 from keystore.ttl import parse_policy
 from monitor.growth import growth_report
-from monitor.reports import check as health
-from monitor.reports import doctor as doctoring
-from monitor.reports import perf as timing
-from monitor.reports import terminal as render
+from monitor.reports import terminal
+from monitor.reports.check import check_report
+from monitor.reports.doctor import DoctorCheck, DoctorReport, examine
 from monitor.reports.key_types import types_report
+from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
 from monitor.telegram.client import TelegramAccess
+from monitor.telegram.token_check import check_token
 from settings import Settings, SettingsError
 
 
@@ -24,15 +25,15 @@ def check(as_json: AsJson = False) -> None:
     """Count the keys, judge the state of the table and the sweeper, and say what to do."""
     settings = command_settings()
     with opened_store(settings) as store:
-        report = health.check_report(store, settings.sweep_every_s)
-    show_report(render.check(report), report, as_json)
+        report = check_report(store, settings.sweep_every_s)
+    show_report(terminal.check(report), report, as_json)
 
 
 def types(as_json: AsJson = False) -> None:
     """Count the keys by type, with and without an expiry."""
     with opened_store(command_settings()) as store:
         report = types_report(store)
-    show_report(render.types(report), report, as_json)
+    show_report(terminal.types(report), report, as_json)
 
 
 def growth(
@@ -47,21 +48,21 @@ def growth(
     what_if = None if ttl is None else parse_policy(ttl, settings.ttl)
     with opened_store(settings) as store:
         report = growth_report(store, what_if)
-    show_report(render.growth(report), report, as_json)
+    show_report(terminal.growth(report), report, as_json)
 
 
 def perf(
     company: Annotated[
-        str | None, typer.Option(help="Whose state to load; default: whoever has the most keys.")
+        str | None, typer.Option(help="The company whose state is loaded; default: the one with the most keys.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often to time each.")] = timing.ROUNDS,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often to time each operation.")] = ROUNDS,
     as_json: AsJson = False,
 ) -> None:
-    """Time load, get and burst on the live database, against the budget. What it writes, it removes."""
+    """Time load, get and burst on the live database, against the budget. The keys it writes are removed again."""
     settings = command_settings()
-    with opened_store(settings) as store, progress_bar("timing") as told:
-        report = timing.perf_report(store, settings.load_budget_ms, company, rounds=rounds, progress=told)
-    show_report(render.perf(report), report, as_json)
+    with opened_store(settings) as store, progress_bar("timing") as progress:
+        report = perf_report(store, settings.load_budget_ms, company, rounds=rounds, progress=progress)
+    show_report(terminal.perf(report), report, as_json)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -69,12 +70,12 @@ def doctor(as_json: AsJson = False) -> None:
     try:
         settings = command_settings()
     except SettingsError as error:
-        report = doctoring.DoctorReport((doctoring.DoctorCheck("settings", "failed", str(error)),))
+        report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
-        report = doctoring.examine(
-            partial(opened_store, settings), settings.ttl, guard=settings.guard, telegram=_telegram(settings)
-        )
-    show_report(render.doctor(report), report, as_json)
+        open_store = partial(opened_store, settings)
+        telegram = check_token(_telegram(settings))
+        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
+    show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)
 

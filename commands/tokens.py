@@ -13,32 +13,32 @@ from keystore.ttl import parse_duration
 
 
 def create(
-    company: Annotated[str | None, typer.Option(help="The one company that it reaches.")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="It reaches everything.")] = False,
+    company: Annotated[str | None, typer.Option(help="The one company that the token may access.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="The token may access everything.")] = False,
     expires: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long it is good (90d); else for ever.")
+        str | None, typer.Option(metavar="DURATION", help="How long the token is valid (90d); default: forever.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token, and show it: this once."""
+    """Make a token and show it, this once."""
     if admin == (company is not None):
         raise InvalidInput("token create: give either --company X or --admin")
     expires_in_s = None if expires is None else parse_duration(expires, "--expires")
     with opened_store(command_settings()) as store:
         made = create_token(store, company, expires_in_s)
-    told = {"token": made.token, "token_id": made.token_id, "company": made.company, "expires_at": made.expires_at}
-    show_report(made.token, told, as_json)
+    report = {"token": made.token, "token_id": made.token_id, "company": made.company, "expires_at": made.expires_at}
+    show_report(made.token, report, as_json)
 
 
 def list_all(as_json: AsJson = False) -> None:
-    """List every token: whose it is, and whether it is in force. The tokens themselves are nowhere kept."""
+    """List every token, its company, and whether it is in force. The tokens themselves are not stored."""
     with opened_store(command_settings()) as store:
         listed = listed_tokens(store)
     show_report("\n".join(map(token_line, listed)) or "there are no tokens", {"tokens": listed}, as_json)
 
 
-def revoke(token_id: Annotated[str, typer.Argument(help="Its id, as `token list` shows it.")]) -> None:
-    """End a token: within 5 seconds nobody gets in with it."""
+def revoke(token_id: Annotated[str, typer.Argument(help="The token's id, as `token list` shows it.")]) -> None:
+    """Revoke a token: within 5 seconds it is no longer accepted."""
     with opened_store(command_settings()) as store:
         revoke_token(store, token_id)
     show_report(f"token {token_id} is revoked", None, False)

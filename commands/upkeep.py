@@ -7,32 +7,33 @@ import typer
 from commands.opening import command_settings, opened_store
 from commands.options import AsJson, DryRun
 from commands.output import show_report
-from keystore import migrate as migrations
+from keystore import migrate
 from keystore.opening import open_link
 from monitor import sweeper
-from monitor.reports import terminal as render
+from monitor.forecast.daily_records import try_daily_records
+from monitor.reports import terminal
 from monitor.running.progress import progress_bar
-from monitor.upkeep import backfill as backfilling
 from monitor.upkeep import demo
-from monitor.upkeep import repair as repairing
+from monitor.upkeep.backfill import backfill_expiries
+from monitor.upkeep.repair import repair_rows
 
 
-def migrate(
+def migrate_tables(
     attach: Annotated[
         bool, typer.Option("--attach", help="Add only our own tables, beside a bot that goes on writing jsonb.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the database's tables to this version. Stop the bots of a diary-shaped database first, or use --attach."""
+    """Bring the database's tables to this version. For tables written by older bots, stop the bots or use --attach."""
     settings = command_settings()
     link = open_link(settings.url.get_secret_value())
     try:
         if dry_run:
-            pending = migrations.schema_of(link).pending
-            applied = [name for name in pending if not attach or name in migrations.UPKEEP_TABLES]
+            pending = migrate.schema_of(link).pending
+            applied = [name for name in pending if not attach or name in migrate.UPKEEP_TABLES]
         else:
-            applied = migrations.attach_upkeep(link) if attach else migrations.migrate(link)
+            applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
     finally:
         link.close()
     verb = "to apply" if dry_run else "applied"
@@ -45,14 +46,15 @@ def migrate(
 
 
 def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Delete expired keys now, guarded ones apart."""
-    with opened_store(command_settings()) as store, progress_bar("sweep") as told:
+    """Delete expired keys now, except guarded ones."""
+    with opened_store(command_settings()) as store, progress_bar("sweep") as progress:
         if dry_run:
             by_type = sweeper.due_now(store.census())
             report = sweeper.SweepReport(store.database, sum(by_type.values()), by_type, 0.0, dry_run=True)
         else:
-            report = sweeper.sweep(store, progress=told)
-    show_report(render.sweep(report), report, as_json)
+            report = sweeper.sweep(store, progress=progress)
+            try_daily_records(store)  # If only this command is run, by cron, growth has a history all the same.
+    show_report(terminal.sweep(report), report, as_json)
 
 
 def backfill(
@@ -63,23 +65,23 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Give every key without an expiry one, counted from now. Stop it at any time; the next run goes on."""
-    with opened_store(command_settings()) as store, progress_bar("backfill") as told:
-        report = backfilling.backfill(store, enforce=enforce, dry_run=dry_run, progress=told)
-    show_report(render.backfill(report), report, as_json)
+    with opened_store(command_settings()) as store, progress_bar("backfill") as progress:
+        report = backfill_expiries(store, enforce=enforce, dry_run=dry_run, progress=progress)
+    show_report(terminal.backfill(report), report, as_json)
 
 
 def repair(dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Move rows of a mis-split type (`lid` / `mapping-123`) to the type they belong to, where nothing newer stands."""
-    with opened_store(command_settings()) as store, progress_bar("repair") as told:
-        report = repairing.repair(store, dry_run=dry_run, progress=told)
-    show_report(render.repair(report), report, as_json)
+    """Move rows of a mis-split type (`lid` / `mapping-123`) to the type they belong to, unless a newer row is there."""
+    with opened_store(command_settings()) as store, progress_bar("repair") as progress:
+        report = repair_rows(store, dry_run=dry_run, progress=progress)
+    show_report(terminal.repair(report), report, as_json)
 
 
 def seed(
     company: Annotated[str, typer.Option(help="The demo company; it must not have keys yet.")] = "demo",
     as_json: AsJson = False,
 ) -> None:
-    """Write the diary's data set: 665 keys, 609 of them without an expiry, for a company of its own."""
+    """Write the demo data set: 665 keys, 609 of them without an expiry, for a company of its own."""
     with opened_store(command_settings()) as store:
         report = demo.seed(store, company)
     text = (

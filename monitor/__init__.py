@@ -1,1 +1,4 @@
-"""The watch: what keeps a key store clean and tells its operator the truth about it. Imports keystore only."""
+"""Maintenance and monitoring of a key store: sweeps, reports, forecasts, alerts, transfers and the Telegram bot.
+
+The API, the service and the commands call it. It imports keystore only.
+"""

@@ -1,9 +1,8 @@
-"""Deletes expired keys: one run is a function, apart from the loop that repeats it.
+"""Deletes expired keys. One run is a function, apart from the loop that repeats it.
 
-One sweeper at a time works on a database: it holds a lease, which every batch renews in the transaction that
-deletes, so a sweeper that was overtaken finds out before it deletes anything. Batches are a few companies each; a
-batch that times out is halved (the idea is river's `job_cleaner`). What a run did is recorded as it goes. After a
-whole run the table is counted for the history, which so exists wherever sweeps run.
+One sweeper at a time works on a database: it holds a lease. Each batch renews the lease in the transaction that
+deletes, so a sweeper that lost its lease finds out before it deletes anything. A batch holds a few companies; one that
+times out is halved (the idea is river's `job_cleaner`). A run is recorded as it goes.
 """
 
 import threading
@@ -16,29 +15,28 @@ import structlog
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Census, DueCompany, Lease, SweepRun
 from keystore.store import Store
-from monitor.forecast.daily_records import try_journal
 from monitor.running.leader import new_holder
 
 LEASE = "sweep"
 LEASE_S = 30.0
 BATCH_KEYS = 5_000
-"""Due keys in a batch, about; one company's are never split, since its guards look at all of them."""
+"""Due keys in a batch, roughly: a company is never split, because its guards look at all of its keys."""
 
 REST = 9.0
-"""How many times as long as a batch took the service rests after it: nobody waits for a sweep, and bots share the
-database's processors with it. (The idea is Postgres' own: autovacuum's cost delay.)"""
+"""The service's rest after a batch, in multiples of the batch's duration: nobody waits for a sweep, and bots share the
+database's processors with it. (The idea is autovacuum's cost delay.)"""
 
 LONGEST_REST_S = 5.0
-"""Far below the lease's life."""
+"""The limit of a rest, far below the duration of the lease."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """One sweep. `skipped`: nothing was done, another sweeper is at work; `stopped`: it ended before its end.
+    """One sweep; with `dry_run`, the keys that it would delete.
 
-    With `dry_run`, what one would delete.
+    `skipped`: another sweeper is at work, so nothing was done. `stopped`: the sweep was stopped before its end.
     """
 
     database: str
@@ -58,10 +56,10 @@ def sweep(
     stopping: threading.Event | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepReport:
-    """Sweeps everything that is due, once; after each batch rests `rest` times as long as that took.
+    """Sweep everything that is due, once. After each batch, rest `rest` times as long as the batch took.
 
-    Looks at `stopping` between batches, and tells `progress` how many of how many companies are done. Raises what
-    the store raises, with the failure recorded where the database still takes it.
+    Ends between two batches once `stopping` is set. Calls `progress` with the companies done and all due ones. Raises
+    what the store raises; the failure is recorded if the database still accepts it.
     """
     began = perf_counter()
     sweeper = new_holder()
@@ -85,20 +83,18 @@ def sweep(
             if progress is not None:
                 progress(done, len(due))
     except (KeystoreError, KeyboardInterrupt, SystemExit) as error:
-        told = str(error) if isinstance(error, KeystoreError) else "interrupted"
-        _record_failure(store, lease, run, _ms_since(began), told)
+        reason = str(error) if isinstance(error, KeystoreError) else "interrupted"
+        _record_failure(store, lease, run, _ms_since(began), reason)
         raise
     run = store.finish_sweep(run, _ms_since(began), "stopped before its end" if stopped else None)
     store.release_lease(lease)
-    if not stopped:
-        try_journal(store)
     return SweepReport(store.database, run.deleted, run.by_type, run.took_ms, stopped=stopped)
 
 
 def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
-    """The loop's job: one sweep, and a line that says what it did.
+    """Sweep once, as a job of a loop, and log the result.
 
-    Where another holds the lease, returns after how many seconds to look again: it may be at work, or have died.
+    If another sweeper holds the lease, returns the seconds until the next try: it may be at work, or have died.
     """
     report = sweep(store, rest=REST, stopping=stopping)
     if report.skipped:
@@ -116,7 +112,7 @@ def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
 
 
 def due_now(census: Census) -> dict[str, int]:
-    """What a sweep would delete at the moment of the census, by type."""
+    """The keys that a sweep at the time of the census would delete, by type."""
     return {count.key_type: count.expired for count in census.by_type if count.expired}
 
 
@@ -132,16 +128,16 @@ def _sweep_batch(store: Store, lease: Lease, run: SweepRun, company_ids: list[st
         return _sweep_batch(store, lease, run, company_ids[half:])
 
 
-def _record_failure(store: Store, lease: Lease, run: SweepRun, took_ms: float, told: str) -> None:
+def _record_failure(store: Store, lease: Lease, run: SweepRun, took_ms: float, reason: str) -> None:
     try:
-        store.finish_sweep(run, took_ms, told)
+        store.finish_sweep(run, took_ms, reason)
         store.release_lease(lease)
     except KeystoreError as error:
         log.warning("sweep_failure_not_recorded", error=str(error))
 
 
 def _batches(due: list[DueCompany], batch_keys: int) -> Iterator[list[str]]:
-    """Companies, in order, until they have about `batch_keys` due keys together."""
+    """Groups of companies, in order, with about `batch_keys` due keys each."""
     batch: list[str] = []
     keys = 0
     for company in due:

@@ -1,4 +1,4 @@
-"""The operator's settings that the watch, its reports and its bot follow."""
+"""The operator's settings for alerting, reports and the Telegram bot."""
 
 from dataclasses import dataclass
 from datetime import UTC, time, tzinfo
@@ -6,7 +6,7 @@ from datetime import UTC, time, tzinfo
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """`summary_at` is a time of day in `zone`, None for no daily summary; `version` is the program's own."""
+    """`summary_at` is a time of day in `zone`; None means no daily summary. `version` is the program's own."""
 
     sweep_every_s: float = 21_600.0
     load_budget_ms: float = 750.0

@@ -16,7 +16,7 @@ from keystore.records import SweepRun
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
-from monitor.telegram.service_queries import LoadTime
+from monitor.reports.load_time import LoadTime
 
 FORECAST_DAYS = (1, 7, 30)
 VERDICTS = ("ok", "warning", "critical")

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from keystore.records import SweepRun
 from monitor.forecast.forecast import Forecast
-from monitor.forecast.history import Counted
+from monitor.forecast.history import TableCount
 
 AHEAD_DAYS = 30
 FEWEST_SWEEPS = 3
@@ -28,7 +28,7 @@ PATH = Markup('<path class="{}" d="{}"/>')
 Point = tuple[float, float]
 
 
-def growth_chart(history: Sequence[Counted], total: int, now: datetime, forecast: Forecast | None) -> Markup | None:
+def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forecast: Forecast | None) -> Markup | None:
     """Return a chart of the counted totals, and of the forecast with its band; None if there is too little to draw."""
     if len(history) < 2 and forecast is None:
         return None

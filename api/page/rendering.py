@@ -25,9 +25,10 @@ from keystore.records import CompanyPage, SweepRun, TypeCount
 from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
-from monitor.reports.formatting import duration, size
+from monitor.reports.check_rows import check_rows
+from monitor.reports.formatting import duration
 from monitor.reports.key_types import TypesReport
-from monitor.telegram.service_queries import LoadTime
+from monitor.reports.load_time import LoadTime
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -120,6 +121,7 @@ def status_page(status: Status, search: str, page: int, now: datetime) -> str:
         icon_colour=colour,
         verdict=verdict,
         **vars(status),
+        check_rows=None if status.check.value is None else check_rows(status.check.value),
         alert_rows=alerts[:ALERTS_SHOWN],
         more_alerts=max(0, len(alerts) - ALERTS_SHOWN),
         type_rows=[] if types is None else list(_type_rows(types)),
@@ -236,7 +238,7 @@ def _with_code(text: str) -> Markup:
 _TEMPLATES = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_TEMPLATES.filters |= {"ago": _ago, "size": size, "with_code": _with_code}
+_TEMPLATES.filters |= {"ago": _ago, "with_code": _with_code}
 # Our own style sheet isn't escaped, or it would no longer match its hash.
 _TEMPLATES.globals["style"] = Markup(STYLE)  # noqa: S704
 

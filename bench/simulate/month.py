@@ -12,10 +12,10 @@ from bench.limits import Limit
 from bench.measuring import Progress
 from bench.simulate.traffic import HOUR, Company, Mix
 from keystore import KeystoreError, Store
-from monitor.forecast.daily_records import write_journal
+from monitor.forecast.daily_records import write_daily_records
 from monitor.growth import growth_report
 from monitor.sweeper import sweep
-from monitor.upkeep.backfill import backfill
+from monitor.upkeep.backfill import backfill_expiries
 from monitor.upkeep.demo import seed as seed_demo
 
 DAY_0 = datetime(2025, 10, 8, 9, 0, tzinfo=UTC)
@@ -92,7 +92,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
     clock.set(DAY_0)
     if from_demo:
         seed_demo(store, "demo")
-        backfill(store)
+        backfill_expiries(store)
     company = Company(store, "demo", mix, DAY_0, paired=from_demo)
     totals, swept, made = [], 0, []
     for hours in range(DAYS * 24 + 1):
@@ -100,7 +100,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
         clock.set(hour)
         if hours % SWEEP_HOURS == 0:
             swept += sweep(store).deleted
-        write_journal(store)
+        write_daily_records(store)
         if hours % 24 == 0:
             day = hours // 24
             totals.append(store.census().total)

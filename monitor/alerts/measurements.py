@@ -17,8 +17,9 @@ from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.store import Store
 from monitor.alerts import memory, rules, samples
 from monitor.alerts.decisions import AlertState, Sample
-from monitor.forecast.backtest import record_of
+from monitor.forecast.backtest import judge_saved
 from monitor.reports.check import SWEEPS_LOOKED_AT
+from monitor.reports.load_time import time_load
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from monitor.watch_settings import WatchSettings
 
@@ -111,7 +112,7 @@ class Measurements:
         return largest_company, [
             *samples.of_census(census),
             samples.of_sweeps(runs, self._settings.sweep_every_s, self._watching_since, now),
-            *samples.of_growth(record_of(store, census).verdicts, now),
+            *samples.of_growth(judge_saved(store, census), now),
             *samples.of_pre_keys(low_on_pre_keys, state.subjects(rules.PRE_KEYS)),
             *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR)),
         ]
@@ -121,9 +122,10 @@ class Measurements:
         company = self._largest_company
         if company is None or not self._store.converted:
             return
-        began = self._ticks()
+        budget_ms, took_ms = self._settings.load_budget_ms, LOAD_WITHIN_S * 1000
         try:
-            self._loads.call(lambda: self._store.load(company), LOAD_WITHIN_S)
+            load = self._loads.call(lambda: time_load(self._store, company, budget_ms, self._ticks), LOAD_WITHIN_S)
+            took_ms = load.took_ms
         except (TimedOut, Busy):
             log.warning("load_too_slow", company_id=company, within_s=LOAD_WITHIN_S)
         except StoreUnavailable:
@@ -131,8 +133,8 @@ class Measurements:
         except KeystoreError as error:  # An unreadable value says nothing about the time that a load takes.
             log.warning("load_not_timed", company_id=company, error=str(error))
             return
-        self._loads_ms.append((self._ticks() - began) * 1000)
-        yield from samples.of_loads(self._loads_ms, self._settings.load_budget_ms, company)
+        self._loads_ms.append(took_ms)
+        yield from samples.of_loads(self._loads_ms, budget_ms, company)
 
 
 def embedded_in(database: str) -> Path | None:

@@ -104,9 +104,9 @@ def of_growth(forecasts: Iterable[JudgedForecast], now: datetime) -> Iterator[Sa
     for days, when in ((7, "7 days ago"), (1, "yesterday")):
         forecast = max((each for each in due if each.days == days), key=lambda each: each.made_at, default=None)
         if forecast is not None:
-            detail = f"{forecast.came:,} keys; {when} {forecast.low:,} to {forecast.high:,} were expected"
-            judged = forecast.came >= FEWEST_KEYS and forecast.high
-            yield Sample(rules.GROWTH, "", forecast.came / forecast.high if judged else 0.0, detail)
+            detail = f"{forecast.actual:,} keys; {when} {forecast.low:,} to {forecast.high:,} were expected"
+            judged = forecast.actual >= FEWEST_KEYS and forecast.high
+            yield Sample(rules.GROWTH, "", forecast.actual / forecast.high if judged else 0.0, detail)
             return
 
 

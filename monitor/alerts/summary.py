@@ -16,7 +16,7 @@ from monitor.alerts.measurements import SURVEY_WITHIN_S
 from monitor.growth import GrowthReport, growth_report
 from monitor.note_names import SUMMARY
 from monitor.reports.check import CheckReport, Verdict, check_report
-from monitor.reports.formatting import ago, last_sweep, size
+from monitor.reports.check_rows import check_rows
 from monitor.reports.sparkline import sparkline
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from monitor.watch_settings import WatchSettings
@@ -97,13 +97,14 @@ def due(last_day: date | None, now: datetime, zone: tzinfo, at: time) -> date | 
 
 def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str]) -> str:
     """The summary of a day: verdict, counts, history, forecast, advice, and the lines of the firing alerts."""
+    rows = check_rows(check)
     lines = [
         f"{_MARKS[check.verdict]} {day:%A, %d %B}: {check.verdict}, {check.database}",
-        f"keys: {check.total:,} of {check.companies:,} companies, {size(check.size_bytes)}",
-        f"expired {check.expired:,}, guarded {check.guarded:,}, without expiry {check.without_expiry:,}",
+        f"keys: {rows['total']} of {rows['companies']} companies, {rows['size']}",
+        f"expired {rows['expired']}, guarded {rows['guarded']}, without expiry {rows['no expiry']}",
         f"created: {growth.created_24h:,} in 24 h, {growth.created_7d:,} in 7 days",
-        f"last activity: {ago(check.last_activity_at, check.taken_at)}",
-        f"last sweep: {last_sweep(check)}",
+        f"last activity: {rows['activity']}",
+        f"last sweep: {rows['sweep']}",
     ]
     if len(growth.history) > 1:
         first = growth.history[0]

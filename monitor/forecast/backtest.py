@@ -1,10 +1,10 @@
-"""How wrong the forecasts were: one a day is kept, and compared with what came once its days are over.
+"""The errors of earlier forecasts: one forecast a day is saved, and compared with the count once its days are over.
 
-The comparison also feeds back: where the outcomes lay further off than the intervals said, the next ones are wider.
+The comparison also feeds back: if the outcomes lay further off than the intervals allowed, later intervals are wider.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
@@ -12,47 +12,48 @@ from statistics import median
 from keystore.records import Census, HistoryEntry
 from keystore.store import Store
 from monitor.forecast.forecast import Forecast
-from monitor.forecast.history import Counted, counted, readable, start_of_day
+from monitor.forecast.history import TableCount, counts_since, readable, start_of_day
 
-KEPT = "forecast"
-KEPT_FOR = timedelta(days=120)
+SERIES = "forecast"
+"""The series in the store's history that forecasts are saved in."""
+
+SAVED_FOR = timedelta(days=120)
 HORIZONS_DAYS = (1, 7, 14, 30)
 NEAR = timedelta(hours=12)
-"""A count this far from the moment that a forecast spoke of is taken for what came."""
+"""A count this close to the moment that was forecast is taken as its outcome."""
 
 FEWEST_OUTCOMES = 5
+"""Outcomes needed before intervals are widened."""
+
 WIDENED_AT_MOST = 3.0
 
 
 @dataclass(frozen=True)
 class JudgedForecast:
-    """One forecast whose days are over: what it said, and what came.
-
-    `widened` is by how much its interval had been widened.
-    """
+    """One forecast whose days are over, and the actual count. `widened` is the factor its interval was widened by."""
 
     made_at: datetime
     days: int
     low: int
     expected: int
     high: int
-    came: int
+    actual: int
     widened: float = 1.0
 
     @property
     def error_percent(self) -> float:
-        """By how much it was off, of what came; positive when it said too many."""
-        return round(100 * (self.expected - self.came) / self.came, 1) if self.came else 0.0
+        """The error in percent of the actual count; positive if too many keys were expected."""
+        return round(100 * (self.expected - self.actual) / self.actual, 1) if self.actual else 0.0
 
     @property
     def within(self) -> bool:
-        """Whether what came lay in the interval."""
-        return self.low <= self.came <= self.high
+        """True if the actual count lay in the interval."""
+        return self.low <= self.actual <= self.high
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All forecasts over so many days: how many, their median error in percent (either way), how many came true."""
+    """All judged forecasts over `days` days. Errors are percentages without sign; `within` lay in their interval."""
 
     days: int
     forecasts: int
@@ -61,73 +62,68 @@ class Outcome:
     within: int
 
 
-@dataclass(frozen=True)
-class Record:
-    """Every forecast that can be judged, and what they come to by horizon."""
-
-    verdicts: tuple[JudgedForecast, ...]
-    outcomes: tuple[Outcome, ...]
+def is_saved(store: Store, now: datetime) -> bool:
+    """True if a forecast of this UTC day is saved already."""
+    return bool(store.history(SERIES, start_of_day(now)))
 
 
-def is_kept(store: Store, now: datetime) -> bool:
-    """Whether a forecast of this UTC day is kept already."""
-    return bool(store.history(KEPT, start_of_day(now)))
+def save(store: Store, forecast: Forecast, widened: float) -> None:
+    """Save a forecast for later comparison, with the factor that its interval was widened by."""
+    intervals = {str(days): forecast.keys_at(days) for days in HORIZONS_DAYS}
+    store.add_history(SERIES, forecast.made_at, json.dumps({"widened": widened, "said": intervals}))
+    store.thin_history(SERIES, forecast.made_at, forecast.made_at - SAVED_FOR)
 
 
-def keep(store: Store, forecast: Forecast, widened: float) -> None:
-    """Keeps a forecast, to be compared later, and by how much its interval was widened."""
-    said = {str(days): forecast.keys_at(days) for days in HORIZONS_DAYS}
-    store.add_history(KEPT, forecast.made_at, json.dumps({"widened": widened, "said": said}))
-    store.thin_history(KEPT, forecast.made_at, forecast.made_at - KEPT_FOR)
+def judge_saved(store: Store, census: Census) -> tuple[JudgedForecast, ...]:
+    """Compare the saved forecasts with the counts since then, and with the present one."""
+    since = census.taken_at - SAVED_FOR
+    counts = [*counts_since(store, since), TableCount(census.taken_at, census.total, {}, census.size_bytes)]
+    return judge(store.history(SERIES, since), counts)
 
 
-def record_of(store: Store, census: Census) -> Record:
-    """The record of the kept forecasts against the counts since, and the present one."""
-    since = census.taken_at - KEPT_FOR
-    came = [*counted(store, since), Counted(census.taken_at, census.total, {}, census.size_bytes)]
-    return judged(store.history(KEPT, since), came)
-
-
-def judged(kept: Iterable[HistoryEntry], came: Iterable[Counted]) -> Record:
-    """What the counts make of the forecasts."""
-    counts = sorted(came, key=lambda count: count.at)
-    verdicts = []
+def judge(saved: Iterable[HistoryEntry], counts: Iterable[TableCount]) -> tuple[JudgedForecast, ...]:
+    """Compare saved forecasts with counts; those without a count near their end are left out."""
+    counts = sorted(counts, key=lambda count: count.at)
+    judged = []
     latest = counts[-1].at if counts else None
-    for made_at, widened, said in readable(kept, _read_said):
-        for days, (low, expected, high) in said.items():
+    for made_at, widened, intervals in readable(saved, _read_forecast):
+        for days, (low, expected, high) in intervals.items():
             due = made_at + timedelta(days=days)
             nearest = min(counts, key=lambda count: abs(count.at - due), default=None)
             over = latest is not None and due <= latest
             if over and nearest is not None and abs(nearest.at - due) <= NEAR:
-                verdicts.append(JudgedForecast(made_at, days, low, expected, high, nearest.total, widened))
-    return Record(tuple(verdicts), tuple(_outcomes(verdicts)))
+                judged.append(JudgedForecast(made_at, days, low, expected, high, nearest.total, widened))
+    return tuple(judged)
 
 
-def widening(record: Record) -> float:
-    """By what factor the intervals were too narrow, 1 to 3; 1 while too few forecasts can be judged."""
+def outcomes(judged: Sequence[JudgedForecast]) -> tuple[Outcome, ...]:
+    """A summary of the judged forecasts for each horizon that has any."""
+    summaries = []
+    for days in HORIZONS_DAYS:
+        same = [forecast for forecast in judged if forecast.days == days]
+        if same:
+            errors = [abs(forecast.error_percent) for forecast in same]
+            within = sum(forecast.within for forecast in same)
+            summaries.append(Outcome(days, len(same), round(median(errors), 1), max(errors), within))
+    return tuple(summaries)
+
+
+def widening(judged: Sequence[JudgedForecast]) -> float:
+    """The factor by which the intervals were too narrow, 1 to 3; 1 while too few forecasts can be judged."""
     ratios = []
-    for verdict in record.verdicts:
-        half = (verdict.high - verdict.expected) / verdict.widened  # As it was before; else widening undoes itself.
+    for forecast in judged:
+        # The half-width before it was widened; otherwise widening would undo itself.
+        half = (forecast.high - forecast.expected) / forecast.widened
         if half > 0:
-            ratios.append(abs(verdict.came - verdict.expected) / half)
+            ratios.append(abs(forecast.actual - forecast.expected) / half)
     if len(ratios) < FEWEST_OUTCOMES:
         return 1.0
-    # Nine in ten of the outcomes lie within the half-width of intervals that are right.
+    # Nine in ten outcomes lie within the half-width of correct intervals.
     ninth = sorted(ratios)[int(0.9 * (len(ratios) - 1))]
     return min(WIDENED_AT_MOST, max(1.0, ninth))
 
 
-def _read_said(entry: HistoryEntry) -> tuple[datetime, float, dict[int, tuple[int, int, int]]]:
+def _read_forecast(entry: HistoryEntry) -> tuple[datetime, float, dict[int, tuple[int, int, int]]]:
     document = json.loads(entry.document)
-    said = {int(days): (int(low), int(expected), int(high)) for days, (low, expected, high) in document["said"].items()}
-    return entry.at, float(document["widened"]), said
-
-
-def _outcomes(verdicts: list[JudgedForecast]) -> Iterable[Outcome]:
-    for days in HORIZONS_DAYS:
-        of_horizon = [verdict for verdict in verdicts if verdict.days == days]
-        if of_horizon:
-            errors = [abs(verdict.error_percent) for verdict in of_horizon]
-            yield Outcome(
-                days, len(of_horizon), round(median(errors), 1), max(errors), sum(v.within for v in of_horizon)
-            )
+    intervals = {int(days): (int(low), int(mid), int(high)) for days, (low, mid, high) in document["said"].items()}
+    return entry.at, float(document["widened"]), intervals

@@ -1,31 +1,31 @@
-"""What the watch writes down: counts by the hour, and by the day lives and a forecast to be judged later."""
+"""Writes the series that forecasts need: counts by the hour; remaining lives and a forecast by the day."""
 
 import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.forecast.backtest import is_kept, keep, record_of, widening
-from monitor.forecast.forecast import forecast
-from monitor.forecast.history import record
-from monitor.growth import observe
+from monitor.forecast import backtest
+from monitor.forecast.forecast import make_forecast
+from monitor.forecast.history import record_counts
+from monitor.forecast.observation import observe
 
 log = structlog.get_logger()
 
 
-def write_journal(store: Store) -> None:
-    """Adds what is due to the history. Raises what the store raises."""
-    census = record(store)
-    if census is None or is_kept(store, census.taken_at):
+def write_daily_records(store: Store) -> None:
+    """Write the records that are due. Raises what the store raises."""
+    census = record_counts(store)
+    if census is None or backtest.is_saved(store, census.taken_at):
         return
-    widened = widening(record_of(store, census))
-    made = forecast(observe(store, census), widened=widened)
-    if made is not None:
-        keep(store, made, widened)
+    widened = backtest.widening(backtest.judge_saved(store, census))
+    forecast = make_forecast(observe(store, census), widened=widened)
+    if forecast is not None:
+        backtest.save(store, forecast, widened)
 
 
-def try_journal(store: Store) -> None:
-    """The same beside other work: a failure is logged and fails nothing else."""
+def try_daily_records(store: Store) -> None:
+    """Write the records that are due; a failure is logged, and doesn't fail the work beside it."""
     try:
-        write_journal(store)
+        write_daily_records(store)
     except KeystoreError as error:
-        log.warning("journal_not_written", error=str(error))
+        log.warning("daily_records_not_written", error=str(error))

@@ -1,7 +1,7 @@
-"""What the watch has seen: counts of the table by the hour, and once a day how long its keys have left to live.
+"""Counts of the table by the hour, and once a day how long its keys have left to live.
 
-Both are series in the database, thinned so that they stay small: hourly counts become daily ones after two weeks, and
-nothing is older than a year.
+Both are series in the store's history. They are thinned so that they stay small: hourly counts become daily ones after
+two weeks, and nothing is older than a year.
 """
 
 import json
@@ -16,24 +16,27 @@ from keystore.records import Census, HistoryEntry, LifeCount
 from keystore.store import Store
 from keystore.tally import hour_of
 
-COUNTED, LIVES = "census", "lives"
+COUNTS, LIVES = "census", "lives"
+"""The names of the two series."""
+
 SHOWN_FOR = timedelta(days=30)
-"""How much of the past a report shows."""
+"""The period that a report shows."""
 
 TREND_POINTS, FEWEST_DAYS_SHOWN = 30, 3
-"""Of a short past every count is shown, of a longer one the last of each day."""
+"""Up to 30 counts are all shown, and so are those of less than 3 days; else the last count of each day."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
 HOURLY_FOR = timedelta(days=14)
-COUNTED_FOR = timedelta(days=366)
+COUNTS_FOR = timedelta(days=366)
 LIVES_FOR = timedelta(days=60)
 EVENING = timedelta(hours=18)
+"""The time of a UTC day from which its lives are recorded again: see `record_counts`."""
 
 
 @dataclass(frozen=True)
-class Counted:
-    """How many keys there were at a moment, in all and by type, and what they took."""
+class TableCount:
+    """The number of keys at a moment, in all and by type, and the space they took."""
 
     at: datetime
     total: int
@@ -43,26 +46,26 @@ class Counted:
 
 @dataclass(frozen=True)
 class Lives:
-    """The whole table at a moment, by type and what its keys had left to live."""
+    """The whole table at a moment, by type and remaining life."""
 
     at: datetime
     counts: tuple[LifeCount, ...]
 
 
-def record(store: Store) -> Census | None:
-    """Adds an entry to each series unless this hour has one; the census that it took, if any.
+def record_counts(store: Store) -> Census | None:
+    """Add an entry to each series, unless this hour has one. Returns the census that was taken, if any.
 
-    Of the lives a day keeps its last: late in the day the keys that expire at midnight have had nearly all their uses.
-    Until the evening its first will do.
+    A day keeps its last lives: late in the day, the keys that expire at midnight have had nearly all their uses. Until
+    the evening it keeps the first.
     """
     now = store.now()
-    if store.history(COUNTED, hour_of(now)):
+    if store.history(COUNTS, hour_of(now)):
         return None
     census = store.census()
     by_type = {count.key_type: count.total for count in census.by_type}
-    counted = {"total": census.total, "by_type": by_type, "size_bytes": census.size_bytes}
-    store.add_history(COUNTED, now, json.dumps(counted, ensure_ascii=False))
-    store.thin_history(COUNTED, now - HOURLY_FOR, now - COUNTED_FOR)
+    document = {"total": census.total, "by_type": by_type, "size_bytes": census.size_bytes}
+    store.add_history(COUNTS, now, json.dumps(document, ensure_ascii=False))
+    store.thin_history(COUNTS, now - HOURLY_FOR, now - COUNTS_FOR)
     today = start_of_day(now)
     if now - today >= EVENING or not store.history(LIVES, today):
         store.add_history(LIVES, today, _lives_document(now, store.life_counts()))
@@ -70,27 +73,27 @@ def record(store: Store) -> Census | None:
     return census
 
 
-def counted(store: Store, since: datetime) -> tuple[Counted, ...]:
+def counts_since(store: Store, since: datetime) -> tuple[TableCount, ...]:
     """The counts from a time on, oldest first."""
-    return tuple(readable(store.history(COUNTED, since), _read_counted))
+    return tuple(readable(store.history(COUNTS, since), _read_count))
 
 
-def past_month(store: Store, now: datetime) -> tuple[Counted, ...]:
+def past_month(store: Store, now: datetime) -> tuple[TableCount, ...]:
     """The counts of the last 30 days, about one a day."""
-    every = counted(store, now - SHOWN_FOR)
+    every = counts_since(store, now - SHOWN_FOR)
     if len(every) <= TREND_POINTS:
         return every
-    of_day = {count.at.date(): count for count in every}  # Its last: there are hours of late, and days before.
-    return tuple(of_day.values()) if len(of_day) > FEWEST_DAYS_SHOWN else every
+    last_of_day = {count.at.date(): count for count in every}
+    return tuple(last_of_day.values()) if len(last_of_day) > FEWEST_DAYS_SHOWN else every
 
 
-def lives(store: Store, since: datetime) -> tuple[Lives, ...]:
-    """The life counts of each day from that of `since` on, oldest first."""
+def lives_since(store: Store, since: datetime) -> tuple[Lives, ...]:
+    """The life counts of each day, from the day of `since` on, oldest first."""
     return tuple(readable(store.history(LIVES, start_of_day(since)), _read_lives))
 
 
 def readable(entries: Iterable[HistoryEntry], read: Callable[[HistoryEntry], T]) -> Iterator[T]:
-    """The entries, without those that aren't as we write them: a report can do without one."""
+    """Read the entries; those that can't be read are logged and left out, so that one doesn't fail a report."""
     for entry in entries:
         try:
             yield read(entry)
@@ -104,7 +107,7 @@ def start_of_day(moment: datetime) -> datetime:
 
 
 def part_of_day(moment: datetime) -> float:
-    """How much of that UTC day is over, 0 to 1."""
+    """The share of that UTC day that is over, 0 to 1."""
     return (moment - start_of_day(moment)) / timedelta(days=1)
 
 
@@ -113,10 +116,10 @@ def _lives_document(now: datetime, counts: Iterable[LifeCount]) -> str:
     return json.dumps({"at": now.isoformat(), "counts": rows}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _read_counted(entry: HistoryEntry) -> Counted:
+def _read_count(entry: HistoryEntry) -> TableCount:
     document = json.loads(entry.document)
     by_type = {str(key_type): int(keys) for key_type, keys in document["by_type"].items()}
-    return Counted(entry.at, int(document["total"]), by_type, int(document["size_bytes"]))
+    return TableCount(entry.at, int(document["total"]), by_type, int(document["size_bytes"]))
 
 
 def _read_lives(entry: HistoryEntry) -> Lives:

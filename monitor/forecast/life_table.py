@@ -1,14 +1,14 @@
-"""How long keys go on living, read off their own past: a life table, as demography has had it since Graunt and Halley.
+"""The lifetimes of keys, estimated from their own past: a life table, in demography since Graunt and Halley. Pure.
 
-Keys of a type are told apart by two things: how many days they have been silent, and whether they were ever used again
-on a later day than they came (`lasting`: a contact who comes back is likely to come back again, one who wrote once
-is not). Because an expiry is rounded up to a whole day, all keys last used on one day expire together: such a cohort
-can only get smaller, and what is missing from it a day later was used again or deleted. Pure functions.
+Keys of a type are divided by two things: the days since their last use, and whether they were ever used again on a
+later day (`lasting`). A contact who comes back is likely to come back again; one who wrote once is not. An expiry is
+rounded up to a whole day, so all keys last used on one day expire together. Such a cohort can only shrink: the keys
+missing from it a day later were used again or deleted.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
@@ -18,18 +18,18 @@ from monitor.forecast.history import Lives, part_of_day
 
 DAY_S = 86_400
 PAIR_DAYS = (0.7, 1.3)
-"""Two snapshots this far apart are a day's step; after a longer gap nothing is learned."""
+"""Days between two snapshots that count as one day's step; nothing is learned from other gaps."""
 
 LATE = 0.5
-"""Of two snapshots a day apart, taken later in the day than this, the next day's uses are what lies between them; taken
-earlier, those of the day itself."""
+"""The part of the day after which a snapshot counts as late. Between two late snapshots, a day apart, lie the next
+day's uses; between two early ones, those of the day itself."""
 
 PRIOR_KEYS = 4.0
-"""How many keys' worth the share of the day before weighs against what was seen of a day: with fewer than a handful
-seen, it decides. (The longer the silence, the likelier it lasts; so the average of all days would be too low.)"""
+"""The weight, in keys, of the previous day's share against the keys seen on a day: among a few keys, it decides. (The
+average of all days would be too low, because the longer a key is silent, the likelier it stays silent.)"""
 
 HELD_BY_THEIR_GROUP = ("sender-key", "sender-key-memory")
-"""Types that a guard keeps past their expiry for as long as somebody in their group is heard of."""
+"""Types that a guard keeps past their expiry while their group is active."""
 
 SYNC_KEY = "app-state-sync-key"
 
@@ -38,37 +38,38 @@ SYNC_KEY = "app-state-sync-key"
 class Survival:
     """The share of a type's keys that stay untouched on a day: `by_day[lasting][k]`, k days after their last use.
 
-    `used` is how many were seen to be used again or deleted, by `lasting`: what the shares rest on.
+    `used` is the number of keys, by `lasting`, that were seen to be used again or deleted: the size of the sample.
     """
 
     by_day: tuple[Mapping[int, float], Mapping[int, float]]
     used: tuple[int, int]
 
     def share(self, lasting: bool, day: int) -> float:
-        """The share left untouched on the day-th day after a use; of a day never seen, that of the one before it.
+        """The share left untouched on the day-th day after a use. A day never seen has the share of the one before.
 
-        The rest of the day of the use itself (0) changes nothing: a second use then leaves the expiry as it is.
+        On the day of the use itself (0) the share is 1, because a second use then leaves the expiry unchanged.
         """
         if day < 1:
             return 1.0
-        seen = self.by_day[lasting]
-        known = max((one for one in seen if one <= day), default=None)
-        return 1.0 if known is None else seen[known]
+        shares = self.by_day[lasting]
+        known = max((seen_day for seen_day in shares if seen_day <= day), default=None)
+        return 1.0 if known is None else shares[known]
 
 
 @dataclass
-class _Seen:
+class _Step:
+    """Keys at the beginning and at the end of a day."""
+
     before: float = 0.0
     after: float = 0.0
 
 
-@dataclass
-class _Class:
-    by_day: dict[int, _Seen] = field(default_factory=lambda: defaultdict(_Seen))
+_Steps = defaultdict[int, _Step]
+"""By days since the last use."""
 
 
 def lifetime_days(policy: Policy, key_type: str, *, guards: bool) -> int | None:
-    """How many whole days a key stays after the day of its last use; None for ever, be it by the policy or a guard.
+    """The whole days that a key stays after the day of its last use; None if the policy or a guard keeps it forever.
 
     (A key lives its TTL, rounded up to the next midnight: 7 days and the rest of the day on which it was used.)
     """
@@ -79,7 +80,7 @@ def lifetime_days(policy: Policy, key_type: str, *, guards: bool) -> int | None:
 
 
 def days_silent(count: LifeCount, today: date, own_days: int) -> int | None:
-    """For how many days these keys have been silent, from when they will be gone; None for keys without an end."""
+    """The days since these keys' last use, computed from their expiry; None for keys without one."""
     if count.gone_on is None:
         return None
     return max(0, own_days + 1 - (count.gone_on - today).days)
@@ -88,12 +89,13 @@ def days_silent(count: LifeCount, today: date, own_days: int) -> int | None:
 def survival(
     key_type: str, own_days: int, snapshots: Sequence[Lives], disturbed: Callable[[datetime, datetime], bool]
 ) -> Survival:
-    """What successive snapshots, a day apart, say of this type, whose keys expire `own_days` after their last day.
+    """The survival of a type, from successive snapshots a day apart; its keys expire `own_days` after their last day.
 
-    Nothing is learned from a time between two snapshots that was `disturbed`. Keys last used on the day of the first
+    Nothing is learned from a period between two snapshots that was `disturbed`. Keys last used on the day of the first
     snapshot, or before, count only where nothing else is known: an import or a backfill may have dated them, not a use.
     """
-    classes, at_first = (_Class(), _Class()), (_Class(), _Class())
+    later_uses: tuple[_Steps, _Steps] = (defaultdict(_Step), defaultdict(_Step))
+    first_uses: tuple[_Steps, _Steps] = (defaultdict(_Step), defaultdict(_Step))
     began = snapshots[0].at.date() if snapshots else date.max
     for earlier, later in pairwise(snapshots):
         gap_days = (later.at - earlier.at).total_seconds() / DAY_S
@@ -105,22 +107,23 @@ def survival(
         for (lasting, gone_on), keys in before.items():
             silent = own_days + 1 - (gone_on - earlier.at.date()).days
             left = after.get((lasting, gone_on), 0)
-            there: float = keys / day_over if late and not silent else keys  # Of today's, the last are still to come.
+            # Some of the keys used today are still to come.
+            present: float = keys / day_over if late and not silent else keys
             day = silent + late
-            # A cohort that is past its end is the sweeper's; one that grew was imported into.
-            if day < 1 or left > there or gone_on <= later.at.date():
+            # A cohort past its end is the sweeper's; one that grew was imported into.
+            if day < 1 or left > present or gone_on <= later.at.date():
                 continue
             used_on = earlier.at.date() - timedelta(days=silent)
-            seen = (classes if used_on > began else at_first)[lasting].by_day[day]
-            seen.before += there
-            seen.after += there * (left / there) ** (1 / gap_days)
-    return _shares(classes, at_first)
+            step = (later_uses if used_on > began else first_uses)[lasting][day]
+            step.before += present
+            step.after += present * (left / present) ** (1 / gap_days)
+    return _shares(later_uses, first_uses)
 
 
 def held_share(key_type: str, snapshots: Sequence[Lives], swept: float, *, guards: bool) -> float:
-    """The share of keys that a guard keeps past the end of their life: all of a sync key's, or for their group's sake.
+    """The share of keys that a guard keeps past the end of their life: all sync keys, and keys of active groups.
 
-    Those that stand there past it, against the `swept` ones; all of them as long as none was seen to go.
+    For groups it is the share of keys past their end that remain, beside the `swept` ones; 1 while none was swept.
     """
     if guards and key_type == SYNC_KEY:
         return 1.0
@@ -137,24 +140,25 @@ def _cohorts(key_type: str, counts: Iterable[LifeCount]) -> dict[tuple[bool, dat
     return {(c.lasting, c.gone_on): c.keys for c in counts if c.key_type == key_type and c.gone_on is not None}
 
 
-def _shares(classes: tuple[_Class, _Class], at_first: tuple[_Class, _Class]) -> Survival:
+def _shares(later_uses: tuple[_Steps, _Steps], first_uses: tuple[_Steps, _Steps]) -> Survival:
     by_day: list[dict[int, float]] = []
     used: list[int] = []
-    everything = _pooled([seen for one in classes for seen in one.by_day.values()], 1.0)
-    for lasting, one in enumerate(classes):
-        # Of a day that a class never saw, the other's share is the next best guess.
-        sources = (one, classes[1 - lasting], at_first[lasting], at_first[1 - lasting])
-        share = _pooled(list(one.by_day.values()), everything)
+    overall = _pooled([step for steps in later_uses for step in steps.values()], 1.0)
+    for lasting, own in enumerate(later_uses):
+        # For a day that a class never saw, the other class's share is the next best guess.
+        sources = (own, later_uses[1 - lasting], first_uses[lasting], first_uses[1 - lasting])
+        share = _pooled(own.values(), overall)
         shares: dict[int, float] = {}
-        for day in range(1, max((day for source in sources for day in source.by_day), default=0) + 1):
-            seen = next((source.by_day[day] for source in sources if day in source.by_day), None)
-            share = share if seen is None else _pooled([seen], share)
+        for day in range(1, max((day for source in sources for day in source), default=0) + 1):
+            step = next((source[day] for source in sources if day in source), None)
+            share = share if step is None else _pooled([step], share)
             shares[day] = share
         by_day.append(shares)
-        used.append(round(sum(seen.before - seen.after for seen in one.by_day.values())))
+        used.append(round(sum(step.before - step.after for step in own.values())))
     return Survival((by_day[0], by_day[1]), (used[0], used[1]))
 
 
-def _pooled(seen: list[_Seen], prior: float) -> float:
-    before, after = sum(one.before for one in seen), sum(one.after for one in seen)
+def _pooled(steps: Iterable[_Step], prior: float) -> float:
+    steps = list(steps)
+    before, after = sum(step.before for step in steps), sum(step.after for step in steps)
     return (after + PRIOR_KEYS * prior) / (before + PRIOR_KEYS)

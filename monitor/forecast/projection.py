@@ -1,9 +1,9 @@
-"""Carries a table's keys forward day by day: who is still there, who came, who was used again. Pure.
+"""Carries a table's keys forward day by day: the keys that remain, arrive, and are used again. Pure.
 
-The cohort-component method of demography (Leslie 1945): the keys of a type stand in rows by how long they have been
-silent; each day the survivors move one row on, those used again go back to the first row, those at the end of their
-life are swept, and the new ones come in. Pre-keys, which nobody renews, have a step of their own: what keeps them is
-that their company's newest generation isn't swept until another one supersedes it.
+This is the cohort-component method of demography (Leslie 1945). The keys of a type stand in rows by the days they have
+been silent. Each day the survivors move one row on, and those used again go back to the first row. Those at the end of
+their life are swept, and new ones come in. Pre-keys have a step of their own, because nobody renews them: a company's
+newest generation of pre-keys isn't swept until another one supersedes it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ PRE_KEY = "pre-key"
 
 @dataclass(frozen=True)
 class Cohort:
-    """Keys that are equally long silent and will be gone equally soon; `days_left` None: never."""
+    """Keys that have been silent equally long and will be gone equally soon; `days_left` None: never."""
 
     lasting: bool
     days_silent: int
@@ -26,11 +26,12 @@ class Cohort:
 
 
 @dataclass(frozen=True)
-class Stepping:
-    """What drives a projection, a day. `part_of_day` is how much of the present UTC day is over, 0 to 1.
+class Rates:
+    """The daily rates of a projection. `part_of_day` is the share of the present UTC day that is over, 0 to 1.
 
     `lifetime_days` None: keys of the type are never swept. `arrivals(day)` come between that day from now and the
-    next. `held_share` of those at the end of their life stay all the same. `use_factor` scales how many are used again.
+    next. `held_share` of the keys at the end of their life stay all the same. `use_factor` scales the share of keys
+    that are used again.
     """
 
     lifetime_days: int | None
@@ -42,114 +43,114 @@ class Stepping:
     use_factor: float = 1.0
 
 
-def project(cohorts: Sequence[Cohort], stepping: Stepping, days: int) -> list[float]:
-    """How many keys there are after 0, 1, … `days` days, of a type that uses renew."""
-    if stepping.lifetime_days is None:
-        return _project_without_end(cohorts, stepping, days)
-    untouched = _shares_by_silence(stepping, stepping.lifetime_days)
-    # Rows by days silent, of keys under the lifetime in force; those that have another one left to live are apart.
-    rows = [[0.0] * (stepping.lifetime_days + 1) for _ in (False, True)]
+def project(cohorts: Sequence[Cohort], rates: Rates, days: int) -> list[float]:
+    """The keys after 0, 1, … `days` days, of a type whose uses renew it."""
+    if rates.lifetime_days is None:
+        return _project_without_end(cohorts, rates, days)
+    untouched = _shares_by_silence(rates, rates.lifetime_days)
+    # Rows by days silent, of keys under the lifetime in force; keys under an earlier lifetime stand apart.
+    rows = [[0.0] * (rates.lifetime_days + 1) for _ in (False, True)]
     others: list[Cohort] = []
     endless = 0.0
     for cohort in cohorts:
-        if cohort.days_left is None or (cohort.days_left <= 0 and stepping.held_share):
+        if cohort.days_left is None or (cohort.days_left <= 0 and rates.held_share):
             endless += cohort.keys
-        elif cohort.days_left + cohort.days_silent == stepping.lifetime_days + 1 or cohort.days_left <= 0:
-            rows[cohort.lasting][min(cohort.days_silent, stepping.lifetime_days)] += cohort.keys
+        elif cohort.days_left + cohort.days_silent == rates.lifetime_days + 1 or cohort.days_left <= 0:
+            rows[cohort.lasting][min(cohort.days_silent, rates.lifetime_days)] += cohort.keys
         else:
             others.append(cohort)
-    path = [endless + sum(map(sum, rows)) + sum(cohort.keys for cohort in others)]
+    path = [_total(rows, others, endless)]
     for day in range(days):
-        rows, others, endless = _step(rows, others, endless, stepping, untouched, stepping.arrivals(day))
-        path.append(endless + sum(map(sum, rows)) + sum(cohort.keys for cohort in others))
+        rows, others, endless = _step(rows, others, endless, rates, untouched, rates.arrivals(day))
+        path.append(_total(rows, others, endless))
     return path
+
+
+def _total(rows: list[list[float]], others: list[Cohort], endless: float) -> float:
+    return endless + sum(map(sum, rows)) + sum(cohort.keys for cohort in others)
 
 
 def _step(
     rows: list[list[float]],
     others: list[Cohort],
     endless: float,
-    stepping: Stepping,
+    rates: Rates,
     untouched: list[list[float]],
     arrivals: float,
 ) -> tuple[list[list[float]], list[Cohort], float]:
-    part, last = stepping.part_of_day, len(rows[0]) - 1
-    there = endless + sum(map(sum, rows)) + sum(cohort.keys for cohort in others)
-    stepped = [[0.0] * (last + 1) for _ in rows]
+    part, last = rates.part_of_day, len(rows[0]) - 1
+    next_rows = [[0.0] * (last + 1) for _ in rows]
     touched = ended = 0.0
     for lasting, row in enumerate(rows):
         for silent, keys in enumerate(row):
-            share = untouched[lasting][silent]
+            left = keys * untouched[lasting][silent]  # In the last row: untouched until midnight.
+            touched += keys - left
             if silent < last:
-                stepped[lasting][silent + 1] += keys * share
-                touched += keys * (1 - share)
+                next_rows[lasting][silent + 1] += left
             else:
-                untouched_to_the_end = keys * share  # Until midnight, that is.
-                touched += keys - untouched_to_the_end
-                ended += untouched_to_the_end
-    kept: list[Cohort] = []
+                ended += left
+    next_others: list[Cohort] = []
     for cohort in others:
-        share = untouched[cohort.lasting][min(cohort.days_silent, last)]
-        left = (cohort.days_left or 0) - 1
-        if left > 0:
-            kept.append(Cohort(cohort.lasting, cohort.days_silent + 1, left, cohort.keys * share))
-            touched += cohort.keys * (1 - share)
+        days_left = (cohort.days_left or 0) - 1
+        silent = min(cohort.days_silent, last) if days_left > 0 else last
+        left = cohort.keys * untouched[cohort.lasting][silent]
+        touched += cohort.keys - left
+        if days_left > 0:
+            next_others.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, left))
         else:
-            untouched_to_the_end = cohort.keys * untouched[cohort.lasting][last]
-            touched += cohort.keys - untouched_to_the_end
-            ended += untouched_to_the_end
-    deleted = stepping.deleted_share * there
+            ended += left
+    deleted = rates.deleted_share * _total(rows, others, endless)
     used_again = max(0.0, touched - deleted)
-    # Of a day's uses, those before midnight are a day old by now.
+    # The day's uses before midnight are a day old by now.
     for lasting, keys in ((0, arrivals), (1, used_again)):
-        stepped[lasting][0] += keys * part
-        stepped[lasting][min(1, last)] += keys * (1 - part)
-    return stepped, kept, endless * (1 - stepping.deleted_share) + ended * stepping.held_share
+        next_rows[lasting][0] += keys * part
+        next_rows[lasting][min(1, last)] += keys * (1 - part)
+    return next_rows, next_others, endless * (1 - rates.deleted_share) + ended * rates.held_share
 
 
-def _shares_by_silence(stepping: Stepping, lifetime_days: int) -> list[list[float]]:
+def _shares_by_silence(rates: Rates, lifetime_days: int) -> list[list[float]]:
     """The share left untouched until this time tomorrow, `[lasting][days silent]`; in the last row, until midnight.
 
-    From now on that is the rest of one day of silence and the part of the next that is over by then.
+    That time is the rest of one day of silence, and the part of the next that is over by then.
     """
 
-    def of_day(lasting: bool, day: int) -> float:
-        return max(0.0, 1 - (1 - stepping.survival.share(lasting, day)) * stepping.use_factor)
+    def share(lasting: bool, day: int) -> float:
+        return max(0.0, 1 - (1 - rates.survival.share(lasting, day)) * rates.use_factor)
 
-    part = stepping.part_of_day
+    part = rates.part_of_day
     return [
         [
-            *(of_day(lasting, day) ** (1 - part) * of_day(lasting, day + 1) ** part for day in range(lifetime_days)),
-            of_day(lasting, lifetime_days) ** (1 - part),
+            *(share(lasting, day) ** (1 - part) * share(lasting, day + 1) ** part for day in range(lifetime_days)),
+            share(lasting, lifetime_days) ** (1 - part),
         ]
         for lasting in (False, True)
     ]
 
 
-def _project_without_end(cohorts: Sequence[Cohort], stepping: Stepping, days: int) -> list[float]:
-    """Of a type whose keys never go: those that had an expiry before keep it until they are used, or are held."""
+def _project_without_end(cohorts: Sequence[Cohort], rates: Rates, days: int) -> list[float]:
+    """The path of a type that is never swept: keys with an earlier expiry keep it until they are used, or are held."""
     lasting = sum(cohort.keys for cohort in cohorts if cohort.days_left is None)
     others = [cohort for cohort in cohorts if cohort.days_left is not None]
     path = [lasting + sum(cohort.keys for cohort in others)]
     for day in range(days):
-        kept: list[Cohort] = []
+        next_others: list[Cohort] = []
         for cohort in others:
-            untouched = cohort.keys * stepping.survival.share(cohort.lasting, cohort.days_silent + 1)
+            untouched = cohort.keys * rates.survival.share(cohort.lasting, cohort.days_silent + 1)
             lasting += cohort.keys - untouched
-            left = (cohort.days_left or 0) - 1
-            if left > 0:
-                kept.append(Cohort(cohort.lasting, cohort.days_silent + 1, left, untouched))
+            days_left = (cohort.days_left or 0) - 1
+            if days_left > 0:
+                next_others.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, untouched))
             else:
-                lasting += untouched * stepping.held_share
-        others = kept
-        lasting = lasting * (1 - stepping.deleted_share) + stepping.arrivals(day)
+                lasting += untouched * rates.held_share
+        others = next_others
+        lasting = lasting * (1 - rates.deleted_share) + rates.arrivals(day)
         path.append(lasting + sum(cohort.keys for cohort in others))
     return path
 
 
 @dataclass(frozen=True)
-class PreKeyStepping:
-    """What drives the projection of pre-keys, a day, over all companies.
+class PreKeyRates:
+    """The daily rates of a projection of pre-keys, over all companies.
 
     `superseded` is how often a company gets a new generation; `arrivals` come with those, `starts` with new companies.
     Consumption takes `consumed` keys, of the newest generation first. `lifetime_days` None: never swept.
@@ -163,11 +164,11 @@ class PreKeyStepping:
     guards: bool
 
 
-def project_pre_keys(cohorts: Sequence[Cohort], stepping: PreKeyStepping, days: int) -> list[float]:
-    """How many pre-keys there are after 0, 1, … `days` days. A lasting cohort is of its company's newest generation."""
-    if stepping.lifetime_days is None:
-        return _grown(sum(cohort.keys for cohort in cohorts), stepping, days)
-    rows = stepping.lifetime_days + 2
+def project_pre_keys(cohorts: Sequence[Cohort], rates: PreKeyRates, days: int) -> list[float]:
+    """The pre-keys after 0, 1, … `days` days. A lasting cohort belongs to its company's newest generation."""
+    if rates.lifetime_days is None:
+        return _project_pre_keys_without_end(sum(cohort.keys for cohort in cohorts), rates, days)
+    rows = rates.lifetime_days + 2
     newest, older = [0.0] * rows, [0.0] * rows
     endless = 0.0
     for cohort in cohorts:
@@ -175,34 +176,34 @@ def project_pre_keys(cohorts: Sequence[Cohort], stepping: PreKeyStepping, days: 
             endless += cohort.keys
         else:
             (newest if cohort.lasting else older)[max(0, min(cohort.days_left, rows - 1))] += cohort.keys
-    if not stepping.guards:
+    if not rates.guards:
         older, newest = [a + b for a, b in zip(older, newest, strict=True)], [0.0] * rows
     path = [endless + sum(newest) + sum(older)]
-    passed_on = 1 - exp(-stepping.superseded)
+    passed_on = 1 - exp(-rates.superseded)
     for _ in range(days):
-        # Row 0 holds what is past its end: of older generations it is swept, the newest stays there.
+        # Row 0 holds the keys past their end: those of older generations are swept, the newest generation stays.
         newest, older = [newest[0] + newest[1], *newest[2:], 0.0], [0.0, *older[2:], 0.0]
         for row in range(1, rows):
             older[row] += newest[row] * passed_on
         newest = [keys * (1 - passed_on) for keys in newest]
-        (newest if stepping.guards else older)[-2] += stepping.arrivals + stepping.starts
-        left = _taken(newest, stepping.consumed)
-        _taken(older, left)
+        (newest if rates.guards else older)[-2] += rates.arrivals + rates.starts
+        missing = _take(newest, rates.consumed)
+        _take(older, missing)
         path.append(endless + sum(newest) + sum(older))
     return path
 
 
-def _taken(rows: list[float], keys: float) -> float:
-    """Takes so many keys from the rows, from each its share; how many there were too few."""
-    there = sum(rows)
-    left = max(0.0, there - keys)
+def _take(rows: list[float], keys: float) -> float:
+    """Take keys from the rows, from each its share. Returns how many keys were missing."""
+    total = sum(rows)
+    left = max(0.0, total - keys)
     for row, present in enumerate(rows):
-        rows[row] = present * left / there if there else 0.0
-    return keys - (there - left)
+        rows[row] = present * left / total if total else 0.0
+    return keys - (total - left)
 
 
-def _grown(there: float, stepping: PreKeyStepping, days: int) -> list[float]:
-    path = [there]
+def _project_pre_keys_without_end(keys: float, rates: PreKeyRates, days: int) -> list[float]:
+    path = [keys]
     for _ in range(days):
-        path.append(max(0.0, path[-1] + stepping.arrivals + stepping.starts - stepping.consumed))
+        path.append(max(0.0, path[-1] + rates.arrivals + rates.starts - rates.consumed))
     return path

@@ -1,1 +1,1 @@
-"""Reports as values, and two of their renderings: terminal and JSON. Commands, page and Telegram bot call it."""
+"""Reports as values, with renderings as text and JSON. Commands, API, alerts and Telegram bot call it."""

@@ -1,9 +1,10 @@
-"""The `check` report: what stands in the table, whether the sweeper does its work, and what to do about it.
+"""The `check` report: the counts of the table, the sweeper's work, and advice.
 
-The judgement is a pure function of what was counted. A report says which database it speaks of: an operator's sweeper
-once went on cleaning a database that the bots had left.
+The judgement is a pure function of the counts. A report names its database, because an operator's sweeper once went on
+cleaning a database that the bots had left.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,15 +14,16 @@ from keystore.store import Store
 from monitor.forecast.history import past_month
 
 Verdict = Literal["ok", "warning", "critical"]
+_WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
 
 SWEEPS_LOOKED_AT = 100
 BACKLOG_SHARE = 0.05
-"""Expired keys that wait for a sweep are worth a word when they are more than this share of the table."""
+"""The share of the table from which expired keys waiting for a sweep are reported."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth saying: how bad, and what to do."""
+    """One finding: how bad it is, and what to do."""
 
     verdict: Verdict
     advice: str
@@ -29,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SweepState:
-    """The latest finished sweep that did its work, and the latest one of all; None where there is none."""
+    """The latest finished sweep without an error, and the latest finished sweep; None if there is none."""
 
     last_success: SweepRun | None
     latest: SweepRun | None
@@ -37,7 +39,7 @@ class SweepState:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` says. `last_sweep` is the latest sweep that ended without an error.
+    """The counts of the table, and the verdict. `last_sweep` is the latest sweep that ended without an error.
 
     `totals_30d` are the totals of the last 30 days, about one a day, oldest first.
     """
@@ -62,7 +64,7 @@ class CheckReport:
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
-    """Counts the table and judges it."""
+    """Count the table and judge it."""
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
     findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced)
     failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
@@ -88,41 +90,22 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
 
 
 def sweep_state(runs: list[SweepRun]) -> SweepState:
-    """From the latest sweeps, newest first."""
+    """The state of the sweeper, from its latest runs, newest first."""
     finished = [run for run in runs if run.finished_at is not None]
     succeeded = next((run for run in finished if run.error is None), None)
     return SweepState(succeeded, finished[0] if finished else None)
 
 
 def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
-    """What there is to say, worst first."""
-    findings = []
-    if not census.total:
-        findings.append(Finding("warning", "there are no keys here: is this the database that your bots use?"))
-    if census.without_expiry:
-        share = census.without_expiry / census.total
-        findings.append(
-            Finding(
-                "critical" if share > 0.5 else "warning",
-                f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
-                "`python run.py backfill`, then `backfill --enforce`",
-            )
-        )
-    elif census.total and not expiry_enforced:
-        findings.append(
-            Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
-        )
-    findings += _sweep_findings(census, sweeps, sweep_every_s)
+    """The findings, worst first."""
+    findings = [*_table_findings(census, expiry_enforced), *_sweep_findings(census, sweeps, sweep_every_s)]
     if census.pre_keys_rewritten_7d:
-        findings.append(
-            Finding(
-                "warning",
-                f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 "
-                "days: first messages of strangers may be unreadable; look for two processes on one account",
-            )
+        advice = (
+            f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 days: "
+            "first messages of strangers may be unreadable; look for two processes on one account"
         )
-    severity = {"critical": 0, "warning": 1, "ok": 2}
-    return tuple(sorted(findings, key=lambda finding: severity[finding.verdict]))
+        findings.append(Finding("warning", advice))
+    return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
 
 
 def worst(findings: tuple[Finding, ...]) -> Verdict:
@@ -130,22 +113,29 @@ def worst(findings: tuple[Finding, ...]) -> Verdict:
     return findings[0].verdict if findings else "ok"
 
 
-def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> list[Finding]:
-    findings = []
+def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
+    if not census.total:
+        yield Finding("warning", "there are no keys here: is this the database that your bots use?")
+    if census.without_expiry:
+        advice = (
+            f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
+            "`python run.py backfill`, then `backfill --enforce`"
+        )
+        yield Finding("critical" if census.without_expiry > census.total / 2 else "warning", advice)
+    elif census.total and not enforced:
+        yield Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
+
+
+def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> Iterator[Finding]:
     last, latest = sweeps.last_success, sweeps.latest
     late_after = timedelta(seconds=2 * sweep_every_s)
     if last is None or last.finished_at is None:
         if census.total:
-            findings.append(Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once"))
+            yield Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once")
     elif census.taken_at - last.finished_at > late_after:
         hours = (census.taken_at - last.finished_at).total_seconds() / 3600
-        findings.append(
-            Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
-        )
+        yield Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
     elif census.expired > BACKLOG_SHARE * census.total:
-        findings.append(
-            Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
-        )
+        yield Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
     if latest is not None and latest.error is not None and latest is not last:
-        findings.append(Finding("warning", f"the latest sweep failed: {latest.error}"))
-    return findings
+        yield Finding("warning", f"the latest sweep failed: {latest.error}")

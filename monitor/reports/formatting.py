@@ -1,19 +1,12 @@
-"""Numbers and times in words, as every rendering of a report says them: terminal, messages, page. Pure."""
+"""Numbers and times as text, the same in every rendering of a report: terminal, messages, page. Pure."""
 
 from datetime import datetime
 
-from monitor.reports.check import CheckReport
-
-
-def last_sweep(report: CheckReport) -> str:
-    """When the latest sweep that did its work ended, and what it deleted."""
-    if report.last_sweep is None:
-        return "never"
-    return f"{ago(report.last_sweep.finished_at, report.taken_at)}, {report.last_sweep.deleted:,} deleted"
+from rich import filesize
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """How long ago that was, and when."""
+    """The time since a moment, and the moment itself; "never" without one."""
     if moment is None:
         return "never"
     return f"{duration((now - moment).total_seconds())} ago ({moment:%Y-%m-%d %H:%M} UTC)"
@@ -33,9 +26,5 @@ def signed(percent: int) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"
+    """Bytes in decimal units: `1.5 MB`."""
+    return filesize.decimal(int(size_bytes))

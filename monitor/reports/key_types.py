@@ -10,7 +10,7 @@ from monitor.forecast.history import past_month
 
 @dataclass(frozen=True)
 class TypesReport:
-    """Keys by type, most first; `totals_30d` are each type's totals of the last 30 days, about one a day."""
+    """Keys by type, largest type first. `totals_30d` are each type's totals of the last 30 days, about one a day."""
 
     database: str
     total: int
@@ -21,7 +21,7 @@ class TypesReport:
 
 
 def types_report(store: Store) -> TypesReport:
-    """Counts the table by type."""
+    """Count the table by type."""
     census = store.census()
     past = past_month(store, census.taken_at)
     return TypesReport(
@@ -30,8 +30,7 @@ def types_report(store: Store) -> TypesReport:
         with_expiry=census.total - census.without_expiry,
         without_expiry=census.without_expiry,
         totals_30d={
-            count.key_type: tuple(counted.by_type.get(count.key_type, 0) for counted in past)
-            for count in census.by_type
+            count.key_type: tuple(table.by_type.get(count.key_type, 0) for table in past) for count in census.by_type
         },
         types=tuple(sorted(census.by_type, key=lambda count: (-count.total, count.key_type))),
     )

@@ -1,7 +1,7 @@
-"""The `perf` report: times what a bot waits for, against the live store.
+"""The `perf` report: the duration of a bot's operations, measured on the live store.
 
-What is loaded is a real company's state: a load renews nothing. What is written is a company of our own, cleared
-again before the report is made; whatever an interrupted run left of it goes with the next one.
+The loaded state is a real company's; a load renews nothing. The written keys belong to a probe company, which is
+cleared again before the report is made. Keys left by an interrupted run are cleared by the next one.
 """
 
 import json
@@ -20,20 +20,22 @@ from keystore.tally import PROBE_COMPANY
 Rating = Literal["excellent", "good", "acceptable", "slow"]
 
 LEASE_S = 120.0
-BURST_KEYS = 250
+RECONNECT_PRE_KEYS = 250
+"""The pre-keys that Baileys writes in one burst when it reconnects."""
+
 GET_IDS = 20
 ROUNDS = 5
 
 RATINGS_MS: tuple[tuple[float, Rating], ...] = ((200, "excellent"), (500, "good"), (1000, "acceptable"))
-"""The diary's scale for a load."""
+"""The original operator's scale for a load: each rating is for loads below that many ms."""
 
 
 @dataclass(frozen=True)
 class PerfReport:
-    """Medians in milliseconds over `rounds`; `keys` and `loaded_bytes` are what one load brought.
+    """Medians in milliseconds over `rounds`. `keys` and `loaded_bytes` are the size of one load.
 
-    `reconnect_ms` is what a bot waits for when it comes back: a load and a burst. `rating` is the load's;
-    `within_budget` is the reconnect's.
+    `reconnect_ms` is the time that a returning bot waits: a load and a burst. `rating` is for the load,
+    `within_budget` for the reconnect.
     """
 
     database: str
@@ -59,9 +61,9 @@ def perf_report(
     rounds: int = ROUNDS,
     progress: Callable[[int, int], None] | None = None,
 ) -> PerfReport:
-    """Times load, get and burst. `company_id` defaults to the company with the most keys.
+    """Time load, get and burst. `company_id` defaults to the company with the most keys.
 
-    Raises InvalidInput for a company without state, StoreUnavailable while another `perf` is at work here.
+    Raises InvalidInput for a company without state, and StoreUnavailable while another `perf` is at work here.
     """
     lease = store.acquire_lease("perf", secrets.token_hex(8), LEASE_S)
     if lease is None:
@@ -75,7 +77,7 @@ def perf_report(
             raise InvalidInput(f"company_id: {company} has no keys and no creds in {store.database}")
         try:
             for turn in range(rounds):
-                burst = {f"{turn * BURST_KEYS + n}": _pre_key() for n in range(BURST_KEYS)}
+                burst = {f"{turn * RECONNECT_PRE_KEYS + n}": _pre_key() for n in range(RECONNECT_PRE_KEYS)}
                 loads.append(_ms(store.load, company or PROBE_COMPANY))
                 bursts.append(_ms(store.set, PROBE_COMPANY, {"pre-key": burst}))
                 gets.append(_ms(store.get, PROBE_COMPANY, "pre-key", list(burst)[:GET_IDS]))
@@ -104,7 +106,7 @@ def perf_report(
 
 
 def rating(load_ms: float) -> Rating:
-    """The diary's word for a load that takes so long."""
+    """The rating of a load with this duration."""
     return next((word for below_ms, word in RATINGS_MS if load_ms < below_ms), "slow")
 
 
@@ -115,5 +117,5 @@ def _ms(call: Callable[..., object], *args: object) -> float:
 
 
 def _pre_key() -> bytes:
-    """A value of a pre-key's size; nobody's key."""
+    """A value of a pre-key's size; not a usable key."""
     return json.dumps({"private": secrets.token_hex(38), "public": secrets.token_hex(20)}).encode()

@@ -1,4 +1,4 @@
-"""A row of numbers as a row of bars: what a report shows of the past in one line."""
+"""A row of numbers as a row of bars: the past of a number on one line."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,9 +8,9 @@ WIDTH = 30
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
-    """`▁▂▅█`: the values, oldest first, between their least and their most; each bar the mean of its share of them.
+    """The values as `▁▂▅█`, oldest first, on a scale from the lowest to the highest bar.
 
-    All alike make a flat line; none, an empty one.
+    More values than `width` share bars; a bar shows the mean of its values. Equal values make a flat line.
     """
     if not values:
         return ""

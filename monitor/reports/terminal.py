@@ -1,10 +1,6 @@
-"""Two of a report's renderings: a table for a terminal, and JSON. (A report is a value; it knows of neither.)"""
+"""The reports as text and tables for a terminal: one function for each report."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from datetime import datetime
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,11 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from monitor.forecast.backtest import Outcome
-from monitor.forecast.forecast import Forecast, TypeForecast
+from monitor.forecast.forecast import Forecast
+from monitor.forecast.type_forecast import TypeForecast
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
+from monitor.reports.check_rows import check_rows
 from monitor.reports.doctor import DoctorReport
-from monitor.reports.formatting import ago, last_sweep, signed, size
+from monitor.reports.formatting import signed, size
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
 from monitor.reports.sparkline import sparkline
@@ -26,41 +24,27 @@ from monitor.upkeep.backfill import BackfillReport
 from monitor.upkeep.repair import Move, RepairReport
 
 BAR_WIDTH = 18
-"""Fits, with what stands beside it, into 60 columns."""
+"""The width of the longest bar; with the numbers beside it, a line fits into 60 columns."""
+
 TREND_WIDTH = 12
 
 SHOWN_DAYS = (7, 14, 30, 90)
-"""Which days a forecast is shown for."""
+"""The days that a forecast is shown for."""
 
 _STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "failed": "bold red"}
 _RATING_STYLES = {"excellent": "green", "good": "green", "acceptable": "yellow", "slow": "bold red"}
 
 
-def as_json(report: Any) -> str:
-    """Any report as a JSON document; times as ISO 8601 with their zone."""
-    return json.dumps(_plain(report), ensure_ascii=False, indent=2)
-
-
 def check(report: CheckReport) -> RenderableType:
     """The verdict first, then the counts, then what to do."""
-    rows = _pairs(
-        ("total", f"{report.total:,}"),
-        ("active", f"{report.active:,}"),
-        ("expired", f"{report.expired:,}"),
-        ("guarded", f"{report.guarded:,}"),
-        ("without expiry", f"{report.without_expiry:,}"),
-        ("companies", f"{report.companies:,}"),
-        ("last activity", ago(report.last_activity_at, report.taken_at)),
-        ("last sweep", last_sweep(report)),
-        ("size", size(report.size_bytes)),
-        *([("last 30 days", sparkline(report.totals_30d))] if len(report.totals_30d) > 1 else []),
-    )
+    trend = [("last 30 days", sparkline(report.totals_30d))] if len(report.totals_30d) > 1 else []
+    rows = _pairs(*check_rows(report).items(), *trend)
     advice = [Text(f"• {line}") for line in report.advice]
     return Group(_headed(report.verdict, report.database), rows, *advice)
 
 
 def types(report: TypesReport) -> RenderableType:
-    """Keys by type, as a table with its sum."""
+    """Keys by type, as a table with a total."""
     table = Table("key type", title=report.database, title_justify="left", show_footer=True)
     table.columns[0].footer = "all"
     table.columns[0].overflow = "fold"
@@ -80,7 +64,7 @@ def types(report: TypesReport) -> RenderableType:
 
 
 def growth(report: GrowthReport) -> RenderableType:
-    """What came lately, the diary's projection beside the forecast, and how earlier forecasts came out."""
+    """The latest arrivals, the legacy projection, the forecast, and the results of earlier forecasts."""
     rows = [
         ("total", f"{report.total:,} keys"),
         ("oldest", f"{report.oldest_days} days"),
@@ -97,8 +81,8 @@ def growth(report: GrowthReport) -> RenderableType:
     for days_each, projected in report.diary.items():
         fewer_or_more = f"{abs(projected.change):,} {'fewer' if projected.change < 0 else 'more'}"
         bars.append((f"{days_each} days each", projected.keys, f"{signed(projected.percent)} %, {fewer_or_more}"))
-    diary = Text("the diary's projection", "bold")
-    parts: list[RenderableType] = [Text(report.database, "bold"), _pairs(*rows), diary, _bars(bars), report.caveat]
+    legacy = Text("the original operator's projection", "bold")
+    parts: list[RenderableType] = [Text(report.database, "bold"), _pairs(*rows), legacy, _bars(bars), report.caveat]
     if report.forecast is None:
         parts += [Text("forecast", "bold"), f"  none yet: it waits for {report.forecast_waits_for}"]
     else:
@@ -106,15 +90,12 @@ def growth(report: GrowthReport) -> RenderableType:
     if report.what_if is not None:
         parts += _forecast("what if: the forecast under --ttl", report.what_if)
     if report.outcomes:
-        parts.append(Text("earlier forecasts against what came", "bold"))
-        parts.append(
-            _pairs(*((f"over {one.days} day{'' if one.days == 1 else 's'}", _outcome(one)) for one in report.outcomes))
-        )
+        parts += [Text("earlier forecasts", "bold"), _pairs(*map(_outcome, report.outcomes))]
     return Group(*parts)
 
 
 def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
-    """Today, some days on and the equilibrium as bars, and a line for each type."""
+    """Today, some later days and the equilibrium as bars, and a line for each type."""
     bars = [("now", forecast.now, "")]
     for days in SHOWN_DAYS:
         low, expected, high = forecast.keys_at(days)
@@ -125,31 +106,30 @@ def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
     table.add_row(
         *(Text(name, "dim") for name in ("key type", "now", "a day", "bursts", "lives", "in 30 days", "at rest"))
     )
-    for one in forecast.per_type:
-        bursts = f"{one.burst_keys:,} every {1 / one.bursts_per_day:.1f} days" if one.bursts_per_day else ""
+    for type_ in forecast.per_type:
         table.add_row(
-            one.key_type,
-            f"{one.now:,}",
-            f"{one.arrivals_per_day:,.1f}",
-            bursts,
-            "for ever" if one.lifetime_days is None else f"{one.lifetime_days} days",
-            f"{one.in_30_days:,}",
-            _at_rest(one),
+            type_.key_type,
+            f"{type_.now:,}",
+            f"{type_.arrivals_per_day:,.1f}",
+            f"{type_.burst_keys:,} every {1 / type_.bursts_per_day:.1f} days" if type_.bursts_per_day else "",
+            "forever" if type_.lifetime_days is None else f"{type_.lifetime_days} days",
+            f"{type_.in_30_days:,}",
+            _at_rest(type_),
         )
-    learned = f"learned from {forecast.days_seen:g} days; nine in ten outcomes are to lie between the two numbers"
+    learned = f"learned from {forecast.days_seen:g} days; nine in ten outcomes should lie between the two numbers"
     return [Text.assemble((title, "bold"), f"  {learned}"), _bars(bars), Padding(table, (0, 0, 0, 2))]
 
 
-def _at_rest(one: TypeForecast) -> str:
-    if one.equilibrium is None:
-        return "goes on growing"
-    return f"{one.equilibrium:,}" + (f", {one.kept_by_use:,} of them by use" if one.kept_by_use else "")
+def _at_rest(type_: TypeForecast) -> str:
+    if type_.equilibrium is None:
+        return "keeps growing"
+    return f"{type_.equilibrium:,}" + (f", {type_.kept_by_use:,} of them by use" if type_.kept_by_use else "")
 
 
-def _outcome(one: Outcome) -> str:
-    return (
-        f"{one.forecasts:,} forecasts, off by {one.median_error_percent} % in the median and "
-        f"{one.worst_error_percent} % at worst; {one.within:,} within their interval"
+def _outcome(outcome: Outcome) -> tuple[str, str]:
+    return f"over {outcome.days} day{'' if outcome.days == 1 else 's'}", (
+        f"{outcome.forecasts:,} forecasts, off by {outcome.median_error_percent} % in the median and "
+        f"{outcome.worst_error_percent} % at worst; {outcome.within:,} within their interval"
     )
 
 
@@ -168,7 +148,7 @@ def perf(report: PerfReport) -> RenderableType:
 
 
 def backfill(report: BackfillReport) -> RenderableType:
-    """How many keys got an expiry, by type."""
+    """The keys that got an expiry, by type."""
     verb = "would get" if report.dry_run else "got"
     lines = [f"{report.updated:,} keys {verb} an expiry in {report.database}", *_by_type(report.by_type)]
     if report.enforced:
@@ -177,18 +157,18 @@ def backfill(report: BackfillReport) -> RenderableType:
 
 
 def sweep(report: SweepReport) -> RenderableType:
-    """What a sweep deleted, by type."""
+    """The deleted keys, by type."""
     if report.skipped:
         return f"nothing swept: another sweeper is at work on {report.database}"
     if report.dry_run:
-        told = f"{report.deleted:,} expired keys would be deleted from {report.database}"
-        return Group(told, *_by_type(report.by_type))
-    told = f"{report.deleted:,} expired keys deleted from {report.database} in {report.took_ms:,.0f} ms"
-    return Group(told, *_by_type(report.by_type))
+        text = f"{report.deleted:,} expired keys would be deleted from {report.database}"
+    else:
+        text = f"{report.deleted:,} expired keys deleted from {report.database} in {report.took_ms:,.0f} ms"
+    return Group(text, *_by_type(report.by_type))
 
 
 def transfer(report: TransferReport) -> RenderableType:
-    """What went in or out, and what was left out and why."""
+    """The imported or exported keys, and the files or keys left out, with reasons."""
     verb = "would be taken" if report.dry_run else "taken"
     creds = "creds and " if report.creds else ""
     lines = [
@@ -198,7 +178,7 @@ def transfer(report: TransferReport) -> RenderableType:
     if not report.dry_run:
         lines.append(f"{report.verified:,} keys read back and compared")
     if not report.creds:
-        lines.append("there are no creds among them: a bot can't connect with these keys alone")
+        lines.append("creds are missing: a bot can't connect with these keys alone")
     if report.expired:
         lines.append(f"{report.expired:,} of them are past their expiry, and go with the next sweep unless guarded")
     if report.deleted_files:
@@ -209,22 +189,22 @@ def transfer(report: TransferReport) -> RenderableType:
 
 
 def repair(report: RepairReport) -> RenderableType:
-    """What moved, by type; in a dry run each row, and always the rows that stay and why."""
+    """The moved rows by type, and the rows that stay; a dry run also lists each row that would move."""
     verb = "would be moved" if report.dry_run else "moved"
     lines = [f"{report.moved:,} rows {verb} to the type they belong to in {report.database}", *_by_type(report.by_type)]
     if report.dry_run:
         lines += [f"  {move.company_id}: {_move(move)}" for move in report.moves]
     if report.kept:
-        lines.append(f"{len(report.kept):,} stay: something newer stands where they belong")
+        lines.append(f"{len(report.kept):,} stay: a newer row stands where they belong")
         lines += [f"  {move.company_id}: {_move(move)}" for move in report.kept]
     return Group(*lines)
 
 
 def doctor(report: DoctorReport) -> RenderableType:
-    """Everything looked at, a line each."""
+    """The checks, one a line."""
     table = Table.grid(padding=(0, 2))
-    for looked_at in report.checks:
-        table.add_row(Text(looked_at.status, _STYLES[looked_at.status]), looked_at.name, looked_at.detail)
+    for item in report.checks:
+        table.add_row(Text(item.status, _STYLES[item.status]), item.name, item.detail)
     return table
 
 
@@ -242,8 +222,8 @@ def _pairs(*pairs: tuple[str, str]) -> RenderableType:
 def _bars(bars: list[tuple[str, int, str]]) -> RenderableType:
     most = max(1, *(keys for _, keys, _ in bars))
     table = Table.grid(padding=(0, 2))
-    for name, keys, told in bars:
-        table.add_row(Text(name, "dim"), "█" * round(BAR_WIDTH * keys / most), f"{keys:,}", told)
+    for name, keys, note in bars:
+        table.add_row(Text(name, "dim"), "█" * round(BAR_WIDTH * keys / most), f"{keys:,}", note)
     return Padding(table, (0, 0, 0, 2))
 
 
@@ -255,22 +235,3 @@ def _by_type(by_type: Mapping[str, int]) -> list[str]:
 
 def _move(move: Move) -> str:
     return f"{move.key_type} {move.key_id} → {move.to_type} {move.to_id}"
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        # What a repr leaves out is left out here as well: secrets, and what is too long to look at.
-        shown = {part.name: getattr(value, part.name) for part in fields(value) if part.repr}
-        return _plain({**shown, **_derived(value)})
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value
-
-
-def _derived(value: Any) -> dict[str, Any]:
-    """A report's properties, which `asdict` leaves out."""
-    return {name: getattr(value, name) for name, part in vars(type(value)).items() if isinstance(part, property)}

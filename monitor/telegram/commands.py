@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ttl import parse_duration
-from monitor.forecast import charts
+from monitor.reports import charts
 from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.telegram import texts
 from monitor.telegram.messages import Button, Keyboard, Lines, Reply, plain

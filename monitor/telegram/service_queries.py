@@ -6,16 +6,15 @@ works again as soon as the database does.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import perf_counter
 from typing import Protocol, TypeVar
 
 from keystore.store import Store
 from monitor.alerts import mute
 from monitor.growth import GrowthReport, growth_report
-from monitor.reports.check import CheckReport, Verdict, check_report
+from monitor.reports.check import CheckReport, check_report
 from monitor.reports.key_types import TypesReport, types_report
+from monitor.reports.load_time import DbHealth, db_health
 from monitor.reports.perf import PerfReport, perf_report
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import SweepReport, sweep
@@ -28,36 +27,6 @@ CONCURRENT_QUERIES = 2
 PERF_ROUNDS = 3
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LoadTime:
-    """How long the largest company's state took to load; `company` None where there are no keys."""
-
-    company: str | None
-    keys: int
-    took_ms: float
-    budget_ms: float
-
-    @property
-    def within_budget(self) -> bool:
-        """Whether a bot that reconnects now waits no longer than it may."""
-        return self.took_ms <= self.budget_ms
-
-
-@dataclass(frozen=True)
-class DbHealth:
-    """The check, and a load timed against the budget."""
-
-    check: CheckReport
-    load: LoadTime
-
-    @property
-    def verdict(self) -> Verdict:
-        """The check's, and never "ok" with a load over the budget."""
-        if self.check.verdict == "ok" and not self.load.within_budget:
-            return "warning"
-        return self.check.verdict
 
 
 class WatchControls(Protocol):
@@ -132,16 +101,3 @@ class ServiceQueries:
 
     def _ask(self, query: Callable[[], T]) -> T:
         return self._queries.call(query, ANSWER_WITHIN_S)
-
-
-def db_health(store: Store, settings: WatchSettings) -> DbHealth:
-    """Times a load of the largest company's state, which renews nothing, and checks the table."""
-    company = store.largest_company()
-    keys, took_ms = 0, 0.0
-    if company is not None:
-        began = perf_counter()
-        keys = store.load(company).total
-        took_ms = (perf_counter() - began) * 1000
-    return DbHealth(
-        check_report(store, settings.sweep_every_s), LoadTime(company, keys, round(took_ms, 1), settings.load_budget_ms)
-    )

@@ -4,12 +4,13 @@ from datetime import datetime
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
-from monitor.reports.formatting import ago, last_sweep, signed, size
+from monitor.reports.check_rows import check_rows
+from monitor.reports.formatting import signed, size
 from monitor.reports.key_types import TypesReport
+from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.messages import Line, Lines, pairs, plain, table
-from monitor.telegram.service_queries import DbHealth, LoadTime
 
 COMMANDS = {
     "status": "State of the service",
@@ -55,18 +56,7 @@ def unknown(name: str) -> Lines:
 def db_health(report: DbHealth) -> Lines:
     """The verdict, the counts, the load time against the budget, and advice."""
     check = report.check
-    rows = pairs(
-        ("total", f"{check.total:,}"),
-        ("active", f"{check.active:,}"),
-        ("expired", f"{check.expired:,}"),
-        ("no expiry", f"{check.without_expiry:,}"),
-        ("guarded", f"{check.guarded:,}"),
-        ("companies", f"{check.companies:,}"),
-        ("size", size(check.size_bytes)),
-        ("activity", ago(check.last_activity_at, check.taken_at)),
-        ("sweep", last_sweep(check)),
-        ("load", _load(report.load)),
-    )
+    rows = pairs(*check_rows(check).items(), ("load", _load(report.load)))
     advice = [Line(f"• {line}") for line in check.advice]
     if not report.load.within_budget:
         advice.insert(0, Line("• a reconnecting bot waits longer for its keys than it should; see /perf"))

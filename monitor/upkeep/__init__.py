@@ -1,1 +1,1 @@
-"""Work that an operator starts by a command: expiries for old keys, mis-split rows, the demo data set."""
+"""Work that an operator starts with a command: expiries for old keys, mis-split rows, the demo data set."""

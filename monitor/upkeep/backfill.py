@@ -1,5 +1,6 @@
-"""Gives keys without expiry one: in batches, so that no bot waits long, and resumable after a stop at any moment."""
+"""Gives an expiry to keys that have none, in short batches that delay no bot; it can be stopped and resumed."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ BATCH_KEYS = 1_000
 
 @dataclass(frozen=True)
 class BackfillReport:
-    """How many keys got an expiry; with `dry_run`, how many would. `enforced`: the database refuses keys without."""
+    """The keys that got an expiry; with `dry_run`, that would. `enforced`: the database rejects keys without one."""
 
     database: str
     updated: int
@@ -19,7 +20,7 @@ class BackfillReport:
     dry_run: bool
 
 
-def backfill(
+def backfill_expiries(
     store: Store,
     *,
     enforce: bool = False,
@@ -27,23 +28,21 @@ def backfill(
     batch_keys: int = BATCH_KEYS,
     progress: Callable[[int, int], None] | None = None,
 ) -> BackfillReport:
-    """Backfills everything, then, with `enforce`, makes the database refuse keys without expiry.
+    """Give an expiry to every key without one; with `enforce`, then make the database reject such keys.
 
-    Expiries count from now, by the policy of the store. Raises what the store raises; what was done stays done.
+    Expiries count from now, by the policy of the store. Raises what the store raises; completed batches stay.
     """
     lacking = {count.key_type: count.without_expiry for count in store.census().by_type if count.without_expiry}
     total = sum(lacking.values())
     if dry_run:
         return BackfillReport(store.database, total, lacking, store.expiry_enforced, dry_run=True)
     if enforce and not store.converted:
-        store.enforce_expiry()  # Refused beside a running bot: before anything is changed, not after.
-    by_type: dict[str, int] = {}
+        store.enforce_expiry()  # Raises beside a running bot: before anything is changed, not after.
+    by_type: Counter[str] = Counter()
     while batch := store.backfill(batch_keys):
-        for key_type, keys in batch.items():
-            by_type[key_type] = by_type.get(key_type, 0) + keys
+        by_type.update(batch)
         if progress is not None:
-            done = sum(by_type.values())
-            progress(done, max(total, done))
+            progress(by_type.total(), max(total, by_type.total()))
     if enforce:
         store.enforce_expiry()
-    return BackfillReport(store.database, sum(by_type.values()), by_type, store.expiry_enforced, dry_run=False)
+    return BackfillReport(store.database, by_type.total(), dict(by_type), store.expiry_enforced, dry_run=False)

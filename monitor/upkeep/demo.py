@@ -1,9 +1,8 @@
-"""The diary's data set: the 665 keys of Day 0 (2025-10-08), for `run.py seed`, demos and measurements.
+"""The demo data set: the 665 keys that the original operator's table held on 2025-10-08, for `run.py seed` and tests.
 
-Every count is the diary's; the values are made up, with the shapes and sizes that real Baileys sessions have. The
-same `now` always gives the same rows. Ages keep 3 hours clear of the 24-hour and the 7-day mark, so that the counts
-stay the diary's for as long as somebody looks at them. (For the same reason "yesterday's" burst is 20.5 hours ago:
-after half past eight in the evening, UTC, that is the same day.)
+Every count is that table's. The values are made up, with the shapes and sizes of real Baileys sessions. The same `now`
+always gives the same rows. Ages stay 3 hours away from the 24-hour and the 7-day mark, so that the counts by age hold
+for some hours. (For the same reason yesterday's burst was 20.5 hours ago; after 20:30 UTC that is the same day.)
 """
 
 import base64
@@ -21,28 +20,28 @@ from keystore.store import Store
 from keystore.ttl import DIARY, expires_at
 
 SEED = 20251008
-"""Of the random numbers: Day 0."""
+"""The seed of the random numbers: the date of the data set."""
 
 RECONNECT_PRE_KEYS = 248
 RECONNECT_AGE = timedelta(hours=20, minutes=30)
 TODAY_PRE_KEYS = (0.2, 0.5, 0.9)
-"""The pre-keys of today: when, as a share of the day so far."""
+"""The creation times of today's pre-keys, as shares of the day so far."""
 
 FIRST_PRE_KEY_ID = 1182
 OLDEST_AGE = timedelta(days=17, hours=6)
-"""When the folder of files was imported that became the `lid` rows."""
+"""The age of the oldest keys: those of the imported folder, among them the mis-split `lid` rows."""
 
 LID_PAIRS, LID_MAPPING_PAIRS = 86, 28
-"""172 and 56 rows: each pair of phone number and LID is stored both ways."""
+"""Pairs of phone number and LID. Each is stored both ways, in 172 and 56 rows."""
 
 LAST_DAY = (timedelta(minutes=10), timedelta(hours=21))
 LAST_WEEK = (timedelta(hours=27), timedelta(days=7, hours=-3))
 BEFORE = (timedelta(days=7, hours=3), OLDEST_AGE)
 Ages = tuple[timedelta, timedelta]
-"""The youngest and the oldest age in one of the diary's columns."""
+"""The youngest and the oldest age of a group of keys."""
 
 LONGEST_SILENCE = timedelta(days=5)
-"""Since when a `lid-mapping` was not rewritten, at most: its expiry, 7 days after that, is still to come."""
+"""The longest time since a key was rewritten: a `lid-mapping` expires 7 days after that, so none is expired."""
 
 SESSIONS = ((LAST_DAY, 37), (LAST_WEEK, 55), (BEFORE, 28))
 LID_MAPPINGS = ((LAST_DAY, 32), (LAST_WEEK, 24))
@@ -53,7 +52,7 @@ OTHERS: dict[str, tuple[tuple[Ages, int], ...]] = {
     "sender-key-memory": ((LAST_WEEK, 2), (BEFORE, 8)),
     "tctoken": ((LAST_DAY, 6), (LAST_WEEK, 6), (BEFORE, 12)),
 }
-"""The 66 keys of other types, all of which live 14 days: how many of each were created when."""
+"""The 66 keys of other types, all of which live 14 days: `(ages, keys)` by type."""
 
 APP_STATE_PATCHES = {
     "critical_block": 3,
@@ -62,16 +61,16 @@ APP_STATE_PATCHES = {
     "regular_high": 150,
     "regular_low": 20,
 }
-"""The entries of each app-state collection's index: 634 bytes to 21 kB."""
+"""The entries in the index of each app-state collection, which takes 634 bytes to 21 kB."""
 
 GROUP_MEMBERS = 20
 REWRITTEN = frozenset({"session", "lid-mapping", "app-state-sync-version", "device-list", "sender-key-memory"})
-"""Types that a bot writes again; of the others `updated_at` is `created_at`."""
+"""Types that a bot writes again. Keys of other types have their `created_at` as `updated_at`."""
 
 
 @dataclass(frozen=True)
 class SeedReport:
-    """What `seed` wrote, and where."""
+    """The keys that `seed` wrote."""
 
     database: str
     company: str
@@ -81,12 +80,12 @@ class SeedReport:
 
 
 def seed(store: Store, company_id: str, *, now: datetime | None = None) -> SeedReport:
-    """Writes the data set as this company's. Raises InvalidInput, having written nothing, where it has data already."""
+    """Write the data set for this company. Raises InvalidInput, and writes nothing, if the company has data already."""
     company = ids.canonical_company(company_id)
-    there = store.load(company)
-    if there.total or there.creds is not None:
-        what = f"{there.total} keys" + (" and creds" if there.creds is not None else "")
-        raise InvalidInput(f"{company} has {what} in {store.database}; seed another --company or database")
+    state = store.load(company)
+    if state.total or state.creds is not None:
+        data = f"{state.total} keys" + (" and creds" if state.creds is not None else "")
+        raise InvalidInput(f"{company} has {data} in {store.database}; seed another --company or database")
     if store.expiry_enforced:
         raise InvalidInput(
             f"{store.database} refuses keys without an expiry, and the data set has some; seed another database"
@@ -99,14 +98,14 @@ def seed(store: Store, company_id: str, *, now: datetime | None = None) -> SeedR
 
 
 def demo_rows(now: datetime) -> list[KeyRow]:
-    """The 665 keys as they are at `now` (aware), sorted by type and id."""
-    making = _Making(now.astimezone(UTC))
+    """The 665 keys as of `now` (timezone-aware), sorted by type and id."""
+    maker = _RowMaker(now.astimezone(UTC))
     rows = [
-        *making.pre_keys(),
-        *making.sessions(),
-        *making.lid_mappings(),
-        *making.mis_split_lids(),
-        *making.others(),
+        *maker.pre_keys(),
+        *maker.sessions(),
+        *maker.lid_mappings(),
+        *maker.mis_split_lids(),
+        *maker.others(),
     ]
     return sorted(rows, key=lambda row: (row.key_type, row.key_id))
 
@@ -136,8 +135,8 @@ def demo_creds() -> bytes:
     )
 
 
-class _Making:
-    """The rows of one `now`: random numbers are drawn in one order, whatever the time."""
+class _RowMaker:
+    """Makes the rows as of `now`. Random numbers are drawn in the same order at any time."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -150,25 +149,25 @@ class _Making:
             yield self._row("pre-key", str(key_id), _key_pair(self._rng), age)
 
     def sessions(self) -> Iterator[KeyRow]:
-        for place, age in enumerate(self._ages(SESSIONS)):
-            yield self._row("session", f"{_phone(place)}.0", _session(self._rng, self._now - age), age)
+        for number, age in enumerate(self._ages(SESSIONS)):
+            yield self._row("session", f"{_phone(number)}.0", _session(self._rng, self._now - age), age)
 
     def lid_mappings(self) -> Iterator[KeyRow]:
         ages = self._ages(LID_MAPPINGS)
-        for place in range(LID_MAPPING_PAIRS):
-            yield self._row("lid-mapping", _phone(place), _lid(place), ages[2 * place])
-            yield self._row("lid-mapping", f"{_lid(place)}_reverse", _phone(place), ages[2 * place + 1])
+        for number in range(LID_MAPPING_PAIRS):
+            yield self._row("lid-mapping", _phone(number), _lid(number), ages[2 * number])
+            yield self._row("lid-mapping", f"{_lid(number)}_reverse", _phone(number), ages[2 * number + 1])
 
     def mis_split_lids(self) -> Iterator[KeyRow]:
-        """`lid-mapping-123.json`, split at the first dash: rows that no bot reads, of contacts after the real ones."""
-        for place in range(LID_MAPPING_PAIRS, LID_MAPPING_PAIRS + LID_PAIRS):
-            yield self._row("lid", f"mapping-{_phone(place)}", _lid(place), OLDEST_AGE)
-            yield self._row("lid", f"mapping-{_lid(place)}_reverse", _phone(place), OLDEST_AGE)
+        """Rows of names like `lid-mapping-123`, split at the first dash: no bot reads them."""
+        for number in range(LID_MAPPING_PAIRS, LID_MAPPING_PAIRS + LID_PAIRS):
+            yield self._row("lid", f"mapping-{_phone(number)}", _lid(number), OLDEST_AGE)
+            yield self._row("lid", f"mapping-{_lid(number)}_reverse", _phone(number), OLDEST_AGE)
 
     def others(self) -> Iterator[KeyRow]:
         for key_type, created in OTHERS.items():
-            for place, age in enumerate(self._ages(created)):
-                key_id, value = _other(self._rng, key_type, place)
+            for number, age in enumerate(self._ages(created)):
+                key_id, value = _other(self._rng, key_type, number)
                 yield self._row(key_type, key_id, value, age)
 
     def _ages(self, created: tuple[tuple[Ages, int], ...]) -> list[timedelta]:
@@ -182,13 +181,13 @@ class _Making:
         created_at = updated_at = self._now - age
         if key_type in REWRITTEN:
             updated_at = self._now - min(age, LONGEST_SILENCE) * self._rng.random()
-        # Only lid-mapping had one then: the client set it for new rows of this one type.
+        # Only lid-mapping had an expiry then: the client set it for new rows of this type.
         expires = expires_at(DIARY, key_type, updated_at) if key_type == "lid-mapping" else None
         return KeyRow(key_type, key_id, _as_stored(value), created_at, updated_at, expires)
 
 
 def _as_stored(document: object) -> bytes:
-    """A JSON document as Baileys writes it: compact."""
+    """A JSON document, compact as Baileys writes it."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -209,24 +208,24 @@ def _public_key(rng: random.Random) -> str:
     return _base64(rng, 32, prefix=b"\x05")
 
 
-def _phone(place: int) -> str:
-    return str(79_260_000_000 + place)
+def _phone(number: int) -> str:
+    return str(79_260_000_000 + number)
 
 
-def _lid(place: int) -> str:
-    return str(200_000_000_000_000 + place)
+def _lid(number: int) -> str:
+    return str(200_000_000_000_000 + number)
 
 
-def _group(place: int) -> str:
-    return f"{120_363_000_000_000_000 + place}@g.us"
+def _group(number: int) -> str:
+    return f"{120_363_000_000_000_000 + number}@g.us"
 
 
-def _app_state_key_id(place: int) -> str:
-    return f"AAAAA{0x63E6 + place:X}"
+def _app_state_key_id(number: int) -> str:
+    return f"AAAAA{0x63E6 + number:X}"
 
 
 def _session(rng: random.Random, created_at: datetime) -> dict[str, object]:
-    """One contact's session with one open ratchet, about 1,150 bytes."""
+    """A contact's session with one open ratchet, about 1,150 bytes."""
     base_key, own_key, their_key = _public_key(rng), _public_key(rng), _public_key(rng)
     created_ms = int(created_at.timestamp() * 1000)
     empty = {"chainKey": {"counter": 0}, "chainType": 2, "messageKeys": {}}
@@ -261,21 +260,21 @@ def _session(rng: random.Random, created_at: datetime) -> dict[str, object]:
     return {"_sessions": {base_key: entry}, "version": "v1"}
 
 
-def _other(rng: random.Random, key_type: str, place: int) -> tuple[str, object]:
-    """The id and value of the `place`-th key of one of the other types."""
+def _other(rng: random.Random, key_type: str, number: int) -> tuple[str, object]:
+    """The id and value of the `number`-th key of one of the other types."""
     match key_type:
         case "app-state-sync-key":
-            fingerprint = {"rawId": 1, "currentIndex": place, "deviceIndexes": [0, 1]}
+            fingerprint = {"rawId": 1, "currentIndex": number, "deviceIndexes": [0, 1]}
             value: object = {"keyData": _base64(rng, 32), "fingerprint": fingerprint, "timestamp": "1758000000"}
-            return _app_state_key_id(place), value
+            return _app_state_key_id(number), value
         case "app-state-sync-version":
-            collection, patches = list(APP_STATE_PATCHES.items())[place]
+            collection, patches = list(APP_STATE_PATCHES.items())[number]
             index = {_base64(rng, 32): {"valueMac": _buffer(rng, 32)} for _ in range(patches)}
             return collection, {"version": patches, "hash": _buffer(rng, 128), "indexValueMap": index}
         case "device-list":
-            return _phone(place), ["0", "12", "37"]
+            return _phone(number), ["0", "12", "37"]
         case "sender-key-memory":
-            return _group(place), {f"{_phone(member)}@s.whatsapp.net": True for member in range(GROUP_MEMBERS)}
+            return _group(number), {f"{_phone(member)}@s.whatsapp.net": True for member in range(GROUP_MEMBERS)}
         case "tctoken":
-            return f"{_phone(place)}@s.whatsapp.net", {"token": _buffer(rng, 16), "timestamp": "1758000000"}
+            return f"{_phone(number)}@s.whatsapp.net", {"token": _buffer(rng, 16), "timestamp": "1758000000"}
     raise AssertionError(key_type)

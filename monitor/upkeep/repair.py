@@ -1,8 +1,8 @@
 """Moves rows written under a mis-split type to the type they belong to.
 
-An import that split file names at the first dash wrote `lid-mapping-123.json` as type `lid`, id `mapping-123`: 172 rows
-in the operator's table that no bot ever read, while the bot missed them ("Invalid PreKey ID"). A row moves with its
-value and times, unless something newer stands where it belongs; then both stay as they are, and the old one expires.
+An import that split file names at the first dash wrote `lid-mapping-123.json` as type `lid`, id `mapping-123`. In the
+original operator's table these were 172 rows that no bot ever read, while the bot missed them ("Invalid PreKey ID"). A
+row moves with its value and times. If a newer row stands at its destination, both stay, and the old one expires.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from keystore.store import Store
 
 @dataclass(frozen=True)
 class Move:
-    """From where to where a row goes: names only, never its value."""
+    """The origin and destination of a row: names only, never its value."""
 
     company_id: str
     key_type: str
@@ -27,9 +27,9 @@ class Move:
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What moved, `by_type` as `{"lid → lid-mapping": 172}`; with `dry_run`, what would.
+    """The rows that moved; with `dry_run`, that would. `by_type` looks like `{"lid → lid-mapping": 172}`.
 
-    `kept` are rows that stay under their mis-split type, since something newer stands where they belong.
+    `kept` are rows that stay under their mis-split type, because a newer row stands at their destination.
     """
 
     database: str
@@ -40,53 +40,57 @@ class RepairReport:
     dry_run: bool
 
 
-def repair(store: Store, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> RepairReport:
-    """Moves every company's mis-split rows; with `dry_run` only lists them. A second run finds nothing to move."""
-    found = _mis_split(store)
+def repair_rows(
+    store: Store, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+) -> RepairReport:
+    """Move every company's mis-split rows; with `dry_run`, only list them. A second run finds nothing to move."""
+    mis_split = _mis_split(store)
     if dry_run:
-        return _planned(store, found)
+        return _plan(store, mis_split)
     moved: list[Move] = []
-    for done, (key, move) in enumerate(found, 1):
+    for done, (key, move) in enumerate(mis_split, 1):
         if store.move_key(key, move.to_type, move.to_id):
             moved.append(move)
         if progress is not None:
-            progress(done, len(found))
-    stayed = {move for _, move in found} - set(moved)
-    # A row that a bot or a sweep deleted meanwhile was not kept: what is still there is.
-    kept = tuple(move for _, move in _mis_split(store) if move in stayed) if stayed else ()
-    return _report(store, moved, kept, dry_run=False)
+            progress(done, len(mis_split))
+    unmoved = {move for _, move in mis_split} - set(moved)
+    # A row that a bot or a sweep deleted in the meantime doesn't count as kept.
+    staying = [move for _, move in _mis_split(store) if move in unmoved] if unmoved else []
+    return _report(store, moved, staying, dry_run=False)
 
 
 def _mis_split(store: Store) -> list[tuple[KeyName, Move]]:
-    """Every row that belongs elsewhere, and where."""
-    found = []
+    """Every mis-split row, and its move."""
+    rows = []
     for key in store.key_names(MIS_SPLIT_TYPES):
-        place = corrected_name(key.key_type, key.key_id)
-        if place is not None:
-            found.append((key, Move(key.company_id, key.key_type, key.key_id, *place)))
-    return found
+        destination = corrected_name(key.key_type, key.key_id)
+        if destination is not None:
+            rows.append((key, Move(key.company_id, key.key_type, key.key_id, *destination)))
+    return rows
 
 
-def _planned(store: Store, found: list[tuple[KeyName, Move]]) -> RepairReport:
-    """What a repair would do now: each move in turn against what stands at its place by then."""
-    places = {(move.company_id, move.to_type, move.to_id) for _, move in found}
+def _plan(store: Store, mis_split: list[tuple[KeyName, Move]]) -> RepairReport:
+    """The result of a repair now: each move in turn, compared with the row at its destination by then."""
+    destinations = {(move.company_id, move.to_type, move.to_id) for _, move in mis_split}
     newest = {
         (key.company_id, key.key_type, key.key_id): key.updated_at
-        for key in store.key_names({to_type for _, to_type, _ in places})
-        if (key.company_id, key.key_type, key.key_id) in places
+        for key in store.key_names({to_type for _, to_type, _ in destinations})
+        if (key.company_id, key.key_type, key.key_id) in destinations
     }
     moved: list[Move] = []
-    kept: list[Move] = []
-    for key, move in found:
-        place = (move.company_id, move.to_type, move.to_id)
-        if place in newest and newest[place] >= key.updated_at:
-            kept.append(move)
+    staying: list[Move] = []
+    for key, move in mis_split:
+        destination = (move.company_id, move.to_type, move.to_id)
+        if destination in newest and newest[destination] >= key.updated_at:
+            staying.append(move)
         else:
-            newest[place] = key.updated_at
+            newest[destination] = key.updated_at
             moved.append(move)
-    return _report(store, moved, tuple(kept), dry_run=True)
+    return _report(store, moved, staying, dry_run=True)
 
 
-def _report(store: Store, moved: list[Move], kept: tuple[Move, ...], *, dry_run: bool) -> RepairReport:
+def _report(store: Store, moved: list[Move], staying: list[Move], *, dry_run: bool) -> RepairReport:
     by_type = Counter(f"{move.key_type} → {move.to_type}" for move in moved)
-    return RepairReport(store.database, len(moved), dict(sorted(by_type.items())), tuple(moved), kept, dry_run)
+    return RepairReport(
+        store.database, len(moved), dict(sorted(by_type.items())), tuple(moved), tuple(staying), dry_run
+    )

@@ -1,4 +1,4 @@
-"""Whatever is wrong is one clear line and an exit code, no traceback, no secret, and nothing lost."""
+"""Each failure is one clear line and an exit code: no traceback, no secret, and no data lost."""
 
 import os
 import sqlite3
@@ -28,7 +28,7 @@ def sqlite_file(tmp_path: Path) -> Path:
     return path
 
 
-def still_there(path: Path) -> None:
+def require_unchanged(path: Path) -> None:
     with open_store(f"sqlite:///{path}") as store:
         assert store.load("1").keys == {"session": {"a": b"A"}}
 
@@ -76,7 +76,7 @@ def test_a_wrong_password(own_server: OwnServer) -> None:
     assert PASSWORD not in line
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     line = failure("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
     assert "can't open the file" in line
     assert not (tmp_path / "no").exists()
@@ -85,11 +85,11 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written(sqlite_file: Path) -> None:
     before = sqlite_file.read_bytes()
     sqlite_file.chmod(0o400)
-    # Root writes whatever it likes, unless it gives that up.
-    humbled = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    # Root may write any file, unless it gives up that capability.
+    without_override = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
     for command in ("seed", "check", "serve"):
         done = subprocess.run(
-            [*humbled, sys.executable, RUN, command],
+            [*without_override, sys.executable, RUN, command],
             env=environment(f"sqlite:///{sqlite_file}", {}),
             capture_output=True,
             text=True,
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_written(sqlite_file: Path) -> None:
         assert str(sqlite_file) in done.stderr
     sqlite_file.chmod(0o600)
     assert sqlite_file.read_bytes() == before
-    still_there(sqlite_file)
+    require_unchanged(sqlite_file)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_damaged_database(sqlite_file: Path) -> None:
     assert "recover" in line
 
 
-def test_another_program_s_database_is_left_as_it_is(tmp_path: Path) -> None:
+def test_the_database_of_another_program_is_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "k.db"
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("CREATE TABLE whatsapp_keys (something TEXT)")
@@ -148,10 +148,10 @@ def test_a_malformed_setting(command: list[str], sqlite_file: Path) -> None:
     url = f"sqlite:///{sqlite_file}"
     assert "KEYSTORE_TTL: " in failure(*command, url=url, KEYSTORE_TTL="pre-key=soon")
     assert "did you mean KEYSTORE_GUARD?" in failure(*command, url=url, KEYSTORE_GARD="off")
-    still_there(sqlite_file)
+    require_unchanged(sqlite_file)
 
 
-def test_what_cannot_be_imported(sqlite_file: Path, tmp_path: Path) -> None:
+def test_an_import_that_cannot_be_read(sqlite_file: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{sqlite_file}"
     text, folder = tmp_path / "notes.txt", tmp_path / "empty"
     text.write_text("Dear diary\n", encoding="utf-8")
@@ -161,11 +161,11 @@ def test_what_cannot_be_imported(sqlite_file: Path, tmp_path: Path) -> None:
     assert "no file of Baileys" in failure("import", str(folder), "--company", "2", url=url)
     assert "--company" in failure("import", str(folder), url=url)
     assert "company_id" in failure("import", str(folder), "--company", "a b", url=url)
-    still_there(sqlite_file)
+    require_unchanged(sqlite_file)
     assert text.exists()
 
 
-def test_a_torn_file_is_listed_and_stops_nothing(sqlite_file: Path, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_listed_and_the_others_are_imported(sqlite_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "auth"
     folder.mkdir()
     (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
@@ -184,7 +184,7 @@ def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: P
     (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
     line = failure("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
     assert "--replace" in line
-    still_there(sqlite_file)
+    require_unchanged(sqlite_file)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_a_command_line_that_cannot_be_read(args: list[str], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("ttl", ["pre-key", "pre-key=soon", "=7d", "pre-key=7d,pre-key=8d"])
-def test_a_what_if_that_cannot_be_read(sqlite_file: Path, ttl: str) -> None:
+def test_a_what_if_policy_that_cannot_be_read(sqlite_file: Path, ttl: str) -> None:
     assert "TTL policy" in failure("growth", "--ttl", ttl, url=f"sqlite:///{sqlite_file}")
-    still_there(sqlite_file)
+    require_unchanged(sqlite_file)

@@ -1,4 +1,4 @@
-"""The commands on the diary's data set, as an operator types them, on both backends."""
+"""The commands on the demo data set, as an operator types them, on both backends."""
 
 import json
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from tests.acceptance.in_process import failure, report, run
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
 COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair")
-DIARY_TYPES = {"lid-mapping": (56, 56), "pre-key": (251, 0), "session": (120, 0), "lid": (172, 0)}
+DEMO_TYPES = {"lid-mapping": (56, 56), "pre-key": (251, 0), "session": (120, 0), "lid": (172, 0)}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def seeded(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a database with the diary's data set."""
+    """The address of a database with the demo data set."""
     url = f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     assert report("seed", url=url)["keys"] == 665
     address: str = url
     return address
 
 
-def test_growth_prints_the_diary_s_own_arithmetic(seeded: str) -> None:
+def test_growth_prints_the_original_operator_s_arithmetic(seeded: str) -> None:
     document = report("growth", url=seeded)
     assert (document["total"], document["created_24h"], document["created_7d"]) == (665, 330, 425)
     assert (document["oldest_days"], document["per_day"]) == (17, 61)
@@ -42,9 +42,9 @@ def test_growth_prints_the_diary_s_own_arithmetic(seeded: str) -> None:
         assert part in text
 
 
-def test_types_prints_the_diary_s_table(seeded: str) -> None:
+def test_types_prints_the_original_operator_s_table(seeded: str) -> None:
     types = {row["key_type"]: row for row in report("types", url=seeded)["types"]}
-    for key_type, (total, with_expiry) in DIARY_TYPES.items():
+    for key_type, (total, with_expiry) in DEMO_TYPES.items():
         row = types.pop(key_type)
         assert (row["total"], row["with_expiry"]) == (total, with_expiry)
         assert row["without_expiry"] == total - with_expiry
@@ -52,7 +52,7 @@ def test_types_prints_the_diary_s_table(seeded: str) -> None:
     assert "609" in run("types", url=seeded).stdout
 
 
-def test_check_counts_and_advises(seeded: str) -> None:
+def test_check_counts_and_advises_the_operator(seeded: str) -> None:
     document = report("check", url=seeded)
     assert (document["total"], document["without_expiry"], document["companies"]) == (665, 609, 1)
     assert (document["active"], document["expired"], document["guarded"]) == (665, 0, 0)
@@ -60,10 +60,10 @@ def test_check_counts_and_advises(seeded: str) -> None:
     assert any("backfill" in advice for advice in document["advice"])
     assert seeded.rpartition("/")[2] in document["database"]
     lines = run("check", url=seeded).stdout.splitlines()
-    assert "  total           665" in lines, "a line for each thing, without padding"
+    assert "  total      665" in lines, "a line for each thing, without padding"
 
 
-def test_backfill_gives_609_keys_an_expiry_and_the_database_keeps_it_so(
+def test_backfill_gives_609_keys_an_expiry_and_enforces_it(
     seeded: str, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
 ) -> None:
     would = report("backfill", "--dry-run", url=seeded)
@@ -109,12 +109,13 @@ def test_perf_times_the_demo_company_and_rates_it(seeded: str) -> None:
     assert report("perf", url=seeded, KEYSTORE_LOAD_BUDGET_MS="0.001")["within_budget"] is False
 
 
-def test_sweep_reports_what_it_deleted(seeded: str) -> None:
+def test_sweep_reports_its_deletions_and_writes_the_daily_records(seeded: str) -> None:
     assert report("sweep", "--dry-run", url=seeded)["deleted"] == 0
     document = report("sweep", url=seeded)
     assert (document["deleted"], document["by_type"]) == (0, {})
     assert document["took_ms"] > 0
     assert report("check", url=seeded)["last_sweep"]["finished_at"]
+    assert [count["total"] for count in report("growth", url=seeded)["history"]] == [665]
 
 
 def test_a_baileys_folder_goes_in_and_out_and_the_archive_too(seeded: str, tmp_path: Path) -> None:
@@ -128,16 +129,16 @@ def test_a_baileys_folder_goes_in_and_out_and_the_archive_too(seeded: str, tmp_p
     assert (done["verified"], done["creds"], done["deleted_files"], done["skipped"]) == (721, True, 722, [])
     assert report("import", archive, "--company", "third", url=seeded)["verified"] == 721
     with open_store(seeded) as store:
-        kept = store.load("bot")
-        assert kept.total == 721
-        assert store.load("third") == kept
-        as_json = {key_type: {i: json.loads(v) for i, v in ids.items()} for key_type, ids in kept.keys.items()}
+        original = store.load("bot")
+        assert original.total == 721
+        assert store.load("third") == original
+        as_json = {key_type: {i: json.loads(v) for i, v in ids.items()} for key_type, ids in original.keys.items()}
         again = store.load("again")
         assert {t: {i: json.loads(v) for i, v in ids.items()} for t, ids in again.keys.items()} == as_json
     assert list(Path(folder).iterdir()) == []
 
 
-def test_doctor_says_what_is_well_and_fails_where_something_is_not(seeded: str) -> None:
+def test_doctor_reports_each_check_and_fails_if_one_failed(seeded: str) -> None:
     document = report("doctor", url=seeded)
     checks = {check["name"]: check for check in document["checks"]}
     assert checks["database"]["status"] == "ok"
@@ -157,17 +158,15 @@ def test_doctor_says_what_is_well_and_fails_where_something_is_not(seeded: str) 
         assert "S3CRET" not in done.stdout + done.stderr
 
 
-def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
-    postgres_site: PostgresSite, postgres_url: str
-) -> None:
-    _make_diary_s(postgres_site, postgres_url)
+def test_migrate_adopts_a_legacy_database_and_reports_its_steps(postgres_site: PostgresSite, postgres_url: str) -> None:
+    _make_legacy_tables(postgres_site, postgres_url)
     assert "migrate --attach" in failure("check", url=postgres_url)
     pending = report("migrate", "--dry-run", url=postgres_url)["pending"]
     assert len(pending) == 8
-    ours = ["20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access"]
-    assert report("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == ours
+    upkeep_tables = ["20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access"]
+    assert report("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == upkeep_tables
     attached = report("migrate", "--attach", url=postgres_url)["applied"]
-    assert attached == ours
+    assert attached == upkeep_tables
     assert report("check", url=postgres_url)["without_expiry"] == 1
     assert report("growth", url=postgres_url)["total"] == 1
     assert "not converted yet" in failure("perf", url=postgres_url)
@@ -185,7 +184,7 @@ def test_migrate_adopts_a_diary_s_database_and_says_what_it_applied(
     assert report("backfill", "--enforce", url=postgres_url)["enforced"]
 
 
-def _make_diary_s(site: PostgresSite, url: str) -> None:
+def _make_legacy_tables(site: PostgresSite, url: str) -> None:
     migrations = PROJECT / "migrations" / "postgres"
     with closing(psycopg.connect(url, autocommit=True)) as conn:
         for name in ("20251007_create_whatsapp_auth_tables.sql", "20251008_optimize_whatsapp_keys.sql"):
@@ -202,7 +201,7 @@ def test_a_terminal_that_cannot_show_a_character_is_no_error(seeded: str) -> Non
             assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_help_names_every_command_and_says_what_it_does() -> None:
+def test_help_describes_every_command() -> None:
     text = run("--help").stdout
     for command in COMMANDS:
         assert f"  {command} " in text

@@ -1,4 +1,4 @@
-"""Serving: it starts with nothing set, sweeps at start, survives an outage, and stops with nothing half-done."""
+"""`serve`: it starts without settings, sweeps at start, survives an outage, and leaves nothing half-done."""
 
 import signal
 import stat
@@ -33,7 +33,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Where the service logs."""
+    """The log file of the service."""
     return tmp_path / "log"
 
 
@@ -48,7 +48,7 @@ def write_expired(store: Store, companies: int, keys: int) -> None:
         store.restore_rows(f"c{company}", rows)
 
 
-def test_with_nothing_set_it_serves_from_a_file_of_its_own(tmp_path: Path, log: Path) -> None:
+def test_without_settings_it_serves_from_a_file_of_its_own(tmp_path: Path, log: Path) -> None:
     with serving(log, cwd=tmp_path) as service:
         service.logged("sweep_finished")
         file = tmp_path / "keystore.db"
@@ -70,9 +70,7 @@ def test_with_nothing_set_it_serves_from_a_file_of_its_own(tmp_path: Path, log: 
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_migrates_an_empty_database_sweeps_at_start_and_ends_when_asked(
-    url: str, log: Path, how: signal.Signals
-) -> None:
+def test_it_migrates_sweeps_at_start_and_ends_on_a_signal(url: str, log: Path, how: signal.Signals) -> None:
     with open_store(url) as store:
         write_expired(store, companies=3, keys=10)
         store.set("live", {"session": {"a": b"A"}})
@@ -142,10 +140,10 @@ assert ended_by.get() == "SIGTERM"
 def test_two_services_share_a_database_and_one_of_them_sweeps(url: str, tmp_path: Path) -> None:
     with open_store(url) as store:
         write_expired(store, companies=200, keys=100)
-    with serving(tmp_path / "one", url) as one, serving(tmp_path / "two", url) as two:
-        eventually(lambda: _swept(one.events) and _swept(two.events), "both have had their turn", 30)
-        assert one.end(signal.SIGTERM) == two.end(signal.SIGTERM) == 0
-    done = [entry for entry in one.events + two.events if entry["event"] == "sweep_finished"]
+    with serving(tmp_path / "one", url) as first, serving(tmp_path / "two", url) as second:
+        eventually(lambda: _swept(first.events) and _swept(second.events), "both have tried to sweep", 30)
+        assert first.end(signal.SIGTERM) == second.end(signal.SIGTERM) == 0
+    done = [entry for entry in first.events + second.events if entry["event"] == "sweep_finished"]
     assert sum(entry["deleted"] for entry in done) == 20_000
     assert report("check", url=url)["total"] == 0
 

@@ -1,4 +1,4 @@
-"""The API as `serve` runs it: workers come and go, nobody's acknowledged write does, and nothing is left behind."""
+"""The API as `serve` runs it: workers may die, but acknowledged writes stay, and nothing is left behind."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.api.service import Answer, ask
 
 MB = 1_000_000
 MOST_OF_ONE, MOST_OF_ALL = 90 * MB, 160 * MB
-"""Idle, with one worker."""
+"""Memory limits of an idle service with one worker: of each process, and of all together."""
 
 STATE = "/v1/companies/a/state"
 UNWANTED = ("rich", "typer", "requests", "matplotlib", "pydantic", "numpy")
@@ -33,7 +33,7 @@ UNWANTED = ("rich", "typer", "requests", "matplotlib", "pydantic", "numpy")
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Where the service logs."""
+    """The log file of the service."""
     return tmp_path / "log"
 
 
@@ -54,14 +54,14 @@ def workers(service: Service) -> list[psutil.Process]:
 
 
 def answers(service: Service, token: str | None = None, path: str = "/readyz") -> bool:
-    """Whether a request gets a 200."""
+    """True if a request is answered with status 200."""
     try:
         return ask(service.port, "GET", path, token=token).status == 200
     except (OSError, HTTPException):
         return False
 
 
-def test_the_token_of_the_first_start_lets_in_and_later_starts_make_none(url: str, log: Path, tmp_path: Path) -> None:
+def test_the_first_start_makes_an_admin_token_and_later_starts_none(url: str, log: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with serving(log, url) as service:
             assert ask(service.port, "GET", STATE, token=admin(tmp_path)).status == 200
@@ -121,7 +121,7 @@ def test_a_worker_that_dies_is_started_again_and_nobody_is_refused(url: str, log
         (first,) = workers(service)
         first.kill()
         service.logged("http_worker_died")
-        # The socket is open all the while: who comes now waits.
+        # The socket stays open, so a request waits for the next worker.
         assert ask(service.port, "GET", STATE, token=admin(tmp_path)).status == 200
         (second,) = workers(service)
         assert second.pid != first.pid
@@ -184,14 +184,14 @@ def _waiting(url: str) -> bool:
 def test_a_port_in_use_is_one_line(url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = told("serve", url=url, KEYSTORE_HTTP=f"127.0.0.1:{port}")
-    assert f"127.0.0.1:{port} is in use" in said
+        message = told("serve", url=url, KEYSTORE_HTTP=f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port} is in use" in message
 
 
 def test_two_services_never_share_a_port(url: str, log: Path, tmp_path: Path) -> None:
     with serving(log, url) as service:
-        said = told("serve", url=f"sqlite:///{tmp_path}/other.db", KEYSTORE_HTTP=f"127.0.0.1:{service.port}")
-        assert "is in use" in said
+        message = told("serve", url=f"sqlite:///{tmp_path}/other.db", KEYSTORE_HTTP=f"127.0.0.1:{service.port}")
+        assert "is in use" in message
         assert service.end(signal.SIGTERM) == 0
 
 
@@ -260,11 +260,11 @@ def test_a_certificate_that_cannot_be_used_is_one_line(
         key.write_text("no key", encoding="ascii")
     if broken == "both":
         cert, key = key, cert
-    said = told("serve", url=url, KEYSTORE_TLS_CERT=str(cert), KEYSTORE_TLS_KEY=str(key))
-    assert "KEYSTORE_TLS_CERT" in said
+    message = told("serve", url=url, KEYSTORE_TLS_CERT=str(cert), KEYSTORE_TLS_KEY=str(key))
+    assert "KEYSTORE_TLS_CERT" in message
 
 
-def test_while_the_database_is_away_it_says_when_to_come_back_and_recovers(own_server: OwnServer, log: Path) -> None:
+def test_without_its_database_it_answers_with_a_retry_time_and_recovers(own_server: OwnServer, log: Path) -> None:
     open_store(own_server.url).close()
     token = report("token", "create", "--admin", url=own_server.url)["token"]
     with serving(log, own_server.url) as service:
@@ -288,7 +288,7 @@ def test_while_the_database_is_away_it_says_when_to_come_back_and_recovers(own_s
         assert service.end(signal.SIGTERM) == 0
 
 
-def test_a_restart_of_the_database_under_traffic_loses_no_acknowledged_write(own_server: OwnServer, log: Path) -> None:
+def test_a_database_restart_under_traffic_loses_no_acknowledged_write(own_server: OwnServer, log: Path) -> None:
     open_store(own_server.url).close()
     token = report("token", "create", "--company", "a", url=own_server.url)["token"]
     stop = threading.Event()
@@ -328,8 +328,8 @@ def test_a_restart_of_the_database_under_traffic_loses_no_acknowledged_write(own
                 thread.join(40)
         assert service.end(signal.SIGTERM) == 0
     with open_store(own_server.url) as store:
-        kept = store.load("a").keys["session"]
-    assert acknowledged <= kept.keys()
+        stored = store.load("a").keys["session"]
+    assert acknowledged <= stored.keys()
     assert statuses <= {204, 503}
 
 
@@ -342,7 +342,7 @@ def test_signals_of_a_terminal_reach_the_workers_through_run_py_alone(url: str, 
         assert not worker.is_running()
 
 
-def test_the_check_report_is_what_check_prints(url: str, log: Path, tmp_path: Path) -> None:
+def test_the_check_report_equals_the_output_of_check(url: str, log: Path, tmp_path: Path) -> None:
     with serving(log, url) as service:
         service.logged("sweep_finished")
         served = ask(service.port, "GET", "/v1/health", token=admin(tmp_path)).json

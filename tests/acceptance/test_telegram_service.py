@@ -1,4 +1,4 @@
-"""The whole service with its bot: it says that it starts, answers, says that it stops, and nobody learns the token."""
+"""The whole service with its bot: it announces start and stop, answers commands, and never shows its token."""
 
 import signal
 from pathlib import Path
@@ -13,12 +13,12 @@ from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Where the service logs."""
+    """The log file of the service."""
     return tmp_path / "log"
 
 
 def settings(telegram: FakeTelegram) -> dict[str, str]:
-    """The bot's."""
+    """The settings of the bot."""
     return {
         "TELEGRAM_BOT_TOKEN": telegram.token,
         "TELEGRAM_CHAT_ID": f"{CHAT}",
@@ -27,22 +27,22 @@ def settings(telegram: FakeTelegram) -> dict[str, str]:
 
 
 def heard(telegram: FakeTelegram, words: str) -> str:
-    """Waits for a message with these words; its text."""
+    """Wait for a message with these words; return its text."""
 
-    def found() -> list[str]:
+    def matching() -> list[str]:
         return [text for text in map(plain_text, telegram.texts()) if words in text]
 
-    eventually(lambda: bool(found()), f"{words!r} arrives; there is {telegram.texts()}")
-    return found()[0]
+    eventually(lambda: bool(matching()), f"{words!r} arrives; there is {telegram.texts()}")
+    return matching()[0]
 
 
 def ended(service: Service) -> int:
-    """Asks it to stop, as systemd does."""
+    """Stop the service as systemd does; return its exit code."""
     return service.end(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_it_says_that_it_starts_answers_and_says_that_it_stops(
+def test_it_announces_its_start_answers_and_stops_muted(
     kind: str, request: pytest.FixtureRequest, telegram: FakeTelegram, tmp_path: Path, log: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/k.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
@@ -65,7 +65,7 @@ def test_it_says_that_it_starts_answers_and_says_that_it_stops(
     assert service.events[-1]["event"] == "stopped"
 
 
-def test_it_says_goodbye(telegram: FakeTelegram, tmp_path: Path, log: Path) -> None:
+def test_it_announces_its_stop(telegram: FakeTelegram, tmp_path: Path, log: Path) -> None:
     with serving(log, cwd=tmp_path, **settings(telegram)) as service:
         heard(telegram, "has started on")
         assert ended(service) == 0
@@ -90,7 +90,7 @@ def test_a_bad_token_is_reported_and_the_service_serves(telegram: FakeTelegram, 
     assert TOKEN.partition(":")[2] not in log.read_text(encoding="utf-8")
 
 
-def test_doctor_asks_telegram_who_the_bot_is(telegram: FakeTelegram, tmp_path: Path) -> None:
+def test_doctor_asks_telegram_for_the_name_of_the_bot(telegram: FakeTelegram, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/k.db"
     checks = {check["name"]: check for check in report("doctor", url=url, **settings(telegram))["checks"]}
     assert checks["telegram"]["status"] == "ok"

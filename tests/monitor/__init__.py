@@ -1,1 +1,1 @@
-"""Tests of the watch, in the rooms of `monitor/`."""
+"""Tests of `monitor/`, in the same rooms."""

@@ -1,4 +1,4 @@
-"""The store that the parts are tried on: on either database, at the diary's Day 0."""
+"""The store that the tests of `monitor/` use, on either database."""
 
 from collections.abc import Iterator
 from pathlib import Path

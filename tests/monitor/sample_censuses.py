@@ -1,4 +1,4 @@
-"""Counts and sweeps made up for the pure parts of the watch."""
+"""Made-up counts and sweeps for tests of pure functions."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -26,11 +26,11 @@ EMPTY = Census(
 
 
 def census(**changes: Any) -> Census:
-    """A census of an empty table, taken at START, with these fields otherwise."""
+    """A census of an empty table, taken at START, with these fields changed."""
     return replace(EMPTY, **changes)
 
 
 def run(ago: timedelta, *, error: str | None = None, finished: bool = True, deleted: int = 0) -> SweepRun:
-    """A sweep that ended so long before START."""
+    """A sweep that ended `ago` before START."""
     ended = START - ago
     return SweepRun(1, "host:1", ended, ended if finished else None, 12.5, deleted, {}, error)

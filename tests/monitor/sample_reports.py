@@ -1,18 +1,21 @@
-"""Reports, and a desk that gives them, made up for the bot; it writes down what it was asked."""
+"""Made-up reports, and queries that return them and record their calls."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from keystore.records import TypeCount
 from monitor.forecast.backtest import Outcome
-from monitor.forecast.forecast import Forecast, TypeForecast
-from monitor.forecast.history import Counted
+from monitor.forecast.forecast import Forecast
+from monitor.forecast.history import TableCount
+from monitor.forecast.type_forecast import TypeForecast
 from monitor.growth import GrowthReport, growth_of
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
+from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
-from monitor.telegram.service_queries import DbHealth, LoadTime, ServiceQueries
+from monitor.telegram.service_queries import ServiceQueries
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -48,12 +51,14 @@ FORECAST = Forecast(
     path=tuple(2_400 - 1_735 * 0.95**day for day in range(366)),
     sd=tuple(14.0 * day**0.5 for day in range(366)),
 )
-GROWTH = growth_of(
-    census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17)),
-    DATABASE,
-    FORECAST,
+GROWTH = replace(
+    growth_of(
+        census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17)),
+        DATABASE,
+    ),
+    forecast=FORECAST,
     history=tuple(
-        Counted(START - timedelta(hours=n), 665 - 2 * n + 40 * (n % 24 < 3), {}, 0) for n in range(14 * 24, -1, -1)
+        TableCount(START - timedelta(hours=n), 665 - 2 * n + 40 * (n % 24 < 3), {}, 0) for n in range(14 * 24, -1, -1)
     ),
 )
 OUTCOMES = (Outcome(7, 12, 4.2, 11.0, 11), Outcome(14, 5, 6.0, 13.5, 5))
@@ -129,7 +134,7 @@ class SampleQueries(ServiceQueries):
 
 
 class StubWatch:
-    """A watch without an opinion, for a bot on a real store."""
+    """Alerting that does nothing, for a bot on a real store."""
 
     def status(self) -> str:
         return "well"
@@ -142,5 +147,6 @@ class StubWatch:
 
 
 def without_forecast() -> GrowthReport:
-    """The report on a table that was looked at for the first time."""
-    return growth_of(census(total=665), DATABASE, None, "3 days of counted arrivals; there are 0.2")
+    """The report on a table that has no history yet."""
+    waits_for = "3 days of counted arrivals; there are 0.2"
+    return replace(growth_of(census(total=665), DATABASE), forecast_waits_for=waits_for)

@@ -27,7 +27,7 @@ from api.reports import (
 from keystore import open_store
 from keystore.errors import StoreUnavailable
 from keystore.records import CompanyLease, CompanyPage, CompanySummary
-from monitor.telegram.service_queries import LoadTime
+from monitor.reports.load_time import LoadTime
 from rig.fixtures.clock import START, Clock, eventually
 from tests.monitor.alerts.watches import Watched
 from tests.monitor.sample_censuses import run

@@ -1,5 +1,6 @@
 """The daily summary: its schedule through clock changes, its text, and the start and stop notices."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ from keystore import Store
 from monitor.alerts import summary
 from monitor.alerts.announcements import Announcements
 from monitor.alerts.summary import due
-from monitor.forecast.history import Counted
+from monitor.forecast.history import TableCount
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
 from monitor.running.bounded_calls import BoundedCalls
@@ -119,11 +120,11 @@ def report(**changes: int) -> CheckReport:
 
 def test_the_summary_states_the_counts_and_the_advice() -> None:
     counted = census(total=665, active=660, guarded=5, without_expiry=609, companies=1, created_24h=330, created_7d=425)
-    history = tuple(Counted(START - timedelta(days=n), 600 + n, {}, 0) for n in (2, 1, 0))
+    history = tuple(TableCount(START - timedelta(days=n), 600 + n, {}, 0) for n in (2, 1, 0))
     lines = summary.text(
         date(2025, 10, 8),
         report(total=665, active=660, guarded=5, without_expiry=609, companies=1),
-        growth_of(counted, "postgresql://db/bots", history=history),
+        replace(growth_of(counted, "postgresql://db/bots"), history=history),
         ["🔴 disk: full (for 2 h)"],
     ).split("\n")
     assert lines[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"

@@ -1,15 +1,15 @@
-"""The diary's arithmetic, to the digit, and that it holds where there is nothing to count."""
+"""The original operator's arithmetic, to the digit, and on an empty table."""
 
 from datetime import timedelta
 
 import pytest
 
-from monitor.growth import Projection, growth_of, projection
+from monitor.growth import Projection, growth_of, legacy_projection
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census
 
 
-def test_the_diary_s_day_0_comes_out_as_the_operator_wrote_it() -> None:
+def test_the_original_numbers_come_out_as_the_operator_wrote_them() -> None:
     oldest = START - timedelta(days=17, hours=3)
     report = growth_of(census(total=665, created_24h=330, created_7d=425, oldest_created_at=oldest), "somewhere")
     assert (report.total, report.oldest_days, report.created_24h, report.created_7d) == (665, 17, 330, 425)
@@ -32,5 +32,5 @@ def test_an_empty_table_has_a_report() -> None:
         (1_000, 0, 14, Projection(0, -1_000, -100)),
     ],
 )
-def test_a_projection_is_keys_a_day_times_a_life(total: int, per_day: int, days: int, expected: Projection) -> None:
-    assert projection(total, per_day, days) == expected
+def test_a_projection_is_keys_a_day_times_a_lifetime(total: int, per_day: int, days: int, expected: Projection) -> None:
+    assert legacy_projection(total, per_day, days) == expected

@@ -1,4 +1,4 @@
-"""What a cohort lost from one day to the next was used again; nothing is learned from what a use didn't date."""
+"""The keys that a cohort loses from one day to the next were used again; the life table learns from nothing else."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -24,18 +24,18 @@ def snapshot(day: int, keys: dict[int, int], *, lasting: bool = False, hours: in
 
 
 def learned(*snapshots: Lives) -> Survival:
-    """What these say of sessions."""
+    """The survival of sessions, learned from these snapshots."""
     return survival("session", 7, snapshots, lambda begin, end: False)
 
 
-def test_the_silent_share_of_a_large_cohort_is_what_was_left_of_it() -> None:
-    found = learned(snapshot(0, {}), snapshot(3, {1: 100_000}), snapshot(4, {1: 100_000, 2: 60_000}))
-    assert found.share(False, 1) == pytest.approx(0.6, abs=0.001)
-    assert found.used == (40_000, 0)
+def test_the_silent_share_of_a_large_cohort_is_the_part_that_is_left() -> None:
+    table = learned(snapshot(0, {}), snapshot(3, {1: 100_000}), snapshot(4, {1: 100_000, 2: 60_000}))
+    assert table.share(False, 1) == pytest.approx(0.6, abs=0.001)
+    assert table.used == (40_000, 0)
 
 
 def test_the_two_classes_are_learned_apart() -> None:
-    found = learned(
+    table = learned(
         snapshot(0, {}),
         Lives(
             MIDNIGHT + 3 * DAY,
@@ -46,36 +46,36 @@ def test_the_two_classes_are_learned_apart() -> None:
             snapshot(4, {2: 9_000}).counts + snapshot(4, {2: 1_000}, lasting=True).counts,
         ),
     )
-    assert found.share(False, 1) == pytest.approx(0.9, abs=0.01)
-    assert found.share(True, 1) == pytest.approx(0.1, abs=0.01)
+    assert table.share(False, 1) == pytest.approx(0.9, abs=0.01)
+    assert table.share(True, 1) == pytest.approx(0.1, abs=0.01)
 
 
-def test_a_silence_never_seen_is_like_the_one_before_it() -> None:
-    found = learned(snapshot(0, {}), snapshot(4, {1: 10_000, 2: 10_000}), snapshot(5, {2: 5_000, 3: 9_000}))
-    assert found.share(False, 6) == found.share(False, 2) == pytest.approx(0.9, abs=0.01)
-    assert found.share(False, 0) == 1.0, "a second use on the same day leaves the expiry as it is"
+def test_a_day_never_seen_has_the_share_of_the_day_before() -> None:
+    table = learned(snapshot(0, {}), snapshot(4, {1: 10_000, 2: 10_000}), snapshot(5, {2: 5_000, 3: 9_000}))
+    assert table.share(False, 6) == table.share(False, 2) == pytest.approx(0.9, abs=0.01)
+    assert table.share(False, 0) == 1.0, "a second use on the same day leaves the expiry as it is"
 
 
-def test_a_class_learns_from_the_other_what_it_never_saw() -> None:
-    found = learned(
+def test_a_class_takes_the_other_class_s_share_for_unseen_days() -> None:
+    table = learned(
         snapshot(0, {}),
         Lives(MIDNIGHT + 6 * DAY, snapshot(6, {5: 1_000}).counts + snapshot(6, {1: 1_000}, lasting=True).counts),
         Lives(MIDNIGHT + 7 * DAY, snapshot(7, {6: 100}).counts + snapshot(7, {2: 1_000}, lasting=True).counts),
     )
-    assert found.share(True, 5) == pytest.approx(0.1, abs=0.02)
+    assert table.share(True, 5) == pytest.approx(0.1, abs=0.02)
 
 
-def test_late_in_the_day_the_next_day_s_uses_are_seen_the_last_day_s_too() -> None:
+def test_late_snapshots_show_the_uses_of_the_next_day() -> None:
     """Used every seventh day: at the last moment, on the last day that the expiry leaves."""
-    found = learned(snapshot(0, {}), snapshot(9, {6: 1_000}, hours=22), snapshot(10, {7: 10}, hours=22))
-    assert found.share(False, 7) == pytest.approx(0.01, abs=0.01)
+    table = learned(snapshot(0, {}), snapshot(9, {6: 1_000}, hours=22), snapshot(10, {7: 10}, hours=22))
+    assert table.share(False, 7) == pytest.approx(0.01, abs=0.01)
     daily = learned(snapshot(0, {}), snapshot(9, {0: 900}, hours=21), snapshot(10, {1: 100}, hours=21))
     assert daily.share(False, 1) == pytest.approx(100 / (900 / (21 / 24)), abs=0.01)
 
 
-def test_few_keys_say_little() -> None:
-    found = learned(snapshot(0, {}), snapshot(4, {1: 10_000, 2: 1}), snapshot(5, {2: 5_000, 3: 0}))
-    assert 0.3 < found.share(False, 2) < 0.5
+def test_few_keys_change_a_share_little() -> None:
+    table = learned(snapshot(0, {}), snapshot(4, {1: 10_000, 2: 1}), snapshot(5, {2: 5_000, 3: 0}))
+    assert 0.3 < table.share(False, 2) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_few_keys_say_little() -> None:
         (snapshot(3, {1: 50}), snapshot(6, {2: 10})),  # Too long ago.
     ],
 )
-def test_nothing_is_learned_from(before: Lives, after: Lives) -> None:
+def test_a_cohort_that_uses_did_not_shrink_teaches_nothing(before: Lives, after: Lives) -> None:
     assert learned(snapshot(0, {}), before, after).used == (0, 0)
 
 
-def test_what_an_import_may_have_dated_counts_only_where_nothing_else_is_known() -> None:
+def test_the_first_snapshot_s_keys_count_only_if_nothing_else_is_known() -> None:
     dated = (snapshot(3, {3: 1_000}), snapshot(4, {4: 100}))
     assert learned(snapshot(0, {}), *dated).share(False, 3) == pytest.approx(0.1, abs=0.01)
     known = (snapshot(6, {3: 1_000}), snapshot(7, {4: 900}))
@@ -103,16 +103,16 @@ def test_nothing_is_learned_from_a_disturbed_day() -> None:
     assert survival("session", 7, pair, lambda begin, end: begin == pair[1].at).used == (0, 0)
 
 
-def test_a_gap_of_more_or_less_than_a_day_is_reckoned_with() -> None:
-    found = learned(snapshot(0, {}), snapshot(3, {1: 100_000}), snapshot(4, {2: 36_000}, hours=6))
-    assert found.share(False, 1) == pytest.approx(0.36 ** (1 / 1.25), abs=0.001)
+def test_a_gap_other_than_a_day_is_scaled_to_one() -> None:
+    table = learned(snapshot(0, {}), snapshot(3, {1: 100_000}), snapshot(4, {2: 36_000}, hours=6))
+    assert table.share(False, 1) == pytest.approx(0.36 ** (1 / 1.25), abs=0.001)
 
 
 def test_without_snapshots_every_key_stays_silent() -> None:
     assert learned().share(True, 3) == 1.0
 
 
-def test_lifetimes_are_the_policy_s_and_the_guards() -> None:
+def test_lifetimes_follow_the_policy_and_the_guards() -> None:
     assert lifetime_days(DIARY, "session", guards=True) == 7
     assert lifetime_days(DIARY, "sender-key", guards=True) == 7
     assert lifetime_days(DIARY, "app-state-sync-key", guards=True) is None
@@ -130,7 +130,7 @@ def test_a_group_in_use_holds_its_keys_past_their_end() -> None:
     assert held_share("session", [held], 0.0, guards=True) == 0.0
 
 
-def test_days_silent_are_read_off_the_expiry() -> None:
+def test_days_silent_follow_from_the_expiry() -> None:
     today = date(2025, 10, 8)
     assert days_silent(LifeCount("session", False, date(2025, 10, 16), 1), today, 7) == 0
     assert days_silent(LifeCount("session", False, date(2025, 10, 9), 1), today, 7) == 7

@@ -1,4 +1,4 @@
-"""What the check says of a table: the verdict and the advice, as a function of what was counted."""
+"""The verdict and the advice of `check`, as a function of the counts."""
 
 from datetime import timedelta
 
@@ -11,15 +11,15 @@ from tests.monitor.sample_censuses import census, run
 HOUR = timedelta(hours=1)
 EVERY_S = 6 * 3600.0
 RECENT = run(1 * HOUR)
-WELL = census(total=100, active=100)
+HEALTHY = census(total=100, active=100)
 
 
 def judged(counted: Census, *runs: SweepRun, enforced: bool = True) -> tuple[Finding, ...]:
     return judge(counted, sweep_state(list(runs)), EVERY_S, expiry_enforced=enforced)
 
 
-def test_a_table_that_is_well_has_no_advice() -> None:
-    findings = judged(WELL, RECENT)
+def test_a_healthy_table_has_no_advice() -> None:
+    findings = judged(HEALTHY, RECENT)
     assert (worst(findings), findings) == ("ok", ())
 
 
@@ -30,43 +30,43 @@ def test_an_empty_table_may_be_the_wrong_one() -> None:
 
 
 @pytest.mark.parametrize(("lacking", "verdict"), [(1, "warning"), (50, "warning"), (51, "critical"), (100, "critical")])
-def test_keys_without_expiry_are_worth_a_warning_and_most_of_them_an_alarm(lacking: int, verdict: str) -> None:
+def test_keys_without_expiry_are_a_warning_and_most_of_them_critical(lacking: int, verdict: str) -> None:
     findings = judged(census(total=100, without_expiry=lacking), RECENT)
     assert worst(findings) == verdict
     assert f"{lacking} of 100" in findings[0].advice
     assert "backfill" in findings[0].advice
 
 
-def test_a_table_that_could_be_kept_so_is_well_and_told_how() -> None:
-    findings = judged(WELL, RECENT, enforced=False)
+def test_a_table_that_could_enforce_expiries_is_ok_with_advice() -> None:
+    findings = judged(HEALTHY, RECENT, enforced=False)
     assert worst(findings) == "ok"
     assert "--enforce" in findings[0].advice
 
 
 def test_a_sweeper_is_late_after_two_intervals() -> None:
-    assert worst(judged(WELL, run(12 * HOUR))) == "ok"
-    findings = judged(WELL, run(12 * HOUR + timedelta(seconds=1)))
+    assert worst(judged(HEALTHY, run(12 * HOUR))) == "ok"
+    findings = judged(HEALTHY, run(12 * HOUR + timedelta(seconds=1)))
     assert worst(findings) == "critical"
     assert "12 h ago" in findings[0].advice
 
 
-def test_keys_that_nobody_ever_swept_are_worth_a_warning() -> None:
-    assert worst(judged(WELL)) == "warning"
-    assert worst(judged(WELL, run(HOUR, finished=False))) == "warning"
+def test_keys_that_were_never_swept_are_a_warning() -> None:
+    assert worst(judged(HEALTHY)) == "warning"
+    assert worst(judged(HEALTHY, run(HOUR, finished=False))) == "warning"
 
 
-def test_a_failed_sweep_is_told_and_does_not_count_as_one() -> None:
-    findings = judged(WELL, run(HOUR, error="the disk is full"), run(13 * HOUR))
+def test_a_failed_sweep_is_reported_and_does_not_count_as_a_sweep() -> None:
+    findings = judged(HEALTHY, run(HOUR, error="the disk is full"), run(13 * HOUR))
     assert [finding.verdict for finding in findings] == ["critical", "warning"]
     assert "the disk is full" in findings[1].advice
 
 
-def test_a_failure_that_a_later_sweep_made_good_is_not_told() -> None:
-    assert judged(WELL, RECENT, run(2 * HOUR, error="the disk is full")) == ()
+def test_a_failure_before_a_later_successful_sweep_is_not_reported() -> None:
+    assert judged(HEALTHY, RECENT, run(2 * HOUR, error="the disk is full")) == ()
 
 
-def test_a_sweep_at_work_hides_no_earlier_one() -> None:
-    assert judged(WELL, run(timedelta(0), finished=False), RECENT) == ()
+def test_an_unfinished_sweep_hides_no_earlier_one() -> None:
+    assert judged(HEALTHY, run(timedelta(0), finished=False), RECENT) == ()
 
 
 def test_a_backlog_between_two_sweeps_is_no_alarm() -> None:
@@ -75,7 +75,7 @@ def test_a_backlog_between_two_sweeps_is_no_alarm() -> None:
     assert "10 expired" in findings[0].advice
 
 
-def test_rewritten_pre_keys_are_worth_a_warning() -> None:
+def test_rewritten_pre_keys_are_a_warning() -> None:
     findings = judged(census(total=100, active=100, pre_keys_rewritten_7d=3), RECENT)
     assert worst(findings) == "warning"
     assert "3 unused pre-keys" in findings[0].advice

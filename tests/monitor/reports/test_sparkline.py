@@ -1,4 +1,4 @@
-"""A line of bars: from the least to the most, never longer than asked for."""
+"""A line of bars, scaled from the least to the most value and limited in width."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,5 +13,5 @@ def test_the_least_is_the_lowest_bar_and_the_most_the_highest() -> None:
 
 
 @given(st.lists(st.floats(-1e9, 1e9), max_size=200), st.integers(1, 40))
-def test_it_is_as_long_as_it_may_be(values: list[float], width: int) -> None:
+def test_it_has_a_bar_for_each_value_up_to_its_width(values: list[float], width: int) -> None:
     assert len(sparkline(values, width)) == min(width, len(values))

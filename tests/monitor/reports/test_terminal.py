@@ -1,4 +1,4 @@
-"""A report's renderings: JSON with the fixed names, and text that says the same."""
+"""Reports as text, and as JSON with the public names."""
 
 import io
 import json
@@ -11,13 +11,15 @@ from rich.console import Console, RenderableType
 
 from keystore.records import TypeCount
 from monitor.forecast.backtest import Outcome
-from monitor.forecast.forecast import Forecast, TypeForecast
-from monitor.forecast.history import Counted
+from monitor.forecast.forecast import Forecast
+from monitor.forecast.history import TableCount
+from monitor.forecast.type_forecast import TypeForecast
 from monitor.growth import growth_of
-from monitor.reports import terminal as render
+from monitor.reports import terminal
 from monitor.reports.doctor import DoctorCheck, DoctorReport
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport, Rating, rating
+from monitor.reports.report_json import as_json
 from monitor.sweeper import SweepReport
 from monitor.telegram.client import TelegramAccess
 from monitor.upkeep.backfill import BackfillReport
@@ -37,7 +39,7 @@ def text(renderable: RenderableType) -> str:
 
 
 def plain(report: Any) -> Any:
-    return json.loads(render.as_json(report))
+    return json.loads(as_json(report))
 
 
 FORECAST = Forecast(
@@ -56,16 +58,15 @@ FORECAST = Forecast(
 )
 
 
-def test_growth_shows_the_forecast_beside_the_diary_s_projection() -> None:
-    report = growth_of(
-        census(total=1_000, created_7d=70),
-        "db",
-        FORECAST,
+def test_growth_shows_the_forecast_beside_the_legacy_projection() -> None:
+    report = replace(
+        growth_of(census(total=1_000, created_7d=70), "db"),
+        forecast=FORECAST,
         what_if=replace(FORECAST, equilibrium=None, days_to_equilibrium=None),
-        history=(Counted(START - timedelta(days=9), 500, {}, 1), Counted(START, 1_000, {}, 2)),
+        history=(TableCount(START - timedelta(days=9), 500, {}, 1), TableCount(START, 1_000, {}, 2)),
         outcomes=(Outcome(7, 5, 3.2, 9.9, 4),),
     )
-    told = text(render.growth(report))
+    shown = text(terminal.growth(report))
     for part in (
         "▁█  500 → 1,000",
         "in 30 days",
@@ -73,40 +74,40 @@ def test_growth_shows_the_forecast_beside_the_diary_s_projection() -> None:
         "in 310 days",
         "250 every 4.0 days",
         "1,000, 400 of them by use",
-        "for ever",
-        "goes on growing",
+        "forever",
+        "keeps growing",
         "--ttl",
         "5 forecasts, off by 3.2 % in the median and 9.9 % at worst; 4 within",
     ):
-        assert part in told
+        assert part in shown
     document = plain(report)
     assert document["forecast"]["keys_in_days"]["30"] == {"low": 1_005, "expected": 1_030, "high": 1_055}
-    assert "path" not in document["forecast"], "365 numbers twice are nothing to read"
+    assert "path" not in document["forecast"], "365 numbers are nothing to read"
 
 
-def test_growth_says_what_a_forecast_waits_for() -> None:
-    report = growth_of(census(), "db", None, "three days")
-    assert "none yet: it waits for three days" in text(render.growth(report))
+def test_growth_gives_the_reason_for_a_missing_forecast() -> None:
+    report = replace(growth_of(census(), "db"), forecast_waits_for="three days")
+    assert "none yet: it waits for three days" in text(terminal.growth(report))
     assert plain(report)["forecast"] is None
 
 
 def test_check_and_types_show_the_past() -> None:
-    past = text(render.check(replace(CHECK, totals_30d=(1, 5, 9))))
+    past = text(terminal.check(replace(CHECK, totals_30d=(1, 5, 9))))
     assert "▁▅█" in past
-    assert "▁█" in text(render.types(replace(TYPES, totals_30d={"[red]odd": (1, 2)})))
-    assert "last 30 days" not in text(render.types(TYPES))
+    assert "▁█" in text(terminal.types(replace(TYPES, totals_30d={"[red]odd": (1, 2)})))
+    assert "last 30 days" not in text(terminal.types(TYPES))
 
 
-def test_what_a_repr_leaves_out_is_in_no_json() -> None:
+def test_a_field_left_out_of_the_repr_is_left_out_of_the_json() -> None:
     secret = TelegramAccess("S3CRET", (1,), "http://x")
     assert plain(secret) == {"chats": [1], "api_url": "http://x"}
 
 
-def test_check_says_verdict_database_counts_and_advice() -> None:
-    told = text(render.check(CHECK))
+def test_check_shows_verdict_database_counts_and_advice() -> None:
+    shown = text(terminal.check(CHECK))
     for part in ("WARNING  sqlite:///k.db", "1,234", "5 min ago", "3 h ago", "7 deleted", "1.5 MB", "[no] expiry"):
-        assert part in told
-    assert told.index("WARNING") < told.index("1,234") < told.index("[no] expiry")
+        assert part in shown
+    assert shown.index("WARNING") < shown.index("1,234") < shown.index("[no] expiry")
 
 
 def test_check_as_json_has_the_fixed_names() -> None:
@@ -118,27 +119,27 @@ def test_check_as_json_has_the_fixed_names() -> None:
     assert document["advice"] == ["5 keys have [no] expiry"]
 
 
-def test_what_never_happened_is_never_and_null() -> None:
+def test_a_missing_sweep_is_shown_as_never_and_null() -> None:
     report = replace(CHECK, last_activity_at=None, last_sweep=None)
-    assert text(render.check(report)).count("never") == 2
+    assert text(terminal.check(report)).count("never") == 2
     assert (plain(report)["last_activity_at"], plain(report)["last_sweep"]) == (None, None)
 
 
-def test_types_are_shown_as_they_are_named() -> None:
-    told = text(render.types(TYPES))
-    assert "[red]odd" in told
-    assert [row.split("│")[2].strip() for row in told.splitlines() if "all" in row] == ["10"]
+def test_names_of_types_are_shown_without_markup() -> None:
+    shown = text(terminal.types(TYPES))
+    assert "[red]odd" in shown
+    assert [row.split("│")[2].strip() for row in shown.splitlines() if "all" in row] == ["10"]
     assert plain(TYPES)["types"][0]["key_type"] == "[red]odd"
     assert {"total", "with_expiry", "without_expiry"} <= plain(TYPES)["types"][0].keys()
 
 
-def test_growth_prints_the_diary_s_words() -> None:
+def test_growth_prints_the_original_operator_s_numbers() -> None:
     report = growth_of(
         census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17.1)), "db"
     )
-    told = text(render.growth(report))
+    shown = text(terminal.growth(report))
     for part in ("665 keys", "17 days", "330", "425, 61/day", "427", "−36 %, 238 fewer", "854", "+28 %, 189 more"):
-        assert part in told
+        assert part in shown
     document = plain(report)
     assert document["diary"] == {
         "7": {"keys": 427, "change": -238, "percent": -36},
@@ -148,10 +149,10 @@ def test_growth_prints_the_diary_s_words() -> None:
 
 
 def test_perf_says_rating_times_and_budget() -> None:
-    told = text(render.perf(PERF))
+    shown = text(terminal.perf(PERF))
     for part in ("excellent  db", "12.3 ms (665 keys", "within the budget of 750 ms"):
-        assert part in told
-    assert "over the budget" in text(render.perf(replace(PERF, within_budget=False)))
+        assert part in shown
+    assert "over the budget" in text(terminal.perf(replace(PERF, within_budget=False)))
     assert {"load_ms", "get_ms", "burst_ms", "keys", "size_bytes", "rating", "budget_ms"} <= plain(PERF).keys()
 
 
@@ -159,27 +160,27 @@ def test_perf_says_rating_times_and_budget() -> None:
     ("load_ms", "word"),
     [(0, "excellent"), (199.9, "excellent"), (200, "good"), (499.9, "good"), (500, "acceptable"), (1_000, "slow")],
 )
-def test_a_load_is_rated_on_the_diary_s_scale(load_ms: float, word: Rating) -> None:
+def test_a_load_is_rated_on_the_original_operator_s_scale(load_ms: float, word: Rating) -> None:
     assert rating(load_ms) == word
 
 
-def test_backfill_tells_what_would_be_from_what_was() -> None:
+def test_a_dry_run_of_backfill_reads_differently() -> None:
     done = BackfillReport("db", 609, {"session": 9, "pre-key": 600}, enforced=True, dry_run=False)
-    assert "609 keys got an expiry in db" in text(render.backfill(done))
-    assert "refuses keys without expiry" in text(render.backfill(done))
-    assert "609 keys would get" in text(render.backfill(replace(done, dry_run=True)))
+    assert "609 keys got an expiry in db" in text(terminal.backfill(done))
+    assert "refuses keys without expiry" in text(terminal.backfill(done))
+    assert "609 keys would get" in text(terminal.backfill(replace(done, dry_run=True)))
     assert plain(done)["by_type"] == {"session": 9, "pre-key": 600}
 
 
-def test_sweep_tells_a_skipped_one_from_an_empty_one() -> None:
+def test_a_skipped_sweep_reads_differently_from_an_empty_one() -> None:
     report = SweepReport("db", 3, {"session": 3}, 12.5)
-    assert "3 expired keys deleted from db in 12 ms" in text(render.sweep(report))
-    assert "another sweeper" in text(render.sweep(replace(report, deleted=0, skipped=True)))
+    assert "3 expired keys deleted from db in 12 ms" in text(terminal.sweep(report))
+    assert "another sweeper" in text(terminal.sweep(replace(report, deleted=0, skipped=True)))
     assert {"deleted", "by_type", "took_ms"} <= plain(report).keys()
 
 
-def test_doctor_says_status_and_what_to_do() -> None:
+def test_doctor_shows_status_and_advice() -> None:
     report = DoctorReport((DoctorCheck("file", "failed", "run `chmod 600 k.db`"), DoctorCheck("ttl", "ok", "well")))
-    assert "failed  file  run `chmod 600 k.db`" in text(render.doctor(report))
+    assert "failed  file  run `chmod 600 k.db`" in text(terminal.doctor(report))
     assert plain(report)["healthy"] is False
     assert plain(DoctorReport(report.checks[1:]))["healthy"] is True

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
-from monitor.forecast import charts
+from monitor.reports import charts
+from monitor.reports.load_time import DbHealth
 from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.sweeper import SweepReport
 from monitor.telegram.commands import Commands
 from monitor.telegram.messages import Reply, messages
-from monitor.telegram.service_queries import DbHealth
 from monitor.telegram.texts import COMMANDS
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import plain_text, text_refusal

@@ -12,7 +12,7 @@ from keystore import Store, open_store
 from keystore.records import KeyRow
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
-from monitor.forecast.history import record
+from monitor.forecast.history import record_counts
 from monitor.sweeper import sweep
 from monitor.telegram.bot import Bot
 from monitor.telegram.client import TelegramClient
@@ -116,7 +116,7 @@ def test_every_command_answers_from_a_real_database(migrated_postgres_url: str, 
     with open_store(migrated_postgres_url) as store, bot_of(store, telegram) as bot:
         fill(store)
         store.add_history("census", store.now() - timedelta(hours=1), '{"total": 9, "by_type": {}, "size_bytes": 1}')
-        record(store)
+        record_counts(store)
         for command, words in (
             ("/start", "Signal Keystore"),
             ("/help", "/db_health – "),

@@ -1,4 +1,4 @@
-"""The seeded data set is the diary's, number by number, and stays so while somebody looks at it."""
+"""The demo data set has the numbers of the original operator's table, and keeps them for three hours."""
 
 import json
 from collections import Counter
@@ -20,14 +20,14 @@ HOURS_OF_DAY = [START.replace(hour=hour) for hour in (0, 9, 15, 23)] + [datetime
 
 @pytest.fixture(params=HOURS_OF_DAY, ids=str)
 def now(request: pytest.FixtureRequest) -> datetime:
-    """A moment at which somebody seeds."""
+    """A moment at which the data set is made."""
     at = request.param
     assert isinstance(at, datetime)
     return at
 
 
 def created_since(rows: list[KeyRow], moment: datetime) -> int:
-    """How many rows were created after a moment, as the census counts them."""
+    """The number of rows created after a moment, as the census counts them."""
     return sum(row.created_at > moment for row in rows)
 
 
@@ -41,12 +41,12 @@ def test_another_moment_moves_only_the_times() -> None:
     assert names == [(row.key_type, row.key_id) for row in demo_rows(START + DAY)]
 
 
-def test_every_name_is_there_once(now: datetime) -> None:
+def test_every_name_occurs_once(now: datetime) -> None:
     rows = demo_rows(now)
     assert len({(row.key_type, row.key_id) for row in rows}) == len(rows) == 665
 
 
-def test_types_are_the_diary_s(now: datetime) -> None:
+def test_types_are_those_of_the_original_table(now: datetime) -> None:
     by_type = Counter(row.key_type for row in demo_rows(now))
     named = {key_type: by_type.pop(key_type) for key_type in ("lid-mapping", "pre-key", "session", "lid")}
     assert named == {"lid-mapping": 56, "pre-key": 251, "session": 120, "lid": 172}
@@ -67,14 +67,14 @@ def test_only_lid_mappings_have_an_expiry_and_it_is_to_come(now: datetime) -> No
 
 
 @pytest.mark.parametrize("later", LATER, ids=str)
-def test_ages_are_the_diary_s_and_stay_so_for_three_hours(now: datetime, later: timedelta) -> None:
-    rows, looked_at = demo_rows(now), now + later
-    assert (looked_at - min(row.created_at for row in rows)).days == 17
-    assert created_since(rows, looked_at - DAY) == 330
-    assert created_since(rows, looked_at - 7 * DAY) == 425
+def test_ages_are_those_of_the_original_table_for_three_hours(now: datetime, later: timedelta) -> None:
+    rows, counted_at = demo_rows(now), now + later
+    assert (counted_at - min(row.created_at for row in rows)).days == 17
+    assert created_since(rows, counted_at - DAY) == 330
+    assert created_since(rows, counted_at - 7 * DAY) == 425
 
 
-def test_a_reconnect_wrote_248_pre_keys_at_once_and_today_came_3(now: datetime) -> None:
+def test_a_reconnect_wrote_248_pre_keys_and_3_were_written_today(now: datetime) -> None:
     by_moment = Counter(row.created_at for row in demo_rows(now) if row.key_type == "pre-key")
     ((reconnect, count),) = by_moment.most_common(1)
     assert count == RECONNECT_PRE_KEYS == 248
@@ -87,11 +87,11 @@ def test_on_day_0_the_reconnect_was_yesterday() -> None:
     assert by_moment.most_common(1)[0][0].date() == (START - DAY).date()
 
 
-def test_nothing_is_written_in_the_future_or_before_it_was_created(now: datetime) -> None:
+def test_times_are_in_order_and_not_in_the_future(now: datetime) -> None:
     assert all(row.created_at <= row.updated_at <= now for row in demo_rows(now))
 
 
-def test_mis_split_lids_belong_where_nothing_stands() -> None:
+def test_the_destinations_of_mis_split_lids_are_free() -> None:
     rows = demo_rows(START)
     lids = [row.key_id for row in rows if row.key_type == "lid"]
     assert all(key_id.startswith("mapping-") for key_id in lids)
@@ -111,7 +111,7 @@ def test_each_lid_pair_is_stored_both_ways(key_type: str, prefix: str) -> None:
     }
 
 
-def test_values_are_as_large_and_as_shaped_as_real_ones() -> None:
+def test_values_have_the_sizes_and_shapes_of_real_ones() -> None:
     sizes: dict[str, list[int]] = {}
     for row in demo_rows(START):
         sizes.setdefault(row.key_type, []).append(len(row.value))
@@ -126,7 +126,7 @@ def test_values_are_as_large_and_as_shaped_as_real_ones() -> None:
 
 
 def fields(document: object) -> object:
-    """The names in a document that are fields, not keys of somebody."""
+    """The names in a document that are fields, without ids."""
     if isinstance(document, dict):
         return {
             name: fields(part) for name, part in document.items() if name.isalpha() or name in ("_sessions", "_chains")

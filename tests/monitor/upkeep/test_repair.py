@@ -1,16 +1,16 @@
-"""`repair` on real stores: mis-split rows go where they belong, nothing newer is lost, a second run finds nothing."""
+"""`repair` on real stores: mis-split rows move to their type, and newer rows stay."""
 
 from datetime import timedelta
 
 from keystore import Store
 from monitor.upkeep.demo import seed
-from monitor.upkeep.repair import Move, repair
+from monitor.upkeep.repair import Move, repair_rows
 from rig.fixtures.clock import Clock
 
 DAY = timedelta(days=1)
 
 
-def test_every_kind_of_mis_split_row_goes_where_it_belongs(store: Store) -> None:
+def test_every_kind_of_mis_split_row_moves_to_its_type(store: Store) -> None:
     store.set(
         "1",
         {
@@ -25,8 +25,8 @@ def test_every_kind_of_mis_split_row_goes_where_it_belongs(store: Store) -> None
         },
     )
     store.set("2", {"lid": {"mapping-123": b"K"}})
-    told: list[tuple[int, int]] = []
-    report = repair(store, progress=lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    report = repair_rows(store, progress=lambda done, total: progress.append((done, total)))
     assert store.load("1").keys == {
         "lid": {"other": b"stays"},
         "lid-mapping": {"123": b"A"},
@@ -44,14 +44,14 @@ def test_every_kind_of_mis_split_row_goes_where_it_belongs(store: Store) -> None
     assert (report.moved, report.kept, report.dry_run) == (9, (), False)
     assert report.by_type["lid → lid-mapping"] == 2
     assert report.by_type["sender → sender-key-memory"] == 1
-    assert told == [(done, 9) for done in range(1, 10)]
+    assert progress == [(done, 9) for done in range(1, 10)]
 
 
 def test_rows_keep_their_times(store: Store, clock: Clock) -> None:
     store.set("1", {"lid": {"mapping-123": b"A"}})
     (before,) = store.export_rows("1")
     clock.advance(3 * DAY)
-    repair(store)
+    repair_rows(store)
     (after,) = store.export_rows("1")
     assert (after.created_at, after.updated_at, after.expires_at) == (
         before.created_at,
@@ -60,32 +60,32 @@ def test_rows_keep_their_times(store: Store, clock: Clock) -> None:
     )
 
 
-def test_a_newer_row_stays_and_the_old_one_is_told(store: Store, clock: Clock) -> None:
+def test_a_newer_row_stays_and_the_old_one_is_reported(store: Store, clock: Clock) -> None:
     store.set("1", {"lid": {"mapping-1": b"old", "mapping-2": b"new"}, "lid-mapping": {"3": b"as old"}})
     store.set("1", {"lid": {"mapping-3": b"same moment"}})
     clock.advance(DAY)
     store.set("1", {"lid-mapping": {"1": b"newer"}})
     before = store.export_rows("1")
-    kept = (
+    staying = (
         Move("1", "lid", "mapping-1", "lid-mapping", "1"),
         Move("1", "lid", "mapping-3", "lid-mapping", "3"),
     )
-    planned = repair(store, dry_run=True)
-    assert (planned.moved, planned.kept, store.export_rows("1") == before) == (1, kept, True)
-    report = repair(store)
-    assert (report.moved, report.kept) == (1, kept)
+    planned = repair_rows(store, dry_run=True)
+    assert (planned.moved, planned.kept, store.export_rows("1") == before) == (1, staying, True)
+    report = repair_rows(store)
+    assert (report.moved, report.kept) == (1, staying)
     assert store.load("1").keys == {
         "lid": {"mapping-1": b"old", "mapping-3": b"same moment"},
         "lid-mapping": {"1": b"newer", "2": b"new", "3": b"as old"},
     }
 
 
-def test_of_two_rows_for_one_place_the_newer_wins(store: Store, clock: Clock) -> None:
+def test_of_two_rows_with_one_destination_the_newer_wins(store: Store, clock: Clock) -> None:
     store.set("1", {"app-state": {"sync-key-X": b"older"}, "app": {"state-sync-key-Y": b"older"}})
     clock.advance(DAY)
     store.set("1", {"app": {"state-sync-key-X": b"newer"}, "app-state": {"sync-key-Y": b"newer"}})
-    planned = repair(store, dry_run=True)
-    report = repair(store)
+    planned = repair_rows(store, dry_run=True)
+    report = repair_rows(store)
     assert store.load("1").keys == {
         "app-state": {"sync-key-X": b"older"},
         "app-state-sync-key": {"X": b"newer", "Y": b"newer"},
@@ -94,10 +94,10 @@ def test_of_two_rows_for_one_place_the_newer_wins(store: Store, clock: Clock) ->
     assert report.kept == (Move("1", "app-state", "sync-key-X", "app-state-sync-key", "X"),)
 
 
-def test_a_dry_run_lists_the_diary_s_172_rows_and_changes_nothing(store: Store) -> None:
+def test_a_dry_run_lists_the_172_demo_rows_and_changes_nothing(store: Store) -> None:
     seed(store, "demo")
     before = store.export_rows("demo")
-    report = repair(store, dry_run=True)
+    report = repair_rows(store, dry_run=True)
     assert (report.moved, report.by_type, report.dry_run) == (172, {"lid → lid-mapping": 172}, True)
     assert all(move.to_id == move.key_id.removeprefix("mapping-") for move in report.moves)
     assert len(report.moves) == 172
@@ -106,8 +106,8 @@ def test_a_dry_run_lists_the_diary_s_172_rows_and_changes_nothing(store: Store) 
 
 def test_a_second_run_changes_nothing(store: Store) -> None:
     seed(store, "demo")
-    assert repair(store).moved == 172
+    assert repair_rows(store).moved == 172
     before = store.export_rows("demo")
-    again = repair(store)
+    again = repair_rows(store)
     assert (again.moved, again.by_type, again.moves, again.kept) == (0, {}, (), ())
     assert store.export_rows("demo") == before

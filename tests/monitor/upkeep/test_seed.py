@@ -1,4 +1,4 @@
-"""`seed` writes the diary's data set into a real store, and everything that counts finds the diary's numbers."""
+"""`seed` writes the demo data set into a real store, and the reports count the expected numbers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,25 +12,25 @@ from monitor.upkeep.demo import demo_creds, demo_rows, seed
 from rig.fixtures.clock import Clock
 
 BATCH = 250
-"""Smaller than what lacks an expiry, so that the backfill has several batches."""
+"""Fewer keys than lack an expiry, so that the backfill has several batches."""
 
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    """An empty SQLite store at the diary's Day 0."""
+    """An empty SQLite store."""
     with open_store(f"sqlite:///{tmp_path}/k.db", clock=clock) as opened:
         yield opened
 
 
 def backfilled(store: Store) -> int:
-    """How many keys get an expiry until none lacks one."""
+    """The number of keys that got an expiry, after which none lacks one."""
     total = 0
     while by_type := store.backfill(BATCH):
         total += sum(by_type.values())
     return total
 
 
-def test_census_finds_the_diary_s_numbers(store: Store) -> None:
+def test_the_census_counts_the_expected_numbers(store: Store) -> None:
     seed(store, "demo")
     census = store.census()
     assert (census.total, census.active, census.expired, census.guarded) == (665, 665, 0, 0)
@@ -44,7 +44,7 @@ def test_census_finds_the_diary_s_numbers(store: Store) -> None:
     assert sum(totals.values()) == 66
 
 
-def test_report_says_what_was_written_and_where(store: Store) -> None:
+def test_the_report_counts_the_written_keys_and_names_the_database(store: Store) -> None:
     report = seed(store, "company_demo")
     assert (report.database, report.company, report.keys, report.without_expiry) == (store.database, "demo", 665, 609)
     assert report.by_type == {count.key_type: count.total for count in store.census().by_type}
@@ -62,7 +62,7 @@ def test_backfill_gives_609_keys_an_expiry(store: Store) -> None:
     assert store.census().without_expiry == 0
 
 
-def test_every_mis_split_lid_can_be_moved_where_it_belongs(store: Store) -> None:
+def test_every_mis_split_lid_can_be_moved_to_its_type(store: Store) -> None:
     seed(store, "demo")
     names = list(store.key_names(["lid"]))
     assert all(store.move_key(name, "lid-mapping", name.key_id.removeprefix("mapping-")) for name in names)
@@ -72,7 +72,7 @@ def test_every_mis_split_lid_can_be_moved_where_it_belongs(store: Store) -> None
     assert "lid" not in totals
 
 
-def test_company_with_keys_is_left_alone(store: Store) -> None:
+def test_a_company_with_keys_is_left_unchanged(store: Store) -> None:
     store.set("demo", {"session": {"1": b"{}", "2": b"{}"}})
     with pytest.raises(InvalidInput, match=r"demo has 2 keys in sqlite.*another --company or database"):
         seed(store, "company_demo")
@@ -80,7 +80,7 @@ def test_company_with_keys_is_left_alone(store: Store) -> None:
     assert store.get_creds("demo") is None
 
 
-def test_company_with_creds_alone_is_left_alone(store: Store) -> None:
+def test_a_company_with_only_creds_is_left_unchanged(store: Store) -> None:
     store.set_creds("demo", b"{}")
     with pytest.raises(InvalidInput, match="demo has 0 keys and creds"):
         seed(store, "demo")
@@ -95,7 +95,7 @@ def test_another_company_can_be_seeded_beside_it(store: Store) -> None:
     assert store.census().total == 2 * 665
 
 
-def test_a_database_that_refuses_keys_without_expiry_is_left_alone(store: Store) -> None:
+def test_a_database_that_refuses_keys_without_expiry_is_left_unchanged(store: Store) -> None:
     store.enforce_expiry()
     with pytest.raises(InvalidInput, match="seed another database"):
         seed(store, "demo")

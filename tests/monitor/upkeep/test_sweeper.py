@@ -1,4 +1,4 @@
-"""The sweeper on real databases: one run, its lease, its record, and what it does when something fails."""
+"""The sweeper on real databases: one run, its lease, its record, and failures."""
 
 import threading
 from contextlib import suppress
@@ -24,14 +24,14 @@ def fill_with_expired(store: Store, clock: Clock, companies: int, keys: int = 3)
     clock.advance(8 * DAY)
 
 
-def test_a_sweep_deletes_what_is_due_and_says_so(store: Store, clock: Clock) -> None:
+def test_a_sweep_deletes_the_due_keys_and_reports_them(store: Store, clock: Clock) -> None:
     fill_with_expired(store, clock, companies=5)
-    told: list[tuple[int, int]] = []
-    report = sweep(store, batch_keys=6, progress=lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    report = sweep(store, batch_keys=6, progress=lambda done, total: progress.append((done, total)))
     assert (report.deleted, report.by_type, report.skipped, report.stopped) == (15, {"session": 15}, False, False)
     assert report.database == store.database
     assert report.took_ms > 0
-    assert told == [(2, 5), (4, 5), (5, 5)], "companies go in batches of about six keys"
+    assert progress == [(2, 5), (4, 5), (5, 5)], "companies go in batches of about six keys"
     (run,) = store.sweep_runs(10)
     assert (run.deleted, run.by_type, run.error, run.took_ms) == (15, {"session": 15}, None, report.took_ms)
     assert run.finished_at == clock()
@@ -56,14 +56,14 @@ def test_a_sweep_beside_another_is_skipped_and_leaves_no_record(store: Store, cl
     assert sweep(store).deleted == 6
 
 
-def test_a_killed_sweeper_s_lease_ends_and_the_next_takes_over(store: Store, clock: Clock) -> None:
+def test_the_lease_of_a_killed_sweeper_ends_and_the_next_takes_over(store: Store, clock: Clock) -> None:
     fill_with_expired(store, clock, companies=2)
     assert store.acquire_lease(sweeper.LEASE, "killed", sweeper.LEASE_S) is not None
     clock.advance(timedelta(seconds=sweeper.LEASE_S))
     assert sweep(store).deleted == 6
 
 
-def test_a_sweep_that_is_asked_to_stop_ends_between_batches_and_is_no_success(store: Store, clock: Clock) -> None:
+def test_a_stopped_sweep_ends_between_batches_and_is_no_success(store: Store, clock: Clock) -> None:
     fill_with_expired(store, clock, companies=4)
     stopping = threading.Event()
     report = sweep(store, batch_keys=3, stopping=stopping, progress=lambda *_: stopping.set())
@@ -90,7 +90,7 @@ def test_a_batch_that_times_out_is_halved(store: Store, clock: Clock, monkeypatc
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
-def test_a_failure_is_recorded_raised_and_holds_nobody_up(
+def test_a_failure_is_recorded_and_raised_and_frees_the_lease(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_with_expired(store, clock, companies=1)
@@ -107,7 +107,7 @@ def test_a_failure_is_recorded_raised_and_holds_nobody_up(
     assert sweep(store).deleted == 3, "its lease was given back"
 
 
-def test_an_outage_in_the_middle_is_raised_and_the_next_sweep_finishes(
+def test_an_outage_during_a_sweep_is_raised_and_the_next_sweep_finishes(
     relay: Relay, migrated_postgres_url: str, clock: Clock
 ) -> None:
     with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
@@ -131,7 +131,7 @@ def test_an_outage_in_the_middle_is_raised_and_the_next_sweep_finishes(
         assert store.sweep_runs(10)[-1].deleted == 3, "what the first run deleted stands in its record"
 
 
-def test_the_loop_s_job_says_what_it_did(store: Store, clock: Clock) -> None:
+def test_the_job_of_the_loop_logs_its_result(store: Store, clock: Clock) -> None:
     fill_with_expired(store, clock, companies=1)
     with capture_logs() as logs:
         assert sweeper.sweep_and_log(store, threading.Event()) is None
@@ -141,14 +141,14 @@ def test_the_loop_s_job_says_what_it_did(store: Store, clock: Clock) -> None:
     assert (logs[0]["deleted"], logs[0]["database"]) == (3, store.database)
 
 
-def test_what_a_sweep_would_delete_is_what_it_deletes(store: Store, clock: Clock) -> None:
+def test_a_sweep_deletes_the_keys_that_are_due_now(store: Store, clock: Clock) -> None:
     fill_with_expired(store, clock, companies=3)
     would = sweeper.due_now(store.census())
     assert sweep(store).by_type == would == {"session": 9}
 
 
 class Rests(threading.Event):
-    """Takes note of how long it was asked to wait, and doesn't."""
+    """Records the rests it was asked for, without waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Rests(threading.Event):
 
 
 @pytest.mark.parametrize("rest", [1e-3, 1e9])
-def test_a_sweep_rests_after_each_batch_in_proportion_and_not_for_ever(store: Store, clock: Clock, rest: float) -> None:
+def test_a_sweep_rests_after_each_batch_in_proportion_up_to_a_limit(store: Store, clock: Clock, rest: float) -> None:
     fill_with_expired(store, clock, companies=3)
     rests = Rests()
     assert sweep(store, batch_keys=1, rest=rest, stopping=rests).deleted == 9

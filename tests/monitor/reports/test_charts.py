@@ -1,4 +1,4 @@
-"""The growth chart: a picture, as often as wanted without the process growing, and nothing where nothing is known."""
+"""The growth chart: a picture that leaks no memory, and None if there is nothing to draw."""
 
 import gc
 import struct
@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.forecast import charts
+from monitor.reports import charts
 from tests.monitor.sample_reports import GROWTH, without_forecast
 
-pytest.importorskip("matplotlib", reason="the `charts` extra isn't there")
+pytest.importorskip("matplotlib", reason="the `charts` extra isn't installed")
 
 WARM_UP, PICTURES = 5, 25
 MAY_GROW_BYTES = 300_000
-"""A figure that stays takes a megabyte and more."""
+"""Growth allowed over all pictures; a leaked figure takes a megabyte and more."""
 
 
 def test_a_report_becomes_a_picture() -> None:
@@ -28,11 +28,11 @@ def test_a_report_becomes_a_picture() -> None:
         assert 10_000 < len(png) < 200_000
 
 
-def test_what_nobody_knows_is_not_drawn() -> None:
+def test_without_data_there_is_no_picture() -> None:
     assert charts.growth_chart(without_forecast()) is None
 
 
-def test_pictures_leave_nothing_behind() -> None:
+def test_pictures_leak_no_memory() -> None:
     for _ in range(WARM_UP):
         charts.growth_chart(GROWTH)
     gc.collect()

@@ -1,6 +1,6 @@
-"""The growth report as a picture: what was counted, what is expected with its interval, and the diary's projection.
+"""The growth report as a picture: the counts, the forecast with its interval, and the original operator's projection.
 
-matplotlib is an extra (`charts`); without it `available` is False. The object interface alone is used: `pyplot` keeps
+matplotlib is an extra (`charts`); without it `available` is False. Only the object interface is used: `pyplot` keeps
 every figure it made, and a service's memory would grow with each.
 """
 
@@ -13,32 +13,31 @@ from monitor.growth import GrowthReport
 
 AHEAD_DAYS = 30
 FEWEST_COUNTS = 2
-"""One is a point, and no line."""
+"""Counts that a line needs."""
 
 SIZE_INCHES = (8.0, 4.5)
 DOTS_PER_INCH = 110
 
-_COUNTED, _EXPECTED, _DIARY = "#1f4e79", "#d9822b", "#8a8a8a"
+_COUNTED, _EXPECTED, _LEGACY = "#1f4e79", "#d9822b", "#8a8a8a"
 
 
 def available() -> bool:
-    """Whether pictures can be made here."""
+    """True if matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def growth_chart(report: GrowthReport) -> bytes | None:
-    """The picture as PNG; None where nothing was counted and nothing is expected, so that there is nothing to see."""
+    """The picture as PNG; None if there is nothing to show, neither counts nor a forecast."""
     if len(report.history) < FEWEST_COUNTS and report.forecast is None:
         return None
-    # Here, since it takes a second and memory that only a chart is worth; by name, since it may not be there.
+    # Imported here, because it takes a second and much memory; by name, because it may not be installed.
     dates, ticker = import_module("matplotlib.dates"), import_module("matplotlib.ticker")
     figure = import_module("matplotlib.figure").Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if report.history:
-        axes.plot(
-            [one.at for one in report.history], [one.total for one in report.history], color=_COUNTED, label="counted"
-        )
+        times, totals = zip(*((count.at, count.total) for count in report.history), strict=True)
+        axes.plot(times, totals, color=_COUNTED, label="counted")
     forecast = report.forecast
     now = forecast.made_at if forecast is not None else report.history[-1].at
     if forecast is not None:
@@ -46,26 +45,26 @@ def growth_chart(report: GrowthReport) -> bytes | None:
         low, expected, high = zip(*(forecast.keys_at(day) for day in range(AHEAD_DAYS + 1)), strict=True)
         axes.fill_between(days, low, high, color=_EXPECTED, alpha=0.2, linewidth=0, label="9 in 10 within")
         axes.plot(days, expected, color=_EXPECTED, label="expected")
-    for lived, projected in report.diary.items():
-        # A straight way to where it would stand once every key has lived so long: it says no more than that.
+    for days_each, projected in report.diary.items():
+        # A straight line to the number expected once every key has lived this long; the projection has no path.
         axes.plot(
-            [now, now + timedelta(days=int(lived))],
+            [now, now + timedelta(days=int(days_each))],
             [report.total, projected.keys],
-            color=_DIARY,
+            color=_LEGACY,
             linestyle=":",
             marker="o",
             markevery=[1],
             markersize=4,
         )
         axes.annotate(
-            f"{lived} days each",
-            (now + timedelta(days=int(lived)), projected.keys),
+            f"{days_each} days each",
+            (now + timedelta(days=int(days_each)), projected.keys),
             textcoords="offset points",
             xytext=(6, -3),
-            color=_DIARY,
+            color=_LEGACY,
             fontsize="small",
         )
-    axes.plot([], [], color=_DIARY, linestyle=":", label="the diary's projection")
+    axes.plot([], [], color=_LEGACY, linestyle=":", label="the original operator's projection")
     locator = dates.AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))

@@ -1,0 +1,195 @@
+"""The forecast of one key type: its keys carried forward for a year, with the variance of each day. Pure.
+
+At equilibrium a type holds its arrivals times their lifetime, and beside those the keys in use, which renewals keep.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import accumulate
+
+from keystore.records import LifeCount
+from keystore.ttl import Policy
+from monitor.forecast.arrivals import DAY, HOUR, Flow
+from monitor.forecast.history import Lives, part_of_day
+from monitor.forecast.life_table import Survival, days_silent, held_share, lifetime_days, survival
+from monitor.forecast.observation import Observed
+from monitor.forecast.projection import PRE_KEY, Cohort, PreKeyRates, Rates, project, project_pre_keys
+
+HORIZON_DAYS = 365
+
+
+@dataclass(frozen=True)
+class TypeForecast:
+    """The expectation for one type.
+
+    `arrivals_per_day` trickle in, without bursts; `bursts_per_day` of `burst_keys` each come on top. `lifetime_days` is
+    how long a key lives after its last use (None: never swept). At `equilibrium` (None: it keeps growing) the type
+    holds `from_arrivals`, which live once, and `kept_by_use`.
+    """
+
+    key_type: str
+    now: int
+    arrivals_per_day: float
+    bursts_per_day: float
+    burst_keys: float
+    lifetime_days: int | None
+    in_7_days: int
+    in_30_days: int
+    equilibrium: int | None
+    from_arrivals: int | None
+    kept_by_use: int | None
+
+
+@dataclass(frozen=True)
+class ProjectedType:
+    """One type carried forward: its forecast, the expected keys by day, and their variation by its source."""
+
+    forecast: TypeForecast
+    path: list[float]
+    sd_of_arrivals: list[float]
+    variance_of_rest: list[float]
+
+
+def project_type(
+    key_type: str, lives: Sequence[LifeCount], flow: Flow, observed: Observed, policy: Policy
+) -> ProjectedType:
+    """Carry a type forward; `lives` are its keys now, and `policy` is in force from now on."""
+    now, today = observed.now, observed.now.date()
+    own_days = lifetime_days(observed.policy, key_type, guards=False)
+    cohorts = [
+        Cohort(
+            count.lasting,
+            0 if own_days is None else days_silent(count, today, own_days) or 0,
+            None if count.gone_on is None else (count.gone_on - today).days,
+            float(count.keys),
+        )
+        for count in lives
+    ]
+    life = lifetime_days(policy, key_type, guards=observed.guards)
+    if key_type == PRE_KEY:
+        return _project_pre_keys(cohorts, flow, life, observed)
+    seen = survival(key_type, own_days or HORIZON_DAYS, observed.snapshots, partial(_disturbed, key_type, observed))
+    held = held_share(key_type, observed.snapshots, flow.swept_per_day * flow.days, guards=observed.guards)
+    bursts = flow.bursts
+    from_bursts = bursts.per_day * bursts.keys + bursts.starts_per_day * bursts.start_keys
+    stock_seen = _mean_stock(key_type, observed.snapshots)
+    deleted_share = min(1.0, flow.deleted_per_day / stock_seen) if stock_seen else 0.0
+
+    def rates(arrivals: Callable[[int], float], use_factor: float = 1.0) -> Rates:
+        return Rates(life, part_of_day(now), arrivals, deleted_share, seen, held, use_factor)
+
+    def arrivals(day: int) -> float:
+        return flow.arrivals_on(day) + from_bursts
+
+    def nothing(_: int) -> float:
+        return 0.0
+
+    path = project(cohorts, rates(arrivals), HORIZON_DAYS)
+    response = project([Cohort(False, 0, None if life is None else life + 1, 1.0)], rates(nothing), HORIZON_DAYS)
+    of_bursts = _variance(response, (bursts.per_day + bursts.starts_per_day) * bursts.keys**2, flow.days)
+    of_trickle = [variance**0.5 for variance in _variance(response, flow.sd_per_day**2, flow.days)]
+    stays = project(cohorts, rates(nothing), HORIZON_DAYS)
+    # The path if uses are rarer, by as much as the few uses that were seen leave open.
+    rarer = project(cohorts, rates(arrivals, max(0.0, 1 - 1 / (sum(seen.used) + 1) ** 0.5)), HORIZON_DAYS)
+    rest = [
+        _binomial(stays[day], stays[0]) + of_bursts[day] + (path[day] - rarer[day]) ** 2
+        for day in range(HORIZON_DAYS + 1)
+    ]
+    endless = life is None and arrivals(HORIZON_DAYS) > 0 and not deleted_share
+    at_rest = None if endless else equilibrium(path)
+    once = None if life is None else arrivals(HORIZON_DAYS) * _days_lived_once(seen, life)
+    return ProjectedType(_type_forecast(key_type, path, flow, life, at_rest, once), path, of_trickle, rest)
+
+
+def _project_pre_keys(cohorts: list[Cohort], flow: Flow, life: int | None, observed: Observed) -> ProjectedType:
+    bursts = flow.bursts
+    companies = max(1, bursts.companies, observed.companies)
+    per_company = bursts.per_day / companies
+    # A company that uses up its pre-keys gets new ones, even if that was not seen yet.
+    if bursts.keys:
+        per_company = max(per_company, (flow.deleted_per_day - flow.per_day) / companies / bursts.keys)
+    arrivals = per_company * companies * bursts.keys + flow.per_day
+    starts = bursts.starts_per_day * bursts.start_keys
+    # A generation that comes because the last one was used up supersedes nothing.
+    refills = min(per_company, flow.deleted_per_day / companies / bursts.keys) if bursts.keys else 0.0
+    generations = per_company - refills + min(1.0, flow.per_day / companies)
+    rates = PreKeyRates(life, generations, arrivals, starts, flow.deleted_per_day, observed.guards)
+    path = project_pre_keys(cohorts, rates, HORIZON_DAYS)
+    response = project_pre_keys(
+        [Cohort(True, 0, None if life is None else life + 1, 1.0)],
+        PreKeyRates(life, generations, 0.0, 0.0, 0.0, observed.guards),
+        HORIZON_DAYS,
+    )
+    of_bursts = _variance(response, (per_company * companies + bursts.starts_per_day) * bursts.keys**2, flow.days)
+    of_trickle = _variance(response, flow.sd_per_day**2, flow.days)
+    variance = [burst + trickle for burst, trickle in zip(of_bursts, of_trickle, strict=True)]
+    once = None if life is None else (arrivals + starts) * (life + 0.5)
+    forecast = _type_forecast(PRE_KEY, path, flow, life, equilibrium(path), once)
+    return ProjectedType(forecast, path, [0.0] * (HORIZON_DAYS + 1), variance)
+
+
+def equilibrium(path: Sequence[float]) -> float | None:
+    """The level at which the path has come to rest within the horizon; None while it still moves."""
+    end, month_before = path[HORIZON_DAYS], path[HORIZON_DAYS - 30]
+    return end if abs(end - month_before) <= max(1.0, 0.01 * end) else None
+
+
+def _disturbed(key_type: str, observed: Observed, begin: datetime, end: datetime) -> bool:
+    """True if keys of the type were cleared in this time, or a bot or the service was down for most of it."""
+    if any(
+        count.event == "cleared" and count.key_type == key_type and begin - HOUR < count.hour <= end
+        for count in observed.counts
+    ):
+        return True
+    middle = begin + (end - begin) / 2
+    return (observed.now - middle) // DAY in observed.paused
+
+
+def _type_forecast(
+    key_type: str, path: Sequence[float], flow: Flow, life: int | None, at_rest: float | None, once: float | None
+) -> TypeForecast:
+    lived_once = None if at_rest is None or once is None else min(round(once), round(at_rest))
+    return TypeForecast(
+        key_type=key_type,
+        now=round(path[0]),
+        arrivals_per_day=round(flow.per_day, 1),
+        bursts_per_day=round(flow.bursts.per_day + flow.bursts.starts_per_day, 3),
+        burst_keys=round(flow.bursts.keys),
+        lifetime_days=life,
+        in_7_days=round(path[7]),
+        in_30_days=round(path[30]),
+        equilibrium=None if at_rest is None else round(at_rest),
+        from_arrivals=lived_once,
+        kept_by_use=None if at_rest is None or lived_once is None else round(at_rest) - lived_once,
+    )
+
+
+def _mean_stock(key_type: str, snapshots: Sequence[Lives]) -> float:
+    stocks = [sum(c.keys for c in lives.counts if c.key_type == key_type) for lives in snapshots[-14:]]
+    return sum(stocks) / len(stocks) if stocks else 0.0
+
+
+def _days_lived_once(seen: Survival, life: int) -> float:
+    """The days that a key stays if it is not used again after its first day, or until it is."""
+    left, lived = 1.0, 0.5
+    for silent in range(1, life + 1):
+        lived += left
+        left *= seen.share(False, silent)
+    return lived
+
+
+def _variance(response: Sequence[float], per_day: float, observed_days: float) -> list[float]:
+    """The variance of a stock by day, if its daily arrivals vary by `per_day`; `response` is what is left of one key.
+
+    It has two parts: the days differ, and their mean was learned from `observed_days` of them. (The number of bursts is
+    taken as Poisson distributed, so its variance is the rate times the square of their keys.)
+    """
+    squares = [0.0, *accumulate(left * left for left in response)]
+    sums = [0.0, *accumulate(response)]
+    return [per_day * (squares[day] + sums[day] ** 2 / max(1.0, observed_days)) for day in range(HORIZON_DAYS + 1)]
+
+
+def _binomial(left: float, total: float) -> float:
+    return max(0.0, left * (1 - left / total)) if total else 0.0

@@ -1,0 +1,30 @@
+"""Reports as JSON documents. Their field names are public."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from typing import Any
+
+from monitor.forecast.forecast import Forecast
+from monitor.reports.doctor import DoctorReport
+
+PROPERTIES: Mapping[type, tuple[str, ...]] = {DoctorReport: ("healthy",), Forecast: ("keys_in_days",)}
+"""The properties that belong to a report's JSON, after its fields."""
+
+
+def as_json(report: Any) -> str:
+    """The report as a JSON document; times in ISO 8601 with their zone."""
+    return json.dumps(report, ensure_ascii=False, indent=2, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not is_dataclass(value):
+        raise TypeError(f"a report holds a {type(value).__name__}, which has no JSON")
+    # A field that `repr` leaves out is left out here as well: secrets, and long series of numbers.
+    names = [field.name for field in fields(value) if field.repr]
+    return {name: getattr(value, name) for name in (*names, *PROPERTIES.get(type(value), ()))}
