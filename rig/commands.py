@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from rig.fixtures.clock import eventually
 from rig.paths import PROJECT
+from rig.waiting import eventually
 
 RUN = PROJECT / "run.py"
 TIMEOUT_S = 60.0

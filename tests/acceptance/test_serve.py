@@ -18,8 +18,9 @@ from keystore import Store, StoreUnavailable, open_store
 from keystore.records import KeyRow
 from monitor.sweeper import sweep_and_log
 from rig.commands import RUN, report, run, serving
-from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PASSWORD, OwnServer
+from rig.waiting import eventually
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -19,8 +19,8 @@ import pytest
 
 from keystore import open_store
 from rig.commands import RUN, Service, report, serving, told
-from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import PASSWORD, OwnServer
+from rig.waiting import eventually
 from tests.api.service import Answer, ask
 
 MB = 1_000_000

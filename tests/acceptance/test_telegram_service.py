@@ -7,8 +7,8 @@ import pytest
 
 from keystore import open_store
 from rig.commands import Service, report, run, serving
-from rig.fixtures.clock import eventually
 from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
+from rig.waiting import eventually
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from api.problems import Problem
 from keystore import Store
 from keystore.records import TokenRecord
 from monitor.watch_settings import WatchSettings
-from rig.fixtures.clock import eventually
+from rig.waiting import eventually
 from tests.api.service import Answer, Api, ask, serving_api
 
 OPEN = {"/healthz", "/readyz", "/", "/sign-in", "/sign-out"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from api.bodies import MAX_BODY_BYTES, MAX_IDS
-from rig.fixtures.clock import eventually
+from rig.waiting import eventually
 from tests.api.service import Api, serving_api
 
 

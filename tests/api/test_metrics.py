@@ -26,8 +26,9 @@ from monitor.alerts.mute import set_mute
 from monitor.alerts.stored_state import write_state
 from monitor.upkeep.demo import seed
 from monitor.watch_settings import WatchSettings
-from rig.fixtures.clock import START, eventually
+from rig.fixtures.clock import START
 from rig.paths import PROJECT
+from rig.waiting import eventually
 from tests.api.page.page_site import Site, serving_site
 from tests.monitor.sample_reports import FORECAST, GROWTH
 

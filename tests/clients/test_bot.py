@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from keystore import open_store
-from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import OwnServer
 from rig.real_state import real_creds, real_keys
 from rig.relay import free_port
+from rig.waiting import eventually
 from tests.clients.accounts import Accounts, DeviceError
 from tests.clients.conversation import (
     BOT,

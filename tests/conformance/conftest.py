@@ -13,7 +13,8 @@ import pytest
 
 from keystore import Store, open_store
 from keystore.ttl import DIARY, Policy
-from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.clock import Clock
+from rig.waiting import eventually
 
 BACKENDS = ("sqlite", "postgres", "pgbouncer")
 LEAK_TIMEOUT_S = 10.0

@@ -12,8 +12,9 @@ import pytest
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
 from keystore.migrate import UPKEEP_TABLES, Shape, attach_upkeep, migrate, schema_of
 from keystore.records import TokenRecord
-from rig.fixtures.clock import START, eventually
+from rig.fixtures.clock import START
 from rig.fixtures.postgres import PostgresSite
+from rig.waiting import eventually
 from tests.conformance.full_sweep import sweep
 from tests.migration.conftest import POSTGRES_FILES, UPSERT, LegacyDatabase, catalog, opened_link
 

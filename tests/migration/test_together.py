@@ -14,10 +14,10 @@ import pytest
 
 from keystore import SchemaMismatch, StoreUnavailable, open_store
 from keystore.migrate import UPKEEP_TABLES, attach_upkeep, migrate, schema_of
-from rig.fixtures.clock import eventually
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
 from rig.paths import PROJECT
+from rig.waiting import eventually
 from tests.conformance.worker_process import Worker, rewrite, workers
 from tests.migration.conftest import (
     POSTGRES_FILES,

@@ -18,8 +18,9 @@ from api.page.login_sessions import LIFETIME, LoginSessions
 from keystore import Store, open_store
 from monitor.note_names import PAGE_SESSION
 from monitor.watch_settings import WatchSettings
-from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.clock import Clock
 from rig.relay import Relay
+from rig.waiting import eventually
 from tests.api.page.page_site import BROWSER, FORM, Site, serving_site
 
 WRONG = "kst_unknown_" + "x" * 43

@@ -28,7 +28,8 @@ from keystore import open_store
 from keystore.errors import StoreUnavailable
 from keystore.records import CompanyLease, CompanyPage, CompanySummary
 from monitor.reports.load_time import LoadTime
-from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.clock import START, Clock
+from rig.waiting import eventually
 from tests.monitor.alerts.watches import Watched
 from tests.monitor.sample_censuses import run
 from tests.monitor.sample_reports import CHECK, FORECAST, GROWTH, LOAD, OUTCOMES, TYPES, without_forecast

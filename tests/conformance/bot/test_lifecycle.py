@@ -9,8 +9,9 @@ import pytest
 
 from keystore import InvalidInput, Store, StoreClosed, open_store
 from keystore.records import KeyName, KeyRow, Lease, SweepRun, TokenRecord
-from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.clock import START, Clock
 from rig.fixtures.postgres import PASSWORD
+from rig.waiting import eventually
 from tests.conformance.conftest import Backend, MakeStore
 
 NAME = KeyName("1", "session", "a", START)

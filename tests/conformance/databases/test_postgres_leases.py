@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from keystore import LeaseLost, Store, open_store
-from rig.fixtures.clock import eventually
+from rig.waiting import eventually
 from tests.conformance.databases.test_postgres_table import locked
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]

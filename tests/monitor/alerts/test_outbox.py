@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from monitor.alerts.outbox import MOST_CHARS, MOST_PENDING, TRIES_OF_UNKNOWN, NotDelivered, Outbox, Undeliverable
 from monitor.running.backoff import Backoff, no_jitter
-from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.clock import Clock
+from rig.waiting import eventually
 
 A, B = 11, -22
 

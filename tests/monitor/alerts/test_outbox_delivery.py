@@ -9,8 +9,9 @@ from structlog.testing import capture_logs
 from keystore import Store, open_store
 from monitor.alerts.outbox import NotDelivered, Outbox
 from monitor.note_names import OUTBOX
-from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.clock import Clock
 from rig.relay import Relay
+from rig.waiting import eventually
 from tests.monitor.alerts.watches import MINUTE, Blocked
 
 A, B = 11, -22

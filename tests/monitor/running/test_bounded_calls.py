@@ -8,7 +8,7 @@ import pytest
 from keystore.errors import StoreUnavailable
 from monitor.running.backoff import Backoff
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
-from rig.fixtures.clock import eventually
+from rig.waiting import eventually
 
 SOON_S = 0.05
 

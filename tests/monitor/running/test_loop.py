@@ -9,7 +9,7 @@ import time_machine
 from structlog.testing import capture_logs
 
 from monitor.running.loop import Loop
-from rig.fixtures.clock import eventually
+from rig.waiting import eventually
 
 HOUR_S = 3_600.0
 

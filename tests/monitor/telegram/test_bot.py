@@ -13,7 +13,7 @@ from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import BAD_TOKEN_RETRY_S
 from monitor.telegram.texts import COMMANDS
 from monitor.telegram.update_cursor import SavedOffset
-from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import (
     CHAT,
     RETRY_AFTER_S,
@@ -25,6 +25,7 @@ from rig.fixtures.telegram import (
     in_turn,
     plain_text,
 )
+from rig.waiting import eventually
 from tests.monitor.sample_reports import SampleQueries
 from tests.monitor.telegram.bots import MemoryOffset, Waits, bot_thread_runs, running_bot
 

@@ -12,9 +12,9 @@ import pytest
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
 from monitor.telegram.messages import Button
-from rig.fixtures.clock import eventually
 from rig.fixtures.telegram import CHAT, RETRY_AFTER_S, TOKEN, USERNAME, Failure, FakeTelegram, Sent, always
 from rig.relay import free_port
+from rig.waiting import eventually
 
 DEADLINE_S = 0.3
 PATIENT_S = 8.0

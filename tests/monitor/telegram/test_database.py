@@ -19,10 +19,10 @@ from monitor.telegram.client import TelegramClient
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
-from rig.fixtures.clock import eventually
 from rig.fixtures.postgres import OwnServer
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram, plain_text
 from rig.relay import Relay
+from rig.waiting import eventually
 
 ANSWER_WITHIN_S = 10.0
 SWEEP_EVERY_S = 6 * 3_600.0

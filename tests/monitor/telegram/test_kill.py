@@ -3,8 +3,8 @@
 import signal
 from pathlib import Path
 
-from rig.fixtures.clock import eventually
 from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
+from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
 

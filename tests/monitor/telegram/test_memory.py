@@ -6,8 +6,8 @@ from typing import Any
 import psutil
 import pytest
 
-from rig.fixtures.clock import eventually
 from rig.fixtures.telegram import CHAT, FakeTelegram
+from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
 UPDATES = 100_000

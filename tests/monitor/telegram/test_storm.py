@@ -4,8 +4,9 @@ from collections import Counter
 from datetime import timedelta
 
 from monitor.telegram.bot import CONFLICT_PAUSE_S, BotCounts
-from rig.fixtures.clock import START, Clock, eventually
+from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import RETRY_AFTER_S, TOKEN, TRANSIENT, Failure, FakeTelegram, in_turn, plain_text
+from rig.waiting import eventually
 from tests.monitor.sample_reports import SampleQueries
 from tests.monitor.telegram.bots import MemoryOffset, Waits, running_bot
 

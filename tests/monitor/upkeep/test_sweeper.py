@@ -12,8 +12,9 @@ from keystore.postgres.store import PostgresStore
 from keystore.records import Lease, SweepRun
 from monitor import sweeper
 from monitor.sweeper import LONGEST_REST_S, sweep
-from rig.fixtures.clock import Clock, eventually
+from rig.fixtures.clock import Clock
 from rig.relay import Relay
+from rig.waiting import eventually
 
 DAY = timedelta(days=1)
 
