@@ -1,7 +1,9 @@
-"""The fixtures that every test may ask for, and a line for each reason to skip.
+"""The fixtures that every test may ask for, the number of workers, and a line for each reason to skip.
 
 Each fixture lives in a file of `rig/fixtures/` that says what it is for.
 """
+
+import os
 
 from collections import Counter
 
@@ -14,6 +16,14 @@ pytest_plugins = [
     "rig.fixtures.pgbouncer",
     "rig.fixtures.telegram",
 ]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than processors: the worker with the group `processes` mostly waits for the programs it starts.
+
+    These tests run one after another, because each has a time limit that a crowd of programs would break.
+    """
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

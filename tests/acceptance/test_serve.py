@@ -22,6 +22,8 @@ from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PASSWORD, OwnServer
 from rig.waiting import eventually
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:

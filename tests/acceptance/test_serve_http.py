@@ -23,6 +23,8 @@ from rig.fixtures.postgres import PASSWORD, OwnServer
 from rig.waiting import eventually
 from tests.api.service import Answer, ask
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 MB = 1_000_000
 MOST_OF_ONE, MOST_OF_ALL = 90 * MB, 160 * MB
 """Memory limits of an idle service with one worker: of each process, and of all together."""

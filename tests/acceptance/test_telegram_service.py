@@ -10,6 +10,8 @@ from rig.commands import Service, report, run, serving
 from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
 from rig.waiting import eventually
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:

@@ -32,6 +32,8 @@ from rig.waiting import eventually
 from tests.api.page.page_site import Site, serving_site
 from tests.monitor.sample_reports import FORECAST, GROWTH
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 SETTINGS = WatchSettings(sweep_every_s=3_600)
 DASHBOARD = PROJECT / "deploy" / "grafana.json"
 REQUEST = FinishedRequest(

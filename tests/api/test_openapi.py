@@ -16,6 +16,8 @@ from rig.paths import PROJECT
 from tests.api.service import Api
 from tests.api.test_access import routes
 
+pytestmark = pytest.mark.slow
+
 PAGES = {"/", "/sign-in", "/sign-out"}
 """Pages for people, which answer a browser in their own way."""
 

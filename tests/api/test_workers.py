@@ -15,6 +15,8 @@ from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavail
 from keystore.ttl import CAREFUL, NEVER, parse_policy
 from tests.api.service import serving_api, worker_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("policy", [CAREFUL, parse_policy("careful,pre-key=7d,default=never")])
 def test_a_config_arrives_through_the_pipe_unchanged(policy: object) -> None:

@@ -12,6 +12,8 @@ from keystore import open_store
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import relay_to
 
+pytestmark = pytest.mark.slow
+
 ROUND_TRIP_MS = 60.0
 
 

@@ -12,6 +12,8 @@ from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *OTHER_BURSTS], ids=lambda operation: operation.name)
 def test_an_operation_is_compared_on_postgres(operation: Operation, migrated_postgres_url: str) -> None:

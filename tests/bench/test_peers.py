@@ -13,6 +13,8 @@ from bench.peers.node import Answer, Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 
 @pytest.fixture(scope="module")
 def node() -> str:

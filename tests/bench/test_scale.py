@@ -33,6 +33,8 @@ from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
 from rig.real_state import real_keys
 
+pytestmark = pytest.mark.slow
+
 PARTITIONS = 4
 COMPANIES = 40
 

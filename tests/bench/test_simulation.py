@@ -10,6 +10,8 @@ from bench.simulate.month import Clock, Month, accuracy, month
 from bench.simulate.traffic import random_mix
 from keystore import open_store
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (18, 20)
 
 

@@ -36,6 +36,8 @@ from tests.clients.conversation import (
 )
 from tests.clients.restartable_service import COMPANY, RestartableService
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 AwaitRetry: TypeAlias = Callable[[], None]
 """Returns once a write of the bot has failed and waits to be retried."""
 

@@ -16,7 +16,7 @@ from keystore.ttl import DIARY, Policy
 from rig.fixtures.clock import Clock
 from rig.waiting import eventually
 
-BACKENDS = ("sqlite", "postgres", "pgbouncer")
+BACKENDS = ("sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.slow))
 LEAK_TIMEOUT_S = 10.0
 
 

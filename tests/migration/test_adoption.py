@@ -16,6 +16,8 @@ from rig.real_state import real_creds, real_keys
 from tests.keystore.buffers import revived
 from tests.migration.conftest import LEGACY_FILES, OUR_FILES, LegacyDatabase, catalog, opened_link, query
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = datetime(2025, 10, 8, 9, 41, 27, 123456, tzinfo=UTC)
 BYTES = [0, 1, 127, 128, 255]
 

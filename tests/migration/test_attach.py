@@ -18,6 +18,8 @@ from rig.waiting import eventually
 from tests.conformance.full_sweep import sweep
 from tests.migration.conftest import POSTGRES_FILES, UPSERT, LegacyDatabase, catalog, opened_link
 
+pytestmark = pytest.mark.slow
+
 STORE_CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("1", "session", ["a"]),
     "set": lambda store: store.set("1", {"session": {"a": b"A"}}),

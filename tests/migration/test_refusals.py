@@ -17,6 +17,8 @@ from rig.postgres_server import server_home
 from rig.relay import free_port
 from tests.migration.conftest import POSTGRES_FILES, SQLITE_FILES, LegacyDatabase, catalog, opened_link, query
 
+pytestmark = pytest.mark.slow
+
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "ss/w:rd", "ss%2Fw")
 
 

@@ -14,6 +14,8 @@ from keystore.migrate import attach_upkeep, migrate
 from rig.fixtures.postgres import OwnServer
 from tests.migration.conftest import LegacyDatabase, catalog, create_legacy_tables, opened_link, query
 
+pytestmark = pytest.mark.slow
+
 STRANGER_PASSWORD = secrets.token_hex(8)
 
 

@@ -30,6 +30,8 @@ from tests.migration.conftest import (
     query,
 )
 
+pytestmark = pytest.mark.slow
+
 MIGRATE = """
 import sys
 from keystore.migrate import migrate

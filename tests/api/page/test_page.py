@@ -23,6 +23,8 @@ from rig.relay import Relay
 from rig.waiting import eventually
 from tests.api.page.page_site import BROWSER, FORM, Site, serving_site
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 WRONG = "kst_unknown_" + "x" * 43
 
 

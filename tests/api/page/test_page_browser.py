@@ -12,7 +12,11 @@ from monitor.upkeep.demo import seed
 from tests.api.page.browser import CHROMIUM, DESK, PHONE, Browser, chromium
 from tests.api.page.page_site import Site, serving_site
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)"),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("processes"),
+]
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 

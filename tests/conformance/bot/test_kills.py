@@ -10,6 +10,8 @@ from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.worker_process import Worker, backfill, generation_keys, workers, write_generations
 
+pytestmark = pytest.mark.slow
+
 KEYS = 150
 KILL_AFTER_S = [0.0, 0.004, 0.011, 0.019, 0.03]
 

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from keystore import Store
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import Backend, MakeStore
@@ -12,6 +14,8 @@ from tests.conformance.worker_process import (
     workers,
     write_one_by_one,
 )
+
+pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
 

@@ -19,6 +19,8 @@ from tests.conformance.conftest import MakeStore
 from tests.conformance.full_sweep import sweep
 from tests.conformance.model_store import Model
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 40
 STEPS = 30
 

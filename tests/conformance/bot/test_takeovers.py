@@ -4,10 +4,14 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
+import pytest
+
 from keystore import LeaseHeld, LeaseLost, Store
 from keystore.records import AuthState, Keys
 from tests.conformance.conftest import MakeStore
 from tests.conformance.worker_process import Worker, workers, write_under_a_lease
+
+pytestmark = pytest.mark.slow
 
 RACES = 100
 WRITERS = 3

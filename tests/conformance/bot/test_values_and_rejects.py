@@ -9,6 +9,8 @@ import pytest
 from keystore import InvalidInput, Store
 from keystore.ids import MAX_VALUE_BYTES
 
+pytestmark = pytest.mark.slow
+
 SECRET = "S3CRET"
 
 Call = Callable[[Store], object]

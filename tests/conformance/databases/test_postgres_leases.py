@@ -12,6 +12,8 @@ from keystore import LeaseLost, Store, open_store
 from rig.waiting import eventually
 from tests.conformance.databases.test_postgres_table import locked
 
+pytestmark = pytest.mark.slow
+
 Rows = Callable[[str, str], list[tuple[Any, ...]]]
 
 TAKEN_OVER = "UPDATE keystore_company_leases SET epoch = epoch + 1, holder = 'newer'"

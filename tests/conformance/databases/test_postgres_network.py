@@ -17,6 +17,8 @@ from rig.real_state import real_creds, real_keys
 from rig.relay import Relay
 from rig.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 ANSWER_TIMEOUT_S = 1.0
 GIVES_UP_WITHIN_S = 12.0

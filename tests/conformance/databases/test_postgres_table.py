@@ -16,6 +16,8 @@ from rig.real_state import real_keys
 from rig.waiting import eventually
 from tests.conformance.full_sweep import sweep
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 REWRITES = 10_000
 

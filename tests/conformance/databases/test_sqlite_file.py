@@ -17,6 +17,8 @@ from keystore.sqlite.store import SqliteStore
 from rig.paths import PROJECT
 from tests.conformance.worker_process import Worker, workers, write_one_by_one
 
+pytestmark = pytest.mark.slow
+
 OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.argv[1]).close()"
 
 

@@ -8,6 +8,8 @@ from keystore import InvalidInput, Store
 from keystore.records import CompanyPage, CompanySummary
 from rig.fixtures.clock import START, Clock
 
+pytestmark = pytest.mark.slow
+
 MINUTE = timedelta(minutes=1)
 
 

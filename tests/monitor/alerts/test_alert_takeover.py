@@ -15,6 +15,8 @@ from rig.paths import PROJECT
 from rig.relay import Relay
 from tests.monitor.alerts.watches import MINUTE, Watched
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 RULE = "memory of this service"
 
 

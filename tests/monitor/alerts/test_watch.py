@@ -24,6 +24,8 @@ from rig.fixtures.postgres import OwnServer
 from rig.relay import Relay
 from tests.monitor.alerts.watches import EVERY_S, HOUR, MINUTE, Blocked, Watched, at
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 
 

@@ -15,6 +15,8 @@ from monitor.growth import growth_report
 from monitor.sweeper import sweep
 from rig.fixtures.clock import START, Clock
 
+pytestmark = pytest.mark.slow
+
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 

@@ -32,6 +32,7 @@ def test_without_data_there_is_no_picture() -> None:
     assert charts.growth_chart(without_forecast()) is None
 
 
+@pytest.mark.slow
 def test_pictures_leak_no_memory() -> None:
     for _ in range(WARM_UP):
         charts.growth_chart(GROWTH)

@@ -24,6 +24,8 @@ from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram, plain_text
 from rig.relay import Relay
 from rig.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 ANSWER_WITHIN_S = 10.0
 SWEEP_EVERY_S = 6 * 3_600.0
 KEYS = 40

@@ -3,9 +3,13 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 
 def test_no_command_runs_twice_even_after_a_kill(telegram: FakeTelegram, tmp_path: Path) -> None:

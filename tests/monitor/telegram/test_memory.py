@@ -10,6 +10,8 @@ from rig.fixtures.telegram import CHAT, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 UPDATES = 100_000
 BATCH = 100
 WARM_UP = 20_000

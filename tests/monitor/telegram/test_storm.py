@@ -3,12 +3,16 @@
 from collections import Counter
 from datetime import timedelta
 
+import pytest
+
 from monitor.telegram.bot import CONFLICT_PAUSE_S, BotCounts
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import RETRY_AFTER_S, TOKEN, TRANSIENT, Failure, FakeTelegram, in_turn, plain_text
 from rig.waiting import eventually
 from tests.monitor.sample_reports import SampleQueries
 from tests.monitor.telegram.bots import MemoryOffset, Waits, running_bot
+
+pytestmark = pytest.mark.slow
 
 UPDATES = 1_000
 AT_ONCE = 25

@@ -16,6 +16,8 @@ from rig.fixtures.clock import Clock
 from rig.relay import Relay
 from rig.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 
 
