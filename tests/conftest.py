@@ -4,7 +4,6 @@ Each fixture lives in a file of `rig/fixtures/` that says what it is for.
 """
 
 import os
-
 from collections import Counter
 
 import pytest
