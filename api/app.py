@@ -26,8 +26,7 @@ from api.access.authentication import Authenticator, require_admin, require_comp
 from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog, FinishedRequest
 from api.companies import company_resources
-from api.metrics.endpoint import MetricsResource
-from api.metrics.request_counts import RequestCounts
+from api.metrics import MetricsResource, RequestCounts
 from api.openapi import OpenApiResource
 from api.page.routes import page_resources
 from api.problems import MEDIA_TYPE, problem_of

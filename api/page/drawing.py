@@ -34,7 +34,7 @@ def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forec
         return None
     begin = min([count.at for count in history] + [now])
     end = now + timedelta(days=AHEAD_DAYS if forecast is not None else 0)
-    ahead = [] if forecast is None else [(day, *forecast.keys_at(day)) for day in range(AHEAD_DAYS + 1)]
+    ahead = [] if forecast is None else [forecast.keys_at(day) for day in range(AHEAD_DAYS + 1)]
     highest = max([count.total for count in history] + [total] + [high for *_, high in ahead])
     ticks = axis_ticks(highest)
     span_s = max(1.0, (end - begin).total_seconds())
@@ -47,15 +47,12 @@ def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forec
 
     parts = [*_grid(ticks, y)]
     if ahead:
-        days = [x(now + timedelta(days=day)) for day, *_ in ahead]
-        upper = [(at, y(high)) for at, (_, _, _, high) in zip(days, ahead, strict=True)]
-        lower = [(at, y(low)) for at, (_, low, _, _) in zip(days, ahead, strict=True)]
-        expected = [(at, y(middle)) for at, (_, _, middle, _) in zip(days, ahead, strict=True)]
-        parts += [
-            PATH.format("band", _path([*upper, *reversed(lower)]) + "Z"),
-            PATH.format("expected", _path(expected)),
-        ]
-        parts += [LINE.format("now", x(now), TOP, x(now), HEIGHT - BOTTOM)]
+        days = [x(now + timedelta(days=day)) for day in range(AHEAD_DAYS + 1)]
+        lines = zip(*ahead, strict=True)
+        lower, expected, upper = ([(at, y(keys)) for at, keys in zip(days, line, strict=True)] for line in lines)
+        parts.append(PATH.format("band", _path([*upper, *reversed(lower)]) + "Z"))
+        parts.append(PATH.format("expected", _path(expected)))
+        parts.append(LINE.format("now", x(now), TOP, x(now), HEIGHT - BOTTOM))
     counted = [(x(count.at), y(count.total)) for count in history]
     parts.append(PATH.format("counted", _path([*counted, (x(now), y(total))])))
     parts += _date_labels(begin, now, end, x)
@@ -102,12 +99,11 @@ def budget_bar(took_ms: float, budget_ms: float) -> Markup:
     def x(ms: float) -> float:
         return width * ms / scale_ms
 
-    over = took_ms > budget_ms
     caption = f"{took_ms:,.1f} ms of {budget_ms:,.0f} ms"
     mark = x(budget_ms)
     parts = [
         RECT.format("track", 0, top, width, bar, caption),
-        RECT.format("over" if over else "within", 0, top, max(3.0, x(took_ms)), bar, caption),
+        RECT.format("over" if took_ms > budget_ms else "within", 0, top, max(3.0, x(took_ms)), bar, caption),
         LINE.format("budget", mark, 0, mark, top + bar + 4),
         TEXT.format("label end", min(mark, width), height - 5, f"budget {budget_ms:,.0f} ms"),
     ]
@@ -120,7 +116,7 @@ def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
         return None
     ticks = axis_ticks(max(run.deleted for run in runs))
     height = 150
-    drawn = list(reversed(runs))
+    drawn = runs[::-1]
     slot = (WIDTH - LEFT - RIGHT) / max(len(drawn), 12)
     floor_y = height - BOTTOM
 
@@ -149,8 +145,7 @@ def axis_ticks(highest: float, intervals: int = 4) -> list[float]:
     """Return round numbers from 0 to `highest` or just above it, in about so many intervals."""
     rough = max(1.0, highest) / intervals
     size = 10 ** floor(log10(rough))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough)
-    step = max(1.0, step)
+    step = max(1.0, next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough))
     return [step * n for n in range(ceil(max(1.0, highest) / step) + 1)]
 
 
@@ -163,14 +158,7 @@ def short(keys: float) -> str:
 
 
 def _picture(
-    name: str,
-    width: int,
-    height: int,
-    title: str,
-    caption: str,
-    parts: Iterable[Markup],
-    *,
-    stretched: bool = False,
+    name: str, width: int, height: int, title: str, caption: str, parts: Iterable[Markup], *, stretched: bool = False
 ) -> Markup:
     """Return an SVG element; if `stretched`, it fills its container without keeping its proportions."""
     return Markup(

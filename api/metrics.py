@@ -1,22 +1,33 @@
-"""Gauges read from the database.
+"""`/metrics`, in Prometheus' text format; `deploy/grafana.json` draws all of it.
 
-They are made from the reports of `api.reports`, which are cached, so that every worker gives the same numbers.
+Gauges are made from the reports of `api.reports`, which are cached, so that every worker gives the same numbers. Each
+worker counts its own requests. With several workers prometheus-client adds the counts up: each keeps its own in a file
+of a common folder, which `api/workers/supervisor.py` creates and names in PROMETHEUS_MULTIPROC_DIR. The counts of a
+worker that died stay there.
 """
 
-from collections import Counter
+import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import falcon
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, values
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from api.access_log import FinishedRequest
 from api.reports import Alerts, CachedReport, CachedReports, Deadline
-from keystore.records import SweepRun
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import LoadTime
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""The methods counted by name. Others are counted as one, so that a stranger can't create any number of series."""
 
 FORECAST_DAYS = (1, 7, 30)
 VERDICTS = ("ok", "warning", "critical")
@@ -24,7 +35,46 @@ VERDICTS = ("ok", "warning", "critical")
 T = TypeVar("T")
 
 
-class DatabaseGauges(Collector):
+class RequestCounts:
+    """Counts finished requests and their durations; `observe` is called by `api/app.py`."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        labels = ["route", "method", "status"]
+        description = "Requests answered, by route, method and status."
+        self._requests = Counter("keystore_http_requests", description, labels, registry=self._registry)
+        name, description = "keystore_http_request_seconds", "Duration of a request in the service."
+        self._seconds = Histogram(name, description, ["route"], buckets=BUCKETS_S, registry=self._registry)
+        # A look-up of labels costs more than the counting; there are a few dozen of these.
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def observe(self, request: FinishedRequest) -> None:
+        """Count a request."""
+        key = (request.route, request.method, request.status)
+        counter = self._counters.get(key)
+        if counter is None:
+            method = request.method if request.method in METHODS else "other"
+            counter = self._requests.labels(request.route, method, str(request.status))
+            if method != "other":
+                self._counters[key] = counter
+        counter.inc()
+        histogram = self._histograms.get(request.route)
+        if histogram is None:
+            histogram = self._histograms[request.route] = self._seconds.labels(request.route)
+        histogram.observe(request.took_ms / 1000)
+
+    def registry(self) -> CollectorRegistry:
+        """Return the counts of all workers, or of this worker if it is the only one."""
+        if values.ValueClass is values.MutexValue:
+            return self._registry
+        summed = CollectorRegistry()
+        MultiProcessCollector(summed)  # type: ignore[no-untyped-call]
+        return summed
+
+
+class _DatabaseGauges(Collector):
     """Collects the reports as gauges."""
 
     def __init__(self, reports: CachedReports, version: str) -> None:
@@ -39,11 +89,12 @@ class DatabaseGauges(Collector):
         """Yield the gauges of every report, and for each report whether it is there and how old it is."""
         deadline, reports = Deadline(), self._reports
         up: dict[str, bool] = {}
-        made_at: dict[str, datetime] = {}
+        ages_s: dict[str, float] = {}
 
         def gauges(report: CachedReport[T], gauges_of: Callable[[T], Iterator[Metric]]) -> Iterator[Metric]:
             result = report.result(deadline.left_s)
-            up[report.name], made_at[report.name] = result.value is not None, result.at
+            up[report.name] = result.value is not None
+            ages_s[report.name] = (datetime.now(UTC) - result.at).total_seconds()
             if result.value is not None:
                 yield from gauges_of(result.value)
 
@@ -55,9 +106,21 @@ class DatabaseGauges(Collector):
         yield from gauges(reports.types, _types)
         yield from gauges(reports.growth, _growth)
         yield _by_label("keystore_report_up", "1 if the database gave this report, else 0.", "report", up)
-        now = datetime.now(UTC)
-        ages = {name: (now - at).total_seconds() for name, at in made_at.items()}
-        yield _by_label("keystore_report_age_seconds", "Age of this report.", "report", ages)
+        yield _by_label("keystore_report_age_seconds", "Age of this report.", "report", ages_s)
+
+
+class MetricsResource:
+    """Serves the metrics of the database and of the requests, to admins."""
+
+    def __init__(self, reports: CachedReports, counts: RequestCounts, version: str) -> None:
+        self._counts = counts
+        self._registry = CollectorRegistry()
+        self._registry.register(_DatabaseGauges(reports, version))
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with all metrics; a report that doesn't come in time is missing, and `keystore_report_up` is 0."""
+        resp.content_type = CONTENT_TYPE_PLAIN_0_0_4
+        resp.data = generate_latest(self._registry) + generate_latest(self._counts.registry())
 
 
 def _check(report: CheckReport) -> Iterator[Metric]:
@@ -85,11 +148,8 @@ def _check(report: CheckReport) -> Iterator[Metric]:
     )
     yield _by_label("keystore_verdict", "1 for the check's verdict, 0 for the others.", "verdict", verdicts)
     yield _single("keystore_last_activity_timestamp_seconds", "Time of the last write of a key.", last_activity_s)
-    yield from _last_sweep(report.last_sweep)
-
-
-def _last_sweep(run: SweepRun | None) -> Iterator[Metric]:
     ended_s = deleted = took_s = None
+    run = report.last_sweep
     if run is not None and run.finished_at is not None:
         ended_s, deleted, took_s = run.finished_at.timestamp(), run.deleted, run.took_ms / 1000
     yield _single("keystore_last_sweep_timestamp_seconds", "End of the latest sweep without an error.", ended_s)
@@ -120,16 +180,15 @@ def _load(load: LoadTime) -> Iterator[Metric]:
 
 
 def _alerts(alerts: Alerts) -> Iterator[Metric]:
-    by_rule = Counter(alert.rule for alert in alerts.firing)
+    by_rule = collections.Counter(alert.rule for alert in alerts.firing)
     yield _single("keystore_alerts", "Alerts that fire.", len(alerts.firing))
     yield _by_label("keystore_alerts_by_rule", "Alerts that fire, by rule.", "rule", by_rule)
     yield _single("keystore_muted", "1 if alerts are muted, else 0.", alerts.muted_until is not None)
 
 
 def _events(events: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
-    yield _gauge(
-        "keystore_key_events_24h", "Events of keys in the last 24 hours.", ("key_type", "event"), events.items()
-    )
+    description = "Events of keys in the last 24 hours."
+    yield _gauge("keystore_key_events_24h", description, ("key_type", "event"), events.items())
 
 
 def _single(name: str, description: str, value: float | None) -> Metric:
