@@ -9,7 +9,6 @@ machine count as the same site. Programs may send an admin token, as everywhere 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import falcon
@@ -29,7 +28,6 @@ MAX_PAGE = 1_000_000
 DELETE_COOKIE_S = -1
 """The max-age that makes a browser delete a cookie; Falcon leaves out a 0."""
 
-SESSION_TIMEOUT_S = 5.0
 CONCURRENT_SESSION_CALLS = 4
 RETRY_AFTER_S = 5
 COMPANIES_TIMEOUT_S = 3.0
@@ -38,7 +36,6 @@ COMPANIES_TIMEOUT_S = 3.0
 COOKIE, SECURE_COOKIE = "keystore-session", "__Host-keystore-session"
 """Names of the cookie. The second is for TLS: a browser accepts it only over TLS, and sends it to this host alone."""
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -69,7 +66,7 @@ class _PageLogin:
         if self.has_admin_token(req):
             return True
         cookie = self._sent_cookie(req)
-        return cookie is not None and self._call(lambda: self._sessions.is_valid(cookie))
+        return cookie is not None and self._calls.call(lambda: self._sessions.is_valid(cookie))
 
     def has_admin_token(self, req: falcon.Request) -> bool:
         """Return True if the request has an admin token. Raises Problem (401, 403) if it has another token."""
@@ -82,7 +79,7 @@ class _PageLogin:
         """Begin a session. Raises Problem (401, 403) unless `token` is an admin token."""
         caller = self._authenticator.caller(token)
         require_admin(caller)
-        cookie = self._call(lambda: self._sessions.begin(caller.token_id))
+        cookie = self._calls.call(lambda: self._sessions.begin(caller.token_id))
         self._set_cookie(resp, cookie, int(LIFETIME.total_seconds()))
         log.info("signed_in", token_id=caller.token_id)
 
@@ -90,7 +87,7 @@ class _PageLogin:
         """End the session in the database, and delete the browser's cookie."""
         cookie = self._sent_cookie(req)
         if cookie is not None:
-            self._call(lambda: self._sessions.end(cookie))
+            self._calls.call(lambda: self._sessions.end(cookie))
         self._set_cookie(resp, "", DELETE_COOKIE_S)
 
     def _sent_cookie(self, req: falcon.Request) -> str | None:
@@ -99,24 +96,22 @@ class _PageLogin:
 
     def _set_cookie(self, resp: falcon.Response, cookie: str, max_age_s: int) -> None:
         resp.set_cookie(
-            self._cookie,
-            cookie,
-            max_age=max_age_s,
-            path="/",
-            secure=self._secure,
-            http_only=True,
-            same_site="Strict",
+            self._cookie, cookie, max_age=max_age_s, path="/", secure=self._secure, http_only=True, same_site="Strict"
         )
 
-    def _call(self, call: Callable[[], T]) -> T:
-        return self._calls.call(call, SESSION_TIMEOUT_S)
+
+class _LoginResource:
+    """A resource that signs admins in or out, or asks whether the caller is one."""
+
+    def __init__(self, login: _PageLogin) -> None:
+        self._login = login
 
 
-class StatusPageResource:
+class StatusPageResource(_LoginResource):
     """The status page."""
 
     def __init__(self, login: _PageLogin, reports: CachedReports) -> None:
-        self._login = login
+        super().__init__(login)
         self._reports = reports
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -131,10 +126,9 @@ class StatusPageResource:
         if not is_admin:
             _redirect_to_sign_in(req, resp)
             return
-        rendering = _rendering()
+        rendering, reports, deadline = _rendering(), self._reports, Deadline()
         search = (req.get_param("search") or "").strip()[:MAX_SEARCH_CHARS].removeprefix("company_")
         page = _page_number(req.get_param("page"))
-        reports, deadline = self._reports, Deadline()
         size = rendering.PAGE_COMPANIES
         status = rendering.Status(
             database=reports.database,
@@ -150,11 +144,8 @@ class StatusPageResource:
         _show(resp, rendering.status_page(status, search, page, datetime.now(UTC)))
 
 
-class SignInResource:
+class SignInResource(_LoginResource):
     """The form for an admin token."""
-
-    def __init__(self, login: _PageLogin) -> None:
-        self._login = login
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the form."""
@@ -169,10 +160,9 @@ class SignInResource:
         try:
             self._login.sign_in(token, resp)
         except Problem as problem:
-            reason = "This token isn't known, has expired or was revoked."
-            if problem.slug == "forbidden":
-                reason = "This token is for a company; the page needs an admin token."
-            _show(resp, _rendering().sign_in_page(reason))
+            company = "This token is for a company; the page needs an admin token."
+            unknown = "This token isn't known, has expired or was revoked."
+            _show(resp, _rendering().sign_in_page(company if problem.slug == "forbidden" else unknown))
             resp.status = falcon.HTTP_403
             return
         except KeystoreError:
@@ -181,11 +171,8 @@ class SignInResource:
         _redirect(resp, "/")
 
 
-class SignOutResource:
+class SignOutResource(_LoginResource):
     """The end of a session."""
-
-    def __init__(self, login: _PageLogin) -> None:
-        self._login = login
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign out, and redirect to the form."""
@@ -228,9 +215,8 @@ def _show_unavailable(resp: falcon.Response) -> None:
 def _redirect_to_sign_in(req: falcon.Request, resp: falcon.Response) -> None:
     """Redirect a browser to the form. Raises Problem (401) for a program."""
     if not _is_browser(req):
-        raise Problem(
-            "unauthorized", "sign in with a browser, or send Authorization: Bearer with an admin token", CHALLENGE
-        )
+        detail = "sign in with a browser, or send Authorization: Bearer with an admin token"
+        raise Problem("unauthorized", detail, CHALLENGE)
     _redirect(resp, "/sign-in")
 
 

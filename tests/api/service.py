@@ -76,7 +76,7 @@ class Api:
 
     def token(self, company: str | None = None, expires_in_s: float | None = None) -> str:
         """Create a token."""
-        return create_token(self.store, company, expires_in_s).token
+        return create_token(self.store, company, expires_in_s)[0]
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> Answer:
         """Send a request, by default with the admin token; `Keystore_Epoch="1"` sets the header Keystore-Epoch."""
@@ -115,6 +115,6 @@ def serving_api(url: str, count: int = 1, **changes: Any) -> Iterator[Api]:
         workers = Workers(listener, worker_config(url, **changes), count, dict(os.environ))
         workers.start()
         try:
-            yield Api(port, store, create_token(store, None, None).token, workers)
+            yield Api(port, store, create_token(store, None, None)[0], workers)
         finally:
             assert workers.stop(10), "a worker had to be killed"
