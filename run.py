@@ -8,8 +8,7 @@ from importlib.metadata import version
 
 from api.access.tokens import announce_first_admin_token
 from api.workers.config import Tls, WorkerConfig
-from api.workers.listening import Address, listen, require_usable
-from api.workers.supervisor import Workers
+from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
 from keystore.opening import open_store
 from keystore.sqlite.store import SqliteStore
@@ -34,7 +33,7 @@ def wire(settings: Settings) -> Service:
         tls = Tls(str(settings.tls_cert.absolute()), str(settings.tls_key.absolute()))
     if settings.http is not None and tls is not None:
         require_usable(tls)
-    listening = None if settings.http is None else listen(Address(settings.http.host, settings.http.port))
+    listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
     url = settings.url.get_secret_value()
     store = open_store(url, policy=settings.ttl, guard=settings.guard, max_connections=settings.connections)

@@ -11,7 +11,7 @@ A responder raises `api.problems.Problem` or any KeystoreError, which is answere
 import re
 import secrets
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -109,27 +109,21 @@ class _RequestMiddleware:
     """Gives every request an id, checks its caller, and reports it when it is finished."""
 
     def __init__(self, services: Services, access: Mapping[str, Access]) -> None:
-        self._authenticator = services.authenticator
-        self._rate_limit = services.rate_limit
+        self._services = services
         self._access = access
-        self._observers: Sequence[Callable[[FinishedRequest], None]] = (
-            services.access_log.observe,
-            services.counts.observe,
-        )
+        # Random bytes for each request's id would hand the interpreter to another thread.
         self._id_prefix, self._numbers = secrets.token_hex(4), count(1)
-
-    def _next_id(self) -> str:
-        """Return a new request id. (Random bytes for each would hand the interpreter to another thread.)"""
-        return f"{self._id_prefix}-{next(self._numbers):x}"
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin a request, before its route is looked up."""
         request_id = req.get_header("X-Request-Id")
         req.context.started_at = perf_counter()
         req.context.company = req.context.caller = None
-        req.context.request_id = request_id if request_id and REQUEST_ID.fullmatch(request_id) else self._next_id()
+        if request_id is None or not REQUEST_ID.fullmatch(request_id):
+            request_id = f"{self._id_prefix}-{next(self._numbers):x}"
+        req.context.request_id = request_id
         resp.set_headers(HEADERS)
-        resp.set_header("x-request-id", req.context.request_id)
+        resp.set_header("x-request-id", request_id)
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
@@ -138,8 +132,8 @@ class _RequestMiddleware:
         access = self._access[str(req.uri_template)]
         if access == "open":
             return
-        caller = self._authenticator.bearer(req.auth)
-        self._rate_limit.acquire(caller.token_id)
+        caller = self._services.authenticator.bearer(req.auth)
+        self._services.rate_limit.acquire(caller.token_id)
         req.context.caller = caller
         if access == "admin":
             require_admin(caller)
@@ -153,7 +147,7 @@ class _RequestMiddleware:
     ) -> None:
         """Count and log a request once its answer is ready."""
         if req.context.caller is not None:
-            self._rate_limit.release(req.context.caller.token_id)
+            self._services.rate_limit.release(req.context.caller.token_id)
         finished = FinishedRequest(
             route=req.uri_template or NO_ROUTE,
             method=req.method,
@@ -162,8 +156,8 @@ class _RequestMiddleware:
             took_ms=(perf_counter() - req.context.started_at) * 1000,
             request_id=req.context.request_id,
         )
-        for observe in self._observers:
-            observe(finished)
+        self._services.access_log.observe(finished)
+        self._services.counts.observe(finished)
 
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:

@@ -53,7 +53,5 @@ def read_worker_config(line: bytes) -> WorkerConfig:
     """Return the config that was sent as a line."""
     fields = json.loads(line)
     policy, tls = fields.pop("policy"), fields.pop("tls")
-    containing = tuple((part, ttl_s) for part, ttl_s in policy.pop("containing"))
-    return WorkerConfig(
-        policy=Policy(containing=containing, **policy), tls=None if tls is None else Tls(**tls), **fields
-    )
+    containing = tuple(map(tuple, policy.pop("containing")))
+    return WorkerConfig(policy=Policy(containing=containing, **policy), tls=tls and Tls(**tls), **fields)

@@ -126,7 +126,10 @@ def main() -> None:
 
     def load_app() -> Any:
         logs.configure(config.log, verbose=True)  # Again, because Granian has set up its own logs meanwhile.
-        app = ConcurrencyLimit(build_app(_services(config, store, access_log)))
+        settings = WatchSettings(config.sweep_every_s, config.load_budget_ms, version=config.version)
+        limit = RateLimit(config.requests_per_s)
+        services = Services(store, Authenticator(store), limit, settings, config.over_tls, access_log)
+        app = ConcurrencyLimit(build_app(services))
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
         return app
@@ -134,17 +137,6 @@ def main() -> None:
     _InProcessServer(config.socket, config.tls).run(load_app)
     store.close()
     _exit(config, access_log)
-
-
-def _services(config: WorkerConfig, store: Callable[[], Store], access_log: AccessLog) -> Services:
-    return Services(
-        store=store,
-        authenticator=Authenticator(store),
-        rate_limit=RateLimit(config.requests_per_s),
-        settings=WatchSettings(config.sweep_every_s, config.load_budget_ms, version=config.version),
-        over_tls=config.over_tls,
-        access_log=access_log,
-    )
 
 
 def _stop_when_pipe_closes(pipe: int, config: WorkerConfig, access_log: AccessLog) -> None:

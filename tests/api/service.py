@@ -11,8 +11,7 @@ from typing import Any
 
 from api.access.tokens import create_token
 from api.workers.config import WorkerConfig
-from api.workers.listening import Address, listen
-from api.workers.supervisor import Workers
+from api.workers.supervisor import Workers, listen
 from keystore import Store, open_store
 from keystore.ttl import DIARY
 
@@ -110,7 +109,7 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
 def serving_api(url: str, count: int = 1, **changes: Any) -> Iterator[Api]:
     """Serve the API on the database at `url`; afterwards no worker is left."""
     with open_store(url) as store:
-        listener = listen(Address("127.0.0.1", 0))
+        listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         workers = Workers(listener, worker_config(url, **changes), count, dict(os.environ))
         workers.start()
