@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, opened_store
-from commands.options import AsJson
-from commands.output import show_report
+from commands.output import AsJson, show_report
 from keystore.ttl import parse_policy
 from monitor.growth import growth_report
 from monitor.reports import terminal
@@ -72,9 +71,8 @@ def doctor(as_json: AsJson = False) -> None:
     except SettingsError as error:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
-        open_store = partial(opened_store, settings)
         telegram = check_token(_telegram(settings))
-        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
+        report = examine(partial(opened_store, settings), settings.ttl, guard=settings.guard, telegram=telegram)
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)

@@ -7,8 +7,7 @@ import typer
 
 from api.access.tokens import create_token, in_force, revoke_token, token_line
 from commands.opening import command_settings, opened_store
-from commands.options import AsJson
-from commands.output import show_report
+from commands.output import AsJson, show_report
 from keystore.errors import InvalidInput
 from keystore.ttl import parse_duration
 
