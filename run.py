@@ -10,7 +10,7 @@ from api.access.tokens import announce_first_admin_token
 from api.workers.config import Tls, WorkerConfig
 from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
-from keystore.opening import open_store
+from commands.opening import opened_store
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
@@ -35,8 +35,7 @@ def wire(settings: Settings) -> Service:
         require_usable(tls)
     listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
-    url = settings.url.get_secret_value()
-    store = open_store(url, policy=settings.ttl, guard=settings.guard, max_connections=settings.connections)
+    store = opened_store(settings)
     watch_settings = WatchSettings(
         sweep_every_s=settings.sweep_every_s,
         load_budget_ms=settings.load_budget_ms,
@@ -63,7 +62,7 @@ def wire(settings: Settings) -> Service:
         if isinstance(store, SqliteStore):
             announce_first_admin_token(store, store.link.path)
         config = WorkerConfig(
-            url=url,
+            url=settings.url.get_secret_value(),
             policy=settings.ttl,
             guard=settings.guard,
             connections=settings.connections,

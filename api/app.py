@@ -27,7 +27,7 @@ from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog, FinishedRequest
 from api.companies import company_resources
 from api.metrics import MetricsResource, RequestCounts
-from api.openapi import OpenApiResource
+from api.openapi import COMPANY_PATH, OpenApiResource
 from api.page.routes import page_resources
 from api.problems import MEDIA_TYPE, problem_of
 from api.reports import CachedReports
@@ -79,10 +79,9 @@ def all_routes(services: Services) -> list[Route]:
     """Return every route of the API and the status page."""
     store, version = services.store, services.settings.version
     reports = CachedReports(store, services.settings)
-    company_routes = company_resources(store)
     page_routes = page_resources(store, services.authenticator, reports, over_tls=services.over_tls)
     return [
-        *(Route(f"/v1/companies/{{company}}{path}", resource, "company") for path, resource in company_routes),
+        *(Route(COMPANY_PATH + path, resource, "company") for path, resource in company_resources(store)),
         Route("/healthz", health.AliveResource(), "open"),
         Route("/readyz", health.ReadyResource(store), "open"),
         Route("/v1/health", health.CheckResource(store, services.settings.sweep_every_s), "admin"),
@@ -179,5 +178,4 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, 
     resp.content_type = MEDIA_TYPE
     resp.data = problem.document(req.context.request_id)
     resp.text = None
-    for name, value in problem.headers.items():
-        resp.set_header(name, value)
+    resp.set_headers(dict(problem.headers))

@@ -14,7 +14,8 @@ from typing import TypeVar
 import falcon
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily as Gauge
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -132,29 +133,22 @@ def _check(report: CheckReport) -> Iterator[Metric]:
     }
     last_activity_s = None if report.last_activity_at is None else report.last_activity_at.timestamp()
     verdicts = {verdict: verdict == report.verdict for verdict in VERDICTS}
-    yield _single("keystore_keys", "Keys in the table.", report.total)
-    yield _by_label(
-        "keystore_keys_by_state",
-        "All keys as active, expired or guarded; without_expiry counts a part of the active ones once more.",
-        "state",
-        by_state,
-    )
-    yield _single("keystore_companies", "Companies with creds or keys.", report.companies)
-    yield _single("keystore_size_bytes", "Size of the tables.", report.size_bytes)
-    yield _single(
-        "keystore_pre_keys_rewritten_7d",
-        "Unused pre-keys overwritten with another value in 7 days: two processes on one account.",
-        report.pre_keys_rewritten_7d,
-    )
+    yield Gauge("keystore_keys", "Keys in the table.", report.total)
+    states = "All keys as active, expired or guarded; without_expiry counts a part of the active ones once more."
+    yield _by_label("keystore_keys_by_state", states, "state", by_state)
+    yield Gauge("keystore_companies", "Companies with creds or keys.", report.companies)
+    yield Gauge("keystore_size_bytes", "Size of the tables.", report.size_bytes)
+    rewritten = "Unused pre-keys overwritten with another value in 7 days: two processes on one account."
+    yield Gauge("keystore_pre_keys_rewritten_7d", rewritten, report.pre_keys_rewritten_7d)
     yield _by_label("keystore_verdict", "1 for the check's verdict, 0 for the others.", "verdict", verdicts)
-    yield _single("keystore_last_activity_timestamp_seconds", "Time of the last write of a key.", last_activity_s)
+    yield Gauge("keystore_last_activity_timestamp_seconds", "Time of the last write of a key.", last_activity_s)
     ended_s = deleted = took_s = None
     run = report.last_sweep
     if run is not None and run.finished_at is not None:
         ended_s, deleted, took_s = run.finished_at.timestamp(), run.deleted, run.took_ms / 1000
-    yield _single("keystore_last_sweep_timestamp_seconds", "End of the latest sweep without an error.", ended_s)
-    yield _single("keystore_last_sweep_deleted", "Keys that the latest sweep without an error deleted.", deleted)
-    yield _single("keystore_last_sweep_seconds", "Duration of the latest sweep without an error.", took_s)
+    yield Gauge("keystore_last_sweep_timestamp_seconds", "End of the latest sweep without an error.", ended_s)
+    yield Gauge("keystore_last_sweep_deleted", "Keys that the latest sweep without an error deleted.", deleted)
+    yield Gauge("keystore_last_sweep_seconds", "Duration of the latest sweep without an error.", took_s)
 
 
 def _types(report: TypesReport) -> Iterator[Metric]:
@@ -175,25 +169,20 @@ def _growth(report: GrowthReport) -> Iterator[Metric]:
 
 def _load(load: LoadTime) -> Iterator[Metric]:
     took_s = None if load.company is None else load.took_ms / 1000
-    yield _single("keystore_load_seconds", "Duration of a load of the largest company's state.", took_s)
-    yield _single("keystore_load_budget_seconds", "Budget for that load.", load.budget_ms / 1000)
+    yield Gauge("keystore_load_seconds", "Duration of a load of the largest company's state.", took_s)
+    yield Gauge("keystore_load_budget_seconds", "Budget for that load.", load.budget_ms / 1000)
 
 
 def _alerts(alerts: Alerts) -> Iterator[Metric]:
     by_rule = collections.Counter(alert.rule for alert in alerts.firing)
-    yield _single("keystore_alerts", "Alerts that fire.", len(alerts.firing))
+    yield Gauge("keystore_alerts", "Alerts that fire.", len(alerts.firing))
     yield _by_label("keystore_alerts_by_rule", "Alerts that fire, by rule.", "rule", by_rule)
-    yield _single("keystore_muted", "1 if alerts are muted, else 0.", alerts.muted_until is not None)
+    yield Gauge("keystore_muted", "1 if alerts are muted, else 0.", alerts.muted_until is not None)
 
 
 def _events(events: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
     description = "Events of keys in the last 24 hours."
     yield _gauge("keystore_key_events_24h", description, ("key_type", "event"), events.items())
-
-
-def _single(name: str, description: str, value: float | None) -> Metric:
-    """Return a gauge without labels; without a value if that is None."""
-    return _gauge(name, description, (), [] if value is None else [((), value)])
 
 
 def _by_label(name: str, description: str, label: str, values: Mapping[str, float]) -> Metric:
@@ -202,7 +191,7 @@ def _by_label(name: str, description: str, label: str, values: Mapping[str, floa
 
 
 def _gauge(name: str, description: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]) -> Metric:
-    family = GaugeMetricFamily(name, description, labels=labels)
+    family = Gauge(name, description, labels=labels)
     for label_values, value in values:
         family.add_metric(label_values, float(value))
     return family

@@ -18,21 +18,11 @@ Document = dict[str, Any]
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 COMPANY_PATH = "/v1/companies/{company}"
 
-TYPES = {
-    "KeysByType": schemas.KeysByType,
-    "ValuesById": schemas.ValuesById,
-    "IdsByType": schemas.IdsByType,
-    "WriteStateRequest": schemas.WriteStateRequest,
-    "GetKeysRequest": schemas.GetKeysRequest,
-    "LeaseRequest": schemas.LeaseRequest,
-    "LeaseResponse": schemas.LeaseResponse,
-    "StateResponse": schemas.StateResponse,
-    "HeartbeatRequest": schemas.HeartbeatRequest,
-    "CheckReport": CheckReport,
-    "ProblemDocument": ProblemDocument,
-    "Count": schemas.Count,
-}
-"""Name of a schema, and the type that it is made from."""
+ALIASES = {name: getattr(schemas, name) for name in ("Count", "IdsByType", "KeysByType", "ValuesById")}
+CLASSES = (
+    *(schemas.WriteStateRequest, schemas.GetKeysRequest, schemas.LeaseRequest, schemas.HeartbeatRequest),
+    *(schemas.StateResponse, schemas.LeaseResponse, CheckReport, ProblemDocument),
+)
 
 
 def _ref(name: str) -> Document:
@@ -40,14 +30,15 @@ def _ref(name: str) -> Document:
 
 
 def _schemas() -> Document:
-    """Return the schemas of TYPES, of the classes within them, and of values that have no type, by name."""
-    inline, classes = msgspec.json.schema_components(TYPES.values(), ref_template=_ref("{name}")["$ref"])
+    """Return all schemas by name: of the aliases, of the classes and those within them, and of what has no type."""
+    types = [*ALIASES.values(), *CLASSES]
+    inline, classes = msgspec.json.schema_components(types, ref_template=_ref("{name}")["$ref"])
     for schema in classes.values():
         for name, field in schema["properties"].items():
             if name.endswith("_at"):
                 field.get("anyOf", [field])[0]["format"] = "date-time"
     creds = {"not": {"type": "null"}, "description": "The credentials document: any JSON but null."}
-    return {**dict(zip(TYPES, inline, strict=True)), **classes, "Object": {"type": "object"}, "Creds": creds}
+    return {**dict(zip(ALIASES, inline, strict=False)), **classes, "Object": {"type": "object"}, "Creds": creds}
 
 
 def _problem(status: int) -> Document:

@@ -17,7 +17,7 @@ from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
 from monitor.telegram.client import TelegramAccess
 from monitor.telegram.token_check import check_token
-from settings import Settings, SettingsError
+from settings import SettingsError
 
 
 def check(as_json: AsJson = False) -> None:
@@ -71,16 +71,11 @@ def doctor(as_json: AsJson = False) -> None:
     except SettingsError as error:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
-        telegram = check_token(_telegram(settings))
+        token, access = settings.telegram_token, None
+        if token is not None:
+            access = TelegramAccess(token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url)
+        telegram = check_token(access)
         report = examine(partial(opened_store, settings), settings.ttl, guard=settings.guard, telegram=telegram)
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)
-
-
-def _telegram(settings: Settings) -> TelegramAccess | None:
-    if settings.telegram_token is None:
-        return None
-    return TelegramAccess(
-        settings.telegram_token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url
-    )

@@ -68,13 +68,9 @@ def serve_until_signal(wire: Wire) -> None:
     if service.api is not None:
         service.api.start()
     service.background.start()
-    log.info(
-        "serving",
-        database=service.store.database,
-        http=None if service.api is None else service.api.url,
-        sweep_every_s=settings.sweep_every_s,
-        guard=settings.guard,
-    )
+    url = None if service.api is None else service.api.url
+    every_s, guard = settings.sweep_every_s, settings.guard
+    log.info("serving", database=service.store.database, http=url, sweep_every_s=every_s, guard=guard)
     if settings.telegram_token is None:
         log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
     elif not settings.telegram_chats:

@@ -25,8 +25,6 @@ RECT = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.
 TEXT = Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>')
 PATH = Markup('<path class="{}" d="{}"/>')
 
-Point = tuple[float, float]
-
 
 def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forecast: Forecast | None) -> Markup | None:
     """Return a chart of the counted totals, and of the forecast with its band; None if there is too little to draw."""
@@ -85,8 +83,8 @@ def stacked_bar(segments: Iterable[tuple[str, int]], most: int, title: str) -> M
     for name, keys in segments:
         if keys:
             length = max(1.5, width * keys / max(1, most))
-            drawn.append(RECT.format(name, left, 0, min(length, width - left), height, f"{keys:,} {name}"))
             labels.append(f"{keys:,} {name}")
+            drawn.append(RECT.format(name, left, 0, min(length, width - left), height, labels[-1]))
             left += length
     return _picture("share", int(width), int(height), title, ", ".join(labels) or "none", drawn, stretched=True)
 
@@ -185,5 +183,5 @@ def _date_labels(begin: datetime, now: datetime, end: datetime, x: Callable[[dat
     return labels
 
 
-def _path(points: Sequence[Point]) -> str:
+def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

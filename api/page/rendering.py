@@ -7,11 +7,11 @@ first page that is asked for: a worker that only serves bots has neither Jinja n
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -47,6 +47,9 @@ _LEVELS: dict[Level, tuple[str, str, str]] = {
 """Sign, words and colour of each verdict; the sign is for readers who don't see the colour."""
 
 SEVEREST_FIRST: tuple[Level, ...] = ("critical", "warning", "ok")
+_HEADINGS = {"types": "keys by type", "load": "load time"}
+"""Headings of the sections that aren't named like their report."""
+
 _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
 
@@ -57,24 +60,12 @@ class Status:
 
     database: str
     check: ReportResult[CheckReport]
+    alerts: ReportResult[Alerts]
     types: ReportResult[TypesReport]
     growth: ReportResult[GrowthReport]
     load: ReportResult[LoadTime]
     sweeps: ReportResult[list[SweepRun]]
-    alerts: ReportResult[Alerts]
     companies: ReportResult[CompanyPage]
-
-    @property
-    def reports(self) -> Mapping[str, ReportResult[Any]]:
-        """The reports beside the check, by the headings of their sections."""
-        return {
-            "alerts": self.alerts,
-            "keys by type": self.types,
-            "growth": self.growth,
-            "load time": self.load,
-            "sweeps": self.sweeps,
-            "companies": self.companies,
-        }
 
 
 AlertRow = tuple[Severity, str, FiringAlert]
@@ -113,7 +104,6 @@ def status_page(status: Status, search: str, page: int, now: datetime) -> str:
         more_alerts=max(0, len(alerts) - ALERTS_SHOWN),
         type_rows=[] if types is None else list(_type_rows(types)),
         trends=types is not None and any(len(totals) > 1 for totals in types.totals_30d.values()),
-        growth_chart=_growth_chart(status.growth),
         ahead=[] if forecast is None else [(days, *forecast.keys_at(days)) for days in AHEAD_DAYS],
         listing=listing(status.companies.value, search, page),
     )
@@ -142,10 +132,10 @@ def verdict_of(status: Status, alerts: list[AlertRow]) -> tuple[Level, list[str]
     if alerts:
         levels.append("critical" if any(severity == "critical" for severity, _, _ in alerts) else "warning")
         reasons.append(f"{len(alerts):,} alert{'' if len(alerts) == 1 else 's'} below")
-    unknown = [name for name, report in status.reports.items() if report.error is not None]
-    if unknown:
+    failed = [name for name, report in vars(status).items() if isinstance(report, ReportResult) and report.error]
+    if failed:
         levels.append("warning")
-        reasons.append(f"not known: {', '.join(unknown)}")
+        reasons.append(f"not known: {', '.join(_HEADINGS.get(name, name) for name in failed)}")
     return next(level for level in SEVEREST_FIRST if level in levels), reasons
 
 
@@ -185,14 +175,6 @@ def _type_rows(report: TypesReport) -> Iterator[tuple[TypeCount, Markup, Markup]
         yield count, drawing.stacked_bar(segments, most, count.key_type), sparkline
 
 
-def _growth_chart(result: ReportResult[GrowthReport]) -> Markup | None:
-    report = result.value
-    if report is None:
-        return None
-    now = result.at if report.forecast is None else report.forecast.made_at
-    return drawing.growth_chart(report.history, report.total, now, report.forecast)
-
-
 def _link(search: str, page: int) -> str:
     params = {**({"search": search} if search else {}), **({"page": page} if page > 1 else {})}
     return f"/?{urlencode(params)}#companies" if params else "/#companies"
@@ -213,10 +195,9 @@ def _with_code(text: str) -> Markup:
 _TEMPLATES = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_TEMPLATES.globals |= {"budget_bar": drawing.budget_bar, "sweep_chart": drawing.sweep_chart}
 _TEMPLATES.filters |= {"ago": _ago, "with_code": _with_code}
 # Our own style sheet isn't escaped, or it would no longer match its hash.
-_TEMPLATES.globals["style"] = Markup(STYLE)  # noqa: S704
+_TEMPLATES.globals |= {"draw": drawing, "style": Markup(STYLE)}  # noqa: S704
 
 
 def _render(template: str, **context: object) -> str:

@@ -7,6 +7,7 @@ machine count as the same site. Programs may send an admin token, as everywhere 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
 from urllib.parse import parse_qs, urlsplit
@@ -100,24 +101,17 @@ class _PageLogin:
         )
 
 
-class _LoginResource:
-    """A resource that signs admins in or out, or asks whether the caller is one."""
-
-    def __init__(self, login: _PageLogin) -> None:
-        self._login = login
-
-
-class StatusPageResource(_LoginResource):
+@dataclass(frozen=True)
+class StatusPageResource:
     """The status page."""
 
-    def __init__(self, login: _PageLogin, reports: CachedReports) -> None:
-        super().__init__(login)
-        self._reports = reports
+    login: _PageLogin
+    reports: CachedReports
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer an admin with the page; send another browser to the form."""
         try:
-            is_admin = self._login.is_admin(req)
+            is_admin = self.login.is_admin(req)
         except KeystoreError:
             if not _is_browser(req):
                 raise
@@ -126,7 +120,7 @@ class StatusPageResource(_LoginResource):
         if not is_admin:
             _redirect_to_sign_in(req, resp)
             return
-        rendering, reports, deadline = _rendering(), self._reports, Deadline()
+        rendering, reports, deadline = _rendering(), self.reports, Deadline()
         search = (req.get_param("search") or "").strip()[:MAX_SEARCH_CHARS].removeprefix("company_")
         page = _page_number(req.get_param("page"))
         size = rendering.PAGE_COMPANIES
@@ -144,43 +138,47 @@ class StatusPageResource(_LoginResource):
         _show(resp, rendering.status_page(status, search, page, datetime.now(UTC)))
 
 
-class SignInResource(_LoginResource):
+@dataclass(frozen=True)
+class SignInResource:
     """The form for an admin token."""
+
+    login: _PageLogin
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the form."""
-        self._login.has_admin_token(req)
+        self.login.has_admin_token(req)
         _show(resp, _rendering().sign_in_page())
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign in with the token in the form, and redirect to the page."""
-        self._login.has_admin_token(req)
+        self.login.has_admin_token(req)
         _refuse_other_sites(req)
         token = _form(req).get("token", "").strip()
         try:
-            self._login.sign_in(token, resp)
+            self.login.sign_in(token, resp)
+            _redirect(resp, "/")
         except Problem as problem:
             company = "This token is for a company; the page needs an admin token."
             unknown = "This token isn't known, has expired or was revoked."
-            _show(resp, _rendering().sign_in_page(company if problem.slug == "forbidden" else unknown))
-            resp.status = falcon.HTTP_403
-            return
+            page = _rendering().sign_in_page(company if problem.slug == "forbidden" else unknown)
+            _show(resp, page, falcon.HTTP_403)
         except KeystoreError:
             _show_unavailable(resp)
-            return
-        _redirect(resp, "/")
 
 
-class SignOutResource(_LoginResource):
+@dataclass(frozen=True)
+class SignOutResource:
     """The end of a session."""
+
+    login: _PageLogin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign out, and redirect to the form."""
         _refuse_other_sites(req)
-        if not self._login.is_admin(req):
+        if not self.login.is_admin(req):
             _redirect_to_sign_in(req, resp)
             return
-        self._login.sign_out(req, resp)
+        self.login.sign_out(req, resp)
         _redirect(resp, "/sign-in")
 
 
@@ -191,10 +189,9 @@ def _rendering() -> ModuleType:
     return rendering
 
 
-def _show(resp: falcon.Response, page: str) -> None:
+def _show(resp: falcon.Response, page: str, status: str = falcon.HTTP_200) -> None:
     """Answer with a page, and with a policy under which the browser runs and fetches nothing."""
-    resp.content_type = falcon.MEDIA_HTML
-    resp.text = page
+    resp.status, resp.content_type, resp.text = status, falcon.MEDIA_HTML, page
     resp.set_headers(
         {
             "content-security-policy": "default-src 'none'; img-src data:; form-action 'self'; base-uri 'none'; "
@@ -207,8 +204,7 @@ def _show(resp: falcon.Response, page: str) -> None:
 
 
 def _show_unavailable(resp: falcon.Response) -> None:
-    _show(resp, _rendering().unavailable_page())
-    resp.status = falcon.HTTP_503
+    _show(resp, _rendering().unavailable_page(), falcon.HTTP_503)
     resp.set_header("retry-after", str(RETRY_AFTER_S))
 
 
@@ -233,11 +229,9 @@ def _is_browser(req: falcon.Request) -> bool:
 def _refuse_other_sites(req: falcon.Request) -> None:
     """Raise Problem (403) for a form that didn't come from one of our own pages."""
     site, origin = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
-    if site is not None:
-        same_site = site in ("same-origin", "none")
-    else:
-        same_site = origin is None or urlsplit(origin).netloc == req.get_header("Host")
-    if not same_site:
+    if site is None:
+        site = "none" if origin is None or urlsplit(origin).netloc == req.get_header("Host") else "cross-site"
+    if site not in ("same-origin", "none"):
         raise Problem("forbidden", "this form was sent by another site; open the page itself")
 
 

@@ -111,12 +111,10 @@ class Workers:
         """Start all workers. Raises KeystoreError if a process can't be started."""
         for number in range(self._count):
             self._start(number)
-        self._supervisors = [
-            threading.Thread(target=self._supervise, args=(number,), name=f"http-worker-{number}", daemon=True)
-            for number in range(self._count)
-        ]
-        for supervisor in self._supervisors:
-            supervisor.start()
+        for number in range(self._count):
+            name = f"http-worker-{number}"
+            self._supervisors.append(threading.Thread(target=self._supervise, args=(number,), name=name, daemon=True))
+            self._supervisors[-1].start()
 
     def request_stop(self) -> None:
         """Ask all workers to answer the requests in progress and to stop; close the socket."""
