@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 
 from api.access.tokens import announce_first_admin_token
-from api.workers.config import Tls, WorkerConfig
+from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
 from commands.opening import opened_store
@@ -28,11 +28,9 @@ from settings import Settings, environment_of_workers
 def wire(settings: Settings) -> Service:
     """Put the service together: store, upkeep, outbox, watch, Telegram bot, API. Raises KeystoreError."""
     settings.require_closed_http()
-    tls = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        tls = Tls(str(settings.tls_cert.absolute()), str(settings.tls_key.absolute()))
-    if settings.http is not None and tls is not None:
-        require_usable(tls)
+    cert, key = (None if path is None else str(path.absolute()) for path in (settings.tls_cert, settings.tls_key))
+    if settings.http is not None and cert is not None and key is not None:
+        require_usable(cert, key)
     listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
     store = opened_store(settings)
@@ -70,8 +68,9 @@ def wire(settings: Settings) -> Service:
             sweep_every_s=settings.sweep_every_s,
             load_budget_ms=settings.load_budget_ms,
             requests_per_s=settings.http_rate,
-            tls=tls,
-            over_tls=tls is not None or settings.behind_proxy,
+            tls_cert=cert,
+            tls_key=key,
+            over_tls=cert is not None or settings.behind_proxy,
             version=watch_settings.version,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())

@@ -147,13 +147,9 @@ class _RequestMiddleware:
         """Count and log a request once its answer is ready."""
         if req.context.caller is not None:
             self._services.rate_limit.release(req.context.caller.token_id)
+        context, took_ms = req.context, (perf_counter() - req.context.started_at) * 1000
         finished = FinishedRequest(
-            route=req.uri_template or NO_ROUTE,
-            method=req.method,
-            company=req.context.company,
-            status=resp.status_code,
-            took_ms=(perf_counter() - req.context.started_at) * 1000,
-            request_id=req.context.request_id,
+            req.uri_template or NO_ROUTE, req.method, context.company, resp.status_code, took_ms, context.request_id
         )
         self._services.access_log.observe(finished)
         self._services.counts.observe(finished)

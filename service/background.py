@@ -35,10 +35,7 @@ def upkeep_loop(store: Store, sweep_every_s: float) -> Loop:
 
 @dataclass(frozen=True)
 class Background:
-    """The upkeep loop with its jobs, the watch and its loop, the outbox, and where there is a Telegram token the bot.
-
-    `stop` ends and closes each.
-    """
+    """All that runs beside the API; `stop` ends and closes each part. Without a Telegram token there is no bot."""
 
     upkeep: Loop
     watch: Watch

@@ -34,16 +34,12 @@ def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forec
     end = now + timedelta(days=AHEAD_DAYS if forecast is not None else 0)
     ahead = [] if forecast is None else [forecast.keys_at(day) for day in range(AHEAD_DAYS + 1)]
     highest = max([count.total for count in history] + [total] + [high for *_, high in ahead])
-    ticks = axis_ticks(highest)
+    parts, y = _vertical_axis(highest, HEIGHT - BOTTOM)
     span_s = max(1.0, (end - begin).total_seconds())
 
     def x(at: datetime) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (at - begin).total_seconds() / span_s
 
-    def y(keys: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * keys / max(1, ticks[-1])
-
-    parts = [*_grid(ticks, y)]
     if ahead:
         days = [x(now + timedelta(days=day)) for day in range(AHEAD_DAYS + 1)]
         lines = zip(*ahead, strict=True)
@@ -93,15 +89,11 @@ def budget_bar(took_ms: float, budget_ms: float) -> Markup:
     """Return a bar for a time, with a mark at its budget; beyond the mark the bar has another colour."""
     width, height, top, bar = 480, 46, 4, 18
     scale_ms = max(budget_ms * 1.25, took_ms * 1.05)
-
-    def x(ms: float) -> float:
-        return width * ms / scale_ms
-
+    mark, length = width * budget_ms / scale_ms, max(3.0, width * took_ms / scale_ms)
     caption = f"{took_ms:,.1f} ms of {budget_ms:,.0f} ms"
-    mark = x(budget_ms)
     parts = [
         RECT.format("track", 0, top, width, bar, caption),
-        RECT.format("over" if took_ms > budget_ms else "within", 0, top, max(3.0, x(took_ms)), bar, caption),
+        RECT.format("over" if took_ms > budget_ms else "within", 0, top, length, bar, caption),
         LINE.format("budget", mark, 0, mark, top + bar + 4),
         TEXT.format("label end", min(mark, width), height - 5, f"budget {budget_ms:,.0f} ms"),
     ]
@@ -112,23 +104,17 @@ def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
     """Return a chart of the keys that each sweep deleted; None if there are too few sweeps. `runs` are newest first."""
     if len(runs) < FEWEST_SWEEPS:
         return None
-    ticks = axis_ticks(max(run.deleted for run in runs))
     height = 150
     drawn = runs[::-1]
     slot = (WIDTH - LEFT - RIGHT) / max(len(drawn), 12)
     floor_y = height - BOTTOM
-
-    def y(keys: float) -> float:
-        return floor_y - (floor_y - TOP) * keys / max(1, ticks[-1])
-
-    parts = [*_grid(ticks, y)]
+    parts, y = _vertical_axis(max(run.deleted for run in runs), floor_y)
     for n, run in enumerate(drawn):
         left = LEFT + n * slot + slot * 0.15
         outcome = "failed" if run.error else "unfinished" if run.finished_at is None else "deleted"
         title = f"{run.started_at:%Y-%m-%d %H:%M} UTC: {run.deleted:,} deleted" + (", failed" if run.error else "")
         # A minimum height makes a sweep visible that found nothing, and a failed one stands out.
-        min_height = 18.0 if run.error else 2.0
-        bar_height = max(min_height, floor_y - y(run.deleted))
+        bar_height = max(18.0 if run.error else 2.0, floor_y - y(run.deleted))
         parts.append(RECT.format(outcome, left, floor_y - bar_height, slot * 0.7, bar_height, title))
     parts.append(TEXT.format("label", LEFT, height - 8, f"{drawn[0].started_at:%d %b %H:%M}"))
     if len(drawn) > 6:
@@ -164,10 +150,15 @@ def _picture(
     ).format(name, width, height, "none" if stretched else "xMidYMid", f"{title}: {caption}", Markup("").join(parts))
 
 
-def _grid(ticks: Sequence[float], y: Callable[[float], float]) -> Iterable[Markup]:
-    for tick in ticks:
-        yield LINE.format("grid", LEFT, y(tick), WIDTH - RIGHT, y(tick))
-        yield TEXT.format("label end", LEFT - 6, y(tick) + 4, short(tick))
+def _vertical_axis(highest: float, floor_y: float) -> tuple[list[Markup], Callable[[float], float]]:
+    """Return the grid from 0, at `floor_y`, to `highest`, and the function that places a number of keys on it."""
+    ticks = axis_ticks(highest)
+
+    def y(keys: float) -> float:
+        return floor_y - (floor_y - TOP) * keys / max(1, ticks[-1])
+
+    lines = [LINE.format("grid", LEFT, y(tick), WIDTH - RIGHT, y(tick)) for tick in ticks]
+    return lines + [TEXT.format("label end", LEFT - 6, y(tick) + 4, short(tick)) for tick in ticks], y
 
 
 def _date_labels(begin: datetime, now: datetime, end: datetime, x: Callable[[datetime], float]) -> Iterable[Markup]:

@@ -21,7 +21,7 @@ from typing import IO
 
 import structlog
 
-from api.workers.config import BACKLOG, Tls, WorkerConfig
+from api.workers.config import BACKLOG, WorkerConfig
 from keystore.errors import InvalidInput, KeystoreError
 from monitor.running.backoff import Backoff, no_jitter
 
@@ -74,13 +74,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def require_usable(tls: Tls) -> None:
+def require_usable(cert: str, key: str) -> None:
     """Raise InvalidInput if the certificate or its key can't be read, or they don't belong together."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key, password="")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as error:
         reason = error.strerror or "they aren't PEM files, or not each other's" if isinstance(error, OSError) else error
-        files = f"KEYSTORE_TLS_CERT {tls.cert}, KEYSTORE_TLS_KEY {tls.key}"
+        files = f"KEYSTORE_TLS_CERT {cert}, KEYSTORE_TLS_KEY {key}"
         raise InvalidInput(f"{files}: {reason}; name a PEM chain and its key without a passphrase") from error
 
 
@@ -104,7 +104,7 @@ class Workers:
     @property
     def url(self) -> str:
         """The URL at which they are reached, with the port that the system chose for port 0."""
-        scheme = "http" if self._config.tls is None else "https"
+        scheme = "http" if self._config.tls_cert is None else "https"
         return f"{scheme}://{address(*self._listener.getsockname()[:2])}"
 
     def start(self) -> None:

@@ -98,7 +98,8 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
         "sweep_every_s": 21_600.0,
         "load_budget_ms": 750.0,
         "requests_per_s": None,
-        "tls": None,
+        "tls_cert": None,
+        "tls_key": None,
         "over_tls": False,
         "version": "test",
     }

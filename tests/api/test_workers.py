@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.workers.config import Tls, read_worker_config
+from api.workers.config import read_worker_config
 from api.workers.supervisor import address, listen
 from api.workers.worker import REOPEN_AFTER_S, LazyStore
 from keystore import Store, open_store
@@ -19,7 +19,7 @@ from tests.api.service import serving_api, worker_config
 @pytest.mark.parametrize("policy", [CAREFUL, parse_policy("careful,pre-key=7d,default=never")])
 def test_a_config_arrives_through_the_pipe_unchanged(policy: object) -> None:
     config = worker_config(
-        "postgresql://bot:S3CRET@db/bots", policy=policy, tls=Tls("c", "k"), requests_per_s=0.5, socket=7
+        "postgresql://bot:S3CRET@db/bots", policy=policy, tls_cert="c", tls_key="k", requests_per_s=0.5, socket=7
     )
     line = config.line()
     assert line.count(b"\n") == 1
