@@ -7,11 +7,10 @@ import sys
 from importlib.metadata import version
 
 from api.access.tokens import announce_first_admin_token
-from api.workers.config import Tls, WorkerConfig
-from api.workers.listening import Address, listen, require_usable
-from api.workers.supervisor import Workers
+from api.workers.config import WorkerConfig
+from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
-from keystore.opening import open_store
+from commands.opening import opened_store
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
@@ -29,15 +28,12 @@ from settings import Settings, environment_of_workers
 def wire(settings: Settings) -> Service:
     """Put the service together: store, upkeep, outbox, watch, Telegram bot, API. Raises KeystoreError."""
     settings.require_closed_http()
-    tls = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        tls = Tls(str(settings.tls_cert.absolute()), str(settings.tls_key.absolute()))
-    if settings.http is not None and tls is not None:
-        require_usable(tls)
-    listening = None if settings.http is None else listen(Address(settings.http.host, settings.http.port))
+    cert, key = (None if path is None else str(path.absolute()) for path in (settings.tls_cert, settings.tls_key))
+    if settings.http is not None and cert is not None and key is not None:
+        require_usable(cert, key)
+    listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
-    url = settings.url.get_secret_value()
-    store = open_store(url, policy=settings.ttl, guard=settings.guard, max_connections=settings.connections)
+    store = opened_store(settings)
     watch_settings = WatchSettings(
         sweep_every_s=settings.sweep_every_s,
         load_budget_ms=settings.load_budget_ms,
@@ -64,7 +60,7 @@ def wire(settings: Settings) -> Service:
         if isinstance(store, SqliteStore):
             announce_first_admin_token(store, store.link.path)
         config = WorkerConfig(
-            url=url,
+            url=settings.url.get_secret_value(),
             policy=settings.ttl,
             guard=settings.guard,
             connections=settings.connections,
@@ -72,8 +68,9 @@ def wire(settings: Settings) -> Service:
             sweep_every_s=settings.sweep_every_s,
             load_budget_ms=settings.load_budget_ms,
             requests_per_s=settings.http_rate,
-            tls=tls,
-            over_tls=tls is not None or settings.behind_proxy,
+            tls_cert=cert,
+            tls_key=key,
+            over_tls=cert is not None or settings.behind_proxy,
             version=watch_settings.version,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import parse_stream
@@ -38,6 +38,10 @@ class SettingsError(InvalidInput):
     """A setting can't be used. The message names it and says which values can."""
 
 
+def _is_off(text: str) -> bool:
+    return text.strip().lower() == "off"
+
+
 def _sweep_every(text: str) -> float:
     seconds = parse_duration(text, "a duration")
     if seconds < MIN_SWEEP_EVERY_S:
@@ -46,11 +50,10 @@ def _sweep_every(text: str) -> float:
 
 
 def _switch(text: str) -> bool:
-    if _is_off(text):
-        return False
-    if text.strip().lower() == "on":
-        return True
-    raise ValueError(f"{text!r} is neither on nor off")
+    switch = {"on": True, "off": False}.get(text.strip().lower())
+    if switch is None:
+        raise ValueError(f"{text!r} is neither on nor off")
+    return switch
 
 
 def _chats(text: str) -> tuple[int, ...]:
@@ -71,7 +74,7 @@ def _time_of_day(text: str) -> time | None:
     if _is_off(text):
         return None
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip())
-    if not match:
+    if match is None:
         raise ValueError(f"{text!r} is neither a time of day (09:00) nor off")
     return time(int(match[1]), int(match[2]))
 
@@ -90,10 +93,8 @@ class HttpAddress:
     @property
     def loopback(self) -> bool:
         """True if only this machine can reach the address."""
-        if self.host == "localhost":
-            return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
 
@@ -106,14 +107,6 @@ def _http(text: str) -> HttpAddress | None:
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{text!r} is not HOST:PORT (127.0.0.1:8080) nor off")
     return HttpAddress(host, int(port))
-
-
-def _rate(text: str) -> str | None:
-    return None if _is_off(text) else text
-
-
-def _is_off(text: str) -> bool:
-    return text.strip().lower() == "off"
 
 
 class Settings(BaseModel):
@@ -131,7 +124,7 @@ class Settings(BaseModel):
         HttpAddress("127.0.0.1", 8080), alias="KEYSTORE_HTTP"
     )
     http_workers: int = Field(1, alias="KEYSTORE_HTTP_WORKERS", ge=1, le=64)
-    http_rate: Annotated[float | None, BeforeValidator(_rate)] = Field(
+    http_rate: Annotated[float | None, BeforeValidator(lambda text: None if _is_off(text) else text)] = Field(
         500.0, alias="KEYSTORE_HTTP_RATE", ge=0.1, allow_inf_nan=False
     )
     tls_cert: Path | None = Field(None, alias="KEYSTORE_TLS_CERT")
@@ -181,7 +174,8 @@ def read_settings(environment: Mapping[str, str] | None = None, env_file: Path =
     try:
         settings = Settings.model_validate({name: value for name, value in values.items() if name in names})
     except ValidationError as error:
-        problems += [_invalid(details) for details in error.errors(include_url=False, include_input=False)]
+        for details in error.errors(include_url=False, include_input=False):
+            problems.append(f"{details['loc'][0]}: {details['msg'].removeprefix('Value error, ')}")
     if problems:
         raise SettingsError("; ".join(problems))
     return settings
@@ -217,8 +211,3 @@ def _unknown(name: str, names: list[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     suggestion = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
     return f"{name} is set, but nothing reads it; {suggestion}"
-
-
-def _invalid(details: Any) -> str:
-    message = str(details["msg"]).removeprefix("Value error, ")
-    return f"{details['loc'][0]}: {message}"

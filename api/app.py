@@ -11,7 +11,7 @@ A responder raises `api.problems.Problem` or any KeystoreError, which is answere
 import re
 import secrets
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -26,9 +26,8 @@ from api.access.authentication import Authenticator, require_admin, require_comp
 from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog, FinishedRequest
 from api.companies import company_resources
-from api.metrics.endpoint import MetricsResource
-from api.metrics.request_counts import RequestCounts
-from api.openapi import OpenApiResource
+from api.metrics import MetricsResource, RequestCounts
+from api.openapi import COMPANY_PATH, OpenApiResource
 from api.page.routes import page_resources
 from api.problems import MEDIA_TYPE, problem_of
 from api.reports import CachedReports
@@ -80,10 +79,9 @@ def all_routes(services: Services) -> list[Route]:
     """Return every route of the API and the status page."""
     store, version = services.store, services.settings.version
     reports = CachedReports(store, services.settings)
-    company_routes = company_resources(store)
     page_routes = page_resources(store, services.authenticator, reports, over_tls=services.over_tls)
     return [
-        *(Route(f"/v1/companies/{{company}}{path}", resource, "company") for path, resource in company_routes),
+        *(Route(COMPANY_PATH + path, resource, "company") for path, resource in company_resources(store)),
         Route("/healthz", health.AliveResource(), "open"),
         Route("/readyz", health.ReadyResource(store), "open"),
         Route("/v1/health", health.CheckResource(store, services.settings.sweep_every_s), "admin"),
@@ -110,27 +108,21 @@ class _RequestMiddleware:
     """Gives every request an id, checks its caller, and reports it when it is finished."""
 
     def __init__(self, services: Services, access: Mapping[str, Access]) -> None:
-        self._authenticator = services.authenticator
-        self._rate_limit = services.rate_limit
+        self._services = services
         self._access = access
-        self._observers: Sequence[Callable[[FinishedRequest], None]] = (
-            services.access_log.observe,
-            services.counts.observe,
-        )
+        # Random bytes for each request's id would hand the interpreter to another thread.
         self._id_prefix, self._numbers = secrets.token_hex(4), count(1)
-
-    def _next_id(self) -> str:
-        """Return a new request id. (Random bytes for each would hand the interpreter to another thread.)"""
-        return f"{self._id_prefix}-{next(self._numbers):x}"
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin a request, before its route is looked up."""
         request_id = req.get_header("X-Request-Id")
         req.context.started_at = perf_counter()
         req.context.company = req.context.caller = None
-        req.context.request_id = request_id if request_id and REQUEST_ID.fullmatch(request_id) else self._next_id()
+        if request_id is None or not REQUEST_ID.fullmatch(request_id):
+            request_id = f"{self._id_prefix}-{next(self._numbers):x}"
+        req.context.request_id = request_id
         resp.set_headers(HEADERS)
-        resp.set_header("x-request-id", req.context.request_id)
+        resp.set_header("x-request-id", request_id)
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
@@ -139,8 +131,8 @@ class _RequestMiddleware:
         access = self._access[str(req.uri_template)]
         if access == "open":
             return
-        caller = self._authenticator.bearer(req.auth)
-        self._rate_limit.acquire(caller.token_id)
+        caller = self._services.authenticator.bearer(req.auth)
+        self._services.rate_limit.acquire(caller.token_id)
         req.context.caller = caller
         if access == "admin":
             require_admin(caller)
@@ -154,17 +146,13 @@ class _RequestMiddleware:
     ) -> None:
         """Count and log a request once its answer is ready."""
         if req.context.caller is not None:
-            self._rate_limit.release(req.context.caller.token_id)
+            self._services.rate_limit.release(req.context.caller.token_id)
+        context, took_ms = req.context, (perf_counter() - req.context.started_at) * 1000
         finished = FinishedRequest(
-            route=req.uri_template or NO_ROUTE,
-            method=req.method,
-            company=req.context.company,
-            status=resp.status_code,
-            took_ms=(perf_counter() - req.context.started_at) * 1000,
-            request_id=req.context.request_id,
+            req.uri_template or NO_ROUTE, req.method, context.company, resp.status_code, took_ms, context.request_id
         )
-        for observe in self._observers:
-            observe(finished)
+        self._services.access_log.observe(finished)
+        self._services.counts.observe(finished)
 
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
@@ -186,5 +174,4 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, 
     resp.content_type = MEDIA_TYPE
     resp.data = problem.document(req.context.request_id)
     resp.text = None
-    for name, value in problem.headers.items():
-        resp.set_header(name, value)
+    resp.set_headers(dict(problem.headers))

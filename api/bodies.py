@@ -54,10 +54,7 @@ def read_body(req: falcon.Request) -> bytes:
 
 
 def decoded_body(req: falcon.Request, decoder: msgspec.json.Decoder[T]) -> T:
-    """Return the body as the decoder's type.
-
-    Raises Problem: as `read_body`, and 400 that names the place of the mistake but never shows a value.
-    """
+    """Return the body as the decoder's type. Raises Problem as `read_body`, and 400 with the place, never a value."""
     body = read_body(req)
     try:
         return decoder.decode(body)

@@ -28,8 +28,8 @@ GZIP_MIN_BYTES = 1_400
 """Size from which an answer is compressed. A smaller one fits into one packet anyway."""
 
 _GZIP_WINDOW = 31
+NULL = msgspec.Raw(b"null")
 
-HEARTBEAT_TIMEOUT_S = 5.0
 CONCURRENT_HEARTBEATS = 2
 
 _write_state = msgspec.json.Decoder(schemas.WriteStateRequest)
@@ -79,10 +79,10 @@ class StateResource(_StoreResource):
         state = self._store().load(company)
         creds = [] if state.creds is None else [state.creds]
         body = encoded(
-            lambda to_json: {
-                "creds": next(iter(to_json(creds)), None),
-                "keys": {key_type: by_id(keys, to_json) for key_type, keys in state.keys.items()},
-            }
+            lambda to_json: schemas.StateResponse(
+                next(iter(to_json(creds)), NULL),
+                {key_type: by_id(keys, to_json) for key_type, keys in state.keys.items()},
+            )
         )
         resp.set_header("Vary", "Accept-Encoding")
         if len(body) >= GZIP_MIN_BYTES and _accepts_gzip(req):
@@ -177,16 +177,14 @@ class LeaseResource(_StoreResource):
 class HeartbeatResource(_StoreResource):
     """A bot's report on itself."""
 
-    def __init__(self, store: OpenStore) -> None:
-        super().__init__(store)
-        self._calls = BoundedCalls(CONCURRENT_HEARTBEATS, "heartbeat")
+    calls = BoundedCalls(CONCURRENT_HEARTBEATS, "heartbeat")
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Save the bot's memory use, for the memory alert."""
         sample = decoded_body(req, _heartbeat)
         total_bytes = sample.heap_used_bytes if sample.heap_total_bytes is None else sample.heap_total_bytes
         memory = BotMemory(sample.heap_used_bytes, total_bytes, sample.heap_limit_bytes, sample.rss_bytes)
-        self._calls.call(lambda: report_memory(self._store(), company, memory), HEARTBEAT_TIMEOUT_S)
+        self.calls.call(lambda: report_memory(self._store(), company, memory))
         _no_content(resp)
 
 

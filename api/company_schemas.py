@@ -42,6 +42,13 @@ class WriteStateRequest(msgspec.Struct, forbid_unknown_fields=True):
     keys: KeysByType = {}
 
 
+class StateResponse(msgspec.Struct):
+    """All that a bot needs to reconnect."""
+
+    creds: Annotated[msgspec.Raw, Meta(description="The credentials document; null if there is none.")]
+    keys: KeysByType
+
+
 class GetKeysRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Keys of one type that are to be read."""
 

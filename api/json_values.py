@@ -76,7 +76,18 @@ def stored_value(value: msgspec.Raw, name: str) -> bytes | None:
     stored = bytes(value)
     if stored == b"null":
         return None
-    return _unwrapped(stored, name) if stored.find(_MARK, 0, _MARK_WITHIN) >= 0 else stored
+    if stored.find(_MARK, 0, _MARK_WITHIN) < 0:
+        return stored
+    try:
+        wrapped = _decode_wrapped(stored)
+    except msgspec.ValidationError:
+        return stored
+    if list(wrapped) != ["$base64"]:  # It only contains the mark.
+        return stored
+    try:
+        return base64.b64decode(wrapped["$base64"], validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInput(f'{name}: the text in {{"$base64": "…"}} is not base64') from error
 
 
 def stored_keys(keys: Mapping[str, Mapping[str, msgspec.Raw]]) -> dict[str, dict[str, bytes | None]]:
@@ -85,17 +96,3 @@ def stored_keys(keys: Mapping[str, Mapping[str, msgspec.Raw]]) -> dict[str, dict
         key_type: {key_id: stored_value(value, "a value") for key_id, value in by_id.items()}
         for key_type, by_id in keys.items()
     }
-
-
-def _unwrapped(stored: bytes, name: str) -> bytes:
-    """Return the bytes of a wrapped value; the value itself if it isn't wrapped and only contains the mark."""
-    try:
-        wrapped = _decode_wrapped(stored)
-    except msgspec.ValidationError:
-        return stored
-    if list(wrapped) != ["$base64"]:
-        return stored
-    try:
-        return base64.b64decode(wrapped["$base64"], validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise InvalidInput(f'{name}: the text in {{"$base64": "…"}} is not base64') from error

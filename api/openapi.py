@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of the API, and the resource that serves it.
 
-The schemas of bodies are made from the types that the bodies are decoded as. `tests/api/test_openapi.py` compares the
-document with the routes, and with the answers that they give.
+The schemas are made from the types that bodies are decoded as, and that answers are encoded from.
+`tests/api/test_openapi.py` compares the document with the routes, and with the answers that they give.
 """
 
 from typing import Any
@@ -10,78 +10,42 @@ import falcon
 import msgspec
 
 from api import company_schemas as schemas
-from api.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
+from api.problems import MEDIA_TYPE, TITLES, ProblemDocument
 from monitor.reports.check import CheckReport
 
 Document = dict[str, Any]
 
-JSON = "application/json"
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 COMPANY_PATH = "/v1/companies/{company}"
 
-TYPES = {
-    "KeysByType": schemas.KeysByType,
-    "ValuesById": schemas.ValuesById,
-    "IdsByType": schemas.IdsByType,
-    "WriteStateRequest": schemas.WriteStateRequest,
-    "GetKeysRequest": schemas.GetKeysRequest,
-    "LeaseRequest": schemas.LeaseRequest,
-    "LeaseResponse": schemas.LeaseResponse,
-    "HeartbeatRequest": schemas.HeartbeatRequest,
-    "CheckReport": CheckReport,
-    "Count": schemas.Count,
-}
-"""Name of a schema, and the type that it is made from."""
+ALIASES = {name: getattr(schemas, name) for name in ("Count", "IdsByType", "KeysByType", "ValuesById")}
+CLASSES = (
+    *(schemas.WriteStateRequest, schemas.GetKeysRequest, schemas.LeaseRequest, schemas.HeartbeatRequest),
+    *(schemas.StateResponse, schemas.LeaseResponse, CheckReport, ProblemDocument),
+)
 
 
 def _ref(name: str) -> Document:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(required: Document, optional: Document | None = None) -> Document:
-    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
-
-
-def _schemas_of_types() -> Document:
-    """Return the schemas of TYPES, and of the classes within them, by name."""
-    inline, classes = msgspec.json.schema_components(TYPES.values(), ref_template=_ref("{name}")["$ref"])
+def _schemas() -> Document:
+    """Return all schemas by name: of the aliases, of the classes and those within them, and of what has no type."""
+    types = [*ALIASES.values(), *CLASSES]
+    inline, classes = msgspec.json.schema_components(types, ref_template=_ref("{name}")["$ref"])
     for schema in classes.values():
         for name, field in schema["properties"].items():
             if name.endswith("_at"):
                 field.get("anyOf", [field])[0]["format"] = "date-time"
-    return {**dict(zip(TYPES, inline, strict=True)), **classes}
-
-
-SCHEMAS: Document = {
-    **_schemas_of_types(),
-    "Object": {"type": "object"},
-    "Creds": {"not": {"type": "null"}, "description": "The credentials document: any JSON but null."},
-    "State": _object(
-        {"creds": {"description": "The credentials document; null if there is none."}, "keys": _ref("KeysByType")}
-    ),
-    "Problem": {
-        "description": "RFC 9457.",
-        **_object(
-            {
-                "type": {"type": "string", "enum": [TYPE_PREFIX + slug for slug in TITLES]},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "detail": {"type": "string", "description": "What to do."},
-                "request_id": {"type": "string"},
-            },
-            {
-                "holder": {"type": "string", "description": "With `lease-held`: the holder of the lease."},
-                "expires_at": {"type": "string", "format": "date-time", "description": "With `lease-held`: its end."},
-            },
-        ),
-    },
-}
+    creds = {"not": {"type": "null"}, "description": "The credentials document: any JSON but null."}
+    return {**dict(zip(ALIASES, inline, strict=False)), **classes, "Object": {"type": "object"}, "Creds": creds}
 
 
 def _problem(status: int) -> Document:
     slugs = [slug for slug, (slug_status, _) in TITLES.items() if slug_status == status]
     answer: Document = {
         "description": "; ".join(f"{TITLES[slug][1]} (`{slug}`)" for slug in slugs),
-        "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
+        **_content(MEDIA_TYPE, _ref("ProblemDocument")),
     }
     if status in (429, 503):
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
@@ -112,22 +76,31 @@ def _operation(summary: str, answers: Document, *problems: int, **more: Any) -> 
     """Return one operation: its answers by status, and its problems; a status may have both."""
     responses: Document = {str(code): _problem(code) for code in problems}
     for status, answer in answers.items():
-        problem = responses.get(status)
-        content = {} if problem is None else {"content": {**problem["content"], **answer["content"]}}
-        responses[status] = {**answer, **(problem or {}), **content}
+        if status in responses:
+            responses[status]["content"] |= answer["content"]
+        else:
+            responses[status] = answer
     return {"summary": summary, "responses": responses, **more}
 
 
-_ANY = (401, 403, 429, 500, 503)
-_COMPANY = (400, *_ANY)
-_BODY = (*_COMPANY, 413, 415)
-_NO_TOKEN: Document = {"security": []}
-_DONE: Document = {"204": {"description": "Done."}}
+def _of_bot(summary: str, *problems: int, body: str = "", answer: str = "", **more: Any) -> Document:
+    """Return an operation of a bot; `body` and `answer` name their schemas. Without an answer its status is 204."""
+    answers = _json(answer) if answer else {"204": {"description": "Done."}}
+    if body:
+        problems, more = (*problems, 413, 415), {**more, **_body(_ref(body))}
+    return _operation(summary, answers, 400, *_ANY, *problems, **more)
 
-_EPOCH = _parameter(
-    "Keystore-Epoch", "header", _ref("Count"), description="The lease's epoch; needed while a lease is in force."
-)
-_WRITES: Document = {"parameters": [_EPOCH]}
+
+def _write(summary: str, body: str = "") -> Document:
+    """Return a bot's operation that needs the lease's epoch while a lease is in force."""
+    description = "The lease's epoch; needed while a lease is in force."
+    epoch = _parameter("Keystore-Epoch", "header", _ref("Count"), description=description)
+    return _of_bot(summary, 409, body=body, parameters=[epoch])
+
+
+_ANY = (401, 403, 429, 500, 503)
+_NO_TOKEN: Document = {"security": []}
+
 _RELEASES = [
     _parameter("holder", "query", schemas.NAME, required=True),
     _parameter("epoch", "query", _ref("Count"), required=True),
@@ -136,45 +109,35 @@ _LISTING = [
     _parameter("search", "query", {"type": "string"}, description="A part of the ids of companies."),
     _parameter("page", "query", {"type": "string"}, description="The page of the list of companies."),
 ]
+_FORM = _body({"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}, FORM)
 
 _REDIRECT = _text("text/plain", "Go on there.")
 _UNAVAILABLE = _text("text/html", "The database does not answer: a browser gets a page, a program a problem.")
 
 PATHS: dict[str, dict[str, Document]] = {
-    COMPANY_PATH: {"delete": _operation("Delete creds and all keys", _DONE, *_COMPANY, 409, **_WRITES)},
+    COMPANY_PATH: {"delete": _write("Delete creds and all keys")},
     f"{COMPANY_PATH}/state": {
-        "get": _operation("All that a bot needs to reconnect; gzip when asked for", _json("State"), *_COMPANY),
-        "post": _operation(
-            "Write creds and keys as one", _DONE, *_BODY, 409, **_body(_ref("WriteStateRequest")), **_WRITES
-        ),
+        "get": _of_bot("All that a bot needs to reconnect; gzip when asked for", answer="StateResponse"),
+        "post": _write("Write creds and keys as one", "WriteStateRequest"),
     },
     f"{COMPANY_PATH}/creds": {
-        "get": _operation("The credentials document", _json("Creds"), *_COMPANY, 404),
-        "put": _operation("Replace the credentials document", _DONE, *_BODY, 409, **_body(_ref("Creds")), **_WRITES),
+        "get": _of_bot("The credentials document", 404, answer="Creds"),
+        "put": _write("Replace the credentials document", "Creds"),
     },
-    f"{COMPANY_PATH}/keys": {
-        "post": _operation(
-            "Write and delete keys, all or nothing", _DONE, *_BODY, 409, **_body(_ref("KeysByType")), **_WRITES
-        )
-    },
+    f"{COMPANY_PATH}/keys": {"post": _write("Write and delete keys, all or nothing", "KeysByType")},
     f"{COMPANY_PATH}/keys/get": {
-        "post": _operation(
+        "post": _of_bot(
             "Read keys of one type; a read is a use, and an id that isn't stored is left out",
-            _json("ValuesById"),
-            *_BODY,
-            **_body(_ref("GetKeysRequest")),
+            body="GetKeysRequest",
+            answer="ValuesById",
         )
     },
-    f"{COMPANY_PATH}/keys/used": {"post": _operation("Mark keys as used", _DONE, *_BODY, **_body(_ref("IdsByType")))},
+    f"{COMPANY_PATH}/keys/used": {"post": _of_bot("Mark keys as used", body="IdsByType")},
     f"{COMPANY_PATH}/lease": {
-        "post": _operation(
-            "Take or renew the right to write", _json("LeaseResponse"), *_BODY, 409, **_body(_ref("LeaseRequest"))
-        ),
-        "delete": _operation("End the lease; a stale one is left alone", _DONE, *_COMPANY, parameters=_RELEASES),
+        "post": _of_bot("Take or renew the right to write", 409, body="LeaseRequest", answer="LeaseResponse"),
+        "delete": _of_bot("End the lease; a stale one is left alone", parameters=_RELEASES),
     },
-    f"{COMPANY_PATH}/heartbeat": {
-        "post": _operation("The bot's use of memory, for the alerts", _DONE, *_BODY, **_body(_ref("HeartbeatRequest")))
-    },
+    f"{COMPANY_PATH}/heartbeat": {"post": _of_bot("The bot's use of memory, for the alerts", body="HeartbeatRequest")},
     "/healthz": {"get": _operation("The process is alive", _json("Object"), 500, **_NO_TOKEN)},
     "/readyz": {"get": _operation("A bot can use the service", _json("Object"), 500, 503, **_NO_TOKEN)},
     "/v1/health": {"get": _operation("The `check` report", _json("CheckReport"), *_ANY)},
@@ -195,8 +158,8 @@ PATHS: dict[str, dict[str, Document]] = {
         "post": _operation(
             "Begin a session: a cookie stands for the token, for 12 hours",
             {"303": _REDIRECT, "403": _text("text/html", "Not an admin token."), "503": _UNAVAILABLE},
-            *_BODY,
-            **_body(_object({"token": {"type": "string"}}), "application/x-www-form-urlencoded"),
+            *(400, *_ANY, 413, 415),
+            **_FORM,
             **_NO_TOKEN,
         ),
     },
@@ -213,10 +176,8 @@ def openapi(version: str) -> Document:
         required=True,
         description="The account; `company_X` means `X`.",
     )
-    paths: Document = {
-        path: {**({"parameters": [company]} if "{company}" in path else {}), **by_method}
-        for path, by_method in PATHS.items()
-    }
+    of_company = {"parameters": [company]}
+    paths = {path: {**(of_company if "{company}" in path else {}), **methods} for path, methods in PATHS.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -228,7 +189,7 @@ def openapi(version: str) -> Document:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "`run.py token create`"}},
-            "schemas": SCHEMAS,
+            "schemas": _schemas(),
         },
     }
 

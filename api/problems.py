@@ -7,22 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import falcon
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from keystore.errors import (
-    CorruptValue,
-    InvalidInput,
-    KeystoreError,
-    LeaseHeld,
-    LeaseLost,
-    SchemaMismatch,
-    StoreClosed,
-    StoreUnavailable,
-)
+from keystore import errors
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:signal-keystore:"
@@ -30,23 +21,33 @@ TYPE_PREFIX = "urn:signal-keystore:"
 RETRY_AFTER_S = 2
 RETRY_AFTER_MIGRATION_S = 30
 
-TITLES: Mapping[str, tuple[int, str]] = MappingProxyType(
-    {
-        "invalid-input": (400, "The request can't be used"),
-        "unauthorized": (401, "A token is needed"),
-        "forbidden": (403, "The token isn't for this"),
-        "not-found": (404, "There is nothing here"),
-        "method-not-allowed": (405, "The method isn't for this"),
-        "lease-lost": (409, "The lease has passed on"),
-        "lease-held": (409, "Another holder has the lease"),
-        "too-large": (413, "The request is too large"),
-        "unsupported-media-type": (415, "The body isn't JSON"),
-        "too-many-requests": (429, "Too many requests"),
-        "internal": (500, "Something went wrong in the service"),
-        "unavailable": (503, "The database can't be reached"),
-    }
-)
+TITLES = {
+    "invalid-input": (400, "The request can't be used"),
+    "unauthorized": (401, "A token is needed"),
+    "forbidden": (403, "The token isn't for this"),
+    "not-found": (404, "There is nothing here"),
+    "method-not-allowed": (405, "The method isn't for this"),
+    "lease-lost": (409, "The lease has passed on"),
+    "lease-held": (409, "Another holder has the lease"),
+    "too-large": (413, "The request is too large"),
+    "unsupported-media-type": (415, "The body isn't JSON"),
+    "too-many-requests": (429, "Too many requests"),
+    "internal": (500, "Something went wrong in the service"),
+    "unavailable": (503, "The database can't be reached"),
+}
 """Status and title of every problem, by the last part of its type."""
+
+
+class ProblemDocument(msgspec.Struct):
+    """RFC 9457."""
+
+    type: Annotated[str, Meta(extra_json_schema={"enum": [TYPE_PREFIX + slug for slug in TITLES]})]
+    title: str
+    status: int
+    detail: Annotated[str, Meta(description="What to do.")]
+    request_id: str
+    holder: Annotated[str | UnsetType, Meta(description="With `lease-held`: the holder of the lease.")] = UNSET
+    expires_at: Annotated[datetime | UnsetType, Meta(description="With `lease-held`: its end.")] = UNSET
 
 
 @dataclass(eq=False)
@@ -66,8 +67,8 @@ class Problem(Exception):
     def document(self, request_id: str) -> bytes:
         """Return the problem as JSON."""
         status, title = TITLES[self.slug]
-        document = {"type": TYPE_PREFIX + self.slug, "title": title, "status": status, "detail": self.detail}
-        return msgspec.json.encode({**document, "request_id": request_id, **self.extra})
+        document = ProblemDocument(TYPE_PREFIX + self.slug, title, status, self.detail, request_id, **self.extra)
+        return msgspec.json.encode(document)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
@@ -80,18 +81,18 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case LeaseHeld():
-            extra = {"holder": error.holder, "expires_at": rfc3339(error.expires_at)}
+        case errors.LeaseHeld():
+            extra = {"holder": error.holder, "expires_at": error.expires_at}
             return Problem("lease-held", f"{error}; wait until it expires, or take it with force", extra=extra)
-        case LeaseLost():
+        case errors.LeaseLost():
             return Problem("lease-lost", f"{error}; nothing was written. Stop writing; take the lease again to go on")
-        case InvalidInput():
+        case errors.InvalidInput():
             return Problem("invalid-input", str(error))
-        case SchemaMismatch():
+        case errors.SchemaMismatch():
             return Problem("unavailable", str(error), retry_after(RETRY_AFTER_MIGRATION_S))
-        case StoreUnavailable() | StoreClosed():
+        case errors.StoreUnavailable() | errors.StoreClosed():
             return Problem("unavailable", f"{error}; repeating the request is safe", retry_after(RETRY_AFTER_S))
-        case CorruptValue() | KeystoreError():
+        case errors.KeystoreError():
             return Problem("internal", str(error))
         case falcon.HTTPMethodNotAllowed():
             return Problem("method-not-allowed", "/openapi.json lists the methods", dict(error.headers or {}))

@@ -14,15 +14,15 @@ from typing import Generic, TypeVar
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.records import CompanyPage, SweepRun
+from keystore.records import CompanyPage
 from keystore.store import Store
 from monitor.alerts import mute
 from monitor.alerts.decisions import AlertState
 from monitor.alerts.stored_state import read_state
-from monitor.growth import GrowthReport, growth_report
-from monitor.reports.check import CheckReport, check_report
-from monitor.reports.key_types import TypesReport, types_report
-from monitor.reports.load_time import LoadTime, timed_load
+from monitor.growth import growth_report
+from monitor.reports.check import check_report
+from monitor.reports.key_types import types_report
+from monitor.reports.load_time import timed_load
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from monitor.watch_settings import WatchSettings
 
@@ -94,8 +94,7 @@ class CachedReport(Generic[T]):
                 raise TimedOut("it wasn't asked for: the reports before it took all the time there was")
             return self._calls.call(self._refresh, within_s)
         except (TimedOut, Busy) as error:
-            latest = self._latest
-            return latest if latest is not None else ReportResult(None, str(error), datetime.now(UTC))
+            return self._latest or ReportResult(None, str(error), datetime.now(UTC))
 
     def _fresh(self) -> ReportResult[T] | None:
         return self._latest if self._ticks() < self._fresh_until else None
@@ -105,14 +104,15 @@ class CachedReport(Generic[T]):
         if fresh is not None:
             return fresh
         started_at = self._ticks()
+        value, error = None, None
         try:
-            result = ReportResult(self._make(), None, datetime.now(UTC))
-        except KeystoreError as error:
-            result = ReportResult(None, str(error), datetime.now(UTC))
+            value = self._make()
+        except KeystoreError as failure:
+            error = str(failure)
         except Exception:  # The edge of the report: the other reports are shown all the same.
             log.exception("report_failed", report=self.name)
-            result = ReportResult(None, "it failed; the service's log says why", datetime.now(UTC))
-        self._latest = result
+            error = "it failed; the service's log says why"
+        self._latest = result = ReportResult(value, error, datetime.now(UTC))
         now = self._ticks()
         fresh_for_s = max(CACHED_FOR_S, CACHE_FACTOR * (now - started_at))
         self._fresh_until = now + (fresh_for_s if result.error is None else FAILURE_CACHED_FOR_S)
@@ -141,15 +141,13 @@ class CachedReports:
 
         self._store = store
         self._companies = BoundedCalls(2, "report-companies")
-        self.check: CachedReport[CheckReport] = cached(
-            "check", lambda store: check_report(store, settings.sweep_every_s)
-        )
-        self.types: CachedReport[TypesReport] = cached("types", types_report)
-        self.growth: CachedReport[GrowthReport] = cached("growth", growth_report)
-        self.load: CachedReport[LoadTime] = cached("load", lambda store: timed_load(store, settings.load_budget_ms))
-        self.sweeps: CachedReport[list[SweepRun]] = cached("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
-        self.alerts: CachedReport[Alerts] = cached("alerts", alerts)
-        self.events: CachedReport[dict[tuple[str, str], int]] = cached("events", events_24h)
+        self.check = cached("check", lambda store: check_report(store, settings.sweep_every_s))
+        self.types = cached("types", types_report)
+        self.growth = cached("growth", growth_report)
+        self.load = cached("load", lambda store: timed_load(store, settings.load_budget_ms))
+        self.sweeps = cached("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
+        self.alerts = cached("alerts", alerts)
+        self.events = cached("events", events_24h)
 
     @property
     def database(self) -> str:
@@ -161,9 +159,9 @@ class CachedReports:
         now = datetime.now(UTC)
         try:
             page = self._companies.call(lambda: self._store().company_page(search, limit, offset), within_s)
+            return ReportResult(page, None, now)
         except KeystoreError as error:
             return ReportResult(None, str(error), now)
-        return ReportResult(page, None, now)
 
 
 def alerts(store: Store) -> Alerts:

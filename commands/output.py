@@ -1,11 +1,18 @@
-"""The output of a command: a report on standard output, as text or JSON, or one line of failure on standard error."""
+"""The output of a command: a report on standard output, as text or JSON, or one line of failure on standard error.
+
+Here are also the options that several commands take.
+"""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console, RenderableType
 
 from monitor.reports.report_json import as_json
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 PIPED_WIDTH = 200
 """The width of output that goes to no terminal; nothing is wrapped at it."""

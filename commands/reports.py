@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, opened_store
-from commands.options import AsJson
-from commands.output import show_report
+from commands.output import AsJson, show_report
 from keystore.ttl import parse_policy
 from monitor.growth import growth_report
 from monitor.reports import terminal
@@ -18,7 +17,7 @@ from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
 from monitor.telegram.client import TelegramAccess
 from monitor.telegram.token_check import check_token
-from settings import Settings, SettingsError
+from settings import SettingsError
 
 
 def check(as_json: AsJson = False) -> None:
@@ -72,17 +71,11 @@ def doctor(as_json: AsJson = False) -> None:
     except SettingsError as error:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
-        open_store = partial(opened_store, settings)
-        telegram = check_token(_telegram(settings))
-        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
+        token, access = settings.telegram_token, None
+        if token is not None:
+            access = TelegramAccess(token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url)
+        telegram = check_token(access)
+        report = examine(partial(opened_store, settings), settings.ttl, guard=settings.guard, telegram=telegram)
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)
-
-
-def _telegram(settings: Settings) -> TelegramAccess | None:
-    if settings.telegram_token is None:
-        return None
-    return TelegramAccess(
-        settings.telegram_token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url
-    )

@@ -1,13 +1,13 @@
 """The API's tokens: `token create`, `token list`, `token revoke`."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from api.access.tokens import create_token, listed_tokens, revoke_token, token_line
+from api.access.tokens import create_token, in_force, revoke_token, token_line
 from commands.opening import command_settings, opened_store
-from commands.options import AsJson
-from commands.output import show_report
+from commands.output import AsJson, show_report
 from keystore.errors import InvalidInput
 from keystore.ttl import parse_duration
 
@@ -25,16 +25,28 @@ def create(
         raise InvalidInput("token create: give either --company X or --admin")
     expires_in_s = None if expires is None else parse_duration(expires, "--expires")
     with opened_store(command_settings()) as store:
-        made = create_token(store, company, expires_in_s)
-    report = {"token": made.token, "token_id": made.token_id, "company": made.company, "expires_at": made.expires_at}
-    show_report(made.token, report, as_json)
+        token, made = create_token(store, company, expires_in_s)
+    report = {"token": token, "token_id": made.token_id, "company": made.company_id, "expires_at": made.expires_at}
+    show_report(token, report, as_json)
 
 
 def list_all(as_json: AsJson = False) -> None:
     """List every token, its company, and whether it is in force. The tokens themselves are not stored."""
     with opened_store(command_settings()) as store:
-        listed = listed_tokens(store)
-    show_report("\n".join(map(token_line, listed)) or "there are no tokens", {"tokens": listed}, as_json)
+        tokens, now = store.tokens(), datetime.now(UTC)
+    rows = [
+        {
+            "token_id": token.token_id,
+            "company": token.company_id,
+            "created_at": token.created_at,
+            "expires_at": token.expires_at,
+            "revoked_at": token.revoked_at,
+            "in_force": in_force(token, now),
+        }
+        for token in tokens
+    ]
+    text = "\n".join(token_line(token, now) for token in tokens) or "there are no tokens"
+    show_report(text, {"tokens": rows}, as_json)
 
 
 def revoke(token_id: Annotated[str, typer.Argument(help="The token's id, as `token list` shows it.")]) -> None:

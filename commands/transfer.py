@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, opened_store
-from commands.options import AsJson, DryRun
-from commands.output import show_report
+from commands.output import AsJson, DryRun, show_report
 from keystore.errors import InvalidInput
 from keystore.store import Store
 from monitor.reports import terminal

@@ -1,12 +1,13 @@
 """Commands that change what is stored: `migrate`, `sweep`, `backfill`, `repair`, `seed`."""
 
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Annotated
 
 import typer
 
 from commands.opening import command_settings, opened_store
-from commands.options import AsJson, DryRun
-from commands.output import show_report
+from commands.output import AsJson, DryRun, show_report
 from keystore import migrate
 from keystore.opening import open_link
 from monitor import sweeper
@@ -27,22 +28,16 @@ def migrate_tables(
 ) -> None:
     """Bring the database's tables to this version. For tables written by older bots, stop the bots or use --attach."""
     settings = command_settings()
-    link = open_link(settings.url.get_secret_value())
-    try:
+    applied: Sequence[str] = ()
+    pending: Sequence[str] = ()
+    with closing(open_link(settings.url.get_secret_value())) as link:
         if dry_run:
-            pending = migrate.schema_of(link).pending
-            applied = [name for name in pending if not attach or name in migrate.UPKEEP_TABLES]
+            pending = [name for name in migrate.schema_of(link).pending if not attach or name in migrate.UPKEEP_TABLES]
         else:
             applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
-    finally:
-        link.close()
-    verb = "to apply" if dry_run else "applied"
-    text = "\n".join(f"{verb}: {name}" for name in applied) or "nothing to apply"
-    show_report(
-        text,
-        {"database": link.name, "applied": [] if dry_run else applied, "pending": applied if dry_run else []},
-        as_json,
-    )
+    lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]
+    report = {"database": link.name, "applied": applied, "pending": pending}
+    show_report("\n".join(lines) or "nothing to apply", report, as_json)
 
 
 def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
@@ -84,7 +79,5 @@ def seed(
     """Write the demo data set: 665 keys, 609 of them without an expiry, for a company of its own."""
     with opened_store(command_settings()) as store:
         report = demo.seed(store, company)
-    text = (
-        f"{report.keys} keys for company {report.company} in {report.database}, {report.without_expiry} without expiry"
-    )
-    show_report(text, report, as_json)
+    written = f"{report.keys} keys for company {report.company} in {report.database}"
+    show_report(f"{written}, {report.without_expiry} without expiry", report, as_json)

@@ -5,6 +5,7 @@ of their own, so that an outage of Telegram delays neither. The bot polls only w
 with one token Telegram refuses one.
 """
 
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
@@ -32,26 +33,23 @@ def upkeep_loop(store: Store, sweep_every_s: float) -> Loop:
     return loop
 
 
+@dataclass(frozen=True)
 class Background:
-    """The upkeep loop, the watch and its loop, the outbox, and where there is a Telegram token the bot."""
+    """All that runs beside the API; `stop` ends and closes each part. Without a Telegram token there is no bot."""
 
-    def __init__(
-        self, upkeep: Loop, watch: Watch, outbox: Outbox, telegram: TelegramClient | None, bot: Bot | None
-    ) -> None:
-        """Takes over all of them: `stop` ends and closes each. `upkeep` has its jobs already."""
-        self._upkeep = upkeep
-        self._watch = watch
-        self._outbox = outbox
-        self._telegram = telegram
-        self._bot = bot
-        self._watching = Loop("watch")
-        self._watching.every(TICK_S, "watch", self._tick)
+    upkeep: Loop
+    watch: Watch
+    outbox: Outbox
+    telegram: TelegramClient | None
+    bot: Bot | None
+    watching: Loop = field(default_factory=lambda: Loop("watch"))
 
     def start(self) -> None:
         """Start every part; the watch starts the bot once it alerts."""
-        self._outbox.start()
-        self._upkeep.start()
-        self._watching.start()
+        self.watching.every(TICK_S, "watch", self._tick)
+        self.outbox.start()
+        self.upkeep.start()
+        self.watching.start()
 
     def stop(self, within_s: float) -> bool:
         """Stop every part; True when all ended in time. A part that didn't ends with the process, no work half-done."""
@@ -60,24 +58,23 @@ class Background:
         def left_s(reserved_s: float = FAREWELL_S) -> float:
             return max(0.0, give_up_at - reserved_s - monotonic())
 
-        self._upkeep.stop(0)
-        self._watching.stop(0)
-        if self._bot is not None:
-            self._bot.stop(0)
-        ended = self._watching.stop(left_s())
+        self.upkeep.stop(0)
+        self.watching.stop(0)
+        if self.bot is not None:
+            self.bot.stop(0)
+        ended = self.watching.stop(left_s())
         # Again: a look that was under way may have started it once more.
-        ended &= self._bot is None or self._bot.stop(left_s())
-        ended &= self._upkeep.stop(left_s())
-        ended &= self._watch.stop(left_s(0))
-        if self._telegram is not None:
-            self._telegram.close()
+        ended &= self.bot is None or self.bot.stop(left_s())
+        ended &= self.upkeep.stop(left_s())
+        ended &= self.watch.stop(left_s(0))
+        if self.telegram is not None:
+            self.telegram.close()
         return ended
 
     def _tick(self) -> float | None:
-        again_s = self._watch.tick()
-        if self._bot is not None:
-            if self._watch.is_alerting:
-                self._bot.start()
-            else:
-                self._bot.stop(0)
+        again_s = self.watch.tick()
+        if self.bot is not None and self.watch.is_alerting:
+            self.bot.start()
+        elif self.bot is not None:
+            self.bot.stop(0)
         return again_s

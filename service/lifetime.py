@@ -1,6 +1,7 @@
 """The life of the service: it starts, runs until a signal, and stops within five seconds."""
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from api.workers.supervisor import Workers
 from keystore.store import Store
 from monitor.running import logs
 from service.background import Background
-from service.signals import EndSignals
 from settings import Settings, read_settings
 
 STOP_WITHIN_S = 4.0
@@ -24,6 +24,26 @@ EXIT_WITHIN_S = 4.6
 """Time after which the process exits, even if closing the store takes longer."""
 
 log = structlog.get_logger()
+
+
+class EndSignals:
+    """SIGTERM, SIGINT and SIGHUP, in the order in which they arrive.
+
+    They come through a pipe that Python's own handler writes to, in any thread. A lock in its place would hang: an
+    Event's lock isn't reentrant, and a wait for a queue goes on when another thread took the signal, or when the signal
+    came just before the wait.
+    """
+
+    def __init__(self) -> None:
+        self._arrived, arriving = os.pipe()
+        os.set_blocking(arriving, False)
+        signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+
+    def get(self) -> str:
+        """Wait for the next signal; its name."""
+        return signal.Signals(os.read(self._arrived, 1)[0]).name
 
 
 @dataclass(frozen=True)
@@ -48,13 +68,9 @@ def serve_until_signal(wire: Wire) -> None:
     if service.api is not None:
         service.api.start()
     service.background.start()
-    log.info(
-        "serving",
-        database=service.store.database,
-        http=None if service.api is None else service.api.url,
-        sweep_every_s=settings.sweep_every_s,
-        guard=settings.guard,
-    )
+    url = None if service.api is None else service.api.url
+    every_s, guard = settings.sweep_every_s, settings.guard
+    log.info("serving", database=service.store.database, http=url, sweep_every_s=every_s, guard=guard)
     if settings.telegram_token is None:
         log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
     elif not settings.telegram_chats:

@@ -1,4 +1,1 @@
-"""API tokens, bearer authentication and the limits on each token's requests. Used by the rest of `api`.
-
-`run.py` and the commands create and list tokens with `api.access.tokens`.
-"""
+"""API tokens, bearer authentication, limits on each token's requests. Used by `api`, run.py and the commands."""

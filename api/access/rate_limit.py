@@ -40,13 +40,14 @@ class RateLimit:
         """Count a request that begins. Raises Problem (429); otherwise call `release` when the request ends."""
         now, rate = monotonic(), self._rate
         with self._lock:
-            bucket = self._bucket(token_id, now)
+            bucket = self._buckets.get(token_id)
+            if bucket is None:
+                if len(self._buckets) >= MAX_BUCKETS:
+                    self._buckets = {known: bucket for known, bucket in self._buckets.items() if bucket.in_progress}
+                bucket = self._buckets[token_id] = _Bucket(self._capacity, now)
             if bucket.in_progress >= MAX_IN_PROGRESS:
-                raise Problem(
-                    "too-many-requests",
-                    f"{MAX_IN_PROGRESS} requests of this token are in progress already",
-                    retry_after(BUSY_RETRY_S),
-                )
+                detail = f"{MAX_IN_PROGRESS} requests of this token are in progress already"
+                raise Problem("too-many-requests", detail, retry_after(BUSY_RETRY_S))
             if rate is not None:
                 bucket.left = min(self._capacity, bucket.left + (now - bucket.filled_at) * rate)
                 bucket.filled_at = now
@@ -60,11 +61,3 @@ class RateLimit:
         """Count a request that ended."""
         with self._lock:
             self._buckets[token_id].in_progress -= 1
-
-    def _bucket(self, token_id: str, now: float) -> _Bucket:
-        bucket = self._buckets.get(token_id)
-        if bucket is None:
-            if len(self._buckets) >= MAX_BUCKETS:
-                self._buckets = {known: bucket for known, bucket in self._buckets.items() if bucket.in_progress}
-            bucket = self._buckets[token_id] = _Bucket(self._capacity, now)
-        return bucket

@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import secrets
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,55 +30,25 @@ FILE_SUFFIX = ".admin-token"
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class NewToken:
-    """A token that was just created; `token` is shown now and can't be read again."""
+def create_token(store: Store, company: str | None, expires_in_s: float | None) -> tuple[str, TokenRecord]:
+    """Create a token for a company; None creates an admin token, which reaches all companies.
 
-    token: str = field(repr=False)
-    token_id: str
-    company: str | None
-    expires_at: datetime | None
-
-
-@dataclass(frozen=True)
-class ListedToken:
-    """A token as `token list` shows it."""
-
-    token_id: str
-    company: str | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    in_force: bool
-
-
-def create_token(store: Store, company: str | None, expires_in_s: float | None) -> NewToken:
-    """Create a token for a company; None creates an admin token, which reaches all companies."""
+    Return the token, which is shown now and can't be read again, and its record.
+    """
     token, record = _new_token(company, expires_in_s)
     store.add_token(record)
-    return token
+    return token, record
 
 
-def listed_tokens(store: Store) -> list[ListedToken]:
-    """Return every token, those that have expired or were revoked included."""
-    now = datetime.now(UTC)
-    return [
-        ListedToken(
-            token.token_id, token.company_id, token.created_at, token.expires_at, token.revoked_at, in_force(token, now)
-        )
-        for token in store.tokens()
-    ]
-
-
-def token_line(token: ListedToken) -> str:
+def token_line(token: TokenRecord, now: datetime) -> str:
     """Return a token as one line for a terminal."""
     if token.revoked_at is not None:
         state = f"revoked {token.revoked_at:%Y-%m-%d %H:%M} UTC"
     elif token.expires_at is None:
         state = "in force"
     else:
-        state = f"{'in force until' if token.in_force else 'expired'} {token.expires_at:%Y-%m-%d %H:%M} UTC"
-    owner = "admin" if token.company is None else f"company {token.company}"
+        state = f"{'in force until' if in_force(token, now) else 'expired'} {token.expires_at:%Y-%m-%d %H:%M} UTC"
+    owner = "admin" if token.company_id is None else f"company {token.company_id}"
     return f"{token.token_id}  {owner}  made {token.created_at:%Y-%m-%d}  {state}"
 
 
@@ -98,7 +67,7 @@ def announce_first_admin_token(store: Store, database: Path) -> None:
         return
     token, record = _new_token(None, None)
     file = database.with_name(database.name + FILE_SUFFIX)
-    _write_private(file, token.token + "\n")
+    _write_private(file, token + "\n")
     store.add_token(record)
     log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
 
@@ -118,13 +87,12 @@ def _write_private(file: Path, text: str) -> None:
         raise KeystoreError(f"{file}: the admin token can't be written: {error.strerror}") from error
 
 
-def _new_token(company: str | None, expires_in_s: float | None) -> tuple[NewToken, TokenRecord]:
+def _new_token(company: str | None, expires_in_s: float | None) -> tuple[str, TokenRecord]:
     token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
     company_id = None if company is None else canonical_company(company)
     now = datetime.now(UTC)
     expires_at = None if expires_in_s is None else now + timedelta(seconds=expires_in_s)
-    record = TokenRecord(token_id, hash_of(secret), company_id, now, expires_at, None)
-    return NewToken(f"kst_{token_id}_{secret}", token_id, company_id, expires_at), record
+    return f"kst_{token_id}_{secret}", TokenRecord(token_id, hash_of(secret), company_id, now, expires_at, None)
 
 
 def hash_of(secret: str) -> bytes:

@@ -25,8 +25,6 @@ RECT = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.
 TEXT = Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>')
 PATH = Markup('<path class="{}" d="{}"/>')
 
-Point = tuple[float, float]
-
 
 def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forecast: Forecast | None) -> Markup | None:
     """Return a chart of the counted totals, and of the forecast with its band; None if there is too little to draw."""
@@ -34,28 +32,21 @@ def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forec
         return None
     begin = min([count.at for count in history] + [now])
     end = now + timedelta(days=AHEAD_DAYS if forecast is not None else 0)
-    ahead = [] if forecast is None else [(day, *forecast.keys_at(day)) for day in range(AHEAD_DAYS + 1)]
+    ahead = [] if forecast is None else [forecast.keys_at(day) for day in range(AHEAD_DAYS + 1)]
     highest = max([count.total for count in history] + [total] + [high for *_, high in ahead])
-    ticks = axis_ticks(highest)
+    parts, y = _vertical_axis(highest, HEIGHT - BOTTOM)
     span_s = max(1.0, (end - begin).total_seconds())
 
     def x(at: datetime) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (at - begin).total_seconds() / span_s
 
-    def y(keys: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * keys / max(1, ticks[-1])
-
-    parts = [*_grid(ticks, y)]
     if ahead:
-        days = [x(now + timedelta(days=day)) for day, *_ in ahead]
-        upper = [(at, y(high)) for at, (_, _, _, high) in zip(days, ahead, strict=True)]
-        lower = [(at, y(low)) for at, (_, low, _, _) in zip(days, ahead, strict=True)]
-        expected = [(at, y(middle)) for at, (_, _, middle, _) in zip(days, ahead, strict=True)]
-        parts += [
-            PATH.format("band", _path([*upper, *reversed(lower)]) + "Z"),
-            PATH.format("expected", _path(expected)),
-        ]
-        parts += [LINE.format("now", x(now), TOP, x(now), HEIGHT - BOTTOM)]
+        days = [x(now + timedelta(days=day)) for day in range(AHEAD_DAYS + 1)]
+        lines = zip(*ahead, strict=True)
+        lower, expected, upper = ([(at, y(keys)) for at, keys in zip(days, line, strict=True)] for line in lines)
+        parts.append(PATH.format("band", _path([*upper, *reversed(lower)]) + "Z"))
+        parts.append(PATH.format("expected", _path(expected)))
+        parts.append(LINE.format("now", x(now), TOP, x(now), HEIGHT - BOTTOM))
     counted = [(x(count.at), y(count.total)) for count in history]
     parts.append(PATH.format("counted", _path([*counted, (x(now), y(total))])))
     parts += _date_labels(begin, now, end, x)
@@ -88,8 +79,8 @@ def stacked_bar(segments: Iterable[tuple[str, int]], most: int, title: str) -> M
     for name, keys in segments:
         if keys:
             length = max(1.5, width * keys / max(1, most))
-            drawn.append(RECT.format(name, left, 0, min(length, width - left), height, f"{keys:,} {name}"))
             labels.append(f"{keys:,} {name}")
+            drawn.append(RECT.format(name, left, 0, min(length, width - left), height, labels[-1]))
             left += length
     return _picture("share", int(width), int(height), title, ", ".join(labels) or "none", drawn, stretched=True)
 
@@ -98,16 +89,11 @@ def budget_bar(took_ms: float, budget_ms: float) -> Markup:
     """Return a bar for a time, with a mark at its budget; beyond the mark the bar has another colour."""
     width, height, top, bar = 480, 46, 4, 18
     scale_ms = max(budget_ms * 1.25, took_ms * 1.05)
-
-    def x(ms: float) -> float:
-        return width * ms / scale_ms
-
-    over = took_ms > budget_ms
+    mark, length = width * budget_ms / scale_ms, max(3.0, width * took_ms / scale_ms)
     caption = f"{took_ms:,.1f} ms of {budget_ms:,.0f} ms"
-    mark = x(budget_ms)
     parts = [
         RECT.format("track", 0, top, width, bar, caption),
-        RECT.format("over" if over else "within", 0, top, max(3.0, x(took_ms)), bar, caption),
+        RECT.format("over" if took_ms > budget_ms else "within", 0, top, length, bar, caption),
         LINE.format("budget", mark, 0, mark, top + bar + 4),
         TEXT.format("label end", min(mark, width), height - 5, f"budget {budget_ms:,.0f} ms"),
     ]
@@ -118,23 +104,17 @@ def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
     """Return a chart of the keys that each sweep deleted; None if there are too few sweeps. `runs` are newest first."""
     if len(runs) < FEWEST_SWEEPS:
         return None
-    ticks = axis_ticks(max(run.deleted for run in runs))
     height = 150
-    drawn = list(reversed(runs))
+    drawn = runs[::-1]
     slot = (WIDTH - LEFT - RIGHT) / max(len(drawn), 12)
     floor_y = height - BOTTOM
-
-    def y(keys: float) -> float:
-        return floor_y - (floor_y - TOP) * keys / max(1, ticks[-1])
-
-    parts = [*_grid(ticks, y)]
+    parts, y = _vertical_axis(max(run.deleted for run in runs), floor_y)
     for n, run in enumerate(drawn):
         left = LEFT + n * slot + slot * 0.15
         outcome = "failed" if run.error else "unfinished" if run.finished_at is None else "deleted"
         title = f"{run.started_at:%Y-%m-%d %H:%M} UTC: {run.deleted:,} deleted" + (", failed" if run.error else "")
         # A minimum height makes a sweep visible that found nothing, and a failed one stands out.
-        min_height = 18.0 if run.error else 2.0
-        bar_height = max(min_height, floor_y - y(run.deleted))
+        bar_height = max(18.0 if run.error else 2.0, floor_y - y(run.deleted))
         parts.append(RECT.format(outcome, left, floor_y - bar_height, slot * 0.7, bar_height, title))
     parts.append(TEXT.format("label", LEFT, height - 8, f"{drawn[0].started_at:%d %b %H:%M}"))
     if len(drawn) > 6:
@@ -149,8 +129,7 @@ def axis_ticks(highest: float, intervals: int = 4) -> list[float]:
     """Return round numbers from 0 to `highest` or just above it, in about so many intervals."""
     rough = max(1.0, highest) / intervals
     size = 10 ** floor(log10(rough))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough)
-    step = max(1.0, step)
+    step = max(1.0, next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough))
     return [step * n for n in range(ceil(max(1.0, highest) / step) + 1)]
 
 
@@ -163,14 +142,7 @@ def short(keys: float) -> str:
 
 
 def _picture(
-    name: str,
-    width: int,
-    height: int,
-    title: str,
-    caption: str,
-    parts: Iterable[Markup],
-    *,
-    stretched: bool = False,
+    name: str, width: int, height: int, title: str, caption: str, parts: Iterable[Markup], *, stretched: bool = False
 ) -> Markup:
     """Return an SVG element; if `stretched`, it fills its container without keeping its proportions."""
     return Markup(
@@ -178,10 +150,15 @@ def _picture(
     ).format(name, width, height, "none" if stretched else "xMidYMid", f"{title}: {caption}", Markup("").join(parts))
 
 
-def _grid(ticks: Sequence[float], y: Callable[[float], float]) -> Iterable[Markup]:
-    for tick in ticks:
-        yield LINE.format("grid", LEFT, y(tick), WIDTH - RIGHT, y(tick))
-        yield TEXT.format("label end", LEFT - 6, y(tick) + 4, short(tick))
+def _vertical_axis(highest: float, floor_y: float) -> tuple[list[Markup], Callable[[float], float]]:
+    """Return the grid from 0, at `floor_y`, to `highest`, and the function that places a number of keys on it."""
+    ticks = axis_ticks(highest)
+
+    def y(keys: float) -> float:
+        return floor_y - (floor_y - TOP) * keys / max(1, ticks[-1])
+
+    lines = [LINE.format("grid", LEFT, y(tick), WIDTH - RIGHT, y(tick)) for tick in ticks]
+    return lines + [TEXT.format("label end", LEFT - 6, y(tick) + 4, short(tick)) for tick in ticks], y
 
 
 def _date_labels(begin: datetime, now: datetime, end: datetime, x: Callable[[datetime], float]) -> Iterable[Markup]:
@@ -197,5 +174,5 @@ def _date_labels(begin: datetime, now: datetime, end: datetime, x: Callable[[dat
     return labels
 
 
-def _path(points: Sequence[Point]) -> str:
+def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 
 from api.access.tokens import in_force
+from keystore.records import Note
 from keystore.store import Store
 from monitor.note_names import PAGE_SESSION
 
@@ -40,8 +41,7 @@ class LoginSessions:
         """Begin a session of an admin token, and return its cookie. Expired sessions are deleted."""
         now = self._clock()
         for name, note in self._store().notes(PAGE_SESSION).items():
-            session = _read(note.document)
-            if session is None or session.expires_at <= now:
+            if _live_session(note, now) is None:
                 self._store().remember(name, None)
         cookie = secrets.token_urlsafe(COOKIE_BYTES)
         session = _Session(token_id, now + LIFETIME)
@@ -53,9 +53,8 @@ class LoginSessions:
 
         This takes two round trips: the second finds a token that was revoked since.
         """
-        note = self._store().recall(_note_name(cookie))
-        session = None if note is None else _read(note.document)
-        if session is None or session.expires_at <= self._clock():
+        session = _live_session(self._store().recall(_note_name(cookie)), self._clock())
+        if session is None:
             return False
         token = self._store().find_token(session.token_id)
         return token is not None and token.company_id is None and in_force(token, self._clock())
@@ -70,8 +69,10 @@ def _note_name(cookie: str) -> str:
     return PAGE_SESSION + hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def _read(document: str) -> _Session | None:
+def _live_session(note: Note | None, now: datetime) -> _Session | None:
+    """Return the session in a note; None if it has expired or can't be read."""
     try:
-        return _decoder.decode(document)
+        session = None if note is None else _decoder.decode(note.document)
     except msgspec.DecodeError:
         return None
+    return None if session is None or session.expires_at <= now else session

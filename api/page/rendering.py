@@ -7,11 +7,11 @@ first page that is asked for: a worker that only serves bots has neither Jinja n
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from api.page import drawing
 from api.page.login_sessions import LIFETIME
-from api.reports import Alerts, ReportResult
+from api.reports import Alerts, FiringAlert, ReportResult
 from keystore.records import CompanyPage, SweepRun, TypeCount
 from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
@@ -46,6 +46,10 @@ _LEVELS: dict[Level, tuple[str, str, str]] = {
 }
 """Sign, words and colour of each verdict; the sign is for readers who don't see the colour."""
 
+SEVEREST_FIRST: tuple[Level, ...] = ("critical", "warning", "ok")
+_HEADINGS = {"types": "keys by type", "load": "load time"}
+"""Headings of the sections that aren't named like their report."""
+
 _NEUTRAL = "1f5fa8"
 CODE = Markup("<code>{}</code>")
 
@@ -56,43 +60,16 @@ class Status:
 
     database: str
     check: ReportResult[CheckReport]
+    alerts: ReportResult[Alerts]
     types: ReportResult[TypesReport]
     growth: ReportResult[GrowthReport]
     load: ReportResult[LoadTime]
     sweeps: ReportResult[list[SweepRun]]
-    alerts: ReportResult[Alerts]
     companies: ReportResult[CompanyPage]
 
-    @property
-    def reports(self) -> Mapping[str, ReportResult[Any]]:
-        """The reports beside the check, by the headings of their sections."""
-        return {
-            "alerts": self.alerts,
-            "keys by type": self.types,
-            "growth": self.growth,
-            "load time": self.load,
-            "sweeps": self.sweeps,
-            "companies": self.companies,
-        }
 
-
-@dataclass(frozen=True)
-class VerdictLine:
-    """The verdict, and the reasons for it."""
-
-    level: Level
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AlertRow:
-    """An alert, as a row of the list."""
-
-    title: str
-    severity: Severity
-    subject: str
-    since: datetime | None
-    detail: str
+AlertRow = tuple[Severity, str, FiringAlert]
+"""An alert with its rule's severity and title."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +88,23 @@ def status_page(status: Status, search: str, page: int, now: datetime) -> str:
     alerts = _alert_rows(status.alerts.value)
     growth, types = status.growth.value, status.types.value
     forecast = growth.forecast if growth is not None else None
-    verdict = verdict_of(status, alerts)
-    sign, headline, colour = _LEVELS[verdict.level]
+    level, reasons = verdict_of(status, alerts)
+    sign, headline, colour = _LEVELS[level]
     return _render(
         "status.html",
         now=now,
         sign=sign,
         headline=headline,
         icon_colour=colour,
-        verdict=verdict,
+        level=level,
+        reasons=reasons,
         **vars(status),
         check_rows=None if status.check.value is None else check_rows(status.check.value),
         alert_rows=alerts[:ALERTS_SHOWN],
         more_alerts=max(0, len(alerts) - ALERTS_SHOWN),
         type_rows=[] if types is None else list(_type_rows(types)),
         trends=types is not None and any(len(totals) > 1 for totals in types.totals_30d.values()),
-        growth_chart=_growth_chart(status.growth),
         ahead=[] if forecast is None else [(days, *forecast.keys_at(days)) for days in AHEAD_DAYS],
-        load_bar=_load_bar(status.load.value),
-        sweep_chart=drawing.sweep_chart(status.sweeps.value or []),
         listing=listing(status.companies.value, search, page),
     )
 
@@ -144,24 +119,24 @@ def unavailable_page() -> str:
     return _render("unavailable.html", icon_colour=_LEVELS["unknown"][2])
 
 
-def verdict_of(status: Status, alerts: list[AlertRow]) -> VerdictLine:
+def verdict_of(status: Status, alerts: list[AlertRow]) -> tuple[Level, list[str]]:
     """Return the worst of the check, the load time and the alerts, with reasons that the page shows nowhere else."""
     check, load = status.check.value, status.load.value
     if check is None:
-        return VerdictLine("unknown", ())
+        return "unknown", []
     reasons = list(check.advice)
     levels: list[Level] = [check.verdict]
     if load is not None and not load.within_budget:
         levels.append("warning")
         reasons.append(f"a load takes {load.took_ms:,.0f} ms, and {load.budget_ms:,.0f} ms is the budget")
     if alerts:
-        levels.append("critical" if any(alert.severity == "critical" for alert in alerts) else "warning")
+        levels.append("critical" if any(severity == "critical" for severity, _, _ in alerts) else "warning")
         reasons.append(f"{len(alerts):,} alert{'' if len(alerts) == 1 else 's'} below")
-    unknown = [name for name, report in status.reports.items() if report.error is not None]
-    if unknown:
+    failed = [name for name, report in vars(status).items() if isinstance(report, ReportResult) and report.error]
+    if failed:
         levels.append("warning")
-        reasons.append(f"not known: {', '.join(unknown)}")
-    return VerdictLine(next(level for level in ("critical", "warning", "ok") if level in levels), tuple(reasons))
+        reasons.append(f"not known: {', '.join(_HEADINGS.get(name, name) for name in failed)}")
+    return next(level for level in SEVEREST_FIRST if level in levels), reasons
 
 
 def listing(companies: CompanyPage | None, search: str, page: int) -> Listing:
@@ -181,13 +156,11 @@ def listing(companies: CompanyPage | None, search: str, page: int) -> Listing:
 
 def _alert_rows(alerts: Alerts | None) -> list[AlertRow]:
     """Return the alerts that fire, worst first. A rule that this version doesn't know is shown by its name."""
-    rows = []
+    rows: list[AlertRow] = []
     for alert in () if alerts is None else alerts.firing:
         rule = RULES.get(alert.rule)
-        title = alert.rule if rule is None else rule.title
-        severity: Severity = "warning" if rule is None else rule.severity
-        rows.append(AlertRow(title, severity, alert.subject, alert.since, alert.detail))
-    return sorted(rows, key=lambda row: row.severity != "critical")
+        rows.append(("warning", alert.rule, alert) if rule is None else (rule.severity, rule.title, alert))
+    return sorted(rows, key=lambda row: row[0] != "critical")
 
 
 def _type_rows(report: TypesReport) -> Iterator[tuple[TypeCount, Markup, Markup]]:
@@ -195,27 +168,11 @@ def _type_rows(report: TypesReport) -> Iterator[tuple[TypeCount, Markup, Markup]
     most = max(count.total for count in report.types) if report.types else 0
     for count in report.types:
         active = count.total - count.without_expiry - count.guarded - count.expired
-        segments = [
-            ("active", active),
-            ("without-expiry", count.without_expiry),
-            ("guarded", count.guarded),
-            ("expired", count.expired),
-        ]
+        names = ("active", "without-expiry", "guarded", "expired")
+        segments = zip(names, (active, count.without_expiry, count.guarded, count.expired), strict=True)
         trend = report.totals_30d.get(count.key_type, ())
         sparkline = drawing.sparkline(trend, f"{count.key_type} in the last 30 days")
         yield count, drawing.stacked_bar(segments, most, count.key_type), sparkline
-
-
-def _growth_chart(result: ReportResult[GrowthReport]) -> Markup | None:
-    report = result.value
-    if report is None:
-        return None
-    now = result.at if report.forecast is None else report.forecast.made_at
-    return drawing.growth_chart(report.history, report.total, now, report.forecast)
-
-
-def _load_bar(load: LoadTime | None) -> Markup | None:
-    return None if load is None or load.company is None else drawing.budget_bar(load.took_ms, load.budget_ms)
 
 
 def _link(search: str, page: int) -> str:
@@ -240,7 +197,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {"ago": _ago, "with_code": _with_code}
 # Our own style sheet isn't escaped, or it would no longer match its hash.
-_TEMPLATES.globals["style"] = Markup(STYLE)  # noqa: S704
+_TEMPLATES.globals |= {"draw": drawing, "style": Markup(STYLE)}  # noqa: S704
 
 
 def _render(template: str, **context: object) -> str:

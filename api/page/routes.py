@@ -7,9 +7,9 @@ machine count as the same site. Programs may send an admin token, as everywhere 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import falcon
@@ -29,7 +29,6 @@ MAX_PAGE = 1_000_000
 DELETE_COOKIE_S = -1
 """The max-age that makes a browser delete a cookie; Falcon leaves out a 0."""
 
-SESSION_TIMEOUT_S = 5.0
 CONCURRENT_SESSION_CALLS = 4
 RETRY_AFTER_S = 5
 COMPANIES_TIMEOUT_S = 3.0
@@ -38,7 +37,6 @@ COMPANIES_TIMEOUT_S = 3.0
 COOKIE, SECURE_COOKIE = "keystore-session", "__Host-keystore-session"
 """Names of the cookie. The second is for TLS: a browser accepts it only over TLS, and sends it to this host alone."""
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -69,7 +67,7 @@ class _PageLogin:
         if self.has_admin_token(req):
             return True
         cookie = self._sent_cookie(req)
-        return cookie is not None and self._call(lambda: self._sessions.is_valid(cookie))
+        return cookie is not None and self._calls.call(lambda: self._sessions.is_valid(cookie))
 
     def has_admin_token(self, req: falcon.Request) -> bool:
         """Return True if the request has an admin token. Raises Problem (401, 403) if it has another token."""
@@ -82,7 +80,7 @@ class _PageLogin:
         """Begin a session. Raises Problem (401, 403) unless `token` is an admin token."""
         caller = self._authenticator.caller(token)
         require_admin(caller)
-        cookie = self._call(lambda: self._sessions.begin(caller.token_id))
+        cookie = self._calls.call(lambda: self._sessions.begin(caller.token_id))
         self._set_cookie(resp, cookie, int(LIFETIME.total_seconds()))
         log.info("signed_in", token_id=caller.token_id)
 
@@ -90,7 +88,7 @@ class _PageLogin:
         """End the session in the database, and delete the browser's cookie."""
         cookie = self._sent_cookie(req)
         if cookie is not None:
-            self._call(lambda: self._sessions.end(cookie))
+            self._calls.call(lambda: self._sessions.end(cookie))
         self._set_cookie(resp, "", DELETE_COOKIE_S)
 
     def _sent_cookie(self, req: falcon.Request) -> str | None:
@@ -99,30 +97,21 @@ class _PageLogin:
 
     def _set_cookie(self, resp: falcon.Response, cookie: str, max_age_s: int) -> None:
         resp.set_cookie(
-            self._cookie,
-            cookie,
-            max_age=max_age_s,
-            path="/",
-            secure=self._secure,
-            http_only=True,
-            same_site="Strict",
+            self._cookie, cookie, max_age=max_age_s, path="/", secure=self._secure, http_only=True, same_site="Strict"
         )
 
-    def _call(self, call: Callable[[], T]) -> T:
-        return self._calls.call(call, SESSION_TIMEOUT_S)
 
-
+@dataclass(frozen=True)
 class StatusPageResource:
     """The status page."""
 
-    def __init__(self, login: _PageLogin, reports: CachedReports) -> None:
-        self._login = login
-        self._reports = reports
+    login: _PageLogin
+    reports: CachedReports
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer an admin with the page; send another browser to the form."""
         try:
-            is_admin = self._login.is_admin(req)
+            is_admin = self.login.is_admin(req)
         except KeystoreError:
             if not _is_browser(req):
                 raise
@@ -131,10 +120,9 @@ class StatusPageResource:
         if not is_admin:
             _redirect_to_sign_in(req, resp)
             return
-        rendering = _rendering()
+        rendering, reports, deadline = _rendering(), self.reports, Deadline()
         search = (req.get_param("search") or "").strip()[:MAX_SEARCH_CHARS].removeprefix("company_")
         page = _page_number(req.get_param("page"))
-        reports, deadline = self._reports, Deadline()
         size = rendering.PAGE_COMPANIES
         status = rendering.Status(
             database=reports.database,
@@ -150,50 +138,47 @@ class StatusPageResource:
         _show(resp, rendering.status_page(status, search, page, datetime.now(UTC)))
 
 
+@dataclass(frozen=True)
 class SignInResource:
     """The form for an admin token."""
 
-    def __init__(self, login: _PageLogin) -> None:
-        self._login = login
+    login: _PageLogin
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the form."""
-        self._login.has_admin_token(req)
+        self.login.has_admin_token(req)
         _show(resp, _rendering().sign_in_page())
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign in with the token in the form, and redirect to the page."""
-        self._login.has_admin_token(req)
+        self.login.has_admin_token(req)
         _refuse_other_sites(req)
         token = _form(req).get("token", "").strip()
         try:
-            self._login.sign_in(token, resp)
+            self.login.sign_in(token, resp)
+            _redirect(resp, "/")
         except Problem as problem:
-            reason = "This token isn't known, has expired or was revoked."
-            if problem.slug == "forbidden":
-                reason = "This token is for a company; the page needs an admin token."
-            _show(resp, _rendering().sign_in_page(reason))
-            resp.status = falcon.HTTP_403
-            return
+            company = "This token is for a company; the page needs an admin token."
+            unknown = "This token isn't known, has expired or was revoked."
+            page = _rendering().sign_in_page(company if problem.slug == "forbidden" else unknown)
+            _show(resp, page, falcon.HTTP_403)
         except KeystoreError:
             _show_unavailable(resp)
-            return
-        _redirect(resp, "/")
 
 
+@dataclass(frozen=True)
 class SignOutResource:
     """The end of a session."""
 
-    def __init__(self, login: _PageLogin) -> None:
-        self._login = login
+    login: _PageLogin
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign out, and redirect to the form."""
         _refuse_other_sites(req)
-        if not self._login.is_admin(req):
+        if not self.login.is_admin(req):
             _redirect_to_sign_in(req, resp)
             return
-        self._login.sign_out(req, resp)
+        self.login.sign_out(req, resp)
         _redirect(resp, "/sign-in")
 
 
@@ -204,10 +189,9 @@ def _rendering() -> ModuleType:
     return rendering
 
 
-def _show(resp: falcon.Response, page: str) -> None:
+def _show(resp: falcon.Response, page: str, status: str = falcon.HTTP_200) -> None:
     """Answer with a page, and with a policy under which the browser runs and fetches nothing."""
-    resp.content_type = falcon.MEDIA_HTML
-    resp.text = page
+    resp.status, resp.content_type, resp.text = status, falcon.MEDIA_HTML, page
     resp.set_headers(
         {
             "content-security-policy": "default-src 'none'; img-src data:; form-action 'self'; base-uri 'none'; "
@@ -220,17 +204,15 @@ def _show(resp: falcon.Response, page: str) -> None:
 
 
 def _show_unavailable(resp: falcon.Response) -> None:
-    _show(resp, _rendering().unavailable_page())
-    resp.status = falcon.HTTP_503
+    _show(resp, _rendering().unavailable_page(), falcon.HTTP_503)
     resp.set_header("retry-after", str(RETRY_AFTER_S))
 
 
 def _redirect_to_sign_in(req: falcon.Request, resp: falcon.Response) -> None:
     """Redirect a browser to the form. Raises Problem (401) for a program."""
     if not _is_browser(req):
-        raise Problem(
-            "unauthorized", "sign in with a browser, or send Authorization: Bearer with an admin token", CHALLENGE
-        )
+        detail = "sign in with a browser, or send Authorization: Bearer with an admin token"
+        raise Problem("unauthorized", detail, CHALLENGE)
     _redirect(resp, "/sign-in")
 
 
@@ -247,11 +229,9 @@ def _is_browser(req: falcon.Request) -> bool:
 def _refuse_other_sites(req: falcon.Request) -> None:
     """Raise Problem (403) for a form that didn't come from one of our own pages."""
     site, origin = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
-    if site is not None:
-        same_site = site in ("same-origin", "none")
-    else:
-        same_site = origin is None or urlsplit(origin).netloc == req.get_header("Host")
-    if not same_site:
+    if site is None:
+        site = "none" if origin is None or urlsplit(origin).netloc == req.get_header("Host") else "cross-site"
+    if site not in ("same-origin", "none"):
         raise Problem("forbidden", "this form was sent by another site; open the page itself")
 
 

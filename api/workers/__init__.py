@@ -1,4 +1,1 @@
-"""The worker processes of the API: their supervisor, which runs in run.py's process, and the program of each worker.
-
-`run.py` uses `config`, `listening` and `supervisor`.
-"""
+"""The worker processes of the API: `run.py` starts their supervisor in its own process, which starts the workers."""

@@ -14,20 +14,12 @@ BACKLOG = 1024
 
 
 @dataclass(frozen=True)
-class Tls:
-    """The paths of two PEM files: our certificate chain and its key."""
-
-    cert: str
-    key: str
-
-
-@dataclass(frozen=True)
 class WorkerConfig:
     """All that a worker needs; it reads no settings itself.
 
-    `socket` is the file descriptor of a listening socket that the worker inherits. `requests_per_s` limits one token in
-    one worker; None means no limit. `metrics_folder` is the folder in which several workers keep their counts; the last
-    worker to end removes it.
+    `requests_per_s` limits one token in one worker; None means no limit. `tls_cert` and `tls_key` are the paths of two
+    PEM files, both or neither. `socket` is the file descriptor of a listening socket that the worker inherits.
+    `metrics_folder` is the folder in which several workers keep their counts; the last worker to end removes it.
     """
 
     url: str = field(repr=False)
@@ -38,7 +30,8 @@ class WorkerConfig:
     sweep_every_s: float
     load_budget_ms: float
     requests_per_s: float | None
-    tls: Tls | None
+    tls_cert: str | None
+    tls_key: str | None
     over_tls: bool
     version: str
     socket: int = -1
@@ -52,8 +45,6 @@ class WorkerConfig:
 def read_worker_config(line: bytes) -> WorkerConfig:
     """Return the config that was sent as a line."""
     fields = json.loads(line)
-    policy, tls = fields.pop("policy"), fields.pop("tls")
-    containing = tuple((part, ttl_s) for part, ttl_s in policy.pop("containing"))
-    return WorkerConfig(
-        policy=Policy(containing=containing, **policy), tls=None if tls is None else Tls(**tls), **fields
-    )
+    policy = fields.pop("policy")
+    containing = tuple(map(tuple, policy.pop("containing")))
+    return WorkerConfig(policy=Policy(containing=containing, **policy), **fields)

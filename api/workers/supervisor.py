@@ -1,11 +1,13 @@
-"""The supervisor of the API's workers: starts them, restarts a worker that dies, and stops them.
+"""The supervisor of the API's workers: opens their socket, starts them, restarts a worker that dies, and stops them.
 
 The workers inherit one socket, so a restart refuses no client: new connections wait meanwhile. A worker stops when the
 pipe closes that its config came through. That also happens when run.py itself is killed.
 """
 
+import errno
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,9 +21,8 @@ from typing import IO
 
 import structlog
 
-from api.workers.config import WorkerConfig
-from api.workers.listening import Address
-from keystore.errors import KeystoreError
+from api.workers.config import BACKLOG, WorkerConfig
+from keystore.errors import InvalidInput, KeystoreError
 from monitor.running.backoff import Backoff, no_jitter
 
 PROGRAM = Path(__file__).with_name("__main__.py")
@@ -35,7 +36,52 @@ STABLE_AFTER_S = 10.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), number)
+    for name, number in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000))
+    if hasattr(socket, name)
+]
+"""Options that each connection inherits. A client whose machine is gone blocks a thread for a minute at most."""
+
 log = structlog.get_logger()
+
+
+def address(host: str, port: int) -> str:
+    """Return the host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises InvalidInput, KeystoreError, in one line."""
+    try:
+        family, *_, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidInput(f"KEYSTORE_HTTP: {host} is no address of this machine ({error.strerror})") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for level, option, number in _KEEP_ALIVE:
+            listener.setsockopt(level, option, number)
+        listener.bind(sockaddr)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        problem = f"can't listen on {address(host, port)}: {error.strerror}"
+        if error.errno == errno.EADDRINUSE:
+            problem = f"{address(host, port)} is in use by another program; choose another port, or off"
+        raise KeystoreError(f"KEYSTORE_HTTP: {problem}") from error
+    return listener
+
+
+def require_usable(cert: str, key: str) -> None:
+    """Raise InvalidInput if the certificate or its key can't be read, or they don't belong together."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as error:
+        reason = error.strerror or "they aren't PEM files, or not each other's" if isinstance(error, OSError) else error
+        files = f"KEYSTORE_TLS_CERT {cert}, KEYSTORE_TLS_KEY {key}"
+        raise InvalidInput(f"{files}: {reason}; name a PEM chain and its key without a passphrase") from error
 
 
 class Workers:
@@ -58,19 +104,17 @@ class Workers:
     @property
     def url(self) -> str:
         """The URL at which they are reached, with the port that the system chose for port 0."""
-        scheme = "http" if self._config.tls is None else "https"
-        return f"{scheme}://{Address(*self._listener.getsockname()[:2])}"
+        scheme = "http" if self._config.tls_cert is None else "https"
+        return f"{scheme}://{address(*self._listener.getsockname()[:2])}"
 
     def start(self) -> None:
         """Start all workers. Raises KeystoreError if a process can't be started."""
         for number in range(self._count):
             self._start(number)
-        self._supervisors = [
-            threading.Thread(target=self._supervise, args=(number,), name=f"http-worker-{number}", daemon=True)
-            for number in range(self._count)
-        ]
-        for supervisor in self._supervisors:
-            supervisor.start()
+        for number in range(self._count):
+            name = f"http-worker-{number}"
+            self._supervisors.append(threading.Thread(target=self._supervise, args=(number,), name=name, daemon=True))
+            self._supervisors[-1].start()
 
     def request_stop(self) -> None:
         """Ask all workers to answer the requests in progress and to stop; close the socket."""

@@ -27,7 +27,7 @@ from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog
 from api.app import Services, build_app
 from api.workers.concurrency_limit import ConcurrencyLimit
-from api.workers.config import BACKLOG, Tls, WorkerConfig, read_worker_config
+from api.workers.config import BACKLOG, WorkerConfig, read_worker_config
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.store import Store
@@ -91,7 +91,7 @@ class LazyStore:
 class _InProcessServer(MPServer):
     """Granian with this process as its one worker, on a socket that is open already."""
 
-    def __init__(self, socket: int, tls: Tls | None) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         super().__init__(
             "",
             interface=Interfaces.WSGI,
@@ -102,10 +102,10 @@ class _InProcessServer(MPServer):
             backpressure=MAX_CLIENT_CONNECTIONS,
             log_level=LogLevels.warning,
             websockets=False,
-            ssl_cert=None if tls is None else Path(tls.cert),
-            ssl_key=None if tls is None else Path(tls.key),
+            ssl_cert=None if config.tls_cert is None else Path(config.tls_cert),
+            ssl_key=None if config.tls_key is None else Path(config.tls_key),
         )
-        self._shd: Any = SocketHolder(socket, False, BACKLOG)  # type: ignore[call-arg]  # Granian's types are behind
+        self._shd: Any = SocketHolder(config.socket, False, BACKLOG)  # type: ignore[call-arg]  # Granian's types are behind
         self._sso, self._ipc = None, {}
 
     def run(self, load_app: Callable[[], Any]) -> None:
@@ -126,25 +126,17 @@ def main() -> None:
 
     def load_app() -> Any:
         logs.configure(config.log, verbose=True)  # Again, because Granian has set up its own logs meanwhile.
-        app = ConcurrencyLimit(build_app(_services(config, store, access_log)))
+        settings = WatchSettings(config.sweep_every_s, config.load_budget_ms, version=config.version)
+        limit = RateLimit(config.requests_per_s)
+        services = Services(store, Authenticator(store), limit, settings, config.over_tls, access_log)
+        app = ConcurrencyLimit(build_app(services))
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
         return app
 
-    _InProcessServer(config.socket, config.tls).run(load_app)
+    _InProcessServer(config).run(load_app)
     store.close()
     _exit(config, access_log)
-
-
-def _services(config: WorkerConfig, store: Callable[[], Store], access_log: AccessLog) -> Services:
-    return Services(
-        store=store,
-        authenticator=Authenticator(store),
-        rate_limit=RateLimit(config.requests_per_s),
-        settings=WatchSettings(config.sweep_every_s, config.load_budget_ms, version=config.version),
-        over_tls=config.over_tls,
-        access_log=access_log,
-    )
 
 
 def _stop_when_pipe_closes(pipe: int, config: WorkerConfig, access_log: AccessLog) -> None:

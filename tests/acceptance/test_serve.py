@@ -103,7 +103,7 @@ def test_a_signal_at_any_line_of_the_wait_for_signals_ends_it() -> None:
     waits = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from service.signals import EndSignals
+from service.lifetime import EndSignals
 ended_by = EndSignals()
 def on_line(frame, event, argument):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -124,7 +124,7 @@ def test_a_signal_that_another_thread_takes_ends_the_wait() -> None:
     waits = """
 import os, signal, sys, threading
 sys.path.insert(0, sys.argv[1])
-from service.signals import EndSignals
+from service.lifetime import EndSignals
 ended_by = EndSignals()
 def main_thread_waits():
     with open(f"/proc/self/task/{os.getpid()}/stat") as file:

@@ -11,8 +11,7 @@ from typing import Any
 
 from api.access.tokens import create_token
 from api.workers.config import WorkerConfig
-from api.workers.listening import Address, listen
-from api.workers.supervisor import Workers
+from api.workers.supervisor import Workers, listen
 from keystore import Store, open_store
 from keystore.ttl import DIARY
 
@@ -76,7 +75,7 @@ class Api:
 
     def token(self, company: str | None = None, expires_in_s: float | None = None) -> str:
         """Create a token."""
-        return create_token(self.store, company, expires_in_s).token
+        return create_token(self.store, company, expires_in_s)[0]
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> Answer:
         """Send a request, by default with the admin token; `Keystore_Epoch="1"` sets the header Keystore-Epoch."""
@@ -99,7 +98,8 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
         "sweep_every_s": 21_600.0,
         "load_budget_ms": 750.0,
         "requests_per_s": None,
-        "tls": None,
+        "tls_cert": None,
+        "tls_key": None,
         "over_tls": False,
         "version": "test",
     }
@@ -110,11 +110,11 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
 def serving_api(url: str, count: int = 1, **changes: Any) -> Iterator[Api]:
     """Serve the API on the database at `url`; afterwards no worker is left."""
     with open_store(url) as store:
-        listener = listen(Address("127.0.0.1", 0))
+        listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         workers = Workers(listener, worker_config(url, **changes), count, dict(os.environ))
         workers.start()
         try:
-            yield Api(port, store, create_token(store, None, None).token, workers)
+            yield Api(port, store, create_token(store, None, None)[0], workers)
         finally:
             assert workers.stop(10), "a worker had to be killed"

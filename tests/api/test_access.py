@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.access.authentication import CACHED_FOR_S, Authenticator, Caller
+from api.access.authentication import CACHED_FOR_S, Authenticator
 from api.access.rate_limit import MAX_IN_PROGRESS, RateLimit
 from api.access.tokens import hash_of, in_force
 from api.access_log import AccessLog
@@ -149,7 +149,8 @@ def test_a_token_is_looked_up_once_in_five_seconds(monkeypatch: pytest.MonkeyPat
     authenticator, tokens = authenticator_of_one_token()
     for later_s, lookups in ((0.0, 1), (4.9, 1), (5.1, 2)):
         now = 100.0 + later_s
-        assert authenticator.bearer(f"Bearer kst_t_{SECRET}") == Caller("t", "a")
+        caller = authenticator.bearer(f"Bearer kst_t_{SECRET}")
+        assert (caller.token_id, caller.company_id) == ("t", "a")
         assert tokens.lookups == lookups
 
 

@@ -16,8 +16,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.access_log import FinishedRequest
-from api.metrics.endpoint import MetricsResource
-from api.metrics.request_counts import RequestCounts
+from api.metrics import MetricsResource, RequestCounts
 from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api.workers.config import Tls, read_worker_config
-from api.workers.listening import Address, listen
+from api.workers.config import read_worker_config
+from api.workers.supervisor import address, listen
 from api.workers.worker import REOPEN_AFTER_S, LazyStore
 from keystore import Store, open_store
 from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavailable
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("policy", [CAREFUL, parse_policy("careful,pre-key=7d,default=never")])
 def test_a_config_arrives_through_the_pipe_unchanged(policy: object) -> None:
     config = worker_config(
-        "postgresql://bot:S3CRET@db/bots", policy=policy, tls=Tls("c", "k"), requests_per_s=0.5, socket=7
+        "postgresql://bot:S3CRET@db/bots", policy=policy, tls_cert="c", tls_key="k", requests_per_s=0.5, socket=7
     )
     line = config.line()
     assert line.count(b"\n") == 1
@@ -60,14 +60,14 @@ def test_opening_a_store_is_tried_again_after_a_second(tmp_path: Path, monkeypat
 
 
 def test_a_socket_has_its_address_and_keeps_alive() -> None:
-    with listen(Address("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert str(Address("::1", 80)) == "[::1]:80"
+    assert address("::1", 80) == "[::1]:80"
     with pytest.raises(InvalidInput, match="no address of this machine"):
-        listen(Address("nobody.invalid", 0))
+        listen("nobody.invalid", 0)
     with pytest.raises(KeystoreError, match=r"192\.0\.2\.1"):
-        listen(Address("192.0.2.1", 0))
+        listen("192.0.2.1", 0)
 
 
 def test_an_error_of_the_store_is_raised_again_unchanged() -> None:

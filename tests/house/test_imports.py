@@ -44,7 +44,7 @@ ONE_MODULE = {
     "requests": "monitor/telegram/client.py",
     "psutil": "monitor/alerts/memory.py",
     "granian": "api/workers/worker.py",
-    "prometheus_client": "api/metrics",
+    "prometheus_client": "api/metrics.py",
     "jinja2": "api/page/rendering.py",
     "pydantic": "settings.py",
     "dotenv": "settings.py",

@@ -65,6 +65,6 @@ class Site:
 def serving_site(folder: Path, store_url: str, **settings: str) -> Iterator[Site]:
     """Run the service on a free port."""
     with open_store(store_url) as store:
-        admin = create_token(store, None, None).token
+        admin = create_token(store, None, None)[0]
     with serving(folder / "log", store_url, cwd=folder, KEYSTORE_HTTP="127.0.0.1:0", **settings) as service:
         yield Site(str(service.logged("serving")["http"]), store_url, admin, service)

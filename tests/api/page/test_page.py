@@ -90,7 +90,7 @@ def test_a_wrong_token_is_refused_and_not_shown(site: Site, token: str) -> None:
 
 def test_a_companys_token_gives_no_access(site: Site) -> None:
     with open_store(site.store_url) as store:
-        token = create_token(store, "962302", None).token
+        token = create_token(store, "962302", None)[0]
     answer = site.sign_in(token)
     assert (answer.status, "set-cookie" in answer.headers) == (403, False)
     assert "for a company" in answer.body
@@ -147,17 +147,17 @@ def test_strange_parameters_get_a_page_all_the_same(site: Site, query: str) -> N
 
 def test_a_revoked_token_ends_its_sessions(site: Site) -> None:
     with open_store(site.store_url) as store:
-        token = create_token(store, None, None)
-        cookie = site.sign_in(token.token).headers["set-cookie"].partition(";")[0]
+        token, record = create_token(store, None, None)
+        cookie = site.sign_in(token).headers["set-cookie"].partition(";")[0]
         assert site.ask("/", {**BROWSER, "Cookie": cookie}).status == 200
-        store.revoke_token(token.token_id)
+        store.revoke_token(record.token_id)
     assert site.ask("/", {**BROWSER, "Cookie": cookie}).status == 303
 
 
 def test_a_session_ends_after_half_a_day_and_is_deleted(store: Store) -> None:
     clock = Clock(datetime.now(UTC))
     sessions = LoginSessions(lambda: store, clock)
-    token = create_token(store, None, None).token_id
+    token = create_token(store, None, None)[1].token_id
     cookie = sessions.begin(token)
     clock.advance(LIFETIME - timedelta(seconds=1))
     assert sessions.is_valid(cookie)
@@ -169,7 +169,7 @@ def test_a_session_ends_after_half_a_day_and_is_deleted(store: Store) -> None:
 
 def test_the_stored_session_is_no_valid_cookie(store: Store) -> None:
     sessions = LoginSessions(lambda: store)
-    cookie = sessions.begin(create_token(store, None, None).token_id)
+    cookie = sessions.begin(create_token(store, None, None)[1].token_id)
     notes = store.notes(PAGE_SESSION)
     assert cookie not in str([(name, note.document) for name, note in notes.items()])
     assert not sessions.is_valid(next(iter(notes)).removeprefix(PAGE_SESSION))
@@ -179,7 +179,7 @@ def test_the_stored_session_is_no_valid_cookie(store: Store) -> None:
 def test_an_expired_token_ends_its_session(store: Store) -> None:
     clock = Clock(datetime.now(UTC))
     sessions = LoginSessions(lambda: store, clock)
-    cookie = sessions.begin(create_token(store, None, 3_600).token_id)
+    cookie = sessions.begin(create_token(store, None, 3_600)[1].token_id)
     assert sessions.is_valid(cookie)
     clock.advance(timedelta(hours=1, seconds=1))
     assert not sessions.is_valid(cookie)
@@ -194,7 +194,7 @@ def test_over_tls_the_cookie_is_secure(store: Store) -> None:
         over_tls=True,
         access_log=AccessLog("text"),
     )
-    token = create_token(store, None, None).token
+    token = create_token(store, None, None)[0]
     answer = testing.TestClient(build_app(services)).simulate_post(
         "/sign-in", body=urlencode({"token": token}), headers=FORM
     )
