@@ -17,13 +17,10 @@ from keystore.store import Store
 from monitor.transfer.export_staging import require_parent, staged, write_private
 from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
 
-NAME_MAX_BYTES = 255
-"""The longest file name that file systems take."""
-
 
 @dataclass(frozen=True)
 class BaileysFolder:
-    """A `useMultiFileAuthState` folder at `path`, as a `StateFormat`."""
+    """A `useMultiFileAuthState` folder at `path`."""
 
     path: Path
 
@@ -185,6 +182,6 @@ def _file_name(name: Name) -> str:
         raise InvalidInput("a mis-split row; run `python run.py repair` first")
     if baileys.key_of_file(file_name) != name:
         raise InvalidInput("no file name of Baileys says this type and id; export an archive instead")
-    if len(os.fsencode(file_name)) > NAME_MAX_BYTES:
+    if len(os.fsencode(file_name)) > 255:  # File systems take no longer one.
         raise InvalidInput("its file name would be too long; export an archive instead")
     return file_name

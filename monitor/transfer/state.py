@@ -1,4 +1,4 @@
-"""A company's state on its way in or out, in the shape that both formats share."""
+"""A company's state on its way in or out, and the report of that, in the shapes that both formats share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +54,28 @@ class CompanyState:
     def rows(self) -> list[KeyRow]:
         """The keys with their times; empty where the format doesn't keep times."""
         return [entry.row for entry in self.entries.values() if entry.row is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferReport:
+    """The keys and creds that went in or out; with `dry_run`, those that would have.
+
+    They were read back and compared, `verified` of them; a dry run verifies none. `skipped` are (name, reason) of
+    everything left out. `expired` keys are past their expiry: the next sweep deletes them unless a guard keeps them.
+    """
+
+    company: str
+    database: str
+    source: str
+    target: str
+    keys: int
+    by_type: dict[str, int]
+    creds: bool
+    verified: int = 0
+    expired: int
+    skipped: tuple[Skipped, ...]
+    deleted_files: int = 0
+    dry_run: bool
 
 
 def label(name: Name) -> str:
