@@ -79,10 +79,7 @@ def thresholds(settings: WatchSettings) -> dict[str, Thresholds]:
     # 5 points lower clears: a garbage collection frees less than that, a restart frees more.
     # Two minutes: longer than a burst's values are in memory, shorter than a leak's last part.
     memory = Thresholds(
-        settings.memory_alert_percent / 100,
-        max(0.0, settings.memory_alert_percent - 5) / 100,
-        2 * MINUTE_S,
-        6 * HOUR_S,
+        settings.memory_alert_percent / 100, max(0.0, settings.memory_alert_percent - 5) / 100, 2 * MINUTE_S, 6 * HOUR_S
     )
     budget_ms = settings.load_budget_ms
     return {

@@ -69,13 +69,7 @@ class Watch:
         self._announcements = Announcements(store, settings.version, outbox.post, questions)
         self._summary = DailySummary(store, settings, questions, surveys, ticks)
         self._measurements = Measurements(
-            store,
-            settings,
-            questions,
-            surveys,
-            watching_since=self._began,
-            ticks=ticks,
-            process_memory=process_memory,
+            store, settings, questions, surveys, watching_since=self._began, ticks=ticks, process_memory=process_memory
         )
         self._alerting = False
         self._state = AlertState()

@@ -53,12 +53,7 @@ class TelegramClient:
     """Calls to Telegram as one bot, from several threads."""
 
     def __init__(
-        self,
-        token: str,
-        base_url: str,
-        *,
-        deadline_s: float = DEADLINE_S,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        self, token: str, base_url: str, *, deadline_s: float = DEADLINE_S, max_answer_bytes: int = MAX_ANSWER_BYTES
     ) -> None:
         self._token = token
         self._base_url = base_url.rstrip("/")
@@ -96,12 +91,7 @@ class TelegramClient:
         return str(me["username"])
 
     def get_updates(
-        self,
-        offset: int | None,
-        *,
-        timeout_s: int,
-        limit: int = MOST_UPDATES,
-        stopping: threading.Event | None = None,
+        self, offset: int | None, *, timeout_s: int, limit: int = MOST_UPDATES, stopping: threading.Event | None = None
     ) -> list[Any]:
         """The updates from `offset` on, oldest first. Waits up to `timeout_s` for one; Telegram forgets earlier ones.
 
