@@ -33,13 +33,9 @@ class Loop:
     def __init__(self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S) -> None:
         self._scheduler = Scheduler()
         self._first_retry_s = first_retry_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def stopping(self) -> threading.Event:
+        self.stopping = threading.Event()
         """Set once the loop should end; a long job looks at it between its steps."""
-        return self._stopping
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def every(self, seconds: float, name: str, run: Callable[[], float | None]) -> None:
         """Add a job, before `start`. If it returns a number, it runs again after that many seconds."""
@@ -52,7 +48,7 @@ class Loop:
 
     def stop(self, within_s: float) -> bool:
         """Ask the loop to end and wait for it; True when it ended in time."""
-        self._stopping.set()
+        self.stopping.set()
         if self._thread.ident is not None:
             self._thread.join(within_s)
         return not self._thread.is_alive()
@@ -67,14 +63,14 @@ class Loop:
 
     def _run(self) -> None:
         self.run_all()
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             idle_s = self._scheduler.idle_seconds
-            self._stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
+            self.stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
             self.run_due()
 
     def _run_job(self, job: _Job) -> None:
         """Run a job; after a failure it runs again, once, after the backoff's pause."""
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             return
         self._scheduler.clear(f"again {job.name}")
         try:
