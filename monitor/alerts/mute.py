@@ -5,6 +5,7 @@ the store raises.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 
 from keystore.store import Upkeep
@@ -12,13 +13,13 @@ from monitor.note_names import MUTE
 from monitor.running.bounded_calls import ANSWER_WITHIN_S, BoundedCalls
 
 
+@dataclass
 class Mute:
     """The mute as the watch knows it."""
 
-    def __init__(self, store: Upkeep, questions: BoundedCalls) -> None:
-        self.until: datetime | None = None
-        self._store = store
-        self._questions = questions
+    store: Upkeep
+    questions: BoundedCalls
+    until: datetime | None = None
 
     def is_on(self, now: datetime) -> bool:
         """True until the mute ends."""
@@ -26,16 +27,16 @@ class Mute:
 
     def refresh(self, within_s: float = ANSWER_WITHIN_S) -> None:
         """Read the stored mute."""
-        self.until = self._questions.call(lambda: last_mute(self._store), within_s)
+        self.until = self.questions.call(lambda: last_mute(self.store), within_s)
 
     def begin(self, until: datetime) -> None:
         """Mute until then, from this moment on."""
-        set_mute(self._store, until)
+        set_mute(self.store, until)
         self.until = until  # At once: a notice of the look that is under way must not go out either.
 
     def end(self, now: datetime) -> None:
         """End the mute at this moment."""
-        if muted_until(self._store, now) is not None:
+        if muted_until(self.store, now) is not None:
             self.begin(now)  # The note stays: the alerting process must see the end, and list the firing alerts.
 
     def is_over(self, now: datetime) -> bool:
@@ -44,7 +45,7 @@ class Mute:
 
     def forget(self) -> None:
         """Forget the mute, once its end is announced."""
-        self._questions.call(lambda: self._store.remember(MUTE, None))
+        self.questions.call(lambda: self.store.remember(MUTE, None))
         self.until = None
 
 

@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 
 class Watch:
-    """The watch over one store. `tick` is a loop's job; the properties and `status` are for any thread."""
+    """The watch over one store. `tick` is a loop's job; `is_alerting` and `status` are for any thread."""
 
     def __init__(
         self,
@@ -68,19 +68,13 @@ class Watch:
         self._mute = Mute(store, questions)
         self._announcements = Announcements(store, settings.version, outbox.post, questions)
         self._summary = DailySummary(store, settings, questions, surveys, ticks)
-        self._measurements = Measurements(
-            store, settings, questions, surveys, watching_since=self._began, ticks=ticks, process_memory=process_memory
-        )
-        self._alerting = False
+        self._measurements = Measurements(store, settings, questions, surveys, self._began, ticks, process_memory)
+        self.is_alerting = False
+        """True for the one watch that alerts, and that may poll Telegram."""
         self._state = AlertState()
         self._stored_state: AlertState | None = None
         self._looked_at: datetime | None = None
         self._outage: str | None = None
-
-    @property
-    def is_alerting(self) -> bool:
-        """True for the one watch that alerts, and that may poll Telegram."""
-        return self._alerting
 
     def tick(self) -> float | None:
         """Look once; the seconds until the next look, where that is sooner than usual."""
@@ -88,15 +82,15 @@ class Watch:
         measured: list[Sample] = []
         try:
             self._renew(now)
-            if self._alerting:
+            if self.is_alerting:
                 for sample in self._measurements.of_database(self._state, now):
                     measured.append(sample)  # One by one: a sample from before an outage counts.
         except KeystoreError as error:
             outage = str(error)
-        if self._alerting:
+        if self.is_alerting:
             availability = samples.of_database(self._store.database, outage)
             self._judge([*self._measurements.of_this_machine(), *measured, availability], now)
-        if self._alerting and outage is None:
+        if self.is_alerting and outage is None:
             try:
                 self._store_state()
                 self._send_due(now)
@@ -129,7 +123,7 @@ class Watch:
         if not self._mute.is_on(now):
             self._announcements.stop(self._uptime(now), firing_lines(self._state, now))
         delivered = self._outbox.stop(max(0.0, within_s - 2 * STOP_WITHIN_S))
-        self._alerting = False
+        self.is_alerting = False
         if self._outage is None:
             try:
                 self._leader.resign(STOP_WITHIN_S)
@@ -148,7 +142,7 @@ class Watch:
             f"memory: {self._measurements.of_process().detail}",
             "last look: none yet" if looked is None else f"last look: {looked} ago",
         ]
-        if not self._alerting:
+        if not self.is_alerting:
             return "\n".join([*lines, "role: stands by, another one alerts"])
         lines.append("role: this one alerts")
         muted_until = self._mute.until
@@ -163,25 +157,25 @@ class Watch:
         """Renew the lease or ask for it, and change the role accordingly."""
         leads = self._leader.renew()
         self._mute.refresh()
-        if leads and not self._alerting:
+        if leads and not self.is_alerting:
             self._take_over()
-        elif self._alerting and not leads:
+        elif self.is_alerting and not leads:
             self._hand_over(now)
         elif not leads and self._looked_at is None:
             log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
-        self._announcements.start(now, alerting=self._alerting, muted=self._mute.is_on(now))
+        self._announcements.start(now, alerting=self.is_alerting, muted=self._mute.is_on(now))
 
     def _take_over(self) -> None:
         self._stored_state = self._questions.call(lambda: read_state(self._store))
         self._state = self._stored_state or AlertState()
-        self._alerting = True
+        self.is_alerting = True
         self._outbox.keep_in(self._store)
         log.info("alerting_taken_over", holder=self._leader.holder, database=self._store.database)
 
     def _hand_over(self, now: datetime) -> None:
         """Stand by from now on, after the database's recovery: a watch that took over meanwhile knows no outage."""
         self._judge([samples.of_database(self._store.database, None)], now)
-        self._alerting, self._state = False, AlertState()
+        self.is_alerting, self._state = False, AlertState()
         self._outbox.keep_in(None)
         log.warning("alerting_handed_over", holder=self._leader.holder, database=self._store.database)
 
