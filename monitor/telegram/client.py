@@ -94,9 +94,7 @@ class TelegramClient:
         self, offset: int | None, *, timeout_s: int, limit: int = MOST_UPDATES, stopping: threading.Event | None = None
     ) -> list[Any]:
         """The updates from `offset` on, oldest first. Waits up to `timeout_s` for one; Telegram forgets earlier ones.
-
-        Raises TelegramUnavailable at once if `stopping` is set and then `cut_polls` is called.
-        """
+        Raises TelegramUnavailable at once if `stopping` is set and then `cut_polls` is called."""
         params: dict[str, Any] = {"timeout": timeout_s, "limit": limit, "allowed_updates": UPDATE_KINDS}
         if offset is not None:
             params["offset"] = offset
@@ -208,10 +206,8 @@ class _CuttableAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = CUTTABLE_POOLS
 
 
-_URL_LOGGERS = [
-    logging.getLogger(f"urllib3.{module}")
-    for module in ("connection", "connectionpool", "poolmanager", "response", "util.retry", "util.ssl_")
-]
+_URL_MODULES = ("connection", "connectionpool", "poolmanager", "response", "util.retry", "util.ssl_")
+_URL_LOGGERS = [logging.getLogger(f"urllib3.{module}") for module in _URL_MODULES]
 """The loggers whose lines may show addresses: each request as DEBUG, malformed headers of an answer as WARNING."""
 
 
@@ -228,8 +224,7 @@ class _TokenFilter(logging.Filter):
 
 
 def _markup(keyboard: Keyboard) -> dict[str, Any]:
-    rows = [[{"text": button.text, "callback_data": button.data} for button in row] for row in keyboard]
-    return {"inline_keyboard": rows}
+    return {"inline_keyboard": [[{"text": each.text, "callback_data": each.data} for each in row] for row in keyboard]}
 
 
 def _result(method: str, status: int, body: bytes, token: str) -> Any:
@@ -242,13 +237,11 @@ def _result(method: str, status: int, body: bytes, token: str) -> Any:
         answer = {}
     if status == 200 and answer.get("ok") is True:
         return answer.get("result")
-    reason, parameters = answer.get("description"), answer.get("parameters")
-    if isinstance(reason, str):
-        one_line = " ".join(reason.replace(token, "…").encode(errors="replace").decode().split())
-        description = one_line[:_LONGEST_DESCRIPTION]
-    else:
-        description = "no reason given"
-    raise error_from(method, status, description, parameters if isinstance(parameters, dict) else {})
+    description, parameters = "no reason given", answer.get("parameters")
+    if isinstance(answer.get("description"), str):
+        description = " ".join(answer["description"].replace(token, "…").encode(errors="replace").decode().split())
+    parameters = parameters if isinstance(parameters, dict) else {}
+    raise error_from(method, status, description[:_LONGEST_DESCRIPTION], parameters)
 
 
 def _describe(error: BaseException) -> str:

@@ -23,9 +23,7 @@ class TelegramError(Exception):
 
 class TelegramUnavailable(TelegramError):  # noqa: N818  named for the state, as in keystore.errors
     """There was no usable answer. Telegram may still have carried out the call; the caller can only repeat it.
-
-    `retry_after_s` is the wait that Telegram asks for, None if it asks for none.
-    """
+    `retry_after_s` is the wait that Telegram asks for, None if it asks for none."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -47,9 +45,8 @@ class PollConflict(TelegramError):  # noqa: N818
 def error_from(method: str, status: int, description: str, parameters: Mapping[str, Any]) -> TelegramError:
     """The error that a response without a result stands for, from its HTTP status, description and parameters."""
     if status in (401, 404):
-        return BadToken(
-            f"{method}: {status} {description}: check TELEGRAM_BOT_TOKEN, and TELEGRAM_API_URL if it is set"
-        )
+        check = "check TELEGRAM_BOT_TOKEN, and TELEGRAM_API_URL if it is set"
+        return BadToken(f"{method}: {status} {description}: {check}")
     if status == 409:
         return PollConflict(f"{method}: 409 {description}")
     if status in (400, 403, 413):
