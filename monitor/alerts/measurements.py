@@ -55,13 +55,9 @@ class Measurements:
         self._largest_company: str | None = None
         self._loads_ms: deque[float] = deque(maxlen=LATEST_LOADS)
 
-    def of_process(self) -> Sample:
-        """This process's memory."""
-        return samples.of_process(self.process_memory())
-
     def of_this_machine(self) -> Iterator[Sample]:
         """The samples that don't need the database."""
-        yield self.of_process()
+        yield samples.of_process(self.process_memory())
         folder = embedded_in(self.store.database)
         if folder is not None:
             try:

@@ -5,16 +5,17 @@ from the database's notes, and goes on from there: a firing alert is not raised 
 database is away nobody can take the lease over, and its last holder goes on alone.
 """
 
+import json
+import socket
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import Store
+from keystore.store import Store, Upkeep
 from monitor.alerts import memory, samples
-from monitor.alerts.announcements import Announcements
 from monitor.alerts.decisions import AlertState, Sample, decide
 from monitor.alerts.measurements import Measurements
 from monitor.alerts.mute import Mute
@@ -23,6 +24,7 @@ from monitor.alerts.outbox import Outbox
 from monitor.alerts.rules import thresholds
 from monitor.alerts.stored_state import read_state, write_state
 from monitor.alerts.summary import DailySummary
+from monitor.note_names import ANNOUNCED
 from monitor.reports.formatting import duration
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.running.leader import Leader
@@ -39,7 +41,44 @@ AWAY_TICK_S = 15.0
 STOP_WITHIN_S = 0.3
 """Time limit for each of the two questions to the database while the watch stops."""
 
+ANNOUNCE_EVERY = timedelta(minutes=10)
+"""Least time between two start notices, for a service that crashes and is restarted over and over."""
+
 log = structlog.get_logger()
+
+
+class Announcements:
+    """The start and the stop of one service. It announces its stop only where it announced its start."""
+
+    def __init__(self, store: Upkeep, version: str, post: Callable[[str], None], questions: BoundedCalls) -> None:
+        self.service = f"Signal Keystore {version}"
+        self.host = socket.gethostname()
+        self._store = store
+        self._version = version
+        self._post = post
+        self._questions = questions
+        self._announced: bool | None = None
+
+    def start(self, now: datetime, *, alerting: bool, muted: bool) -> None:
+        """Announce the start, once, and unless one was announced minutes ago. Raises what the store raises."""
+        if self._announced is not None:
+            return
+        name = f"{ANNOUNCED}{self.host}"
+        last = self._questions.call(lambda: self._store.recall(name))
+        self._announced = last is None or not timedelta(0) <= now - last.updated_at < ANNOUNCE_EVERY
+        if not self._announced:
+            log.info("start_not_announced", reason="one was, minutes ago")
+            return
+        self._questions.call(lambda: self._store.remember(name, json.dumps({"version": self._version})))
+        if not muted:
+            role = "it alerts" if alerting else "another one alerts; this one stands by"
+            self._post(f"▶ {self.service} has started on {self.host}: {role}. It watches {self._store.database}")
+
+    def stop(self, uptime: str, firing: list[str]) -> None:
+        """Announce the stop, with the lines of the alerts that still fire."""
+        if self._announced:
+            left = ["", "it leaves behind:", *firing] if firing else []
+            self._post("\n".join([f"⏹ {self.service} on {self.host} stops, after {uptime}", *left]))
 
 
 class Watch:
@@ -62,6 +101,7 @@ class Watch:
         self._zone = settings.zone
         self._thresholds = thresholds(settings)
         self._clock = clock
+        self._process_memory = process_memory
         self._began = clock()
         self._questions = questions
         self._leader = Leader(store, LEASE, LEASE_S, questions)
@@ -139,7 +179,7 @@ class Watch:
         lines = [
             f"{announcements.service} on {announcements.host}, up {self._uptime(now)}",
             database if self._outage is None else f"{database} is away: {self._outage}",
-            f"memory: {self._measurements.of_process().detail}",
+            f"memory: {samples.of_process(self._process_memory()).detail}",
             "last look: none yet" if looked is None else f"last look: {looked} ago",
         ]
         if not self.is_alerting:
