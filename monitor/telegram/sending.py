@@ -57,22 +57,18 @@ class ReplySender:
         return False
 
 
-def notice_delivery(client: TelegramClient) -> Callable[[int, str], None]:
-    """The function `deliver(chat, text)` of the outbox. It sends plain text in as many messages as needed.
-    It raises NotDelivered (try again later) or Undeliverable (never to this chat)."""
-
-    def deliver(chat: int, text: str) -> None:
-        try:
-            for part in messages(plain(text)):
-                client.send_message(chat, part)
-        except TelegramRefused as error:
-            raise Undeliverable(str(error)) from error
-        except TelegramUnavailable as error:
-            raise NotDelivered(error.retry_after_s) from error
-        except (BadToken, PollConflict) as error:
-            raise NotDelivered(BAD_TOKEN_RETRY_S) from error
-
-    return deliver
+def deliver_notice(client: TelegramClient, chat: int, text: str) -> None:
+    """Send plain text, in as many messages as needed, for the outbox.
+    Raises NotDelivered (try again later) or Undeliverable (never to this chat)."""
+    try:
+        for part in messages(plain(text)):
+            client.send_message(chat, part)
+    except TelegramRefused as error:
+        raise Undeliverable(str(error)) from error
+    except TelegramUnavailable as error:
+        raise NotDelivered(error.retry_after_s) from error
+    except (BadToken, PollConflict) as error:
+        raise NotDelivered(BAD_TOKEN_RETRY_S) from error
 
 
 def _pause_s(error: TelegramError, backoff: Backoff) -> float | None:
