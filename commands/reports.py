@@ -16,9 +16,8 @@ from monitor.reports.doctor import DoctorCheck, DoctorReport, examine
 from monitor.reports.key_types import types_report
 from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
-from monitor.telegram.client import TelegramAccess
-from monitor.telegram.token_check import check_token
-from settings import Settings, SettingsError
+from monitor.telegram.client import check_token
+from settings import SettingsError
 
 
 def check(as_json: AsJson = False) -> None:
@@ -73,16 +72,9 @@ def doctor(as_json: AsJson = False) -> None:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
         open_store = partial(opened_store, settings)
-        telegram = check_token(_telegram(settings))
+        token = None if settings.telegram_token is None else settings.telegram_token.get_secret_value()
+        telegram = check_token(token, settings.telegram_chats, settings.telegram_api_url)
         report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)
-
-
-def _telegram(settings: Settings) -> TelegramAccess | None:
-    if settings.telegram_token is None:
-        return None
-    return TelegramAccess(
-        settings.telegram_token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url
-    )

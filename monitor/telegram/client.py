@@ -9,9 +9,10 @@ lines. So none of those errors leaves this module, not even as a context, and lo
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from contextlib import closing
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,7 +21,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from monitor.telegram.errors import TelegramUnavailable, error_from
+from monitor.reports.doctor import Result
+from monitor.telegram.errors import TelegramError, TelegramUnavailable, error_from
 from monitor.telegram.exchange import CUTTABLE_POOLS, Exchange
 from monitor.telegram.messages import Keyboard
 
@@ -34,19 +36,12 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MOST_UPDATES = 100
 UPDATE_KINDS = ("message", "callback_query")
 
+TOKEN_CHECKED_WITHIN_S = 8.0
+_TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 _LONGEST_DESCRIPTION = 300
 _CHUNK_BYTES = 65_536
 _CONNECTIONS = 4
 """Most connections kept alive: one for polling, the others for the threads that send."""
-
-
-@dataclass(frozen=True)
-class TelegramAccess:
-    """The bot's token, the chats that it answers and alerts, and the address of the Bot API."""
-
-    token: str = field(repr=False)
-    chats: tuple[int, ...]
-    api_url: str
 
 
 class TelegramClient:
@@ -196,6 +191,24 @@ class TelegramClient:
                 if len(body) > self._max_answer_bytes:
                     raise TelegramUnavailable(f"{method}: the answer is larger than {self._max_answer_bytes} bytes")
             return response.status_code, bytes(body)
+
+
+def check_token(token: str | None, chats: Collection[int], api_url: str) -> Result:
+    """Ask Telegram for the name of the bot, for the `doctor` report; None means that no bot is set up."""
+    if token is None:
+        return "ok", "not set up"
+    if not _TOKEN.fullmatch(token):
+        return "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
+    with closing(TelegramClient(token, api_url, deadline_s=TOKEN_CHECKED_WITHIN_S)) as client:
+        try:
+            name = client.get_me()
+        except TelegramUnavailable as error:
+            return "warning", f"Telegram wasn't reached, so the token was not tried: {error}"
+        except TelegramError as error:
+            return "failed", str(error)
+    if not chats:
+        return "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
+    return "ok", f"@{name} answers and alerts {len(chats)} chats"
 
 
 class _CuttableAdapter(HTTPAdapter):
