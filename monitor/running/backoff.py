@@ -22,7 +22,7 @@ class Backoff:
     jitter: Callable[[], float] = SystemRandom().random
 
     def __post_init__(self) -> None:
-        self.reset()
+        self._longest_s = self.first_s
 
     def next_s(self) -> float:
         """The pause after one more failure."""
