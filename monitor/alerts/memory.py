@@ -87,13 +87,8 @@ class BotReport:
 def measure() -> ProcessMemory:
     """This process's memory now."""
     usage = psutil.Process().memory_full_info()
-    return ProcessMemory(
-        rss_bytes=usage.rss,
-        uss_bytes=usage.uss,
-        heap_bytes=_heap_bytes(),
-        python_blocks=sys.getallocatedblocks(),
-        limit=limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total),
-    )
+    smallest_limit = limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total)
+    return ProcessMemory(usage.rss, usage.uss, _heap_bytes(), sys.getallocatedblocks(), smallest_limit)
 
 
 def limit(of_process: Path, cgroups: Path, physical_bytes: int) -> Limit:

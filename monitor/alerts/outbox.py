@@ -197,19 +197,16 @@ class Outbox:
 
     def _run(self) -> None:
         pause_s: float | None = 0.0
-        while not self._stopping.is_set():
+        last_try = False
+        while not last_try:
             self._woken.wait(pause_s)
             self._woken.clear()
-            if not self._stopping.is_set():
-                pause_s = self._try(last_try=False)
-        self._try(last_try=True)
-
-    def _try(self, *, last_try: bool) -> float | None:
-        try:
-            return self.deliver_due(last_try=last_try)
-        except Exception as error:  # noqa: BLE001  the edge of the thread: nothing may end it
-            log.error("outbox_failed", error=str(error), kind=type(error).__name__)
-            return FIRST_RETRY_S
+            last_try = self._stopping.is_set()
+            try:
+                pause_s = self.deliver_due(last_try=last_try)
+            except Exception as error:  # noqa: BLE001  the edge of the thread: nothing may end it
+                log.error("outbox_failed", error=str(error), kind=type(error).__name__)
+                pause_s = FIRST_RETRY_S
 
     def _deliver_next(self, queue: _Queue) -> bool:
         """Deliver one message with as many notices as it holds; True when the chat may be sent another."""

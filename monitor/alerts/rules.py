@@ -27,9 +27,7 @@ Severity = Literal["warning", "critical", "information"]
 @dataclass(frozen=True)
 class Rule:
     """One thing to watch, for each of its subjects separately.
-
-    A rule with the severity "information" reports each of its subjects (an event) once; an event never recovers.
-    """
+    A rule with the severity "information" reports each of its subjects (an event) once; an event never recovers."""
 
     id: str
     title: str

@@ -151,9 +151,7 @@ class Watch:
 
     def stop(self, within_s: float) -> bool:
         """Announce the stop, let the outbox deliver what it can, and release the lease.
-
-        To be called after the loop has ended; returns True when the outbox ended in time.
-        """
+        To be called after the loop has ended; returns True when the outbox ended in time."""
         now = self._clock()
         if self._outage is None:
             try:  # An operator who sends /mute and then restarts the service wants no notice of that.

@@ -76,9 +76,7 @@ class ArchiveFile:
 
     def collect(self, store: Store, company: str) -> CompanyState:
         """Return what `load` gives as of one moment, with the times of the same values.
-
-        Raises StoreUnavailable if a bot writes too often for a consistent copy.
-        """
+        Raises StoreUnavailable if a bot writes too often for a consistent copy."""
         for _ in range(SNAPSHOT_TRIES):
             values, rows = by_name(store.load(company)), store.export_rows(company)
             entries = {CREDS: StateEntry("creds", values.pop(CREDS))} if CREDS in values else {}

@@ -19,9 +19,7 @@ from keystore.errors import InvalidInput
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Yield a new private folder beside `target`; it is removed afterwards unless it was renamed.
-
-    Raises InvalidInput if files can't be written there.
-    """
+    Raises InvalidInput if files can't be written there."""
     target = target.absolute()
     prefix = f".{target.name[:100]}.partial-"
     try:

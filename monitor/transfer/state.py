@@ -21,10 +21,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class StateEntry:
-    """The creds or one key. `label` is its file name in a folder, or its name in reports.
-
-    `row` is the key with its times, where the format keeps them. `content` is the file that the value was read from.
-    """
+    """The creds or one key. `label` is its file name in a folder, or its name in reports. `row` is the key with its
+    times, where the format keeps them. `content` is the file that the value was read from."""
 
     label: str
     value: bytes = field(repr=False)
@@ -34,11 +32,8 @@ class StateEntry:
 
 @dataclass(frozen=True)
 class CompanyState:
-    """The creds and keys that could be read from a folder, an archive or the store, and what could not.
-
-    `company` is None where the source doesn't say it. `unreadable` are the keys among the skipped; None if those can
-    be any keys.
-    """
+    """The creds and keys that could be read from a folder, an archive or the store, and what could not. `company` is
+    None where the source doesn't say it. `unreadable` are the keys among the skipped; None if those can be any keys."""
 
     company: str | None
     entries: dict[Name, StateEntry]
