@@ -18,11 +18,10 @@ from keystore.store import Store, Upkeep
 from monitor.alerts import memory, samples
 from monitor.alerts.decisions import AlertState, Sample, decide
 from monitor.alerts.measurements import Measurements
-from monitor.alerts.mute import Mute
 from monitor.alerts.notices import firing_lines, message
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.rules import thresholds
-from monitor.alerts.stored_state import read_state, write_state
+from monitor.alerts.stored_state import Mute, read_state, write_state
 from monitor.alerts.summary import DailySummary
 from monitor.note_names import ANNOUNCED
 from monitor.reports.formatting import duration

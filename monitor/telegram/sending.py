@@ -19,8 +19,6 @@ LONGEST_WAIT_S = 60.0
 BAD_TOKEN_RETRY_S = 600.0
 """Wait before the next call after a rejected token, which somebody has to correct first."""
 
-CAPTION = "Keys: counted, and forecast"
-
 log = structlog.get_logger()
 
 
@@ -39,7 +37,7 @@ class ReplySender:
             for number, part in enumerate(parts, 1)
         ]
         if reply.photo is not None:
-            calls.append(partial(self.client.send_photo, chat, reply.photo, CAPTION))
+            calls.append(partial(self.client.send_photo, chat, reply.photo, "Keys: counted, and forecast"))
         return all(self.attempt(call, "telegram_reply_dropped") for call in calls)
 
     def attempt(self, call: Callable[[], None], failure_event: str) -> bool:

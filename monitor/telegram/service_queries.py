@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from keystore.store import Store
-from monitor.alerts import mute
+from monitor.alerts.stored_state import muted_until
 from monitor.alerts.watch import Watch
 from monitor.growth import GrowthReport, growth_report
 from monitor.reports.check import CheckReport, check_report
@@ -88,7 +88,7 @@ class ServiceQueries:
 
     def muted_until(self) -> datetime | None:
         """The end of the current mute; None without one."""
-        return self._ask(lambda: mute.muted_until(self.store, datetime.now(UTC)))
+        return self._ask(lambda: muted_until(self.store, datetime.now(UTC)))
 
     def _ask(self, query: Callable[[], T]) -> T:
         return self._queries.call(query, ANSWER_WITHIN_S)
