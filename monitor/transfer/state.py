@@ -81,9 +81,7 @@ def label(name: Name) -> str:
 def by_name(state: AuthState) -> dict[Name, bytes]:
     """The creds and all keys of the store's state, by name."""
     values = {} if state.creds is None else {CREDS: state.creds}
-    for key_type, keys in state.keys.items():
-        values |= {(key_type, key_id): value for key_id, value in keys.items()}
-    return values
+    return values | {(key_type, key_id): keys[key_id] for key_type, keys in state.keys.items() for key_id in keys}
 
 
 def by_type(values: Mapping[Name, bytes | None]) -> dict[str, dict[str, bytes | None]]:
