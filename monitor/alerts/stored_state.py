@@ -5,7 +5,7 @@ that take a store raise what the store raises.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 import structlog
@@ -35,10 +35,7 @@ def write_state(store: Upkeep, state: AlertState) -> None:
 
 def to_json(state: AlertState) -> str:
     """The state as a document."""
-    rows = [
-        (rule, subject, standing.above_since, standing.firing, standing.raised_at, standing.detail)
-        for (rule, subject), standing in sorted(state.standings.items())
-    ]
+    rows = [(*key, *astuple(standing)) for key, standing in sorted(state.standings.items())]
     return json.dumps(rows, ensure_ascii=False, default=datetime.isoformat)
 
 

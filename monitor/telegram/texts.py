@@ -66,8 +66,8 @@ def db_health(report: DbHealth) -> Lines:
 def types(report: TypesReport) -> Lines:
     """The keys by type, and their sum."""
     rows = [(c.key_type, f"{c.total:,}", f"{c.without_expiry:,}") for c in report.types]
-    rows.append(("all", f"{report.total:,}", f"{report.without_expiry:,}"))
-    return (Line(report.database, "bold"), *table(("type", "keys", "no expiry"), *rows))
+    total = "all", f"{report.total:,}", f"{report.without_expiry:,}"
+    return (Line(report.database, "bold"), *table(("type", "keys", "no expiry"), *rows, total))
 
 
 def growth(report: GrowthReport) -> Lines:
