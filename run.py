@@ -4,6 +4,7 @@
 """
 
 import sys
+from functools import partial
 from importlib.metadata import version
 
 from api.access.tokens import announce_first_admin_token
@@ -16,7 +17,7 @@ from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
 from monitor.telegram.bot import Bot
 from monitor.telegram.client import TelegramClient
-from monitor.telegram.sending import notice_delivery
+from monitor.telegram.sending import deliver_notice
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote
 from monitor.watch_settings import WatchSettings
@@ -47,7 +48,7 @@ def wire(settings: Settings) -> Service:
     telegram = None
     if settings.telegram_token is not None:
         telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
-    deliver, chats = (discard, ()) if telegram is None else (notice_delivery(telegram), settings.telegram_chats)
+    deliver, chats = (discard, ()) if telegram is None else (partial(deliver_notice, telegram), settings.telegram_chats)
     outbox = Outbox(deliver, chats, zone=settings.timezone)
     watch = Watch(store, outbox, watch_settings)
     bot = None

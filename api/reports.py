@@ -16,9 +16,8 @@ import structlog
 from keystore.errors import KeystoreError
 from keystore.records import CompanyPage
 from keystore.store import Store
-from monitor.alerts import mute
 from monitor.alerts.decisions import AlertState
-from monitor.alerts.stored_state import read_state
+from monitor.alerts.stored_state import muted_until, read_state
 from monitor.growth import growth_report
 from monitor.reports.check import check_report
 from monitor.reports.key_types import types_report
@@ -171,7 +170,7 @@ def alerts(store: Store) -> Alerts:
         FiringAlert(rule, subject, standing.above_since or standing.raised_at, standing.detail)
         for (rule, subject), standing in firing.items()
     )
-    return Alerts(firing_alerts, mute.muted_until(store, datetime.now(UTC)))
+    return Alerts(firing_alerts, muted_until(store, datetime.now(UTC)))
 
 
 def events_24h(store: Store) -> dict[tuple[str, str], int]:

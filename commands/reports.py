@@ -15,8 +15,7 @@ from monitor.reports.doctor import DoctorCheck, DoctorReport, examine
 from monitor.reports.key_types import types_report
 from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
-from monitor.telegram.client import TelegramAccess
-from monitor.telegram.token_check import check_token
+from monitor.telegram.client import check_token
 from settings import SettingsError
 
 
@@ -71,11 +70,10 @@ def doctor(as_json: AsJson = False) -> None:
     except SettingsError as error:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
-        token, access = settings.telegram_token, None
-        if token is not None:
-            access = TelegramAccess(token.get_secret_value(), settings.telegram_chats, settings.telegram_api_url)
-        telegram = check_token(access)
-        report = examine(partial(opened_store, settings), settings.ttl, guard=settings.guard, telegram=telegram)
+        open_store = partial(opened_store, settings)
+        token = None if settings.telegram_token is None else settings.telegram_token.get_secret_value()
+        telegram = check_token(token, settings.telegram_chats, settings.telegram_api_url)
+        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)

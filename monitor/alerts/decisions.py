@@ -132,6 +132,5 @@ def _not_ahead(standing: Standing, now: datetime) -> Standing:
 
 def _matters(limits: Thresholds, standing: Standing, now: datetime) -> bool:
     """True when a standing makes a difference to the next decision."""
-    if standing.firing or standing.above_since is not None:
-        return True
-    return standing.raised_at is not None and now - standing.raised_at < timedelta(seconds=limits.cooldown_s)
+    cools = standing.raised_at is not None and now - standing.raised_at < timedelta(seconds=limits.cooldown_s)
+    return standing.firing or standing.above_since is not None or cools

@@ -7,9 +7,9 @@ a count of the table takes, the longer the pause after it. While the database is
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from time import monotonic
 
 import structlog
 
@@ -37,41 +37,28 @@ LATEST_LOADS = 20
 log = structlog.get_logger()
 
 
+@dataclass
 class Measurements:
-    """The measurements of one store, for one thread."""
+    """The measurements of one store, for one thread. From `watching_since` on this service could have seen a sweep."""
 
-    def __init__(
-        self,
-        store: Store,
-        settings: WatchSettings,
-        questions: BoundedCalls,
-        surveys: BoundedCalls,
-        *,
-        watching_since: datetime,
-        ticks: Callable[[], float] = monotonic,
-        process_memory: Callable[[], memory.ProcessMemory] = memory.measure,
-    ) -> None:
-        """`watching_since` is the time from which on this service could have seen a sweep."""
-        self._store = store
-        self._settings = settings
-        self._questions = questions
-        self._surveys = surveys
+    store: Store
+    settings: WatchSettings
+    questions: BoundedCalls
+    surveys: BoundedCalls
+    watching_since: datetime
+    ticks: Callable[[], float]
+    process_memory: Callable[[], memory.ProcessMemory]
+
+    def __post_init__(self) -> None:
         self._loads = BoundedCalls(1, "watch-load")
-        self._watching_since = watching_since
-        self._ticks = ticks
-        self._process_memory = process_memory
         self._survey_due_at = 0.0
         self._largest_company: str | None = None
         self._loads_ms: deque[float] = deque(maxlen=LATEST_LOADS)
 
-    def of_process(self) -> Sample:
-        """This process's memory."""
-        return samples.of_process(self._process_memory())
-
     def of_this_machine(self) -> Iterator[Sample]:
         """The samples that don't need the database."""
-        yield self.of_process()
-        folder = embedded_in(self._store.database)
+        yield samples.of_process(self.process_memory())
+        folder = embedded_in(self.store.database)
         if folder is not None:
             try:
                 usage = shutil.disk_usage(folder)
@@ -82,36 +69,36 @@ class Measurements:
 
     def of_database(self, state: AlertState, now: datetime) -> Iterator[Sample]:
         """The samples that the database is asked for. Raises StoreUnavailable when it stops answering meanwhile."""
-        reports = self._questions.call(lambda: memory.bot_reports(self._store, now))
+        reports = self.questions.call(lambda: memory.bot_reports(self.store, now))
         yield from samples.of_bots(reports, state.subjects(rules.BOT_MEMORY), now)
         yield from self._survey(state, now)
         yield from self._load()
 
     def _survey(self, state: AlertState, now: datetime) -> list[Sample]:
         """The samples of the whole table; none while a survey isn't due yet."""
-        began = self._ticks()
+        began = self.ticks()
         if began < self._survey_due_at:
             return []
         try:
-            self._largest_company, counted = self._surveys.call(lambda: self._counted(state, now), SURVEY_WITHIN_S)
+            self._largest_company, counted = self.surveys.call(lambda: self._counted(state, now), SURVEY_WITHIN_S)
         except (TimedOut, Busy):
             # A table too large to count in time is no outage: all else may answer.
             log.warning("survey_too_slow", within_s=SURVEY_WITHIN_S)
             return []
         finally:
-            took_s = self._ticks() - began
-            self._survey_due_at = self._ticks() + max(SURVEY_EVERY_S, SURVEY_SHARE * took_s) - took_s
+            took_s = self.ticks() - began
+            self._survey_due_at = self.ticks() + max(SURVEY_EVERY_S, SURVEY_SHARE * took_s) - took_s
         return counted
 
     def _counted(self, state: AlertState, now: datetime) -> tuple[str | None, list[Sample]]:
         """The largest company, and the samples that need a count of the whole table."""
-        store = self._store
+        store = self.store
         census, largest_company = store.census(), store.largest_company()
         runs = store.sweep_runs(SWEEPS_LOOKED_AT)
         low_on_pre_keys = store.low_on_pre_keys(rules.PRE_KEYS_ENOUGH)
         return largest_company, [
             *samples.of_census(census),
-            samples.of_sweeps(runs, self._settings.sweep_every_s, self._watching_since, now),
+            samples.of_sweeps(runs, self.settings.sweep_every_s, self.watching_since, now),
             *samples.of_growth(judge_saved(store, census), now),
             *samples.of_pre_keys(low_on_pre_keys, state.subjects(rules.PRE_KEYS)),
             *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR)),
@@ -120,11 +107,11 @@ class Measurements:
     def _load(self) -> Iterator[Sample]:
         """Time a load of the largest company's state, which renews no key."""
         company = self._largest_company
-        if company is None or not self._store.converted:
+        if company is None or not self.store.converted:
             return
-        budget_ms, took_ms = self._settings.load_budget_ms, LOAD_WITHIN_S * 1000
+        budget_ms, took_ms = self.settings.load_budget_ms, LOAD_WITHIN_S * 1000
         try:
-            load = self._loads.call(lambda: time_load(self._store, company, budget_ms, self._ticks), LOAD_WITHIN_S)
+            load = self._loads.call(lambda: time_load(self.store, company, budget_ms, self.ticks), LOAD_WITHIN_S)
             took_ms = load.took_ms
         except (TimedOut, Busy):
             log.warning("load_too_slow", company_id=company, within_s=LOAD_WITHIN_S)

@@ -8,6 +8,7 @@ that. The breakdown beside it tells a leak from a full cache.
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -85,15 +86,9 @@ class BotReport:
 
 def measure() -> ProcessMemory:
     """This process's memory now."""
-    process = psutil.Process()
-    usage = process.memory_full_info()
-    return ProcessMemory(
-        rss_bytes=usage.rss,
-        uss_bytes=usage.uss,
-        heap_bytes=_heap_bytes(),
-        python_blocks=sys.getallocatedblocks(),
-        limit=limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total),
-    )
+    usage = psutil.Process().memory_full_info()
+    smallest_limit = limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total)
+    return ProcessMemory(usage.rss, usage.uss, _heap_bytes(), sys.getallocatedblocks(), smallest_limit)
 
 
 def limit(of_process: Path, cgroups: Path, physical_bytes: int) -> Limit:
@@ -133,9 +128,7 @@ def _heap_bytes() -> int | None:
 
 def _cgroup_limits(of_process: Path, cgroups: Path) -> Iterator[Limit]:
     """Every limit on the way from the process's groups up to the root.
-
-    In a container the paths may be the host's. Then only the root exists: the container's own group.
-    """
+    In a container the paths may be the host's. Then only the root exists: the container's own group."""
     try:
         lines = of_process.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -150,15 +143,7 @@ def _cgroup_limits(of_process: Path, cgroups: Path) -> Iterator[Limit]:
             continue
         group = root / path.lstrip("/")
         while group.is_relative_to(root):
-            size_bytes = _number_in(group / file)
-            if size_bytes:
-                yield Limit(size_bytes, source)
+            with suppress(OSError, ValueError):  # There is no such file, or it says "max".
+                if size_bytes := int((group / file).read_text(encoding="utf-8")):
+                    yield Limit(size_bytes, source)
             group = group.parent
-
-
-def _number_in(file: Path) -> int | None:
-    """The number in a file; None for "max", or without a file."""
-    try:
-        return int(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -12,7 +12,6 @@ MOST_LINES_OF_A_RULE = 5
 
 _HEADS: dict[Kind, str] = {"raised": "Alert", "recovered": "Recovered", "information": "For information"}
 _MARKS: dict[Severity, str] = {"critical": "🔴", "warning": "🟡", "information": "🔵"}
-_RECOVERED_MARK = "🟢"
 
 
 def message(notices: Sequence[Notice]) -> str:
@@ -46,7 +45,7 @@ def firing_lines(state: AlertState, now: datetime) -> list[str]:
 
 
 def _line(notice: Notice) -> str:
-    mark = _RECOVERED_MARK if notice.kind == "recovered" else _MARKS[notice.rule.severity]
+    mark = "🟢" if notice.kind == "recovered" else _MARKS[notice.rule.severity]
     lasted = "" if notice.lasted_s is None else f" (after {duration(notice.lasted_s)})"
     # The subject of an information is an event's name, which means nothing to a reader.
     title = notice.rule.title if notice.kind == "information" else _title(notice.rule, notice.subject)

@@ -79,23 +79,12 @@ class _Queue:
             self.entries.popleft()
             self.dropped += 1
 
-    def put_before(self, entries: list[_Entry], dropped: int) -> None:
-        """Put older entries before these, after which `dropped` were dropped."""
-        self.entries.extendleft(reversed(entries))
-        self.dropped += dropped
-        self.drop_oldest()
-
-    def leave(self, entries: list[_Entry]) -> None:
-        """Leave these entries to another process."""
-        self.entries = deque(entry for entry in self.entries if entry not in entries)
-
     def next_message(self, now: datetime, zone: tzinfo) -> tuple[str, list[_Entry], int]:
         """The text of the next message, its entries, and the number of dropped notices that it mentions."""
-        chars = 0
+        dropped = f"({self.dropped} older notices were dropped: too many waited to be delivered.)"
+        parts = [dropped] if self.dropped else []
         entries: list[_Entry] = []
-        parts: list[str] = []
-        if self.dropped:
-            parts.append(f"({self.dropped} older notices were dropped: too many waited to be delivered.)")
+        chars = 0
         for entry in self.entries:
             late = now - entry.at >= LATE
             text = f"[{entry.at.astimezone(zone):%Y-%m-%d %H:%M %Z}] {entry.text}" if late else entry.text
@@ -176,9 +165,8 @@ class Outbox:
         """
         with self._lock:
             if store is None and self._saved is not None:
-                for chat, (stored, _) in _from_json(self._saved).items():
-                    if chat in self._queues:
-                        self._queues[chat].leave(stored)
+                for queue, stored, _ in self._parsed(self._saved):
+                    queue.entries = deque(entry for entry in queue.entries if entry not in stored)
             self._store, self._loading, self._saved = store, store is not None, None
         self._woken.set()
 
@@ -209,19 +197,16 @@ class Outbox:
 
     def _run(self) -> None:
         pause_s: float | None = 0.0
-        while not self._stopping.is_set():
+        last_try = False
+        while not last_try:
             self._woken.wait(pause_s)
             self._woken.clear()
-            if not self._stopping.is_set():
-                pause_s = self._try(last_try=False)
-        self._try(last_try=True)
-
-    def _try(self, *, last_try: bool) -> float | None:
-        try:
-            return self.deliver_due(last_try=last_try)
-        except Exception as error:  # noqa: BLE001  the edge of the thread: nothing may end it
-            log.error("outbox_failed", error=str(error), kind=type(error).__name__)
-            return FIRST_RETRY_S
+            last_try = self._stopping.is_set()
+            try:
+                pause_s = self.deliver_due(last_try=last_try)
+            except Exception as error:  # noqa: BLE001  the edge of the thread: nothing may end it
+                log.error("outbox_failed", error=str(error), kind=type(error).__name__)
+                pause_s = FIRST_RETRY_S
 
     def _deliver_next(self, queue: _Queue) -> bool:
         """Deliver one message with as many notices as it holds; True when the chat may be sent another."""
@@ -264,15 +249,16 @@ class Outbox:
         except KeystoreError as error:
             log.warning("outbox_not_read", error=str(error))
             return
-        stored = {} if note is None else _from_json(note.document)
+        stored = [] if note is None else self._parsed(note.document)
         with self._lock:
             if self._store is not store:
                 return
             self._loading = False
             self._saved = None if note is None else note.document
-            for chat, (entries, dropped) in stored.items():
-                if chat in self._queues:
-                    self._queues[chat].put_before(entries, dropped)
+            for queue, entries, dropped in stored:
+                queue.entries.extendleft(reversed(entries))
+                queue.dropped += dropped
+                queue.drop_oldest()
 
     def _save(self) -> bool:
         """Store the queues where they have changed; True when something is left to store."""
@@ -298,6 +284,21 @@ class Outbox:
                 self._saved = document
         return False
 
+    def _parsed(self, document: str) -> list[tuple[_Queue, list[_Entry], int]]:
+        """The notices in a document and the number dropped, by queue; empty when the document can't be read."""
+        try:
+            parsed = {
+                int(chat): (
+                    [_Entry(datetime.fromisoformat(at), str(text)) for at, text in waiting["entries"]],
+                    int(waiting["dropped"]),
+                )
+                for chat, waiting in json.loads(document).items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("outbox_not_readable", error=str(error))
+            return []
+        return [(self._queues[chat], *waiting) for chat, waiting in parsed.items() if chat in self._queues]
+
 
 def _to_json(queues: Iterable[_Queue]) -> str | None:
     """The queues as a document; None when they are empty."""
@@ -307,18 +308,3 @@ def _to_json(queues: Iterable[_Queue]) -> str | None:
         if queue.entries
     }
     return json.dumps(waiting, ensure_ascii=False, default=datetime.isoformat) if waiting else None
-
-
-def _from_json(document: str) -> dict[int, tuple[list[_Entry], int]]:
-    """The notices in a document, and the number dropped, by chat; empty when the document can't be read."""
-    try:
-        return {
-            int(chat): (
-                [_Entry(datetime.fromisoformat(at), str(text)) for at, text in waiting["entries"]],
-                int(waiting["dropped"]),
-            )
-            for chat, waiting in json.loads(document).items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("outbox_not_readable", error=str(error))
-        return {}

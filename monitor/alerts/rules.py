@@ -27,9 +27,7 @@ Severity = Literal["warning", "critical", "information"]
 @dataclass(frozen=True)
 class Rule:
     """One thing to watch, for each of its subjects separately.
-
-    A rule with the severity "information" reports each of its subjects (an event) once; an event never recovers.
-    """
+    A rule with the severity "information" reports each of its subjects (an event) once; an event never recovers."""
 
     id: str
     title: str
@@ -79,10 +77,7 @@ def thresholds(settings: WatchSettings) -> dict[str, Thresholds]:
     # 5 points lower clears: a garbage collection frees less than that, a restart frees more.
     # Two minutes: longer than a burst's values are in memory, shorter than a leak's last part.
     memory = Thresholds(
-        settings.memory_alert_percent / 100,
-        max(0.0, settings.memory_alert_percent - 5) / 100,
-        2 * MINUTE_S,
-        6 * HOUR_S,
+        settings.memory_alert_percent / 100, max(0.0, settings.memory_alert_percent - 5) / 100, 2 * MINUTE_S, 6 * HOUR_S
     )
     budget_ms = settings.load_budget_ms
     return {

@@ -67,7 +67,7 @@ def of_database(database: str, error: str | None) -> Sample:
 def of_loads(loads_ms: Collection[float], budget_ms: float, company: str) -> Iterator[Sample]:
     """The 95th percentile of the latest loads; nothing while there are too few."""
     if len(loads_ms) >= FEWEST_LOADS:
-        p95_ms = percentile_95(loads_ms)
+        p95_ms = sorted(loads_ms)[ceil(0.95 * len(loads_ms)) - 1]  # The nearest rank.
         detail = f"{p95_ms:,.0f} ms (95th percentile of {len(loads_ms)}), budget {budget_ms:,.0f} ms; of {company}"
         yield Sample(rules.LOAD, "", p95_ms, detail)
 
@@ -100,7 +100,7 @@ def of_sweeps(runs: list[SweepRun], sweep_every_s: float, watching_since: dateti
 
 def of_growth(forecasts: Iterable[JudgedForecast], now: datetime) -> Iterator[Sample]:
     """The table against the forecast for today, made a week ago or else yesterday. Nothing without a forecast."""
-    due = [forecast for forecast in forecasts if abs(_due_at(forecast) - now) <= timedelta(hours=12)]
+    due = [each for each in forecasts if abs(each.made_at + timedelta(days=each.days) - now) <= timedelta(hours=12)]
     for days, when in ((7, "7 days ago"), (1, "yesterday")):
         forecast = max((each for each in due if each.days == days), key=lambda each: each.made_at, default=None)
         if forecast is not None:
@@ -134,12 +134,3 @@ def of_disk(used_bytes: int, free_bytes: int) -> Sample:
     share = used_bytes / all_bytes if all_bytes else 0.0
     detail = f"{size(free_bytes)} of {size(all_bytes)} are free"
     return Sample(rules.DISK, "", share if free_bytes < ROOMY_BYTES else 0.0, detail)
-
-
-def percentile_95(values: Collection[float]) -> float:
-    """The value that 95 of 100 don't exceed (nearest rank)."""
-    return sorted(values)[ceil(0.95 * len(values)) - 1]
-
-
-def _due_at(forecast: JudgedForecast) -> datetime:
-    return forecast.made_at + timedelta(days=forecast.days)

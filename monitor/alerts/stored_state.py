@@ -1,19 +1,25 @@
-"""The state of the alerts as a note in the store: the process that takes over alerting goes on from it."""
+"""The state of the alerts, and the mute, as notes in the store: the process that takes over alerting goes on from them.
+
+Until the mute ends no notices go out, and alerts are judged all the same. It also holds through restarts. Functions
+that take a store raise what the store raises.
+"""
 
 import json
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 import structlog
 
 from keystore.store import Upkeep
 from monitor.alerts.decisions import AlertState, Standing
-from monitor.note_names import ALERTS
+from monitor.note_names import ALERTS, MUTE
+from monitor.running.bounded_calls import ANSWER_WITHIN_S, BoundedCalls
 
 log = structlog.get_logger()
 
 
 def read_state(store: Upkeep) -> AlertState | None:
-    """The stored state; None when there is none that can be read. Raises what the store raises."""
+    """The stored state; None when there is none that can be read."""
     note = store.recall(ALERTS)
     try:
         return None if note is None else from_json(note.document)
@@ -23,16 +29,13 @@ def read_state(store: Upkeep) -> AlertState | None:
 
 
 def write_state(store: Upkeep, state: AlertState) -> None:
-    """Store the state. Raises what the store raises."""
+    """Store the state."""
     store.remember(ALERTS, to_json(state))
 
 
 def to_json(state: AlertState) -> str:
     """The state as a document."""
-    rows = [
-        (rule, subject, standing.above_since, standing.firing, standing.raised_at, standing.detail)
-        for (rule, subject), standing in sorted(state.standings.items())
-    ]
+    rows = [(*key, *astuple(standing)) for key, standing in sorted(state.standings.items())]
     return json.dumps(rows, ensure_ascii=False, default=datetime.isoformat)
 
 
@@ -48,6 +51,62 @@ def from_json(document: str) -> AlertState:
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a state of alerts: {error}") from error
     return AlertState(standings)
+
+
+@dataclass
+class Mute:
+    """The mute as the watch knows it."""
+
+    store: Upkeep
+    questions: BoundedCalls
+    until: datetime | None = None
+
+    def is_on(self, now: datetime) -> bool:
+        """True until the mute ends."""
+        return self.until is not None and now < self.until
+
+    def refresh(self, within_s: float = ANSWER_WITHIN_S) -> None:
+        """Read the stored mute."""
+        self.until = self.questions.call(lambda: last_mute(self.store), within_s)
+
+    def begin(self, until: datetime) -> None:
+        """Mute until then, from this moment on."""
+        set_mute(self.store, until)
+        self.until = until  # At once: a notice of the look that is under way must not go out either.
+
+    def end(self, now: datetime) -> None:
+        """End the mute at this moment."""
+        if muted_until(self.store, now) is not None:
+            self.begin(now)  # The note stays: the alerting process must see the end, and list the firing alerts.
+
+    def is_over(self, now: datetime) -> bool:
+        """True when the mute has ended and that wasn't announced yet."""
+        return self.until is not None and self.until <= now
+
+    def forget(self) -> None:
+        """Forget the mute, once its end is announced."""
+        self.questions.call(lambda: self.store.remember(MUTE, None))
+        self.until = None
+
+
+def set_mute(store: Upkeep, until: datetime) -> None:
+    """Let no notice go out until then."""
+    store.remember(MUTE, json.dumps({"until": until.isoformat()}))
+
+
+def muted_until(store: Upkeep, now: datetime) -> datetime | None:
+    """The end of the mute in force; None without one."""
+    until = last_mute(store)
+    return until if until is not None and until > now else None
+
+
+def last_mute(store: Upkeep) -> datetime | None:
+    """The end, past or future, of the latest mute; None once its end was announced."""
+    note = store.recall(MUTE)
+    try:
+        return None if note is None else _time(json.loads(note.document)["until"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _time(stored: str | None) -> datetime | None:

@@ -6,6 +6,7 @@ twice, it comes the first time. After downtime it comes late, or not at all when
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from time import monotonic
 
@@ -32,52 +33,45 @@ _MARKS: dict[Verdict, str] = {"ok": "🟢", "warning": "🟡", "critical": "🔴
 log = structlog.get_logger()
 
 
+@dataclass
 class DailySummary:
     """The schedule of the summaries of one store. The database remembers the last day, so each day has one summary."""
 
-    def __init__(
-        self,
-        store: Store,
-        settings: WatchSettings,
-        questions: BoundedCalls,
-        surveys: BoundedCalls,
-        ticks: Callable[[], float] = monotonic,
-    ) -> None:
-        self._store = store
-        self._settings = settings
-        self._questions = questions
-        self._surveys = surveys
-        self._ticks = ticks
-        self._last_day: date | None = None
-        self._not_before = 0.0
+    store: Store
+    settings: WatchSettings
+    questions: BoundedCalls
+    surveys: BoundedCalls
+    ticks: Callable[[], float] = monotonic
+    _last_day: date | None = None
+    _not_before: float = 0.0
 
     def text_if_due(self, now: datetime, firing: list[str]) -> str | None:
         """The day's summary when it is due, else None. Raises what the store raises, and is then tried again later."""
-        if self._due(now) is None or self._ticks() < self._not_before:
+        if self._due(now) is None or self.ticks() < self._not_before:
             return None
-        self._not_before = self._ticks() + RETRY_S
-        self._last_day = self._questions.call(self._stored_day)
+        self._not_before = self.ticks() + RETRY_S
+        self._last_day = self.questions.call(self._stored_day)
         day = self._due(now)
         if day is None:
             return None
         try:
-            check, growth = self._surveys.call(
-                lambda: (check_report(self._store, self._settings.sweep_every_s), growth_report(self._store)),
+            check, growth = self.surveys.call(
+                lambda: (check_report(self.store, self.settings.sweep_every_s), growth_report(self.store)),
                 SURVEY_WITHIN_S,
             )
         except (TimedOut, Busy) as error:  # A table too large to count in time is no outage.
             log.warning("summary_put_off", error=str(error), retry_s=RETRY_S)
             return None
-        self._questions.call(lambda: self._store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
+        self.questions.call(lambda: self.store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
         self._last_day, self._not_before = day, 0.0
         return text(day, check, growth, firing)
 
     def _due(self, now: datetime) -> date | None:
-        at = self._settings.summary_at
-        return None if at is None else due(self._last_day, now, self._settings.zone, at)
+        at = self.settings.summary_at
+        return None if at is None else due(self._last_day, now, self.settings.zone, at)
 
     def _stored_day(self) -> date | None:
-        note = self._store.recall(SUMMARY)
+        note = self.store.recall(SUMMARY)
         try:
             return date.fromisoformat(json.loads(note.document)["day"]) if note is not None else None
         except (ValueError, KeyError, TypeError):

@@ -5,24 +5,25 @@ from the database's notes, and goes on from there: a firing alert is not raised 
 database is away nobody can take the lease over, and its last holder goes on alone.
 """
 
+import json
+import socket
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import Store
+from keystore.store import Store, Upkeep
 from monitor.alerts import memory, samples
-from monitor.alerts.announcements import Announcements
 from monitor.alerts.decisions import AlertState, Sample, decide
 from monitor.alerts.measurements import Measurements
-from monitor.alerts.mute import Mute
 from monitor.alerts.notices import firing_lines, message
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.rules import thresholds
-from monitor.alerts.stored_state import read_state, write_state
+from monitor.alerts.stored_state import Mute, read_state, write_state
 from monitor.alerts.summary import DailySummary
+from monitor.note_names import ANNOUNCED
 from monitor.reports.formatting import duration
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.running.leader import Leader
@@ -39,11 +40,48 @@ AWAY_TICK_S = 15.0
 STOP_WITHIN_S = 0.3
 """Time limit for each of the two questions to the database while the watch stops."""
 
+ANNOUNCE_EVERY = timedelta(minutes=10)
+"""Least time between two start notices, for a service that crashes and is restarted over and over."""
+
 log = structlog.get_logger()
 
 
+class Announcements:
+    """The start and the stop of one service. It announces its stop only where it announced its start."""
+
+    def __init__(self, store: Upkeep, version: str, post: Callable[[str], None], questions: BoundedCalls) -> None:
+        self.service = f"Signal Keystore {version}"
+        self.host = socket.gethostname()
+        self._store = store
+        self._version = version
+        self._post = post
+        self._questions = questions
+        self._announced: bool | None = None
+
+    def start(self, now: datetime, *, alerting: bool, muted: bool) -> None:
+        """Announce the start, once, and unless one was announced minutes ago. Raises what the store raises."""
+        if self._announced is not None:
+            return
+        name = f"{ANNOUNCED}{self.host}"
+        last = self._questions.call(lambda: self._store.recall(name))
+        self._announced = last is None or not timedelta(0) <= now - last.updated_at < ANNOUNCE_EVERY
+        if not self._announced:
+            log.info("start_not_announced", reason="one was, minutes ago")
+            return
+        self._questions.call(lambda: self._store.remember(name, json.dumps({"version": self._version})))
+        if not muted:
+            role = "it alerts" if alerting else "another one alerts; this one stands by"
+            self._post(f"▶ {self.service} has started on {self.host}: {role}. It watches {self._store.database}")
+
+    def stop(self, uptime: str, firing: list[str]) -> None:
+        """Announce the stop, with the lines of the alerts that still fire."""
+        if self._announced:
+            left = ["", "it leaves behind:", *firing] if firing else []
+            self._post("\n".join([f"⏹ {self.service} on {self.host} stops, after {uptime}", *left]))
+
+
 class Watch:
-    """The watch over one store. `tick` is a loop's job; the properties and `status` are for any thread."""
+    """The watch over one store. `tick` is a loop's job; `is_alerting` and `status` are for any thread."""
 
     def __init__(
         self,
@@ -62,31 +100,20 @@ class Watch:
         self._zone = settings.zone
         self._thresholds = thresholds(settings)
         self._clock = clock
+        self._process_memory = process_memory
         self._began = clock()
         self._questions = questions
         self._leader = Leader(store, LEASE, LEASE_S, questions)
         self._mute = Mute(store, questions)
         self._announcements = Announcements(store, settings.version, outbox.post, questions)
         self._summary = DailySummary(store, settings, questions, surveys, ticks)
-        self._measurements = Measurements(
-            store,
-            settings,
-            questions,
-            surveys,
-            watching_since=self._began,
-            ticks=ticks,
-            process_memory=process_memory,
-        )
-        self._alerting = False
+        self._measurements = Measurements(store, settings, questions, surveys, self._began, ticks, process_memory)
+        self.is_alerting = False
+        """True for the one watch that alerts, and that may poll Telegram."""
         self._state = AlertState()
         self._stored_state: AlertState | None = None
         self._looked_at: datetime | None = None
         self._outage: str | None = None
-
-    @property
-    def is_alerting(self) -> bool:
-        """True for the one watch that alerts, and that may poll Telegram."""
-        return self._alerting
 
     def tick(self) -> float | None:
         """Look once; the seconds until the next look, where that is sooner than usual."""
@@ -94,15 +121,15 @@ class Watch:
         measured: list[Sample] = []
         try:
             self._renew(now)
-            if self._alerting:
+            if self.is_alerting:
                 for sample in self._measurements.of_database(self._state, now):
                     measured.append(sample)  # One by one: a sample from before an outage counts.
         except KeystoreError as error:
             outage = str(error)
-        if self._alerting:
+        if self.is_alerting:
             availability = samples.of_database(self._store.database, outage)
             self._judge([*self._measurements.of_this_machine(), *measured, availability], now)
-        if self._alerting and outage is None:
+        if self.is_alerting and outage is None:
             try:
                 self._store_state()
                 self._send_due(now)
@@ -123,9 +150,7 @@ class Watch:
 
     def stop(self, within_s: float) -> bool:
         """Announce the stop, let the outbox deliver what it can, and release the lease.
-
-        To be called after the loop has ended; returns True when the outbox ended in time.
-        """
+        To be called after the loop has ended; returns True when the outbox ended in time."""
         now = self._clock()
         if self._outage is None:
             try:  # An operator who sends /mute and then restarts the service wants no notice of that.
@@ -135,7 +160,7 @@ class Watch:
         if not self._mute.is_on(now):
             self._announcements.stop(self._uptime(now), firing_lines(self._state, now))
         delivered = self._outbox.stop(max(0.0, within_s - 2 * STOP_WITHIN_S))
-        self._alerting = False
+        self.is_alerting = False
         if self._outage is None:
             try:
                 self._leader.resign(STOP_WITHIN_S)
@@ -151,10 +176,10 @@ class Watch:
         lines = [
             f"{announcements.service} on {announcements.host}, up {self._uptime(now)}",
             database if self._outage is None else f"{database} is away: {self._outage}",
-            f"memory: {self._measurements.of_process().detail}",
+            f"memory: {samples.of_process(self._process_memory()).detail}",
             "last look: none yet" if looked is None else f"last look: {looked} ago",
         ]
-        if not self._alerting:
+        if not self.is_alerting:
             return "\n".join([*lines, "role: stands by, another one alerts"])
         lines.append("role: this one alerts")
         muted_until = self._mute.until
@@ -169,25 +194,25 @@ class Watch:
         """Renew the lease or ask for it, and change the role accordingly."""
         leads = self._leader.renew()
         self._mute.refresh()
-        if leads and not self._alerting:
+        if leads and not self.is_alerting:
             self._take_over()
-        elif self._alerting and not leads:
+        elif self.is_alerting and not leads:
             self._hand_over(now)
         elif not leads and self._looked_at is None:
             log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
-        self._announcements.start(now, alerting=self._alerting, muted=self._mute.is_on(now))
+        self._announcements.start(now, alerting=self.is_alerting, muted=self._mute.is_on(now))
 
     def _take_over(self) -> None:
         self._stored_state = self._questions.call(lambda: read_state(self._store))
         self._state = self._stored_state or AlertState()
-        self._alerting = True
+        self.is_alerting = True
         self._outbox.keep_in(self._store)
         log.info("alerting_taken_over", holder=self._leader.holder, database=self._store.database)
 
     def _hand_over(self, now: datetime) -> None:
         """Stand by from now on, after the database's recovery: a watch that took over meanwhile knows no outage."""
         self._judge([samples.of_database(self._store.database, None)], now)
-        self._alerting, self._state = False, AlertState()
+        self.is_alerting, self._state = False, AlertState()
         self._outbox.keep_in(None)
         log.warning("alerting_handed_over", holder=self._leader.holder, database=self._store.database)
 

@@ -41,7 +41,7 @@ class DoctorReport:
 
 
 def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: Result) -> DoctorReport:
-    """Make every check, even if an earlier one fails; `telegram` is the result of `monitor.telegram.token_check`."""
+    """Make every check, even if an earlier one fails; `telegram` is the result of `check_token`."""
     results = {"ttl": _policy(policy), "guard": _guard(guard), "telegram": telegram}
     try:
         with open_store() as store:

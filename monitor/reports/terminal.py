@@ -19,7 +19,7 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
 from monitor.reports.sparkline import sparkline
 from monitor.sweeper import SweepReport
-from monitor.transfer.report import TransferReport
+from monitor.transfer.state import TransferReport
 from monitor.upkeep.backfill import BackfillReport
 from monitor.upkeep.repair import Move, RepairReport
 

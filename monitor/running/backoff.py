@@ -4,12 +4,8 @@ Without the jitter, all clients that an outage cut off come back in the same ins
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import SystemRandom
-
-FIRST_S = 1.0
-CAP_S = 60.0
-
-_RANDOM = SystemRandom()
 
 
 def no_jitter() -> float:
@@ -17,24 +13,23 @@ def no_jitter() -> float:
     return 1.0
 
 
+@dataclass
 class Backoff:
-    """The pauses of one series of failures."""
+    """The pauses of one series of failures. `jitter` gives the part of a pause that is waited for, from 0 to 1."""
 
-    def __init__(
-        self, first_s: float = FIRST_S, cap_s: float = CAP_S, jitter: Callable[[], float] = _RANDOM.random
-    ) -> None:
-        """`jitter` gives the part of a pause that is waited for, from 0 to 1."""
-        self._first_s = first_s
-        self._cap_s = cap_s
-        self._jitter = jitter
-        self._longest_s = first_s
+    first_s: float = 1.0
+    cap_s: float = 60.0
+    jitter: Callable[[], float] = SystemRandom().random
+
+    def __post_init__(self) -> None:
+        self._longest_s = self.first_s
 
     def next_s(self) -> float:
         """The pause after one more failure."""
         longest_s = self._longest_s
-        self._longest_s = min(2 * longest_s, self._cap_s)
-        return longest_s * self._jitter()
+        self._longest_s = min(2 * longest_s, self.cap_s)
+        return longest_s * self.jitter()
 
     def reset(self) -> None:
         """Begin again with the first pause, after a success."""
-        self._longest_s = self._first_s
+        self._longest_s = self.first_s

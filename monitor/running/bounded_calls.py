@@ -37,9 +37,7 @@ class BoundedCalls:
 
     def call(self, function: Callable[[], T], within_s: float = ANSWER_WITHIN_S) -> T:
         """Return or raise the function's result.
-
-        Raises TimedOut when that takes longer than `within_s`, and Busy when no slot gets free in time.
-        """
+        Raises TimedOut when that takes longer than `within_s`, and Busy when no slot gets free in time."""
         give_up_at = monotonic() + within_s
         if not self._free_slots.acquire(timeout=within_s):
             raise Busy(f"no answer within {within_s:g} s: earlier questions still wait for theirs")

@@ -7,10 +7,9 @@ interval. A job that could not do its work for now returns when to run it again.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
-from schedule import CancelJob, Scheduler
+from schedule import Scheduler
 
 from monitor.running.backoff import Backoff, no_jitter
 
@@ -20,31 +19,20 @@ _LONGEST_SLEEP_S = 60.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class _Job:
-    name: str
-    run: Callable[[], float | None]
-    backoff: Backoff
-
-
 class Loop:
     """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped."""
 
     def __init__(self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S) -> None:
         self._scheduler = Scheduler()
         self._first_retry_s = first_retry_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def stopping(self) -> threading.Event:
+        self.stopping = threading.Event()
         """Set once the loop should end; a long job looks at it between its steps."""
-        return self._stopping
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def every(self, seconds: float, name: str, run: Callable[[], float | None]) -> None:
         """Add a job, before `start`. If it returns a number, it runs again after that many seconds."""
-        job = _Job(name, run, Backoff(min(self._first_retry_s, seconds), seconds, no_jitter))
-        self._scheduler.every(max(1, round(seconds))).seconds.do(self._run_job, job)
+        backoff = Backoff(min(self._first_retry_s, seconds), seconds, no_jitter)
+        self._scheduler.every(max(1, round(seconds))).seconds.do(self._run_job, name, run, backoff)
 
     def start(self) -> None:
         """Begin, with a run of each job."""
@@ -52,7 +40,7 @@ class Loop:
 
     def stop(self, within_s: float) -> bool:
         """Ask the loop to end and wait for it; True when it ended in time."""
-        self._stopping.set()
+        self.stopping.set()
         if self._thread.ident is not None:
             self._thread.join(within_s)
         return not self._thread.is_alive()
@@ -67,26 +55,23 @@ class Loop:
 
     def _run(self) -> None:
         self.run_all()
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             idle_s = self._scheduler.idle_seconds
-            self._stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
+            self.stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
             self.run_due()
 
-    def _run_job(self, job: _Job) -> None:
+    def _run_job(self, name: str, run: Callable[[], float | None], backoff: Backoff) -> None:
         """Run a job; after a failure it runs again, once, after the backoff's pause."""
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             return
-        self._scheduler.clear(f"again {job.name}")
+        again = f"again {name}"
+        self._scheduler.clear(again)
         try:
-            again_s = job.run()
+            again_s = run()
         except Exception as error:  # noqa: BLE001  the edge of the thread: one job's failure ends nothing
-            again_s = job.backoff.next_s()
-            log.error("job_failed", job=job.name, error=str(error), kind=type(error).__name__, retry_s=again_s)
+            again_s = backoff.next_s()
+            log.error("job_failed", job=name, error=str(error), kind=type(error).__name__, retry_s=again_s)
         else:
-            job.backoff.reset()
-        if again_s is not None:
-            self._scheduler.every(max(1, round(again_s))).seconds.do(self._run_once_more, job).tag(f"again {job.name}")
-
-    def _run_once_more(self, job: _Job) -> type[CancelJob]:
-        self._run_job(job)
-        return CancelJob
+            backoff.reset()
+        if again_s is not None:  # Once: the next run clears it.
+            self._scheduler.every(max(1, round(again_s))).seconds.do(self._run_job, name, run, backoff).tag(again)

@@ -56,9 +56,7 @@ class BotCounts:
 
 class Bot:
     """Answers these chats and nobody else. It can be stopped and started again.
-
-    `wait(seconds)` lets time pass and returns True when the bot should stop. By default it waits for `stop`.
-    """
+    `wait(seconds)` lets time pass and returns True when the bot should stop. By default it waits for `stop`."""
 
     def __init__(
         self,
@@ -102,10 +100,9 @@ class Bot:
         """End the poll at once, let a running command finish, and return whether the thread has ended in time."""
         self._stopping.set()
         self._client.cut_polls()
-        if self._thread is None:
-            return True
-        self._thread.join(within_s)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(within_s)
+        return self._thread is None or not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -127,7 +124,10 @@ class Bot:
         self._cursor.load()
         began = monotonic()
         raws = self._client.get_updates(self._cursor.next_offset(), timeout_s=self._poll_s, stopping=self._stopping)
-        self._log_recovery()
+        self._backoff.reset()
+        if self._logged_error is not None:
+            log.info("telegram_recovered")
+            self._logged_error = None
         anything_new = False
         updates = [update for raw in raws if (update := read_update(raw, self._username)) is not None]
         for update in sorted(updates, key=lambda update: update.update_id):
@@ -152,9 +152,7 @@ class Bot:
 
     def _handle(self, update: Update) -> bool:
         """Run an update if it is a command or press from an answered chat. Returns whether it was new.
-
-        If the bot is stopped before the update is confirmed, the update is left for the next start.
-        """
+        If the bot is stopped before the update is confirmed, the update is left for the next start."""
         if self._cursor.has_passed(update.update_id):
             return False
         self.counts.updates += 1
@@ -254,9 +252,3 @@ class Bot:
             write(event, error=str(error))
             self._logged_error = type(error)
         return pause_s
-
-    def _log_recovery(self) -> None:
-        self._backoff.reset()
-        if self._logged_error is not None:
-            log.info("telegram_recovered")
-            self._logged_error = None

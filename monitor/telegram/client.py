@@ -9,9 +9,10 @@ lines. So none of those errors leaves this module, not even as a context, and lo
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from contextlib import closing
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,7 +21,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from monitor.telegram.errors import TelegramUnavailable, error_from
+from monitor.reports.doctor import Result
+from monitor.telegram.errors import TelegramError, TelegramUnavailable, error_from
 from monitor.telegram.exchange import CUTTABLE_POOLS, Exchange
 from monitor.telegram.messages import Keyboard
 
@@ -34,31 +36,19 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MOST_UPDATES = 100
 UPDATE_KINDS = ("message", "callback_query")
 
+TOKEN_CHECKED_WITHIN_S = 8.0
+_TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 _LONGEST_DESCRIPTION = 300
 _CHUNK_BYTES = 65_536
 _CONNECTIONS = 4
 """Most connections kept alive: one for polling, the others for the threads that send."""
 
 
-@dataclass(frozen=True)
-class TelegramAccess:
-    """The bot's token, the chats that it answers and alerts, and the address of the Bot API."""
-
-    token: str = field(repr=False)
-    chats: tuple[int, ...]
-    api_url: str
-
-
 class TelegramClient:
     """Calls to Telegram as one bot, from several threads."""
 
     def __init__(
-        self,
-        token: str,
-        base_url: str,
-        *,
-        deadline_s: float = DEADLINE_S,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        self, token: str, base_url: str, *, deadline_s: float = DEADLINE_S, max_answer_bytes: int = MAX_ANSWER_BYTES
     ) -> None:
         self._token = token
         self._base_url = base_url.rstrip("/")
@@ -96,17 +86,10 @@ class TelegramClient:
         return str(me["username"])
 
     def get_updates(
-        self,
-        offset: int | None,
-        *,
-        timeout_s: int,
-        limit: int = MOST_UPDATES,
-        stopping: threading.Event | None = None,
+        self, offset: int | None, *, timeout_s: int, limit: int = MOST_UPDATES, stopping: threading.Event | None = None
     ) -> list[Any]:
         """The updates from `offset` on, oldest first. Waits up to `timeout_s` for one; Telegram forgets earlier ones.
-
-        Raises TelegramUnavailable at once if `stopping` is set and then `cut_polls` is called.
-        """
+        Raises TelegramUnavailable at once if `stopping` is set and then `cut_polls` is called."""
         params: dict[str, Any] = {"timeout": timeout_s, "limit": limit, "allowed_updates": UPDATE_KINDS}
         if offset is not None:
             params["offset"] = offset
@@ -210,6 +193,24 @@ class TelegramClient:
             return response.status_code, bytes(body)
 
 
+def check_token(token: str | None, chats: Collection[int], api_url: str) -> Result:
+    """Ask Telegram for the name of the bot, for the `doctor` report; None means that no bot is set up."""
+    if token is None:
+        return "ok", "not set up"
+    if not _TOKEN.fullmatch(token):
+        return "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
+    with closing(TelegramClient(token, api_url, deadline_s=TOKEN_CHECKED_WITHIN_S)) as client:
+        try:
+            name = client.get_me()
+        except TelegramUnavailable as error:
+            return "warning", f"Telegram wasn't reached, so the token was not tried: {error}"
+        except TelegramError as error:
+            return "failed", str(error)
+    if not chats:
+        return "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
+    return "ok", f"@{name} answers and alerts {len(chats)} chats"
+
+
 class _CuttableAdapter(HTTPAdapter):
     """The adapter of `requests`, with connections that another thread can cut."""
 
@@ -218,10 +219,8 @@ class _CuttableAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = CUTTABLE_POOLS
 
 
-_URL_LOGGERS = [
-    logging.getLogger(f"urllib3.{module}")
-    for module in ("connection", "connectionpool", "poolmanager", "response", "util.retry", "util.ssl_")
-]
+_URL_MODULES = ("connection", "connectionpool", "poolmanager", "response", "util.retry", "util.ssl_")
+_URL_LOGGERS = [logging.getLogger(f"urllib3.{module}") for module in _URL_MODULES]
 """The loggers whose lines may show addresses: each request as DEBUG, malformed headers of an answer as WARNING."""
 
 
@@ -238,8 +237,7 @@ class _TokenFilter(logging.Filter):
 
 
 def _markup(keyboard: Keyboard) -> dict[str, Any]:
-    rows = [[{"text": button.text, "callback_data": button.data} for button in row] for row in keyboard]
-    return {"inline_keyboard": rows}
+    return {"inline_keyboard": [[{"text": each.text, "callback_data": each.data} for each in row] for row in keyboard]}
 
 
 def _result(method: str, status: int, body: bytes, token: str) -> Any:
@@ -252,13 +250,11 @@ def _result(method: str, status: int, body: bytes, token: str) -> Any:
         answer = {}
     if status == 200 and answer.get("ok") is True:
         return answer.get("result")
-    reason, parameters = answer.get("description"), answer.get("parameters")
-    if isinstance(reason, str):
-        one_line = " ".join(reason.replace(token, "…").encode(errors="replace").decode().split())
-        description = one_line[:_LONGEST_DESCRIPTION]
-    else:
-        description = "no reason given"
-    raise error_from(method, status, description, parameters if isinstance(parameters, dict) else {})
+    description, parameters = "no reason given", answer.get("parameters")
+    if isinstance(answer.get("description"), str):
+        description = " ".join(answer["description"].replace(token, "…").encode(errors="replace").decode().split())
+    parameters = parameters if isinstance(parameters, dict) else {}
+    raise error_from(method, status, description[:_LONGEST_DESCRIPTION], parameters)
 
 
 def _describe(error: BaseException) -> str:

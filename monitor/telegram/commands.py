@@ -6,7 +6,6 @@ five minutes. Nothing else starts a sweep.
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from keystore.errors import InvalidInput, KeystoreError
@@ -23,14 +22,8 @@ LONGEST_MUTE = timedelta(days=30)
 RUN, SWEEP, KEEP = "run", "sweep", "keep"
 """The first part of a button's data, before a colon."""
 
-BUTTON_COMMANDS = ("status", "db_health", "types", "growth", "perf", "sweep")
-BUTTONS_PER_ROW = 2
-
-
-@dataclass(frozen=True)
-class _Question:
-    token: str
-    asked_at: datetime
+BUTTON_ROWS = (("status", "db_health"), ("types", "growth"), ("perf", "sweep"))
+MENU: Keyboard = tuple(tuple(Button(f"/{name}", f"{RUN}:{name}") for name in row) for row in BUTTON_ROWS)
 
 
 class Commands:
@@ -39,10 +32,10 @@ class Commands:
     def __init__(self, queries: ServiceQueries, clock: Callable[[], datetime]) -> None:
         self._queries = queries
         self._clock = clock
-        self._questions: dict[int, _Question] = {}
-        """The open question of each chat; only chats that the bot answers have one."""
+        self._questions: dict[int, tuple[str, datetime]] = {}
+        """Each chat's open question: its token, and when it was asked. Only chats that the bot answers have one."""
         self._commands: dict[str, Callable[[int, str], Reply]] = {
-            "start": lambda *_: Reply(texts.START, _menu()),
+            "start": lambda *_: Reply(texts.START, MENU),
             "help": lambda *_: Reply(texts.HELP),
             "status": lambda *_: Reply(plain(queries.status())),
             "db_health": lambda *_: Reply(texts.db_health(queries.db_health())),
@@ -71,15 +64,15 @@ class Commands:
     def press(self, chat: int, data: str) -> Reply | None:
         """Run the command of a button. None for data that no button of the bot carries."""
         kind, _, rest = data.partition(":")
-        if kind == RUN and rest in BUTTON_COMMANDS:
+        if kind == RUN and any(rest in row for row in BUTTON_ROWS):
             return self.run(chat, rest)
         if kind not in (SWEEP, KEEP):
             return None
-        question = self._questions.get(chat)
-        if question is None or not secrets.compare_digest(question.token.encode(), rest.encode(errors="replace")):
+        token, asked_at = self._questions.get(chat, ("", self._clock()))
+        if not token or not secrets.compare_digest(token.encode(), rest.encode(errors="replace")):
             return Reply(texts.QUESTION_EXPIRED)
         del self._questions[chat]
-        if self._clock() - question.asked_at > QUESTION_VALID_FOR:
+        if self._clock() - asked_at > QUESTION_VALID_FOR:
             return Reply(texts.QUESTION_EXPIRED)
         if kind == KEEP:
             return Reply(texts.NOT_SWEPT)
@@ -87,9 +80,9 @@ class Commands:
 
     def _ask_about_sweep(self, chat: int) -> Reply:
         check = self._queries.check()
-        question = _Question(secrets.token_hex(8), self._clock())
-        self._questions[chat] = question
-        row = (Button("Delete them", f"{SWEEP}:{question.token}"), Button("Leave them", f"{KEEP}:{question.token}"))
+        token = secrets.token_hex(8)
+        self._questions[chat] = token, self._clock()
+        row = (Button("Delete them", f"{SWEEP}:{token}"), Button("Leave them", f"{KEEP}:{token}"))
         return Reply(texts.sweep_question(check.expired, check.database), (row,))
 
     def _run_long(self, work: Callable[[], Lines], continues: Lines) -> Reply:
@@ -121,8 +114,3 @@ class Commands:
     def _unmute(self) -> Reply:
         self._queries.unmute()
         return Reply(texts.UNMUTED)
-
-
-def _menu() -> Keyboard:
-    buttons = [Button(f"/{name}", f"{RUN}:{name}") for name in BUTTON_COMMANDS]
-    return tuple(tuple(buttons[n : n + BUTTONS_PER_ROW]) for n in range(0, len(buttons), BUTTONS_PER_ROW))

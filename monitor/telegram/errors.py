@@ -1,11 +1,5 @@
 """The errors of a call to Telegram. Each class stands for a different next step of the caller.
 
-TelegramError
-├── TelegramUnavailable  no usable answer (network, timeout, 5xx, 429, malformed): try again later
-├── TelegramRefused      this call is wrong for this chat: never repeat it
-├── BadToken             Telegram knows no bot with this token: the settings must be corrected
-└── PollConflict         another program polls for the same bot: each update reaches only one of the two
-
 (In python-telegram-bot a bad request *is* a network error, so retrying network errors retries bad requests.)
 The token is part of every address; no message shows it.
 """
@@ -22,10 +16,8 @@ class TelegramError(Exception):
 
 
 class TelegramUnavailable(TelegramError):  # noqa: N818  named for the state, as in keystore.errors
-    """There was no usable answer. Telegram may still have carried out the call; the caller can only repeat it.
-
-    `retry_after_s` is the wait that Telegram asks for, None if it asks for none.
-    """
+    """There was no usable answer (network, timeout, 5xx, 429, malformed): try again later. Telegram may still have
+    carried out the call. `retry_after_s` is the wait that Telegram asks for, None if it asks for none."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -33,23 +25,22 @@ class TelegramUnavailable(TelegramError):  # noqa: N818  named for the state, as
 
 
 class TelegramRefused(TelegramError):  # noqa: N818
-    """Telegram won't do this: the chat is gone, the bot was blocked, the callback query is too old."""
+    """Telegram won't do this, so never repeat it: the chat is gone, the bot was blocked, the callback is too old."""
 
 
 class BadToken(TelegramError):  # noqa: N818
-    """Telegram knows no bot with this token."""
+    """Telegram knows no bot with this token: the settings must be corrected."""
 
 
 class PollConflict(TelegramError):  # noqa: N818
-    """Another program polls for this bot, or a webhook is set."""
+    """Another program polls for this bot, or a webhook is set: each update reaches only one of the two."""
 
 
 def error_from(method: str, status: int, description: str, parameters: Mapping[str, Any]) -> TelegramError:
     """The error that a response without a result stands for, from its HTTP status, description and parameters."""
     if status in (401, 404):
-        return BadToken(
-            f"{method}: {status} {description}: check TELEGRAM_BOT_TOKEN, and TELEGRAM_API_URL if it is set"
-        )
+        check = "check TELEGRAM_BOT_TOKEN, and TELEGRAM_API_URL if it is set"
+        return BadToken(f"{method}: {status} {description}: {check}")
     if status == 409:
         return PollConflict(f"{method}: 409 {description}")
     if status in (400, 403, 413):

@@ -1,6 +1,7 @@
 """Sending to a chat: the bot's replies, repeated a few times, and the outbox's notices, which the outbox repeats."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -18,27 +19,25 @@ LONGEST_WAIT_S = 60.0
 BAD_TOKEN_RETRY_S = 600.0
 """Wait before the next call after a rejected token, which somebody has to correct first."""
 
-CAPTION = "Keys: counted, and forecast"
-
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
 class ReplySender:
     """Sends replies. `wait(seconds)` lets time pass and returns True when the bot should stop."""
 
-    def __init__(self, client: TelegramClient, wait: Callable[[float], bool]) -> None:
-        self._client = client
-        self._wait = wait
+    client: TelegramClient
+    wait: Callable[[float], bool]
 
     def send(self, chat: int, reply: Reply) -> bool:
         """Send all of a reply, in order. Returns False if a part of it was dropped, which is logged."""
         parts = messages(reply.lines)
         calls = [
-            partial(self._client.send_message, chat, part, reply.keyboard if number == len(parts) else ())
+            partial(self.client.send_message, chat, part, reply.keyboard if number == len(parts) else ())
             for number, part in enumerate(parts, 1)
         ]
         if reply.photo is not None:
-            calls.append(partial(self._client.send_photo, chat, reply.photo, CAPTION))
+            calls.append(partial(self.client.send_photo, chat, reply.photo, "Keys: counted, and forecast"))
         return all(self.attempt(call, "telegram_reply_dropped") for call in calls)
 
     def attempt(self, call: Callable[[], None], failure_event: str) -> bool:
@@ -50,30 +49,24 @@ class ReplySender:
                 return True
             except TelegramError as error:
                 pause_s = _pause_s(error, backoff)
-                if pause_s is None or attempt == ATTEMPTS or self._wait(pause_s):
+                if pause_s is None or attempt == ATTEMPTS or self.wait(pause_s):
                     log.warning(failure_event, error=str(error))
                     break
         return False
 
 
-def notice_delivery(client: TelegramClient) -> Callable[[int, str], None]:
-    """The function `deliver(chat, text)` of the outbox. It sends plain text in as many messages as needed.
-
-    It raises NotDelivered (try again later) or Undeliverable (never to this chat).
-    """
-
-    def deliver(chat: int, text: str) -> None:
-        try:
-            for part in messages(plain(text)):
-                client.send_message(chat, part)
-        except TelegramRefused as error:
-            raise Undeliverable(str(error)) from error
-        except TelegramUnavailable as error:
-            raise NotDelivered(error.retry_after_s) from error
-        except (BadToken, PollConflict) as error:
-            raise NotDelivered(BAD_TOKEN_RETRY_S) from error
-
-    return deliver
+def deliver_notice(client: TelegramClient, chat: int, text: str) -> None:
+    """Send plain text, in as many messages as needed, for the outbox.
+    Raises NotDelivered (try again later) or Undeliverable (never to this chat)."""
+    try:
+        for part in messages(plain(text)):
+            client.send_message(chat, part)
+    except TelegramRefused as error:
+        raise Undeliverable(str(error)) from error
+    except TelegramUnavailable as error:
+        raise NotDelivered(error.retry_after_s) from error
+    except (BadToken, PollConflict) as error:
+        raise NotDelivered(BAD_TOKEN_RETRY_S) from error
 
 
 def _pause_s(error: TelegramError, backoff: Backoff) -> float | None:

@@ -66,8 +66,8 @@ def db_health(report: DbHealth) -> Lines:
 def types(report: TypesReport) -> Lines:
     """The keys by type, and their sum."""
     rows = [(c.key_type, f"{c.total:,}", f"{c.without_expiry:,}") for c in report.types]
-    rows.append(("all", f"{report.total:,}", f"{report.without_expiry:,}"))
-    return (Line(report.database, "bold"), *table(("type", "keys", "no expiry"), *rows))
+    total = "all", f"{report.total:,}", f"{report.without_expiry:,}"
+    return (Line(report.database, "bold"), *table(("type", "keys", "no expiry"), *rows, total))
 
 
 def growth(report: GrowthReport) -> Lines:
@@ -150,10 +150,8 @@ def _forecast(report: GrowthReport) -> Lines:
     for days in FORECAST_DAYS:
         low, expected, high = forecast.keys_at(days)
         rows.append((f"in {days} days", f"{expected:,} ({low:,}–{high:,})"))
-    if forecast.equilibrium is None:
-        rows.append(("settles", "not within a year"))
-    else:
-        rows.append(("settles", f"at {forecast.equilibrium:,} in {forecast.days_to_equilibrium} days"))
+    settles, in_days = forecast.equilibrium, forecast.days_to_equilibrium
+    rows.append(("settles", "not within a year" if settles is None else f"at {settles:,} in {in_days} days"))
     largest = sorted(forecast.per_type, key=lambda item: -max(item.now, item.in_30_days))[:TYPES_SHOWN]
     by_type = [(item.key_type, f"{item.now:,}", f"{item.in_30_days:,}") for item in largest]
     type_table = table(("type", "now", "30 days"), *by_type) if by_type else ()

@@ -114,9 +114,7 @@ class UpdateCursor:
 
     def may_have_run(self, sent_at_s: float | None) -> bool:
         """Return whether an earlier bot may have run an update sent at this Unix time (None: unknown).
-
-        True for updates that were already waiting at Telegram when the offset could not be loaded.
-        """
+        True for updates that were already waiting at Telegram when the offset could not be loaded."""
         return self._only_after_s is not None and (sent_at_s is None or sent_at_s <= self._only_after_s)
 
     def finish_batch(self) -> None:

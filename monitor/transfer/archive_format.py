@@ -41,7 +41,7 @@ STAGED_FILE = "archive"
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """An archive at `path`, as a `StateFormat`."""
+    """An archive at `path`, with the same methods as `BaileysFolder`."""
 
     path: Path
 
@@ -76,12 +76,10 @@ class ArchiveFile:
 
     def collect(self, store: Store, company: str) -> CompanyState:
         """Return what `load` gives as of one moment, with the times of the same values.
-
-        Raises StoreUnavailable if a bot writes too often for a consistent copy.
-        """
+        Raises StoreUnavailable if a bot writes too often for a consistent copy."""
         for _ in range(SNAPSHOT_TRIES):
             values, rows = by_name(store.load(company)), store.export_rows(company)
-            entries = {CREDS: _creds_entry(values.pop(CREDS))} if CREDS in values else {}
+            entries = {CREDS: StateEntry("creds", values.pop(CREDS))} if CREDS in values else {}
             if values == {(row.key_type, row.key_id): row.value for row in rows}:
                 return CompanyState(company, entries | dict(map(_key_entry, rows)))
         raise StoreUnavailable(
@@ -103,16 +101,9 @@ class ArchiveFile:
         (folder / STAGED_FILE).replace(self.path)
 
 
-def _creds_entry(value: bytes) -> StateEntry:
-    return StateEntry(label(CREDS), value)
-
-
 def _key_entry(row: KeyRow) -> tuple[Name, StateEntry]:
     name = row.key_type, row.key_id
     return name, StateEntry(label(name), row.value, row)
-
-
-# Writing.
 
 
 def _lines(state: CompanyState, exported_at: datetime, progress: Progress | None) -> Iterator[bytes]:
@@ -156,9 +147,6 @@ def _value_field(name: str, value: bytes) -> dict[str, Any]:
     return {f"{name}_base64": base64.b64encode(value).decode()}
 
 
-# Reading.
-
-
 def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> CompanyState:
     """Parse an archive; lines that can't be read are skipped. Raises InvalidInput if the first isn't an archive's."""
     company, has_creds, total = _header(path, next(lines, b""))
@@ -170,7 +158,7 @@ def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> Co
                 raise InvalidInput("cut off, or too long")
             line = _document(text)
             if "creds" in line or "creds_base64" in line:
-                entries[CREDS] = _creds_entry(ids.checked_value("creds", _value(line, "creds")))
+                entries[CREDS] = StateEntry("creds", ids.checked_value("creds", _value(line, "creds")))
             else:
                 name, entry = _key_entry(_row(line))
                 entries[name] = entry
@@ -196,9 +184,8 @@ def _header(path: Path, text: bytes) -> tuple[str, bool, int]:
     if line.get("format") != FORMAT:
         raise InvalidInput(f"{path} is neither an archive that `export` wrote nor a Baileys folder")
     if line.get("version") != VERSION:
-        raise InvalidInput(
-            f"{path} is an archive of another version than {VERSION}; read it with the program of its time"
-        )
+        other_version = f"{path} is an archive of another version than {VERSION}"
+        raise InvalidInput(f"{other_version}; read it with the program of its time")
     company, creds, keys = line.get("company"), line.get("creds"), line.get("keys")
     if not isinstance(company, str) or not isinstance(creds, bool) or type(keys) is not int:
         raise InvalidInput(f"{path} is an archive with a broken first line: no company, creds and keys in it")
@@ -221,16 +208,9 @@ def _row(line: dict[str, Any]) -> KeyRow:
         raise InvalidInput("no type and id")
     value = _value(line, "value")
     ids.checked_writes({key_type: {key_id: value}})
-    never = expires_at == NEVER
-    return KeyRow(
-        key_type,
-        key_id,
-        value,
-        _time(line, "created_at"),
-        _time(line, "updated_at"),
-        None if never or expires_at is None else _time(line, "expires_at"),
-        never,
-    )
+    created_at, updated_at = _time(line, "created_at"), _time(line, "updated_at")
+    expiry = None if expires_at in (None, NEVER) else _time(line, "expires_at")
+    return KeyRow(key_type, key_id, value, created_at, updated_at, expiry, expires_at == NEVER)
 
 
 def _value(line: dict[str, Any], name: str) -> bytes:

@@ -15,16 +15,11 @@ from pathlib import Path
 
 from keystore.errors import InvalidInput
 
-PRIVATE_FILE = 0o600
-"""Mode of exported files: they are secrets, for their owner alone. (A folder from `mkdtemp` is 0700 already.)"""
-
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Yield a new private folder beside `target`; it is removed afterwards unless it was renamed.
-
-    Raises InvalidInput if files can't be written there.
-    """
+    Raises InvalidInput if files can't be written there."""
     target = target.absolute()
     prefix = f".{target.name[:100]}.partial-"
     try:
@@ -45,17 +40,9 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as file:
+    """Write a new file that only its owner can read: it has secrets. (A folder from `mkdtemp` is 0700 already.)"""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
-
-
-def flush_to_disk() -> None:
-    """Wait until everything written is on disk, so that a rename can't get there before the files.
-
-    One call serves all files: a sync for each file of thousands would wait for the disk each time.
-    """
-    os.sync()
 
 
 def require_parent(target: Path) -> None:

@@ -17,13 +17,10 @@ from keystore.store import Store
 from monitor.transfer.export_staging import require_parent, staged, write_private
 from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
 
-NAME_MAX_BYTES = 255
-"""The longest file name that file systems take."""
-
 
 @dataclass(frozen=True)
 class BaileysFolder:
-    """A `useMultiFileAuthState` folder at `path`, as a `StateFormat`."""
+    """A `useMultiFileAuthState` folder at `path`."""
 
     path: Path
 
@@ -32,10 +29,9 @@ class BaileysFolder:
         folder = self.path
         try:
             files = sorted(folder.iterdir())
-        except FileNotFoundError:
-            raise InvalidInput(f"{folder} doesn't exist; name the folder given to useMultiFileAuthState") from None
-        except NotADirectoryError:
-            raise InvalidInput(f"{folder} is no folder; name the folder given to useMultiFileAuthState") from None
+        except (FileNotFoundError, NotADirectoryError) as error:
+            problem = "doesn't exist" if isinstance(error, FileNotFoundError) else "is no folder"
+            raise InvalidInput(f"{folder} {problem}; name the folder given to useMultiFileAuthState") from None
         except OSError as error:
             raise InvalidInput(f"{folder} can't be read: {error.strerror}") from error
         if not any(map(_name_of, files)):
@@ -87,9 +83,8 @@ class BaileysFolder:
         except OSError as error:
             raise InvalidInput(f"{target} can't be read: {error.strerror}") from error
         if files and not force:
-            raise InvalidInput(
-                f"{target} isn't empty ({len(files)} entries); name a new folder, or replace it with --force"
-            )
+            way_out = "name a new folder, or replace it with --force"
+            raise InvalidInput(f"{target} isn't empty ({len(files)} entries); {way_out}")
         foreign = [file for file in files if _name_of(file) is None or file.is_dir()]
         if foreign:
             # `force` replaces a former export, never somebody's home.
@@ -120,9 +115,8 @@ class BaileysFolder:
         """Raise InvalidInput unless every file holds its entry's value."""
         for entry in state.entries.values():
             if (folder / entry.label).read_bytes() != entry.value:
-                raise InvalidInput(
-                    f"{self.path}: {entry.label} reads back differently from what was written; check the disk"
-                )
+                problem = f"{entry.label} reads back differently from what was written; check the disk"
+                raise InvalidInput(f"{self.path}: {problem}")
 
     def put_in_place(self, folder: Path, *, force: bool) -> None:
         """Rename the folder to the path. A former export is removed after that."""
@@ -185,6 +179,6 @@ def _file_name(name: Name) -> str:
         raise InvalidInput("a mis-split row; run `python run.py repair` first")
     if baileys.key_of_file(file_name) != name:
         raise InvalidInput("no file name of Baileys says this type and id; export an archive instead")
-    if len(os.fsencode(file_name)) > NAME_MAX_BYTES:
+    if len(os.fsencode(file_name)) > 255:  # File systems take no longer one.
         raise InvalidInput("its file name would be too long; export an archive instead")
     return file_name

@@ -6,52 +6,25 @@ set. Nothing counts as imported before it was read back from the store, and no s
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from keystore import ids
 from keystore.errors import InvalidInput
 from keystore.records import AuthState
 from keystore.store import Store
-from monitor.transfer.export_staging import flush_to_disk, staged
-from monitor.transfer.report import TransferReport, count_by_type
-from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name
+from monitor.transfer.archive_format import ArchiveFile
+from monitor.transfer.export_staging import staged
+from monitor.transfer.folder_format import BaileysFolder
+from monitor.transfer.state import CREDS, CompanyState, Name, Progress, StateEntry, TransferReport, by_name, by_type
 
 READS_BACK_DIFFERENTLY = "reads back differently from what was written; is a bot using this company?"
 
-
-class StateFormat(Protocol):
-    """A company's state in files at `path`: how to read, store, write and check it."""
-
-    @property
-    def path(self) -> Path:
-        """The file or folder to read, or to write."""
-
-    def read(self, progress: Progress | None) -> CompanyState:
-        """Read the state to import. Raises InvalidInput if the path has another format or can't be read."""
-
-    def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
-        """Write a state that was read to the store, and delete the `removed` keys there."""
-
-    def delete(self, entry: StateEntry) -> None:
-        """Delete the source file of an entry. Raises InvalidInput if it must stay."""
-
-    def require_free(self, *, force: bool) -> None:
-        """Raise InvalidInput unless an export may be put at the path; `force` allows replacing a former export."""
-
-    def collect(self, store: Store, company: str) -> CompanyState:
-        """Return the company's state in the store as of one moment; entries that the format can't hold are skipped."""
-
-    def write(self, folder: Path, state: CompanyState, exported_at: datetime, progress: Progress | None) -> None:
-        """Write a collected state to an empty staging folder."""
-
-    def verify(self, folder: Path, state: CompanyState) -> None:
-        """Raise InvalidInput unless the staging folder reads back as the state."""
-
-    def put_in_place(self, folder: Path, *, force: bool) -> None:
-        """Move the finished export from the staging folder to the path."""
+StateFormat: TypeAlias = ArchiveFile | BaileysFolder
+"""A company's state in files: how to read, store, write and check it."""
 
 
 def import_state(
@@ -80,8 +53,9 @@ def import_state(
         return report
     if removed is not None:
         source.save(store, company, state, removed)
-    verified, different = _read_back(store, company, state, with_times=removed is not None)
-    skipped = [*state.skipped, *different]
+    verified = _verified(store, company, state, with_times=removed is not None)
+    different = [entry.label for name, entry in state.entries.items() if name not in verified]
+    skipped = [*state.skipped, *((label, READS_BACK_DIFFERENTLY) for label in different)]
     deleted = 0
     for entry in verified.values() if delete_source else ():
         try:
@@ -89,17 +63,10 @@ def import_state(
             deleted += 1
         except InvalidInput as error:
             skipped.append((entry.label, f"imported, but not deleted: {error}"))
-    by_type = count_by_type(verified)
-    keys = sum(by_type.values())
-    return dataclasses.replace(
-        report,
-        keys=keys,
-        by_type=by_type,
-        creds=CREDS in verified,
-        verified=keys,
-        skipped=tuple(skipped),
-        deleted_files=deleted,
-    )
+    counts = _count_by_type(verified)
+    keys, creds = sum(counts.values()), CREDS in verified
+    report = dataclasses.replace(report, keys=keys, verified=keys, by_type=counts, creds=creds)
+    return dataclasses.replace(report, skipped=tuple(skipped), deleted_files=deleted)
 
 
 def export_state(
@@ -127,7 +94,9 @@ def export_state(
         return report
     with staged(target.path) as folder:
         target.write(folder, state, now, progress)
-        flush_to_disk()
+        # A rename must not get to the disk before the files. One sync serves them all: one for each file of thousands
+        # would wait for the disk each time.
+        os.sync()
         target.verify(folder, state)
         target.put_in_place(folder, force=force)
     return dataclasses.replace(report, verified=report.keys)
@@ -178,36 +147,34 @@ def _unverified(
     store: Store, company: str, state: CompanyState, source: str, target: str, now: datetime, *, dry_run: bool
 ) -> TransferReport:
     """Return the report before anything is written: the final one of a dry run."""
-    by_type = count_by_type(state.entries)
+    counts = _count_by_type(state.entries)
     return TransferReport(
         company=company,
         database=store.database,
         source=source,
         target=target,
-        keys=sum(by_type.values()),
-        by_type=by_type,
+        keys=sum(counts.values()),
+        by_type=counts,
         creds=CREDS in state.entries,
-        verified=0,
         expired=sum(row.expires_at is not None and row.expires_at <= now for row in state.rows),
         skipped=state.skipped,
-        deleted_files=0,
         dry_run=dry_run,
     )
 
 
-def _read_back(
-    store: Store, company: str, state: CompanyState, *, with_times: bool
-) -> tuple[dict[Name, StateEntry], list[Skipped]]:
-    """Return the entries that the store holds as imported, and the others; times are compared if they were written."""
+def _verified(store: Store, company: str, state: CompanyState, *, with_times: bool) -> dict[Name, StateEntry]:
+    """Return the entries that the store holds as imported; times are compared if they were written."""
     rows = {(row.key_type, row.key_id): row for row in store.export_rows(company)}
     creds = store.get_creds(company)
-    verified: dict[Name, StateEntry] = {}
-    different: list[Skipped] = []
-    for name, entry in state.entries.items():
+
+    def is_stored(name: Name, entry: StateEntry) -> bool:
         row = rows.get(name)
         value = creds if name == CREDS else row and row.value
-        if value == entry.value and (entry.row is None or not with_times or row == entry.row):
-            verified[name] = entry
-        else:
-            different.append((entry.label, READS_BACK_DIFFERENTLY))
-    return verified, different
+        return value == entry.value and (entry.row is None or not with_times or row == entry.row)
+
+    return {name: entry for name, entry in state.entries.items() if is_stored(name, entry)}
+
+
+def _count_by_type(names: Iterable[Name]) -> dict[str, int]:
+    """Return the number of keys of each type, sorted by type; creds are not counted."""
+    return {key_type: len(keys) for key_type, keys in sorted(by_type(dict.fromkeys(names)).items())}

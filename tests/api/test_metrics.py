@@ -21,8 +21,7 @@ from api.reports import CachedReport, CachedReports
 from keystore import Store, open_store
 from keystore.errors import StoreUnavailable
 from monitor.alerts.decisions import AlertState, Standing
-from monitor.alerts.mute import set_mute
-from monitor.alerts.stored_state import write_state
+from monitor.alerts.stored_state import set_mute, write_state
 from monitor.upkeep.demo import seed
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keystore.records import TypeCount
+from monitor.alerts.watch import Watch
 from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast
 from monitor.forecast.history import TableCount
@@ -133,8 +134,11 @@ class SampleQueries(ServiceQueries):
         self.mutes.append(until)
 
 
-class StubWatch:
+class StubWatch(Watch):
     """Alerting that does nothing, for a bot on a real store."""
+
+    def __init__(self) -> None:
+        """Looks at nothing."""
 
     def status(self) -> str:
         return "well"

@@ -8,8 +8,8 @@ import pytest
 
 from keystore import Store
 from monitor.alerts import summary
-from monitor.alerts.announcements import Announcements
 from monitor.alerts.summary import due
+from monitor.alerts.watch import Announcements
 from monitor.forecast.history import TableCount
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst

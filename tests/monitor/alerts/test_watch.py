@@ -10,11 +10,10 @@ from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
-from monitor.alerts import mute
 from monitor.alerts.measurements import embedded_in
 from monitor.alerts.memory import BotMemory, bot_reports, report_memory
 from monitor.alerts.outbox import Outbox
-from monitor.alerts.stored_state import read_state
+from monitor.alerts.stored_state import Mute, muted_until, read_state, set_mute
 from monitor.alerts.watch import AWAY_TICK_S, Watch
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import sweep
@@ -150,7 +149,7 @@ def test_several_alerts_at_once_are_one_message(watched: Watched) -> None:
 
 def test_a_mute_holds_notices_back_and_its_end_lists_what_still_fires(watched: Watched) -> None:
     watched.settled()
-    mute.set_mute(watched.store, watched.clock() + 2 * HOUR)
+    set_mute(watched.store, watched.clock() + 2 * HOUR)
     watched.used_share = 0.93
     watched.store.set("962302", pre_keys(range(4)), creds=b"C")
     assert watched.look(100) == []
@@ -186,19 +185,19 @@ def test_the_end_of_a_mute_holds_at_once_even_if_the_database_goes_away(watched:
 
 def test_unmuting_ends_the_mute_at_once_and_is_announced(watched: Watched) -> None:
     watched.settled()
-    mute.set_mute(watched.store, watched.clock() + DAY)
-    assert mute.muted_until(watched.store, watched.clock()) == watched.clock() + DAY
+    set_mute(watched.store, watched.clock() + DAY)
+    assert muted_until(watched.store, watched.clock()) == watched.clock() + DAY
     assert watched.look(5) == []
-    mute.Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
-    assert mute.muted_until(watched.store, watched.clock()) is None
+    Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
+    assert muted_until(watched.store, watched.clock()) is None
     assert watched.look(5) == ["No longer muted. Nothing fires."]
-    mute.Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
+    Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
     assert watched.look(5) == []
 
 
 def test_a_mute_holds_through_a_restart_and_covers_the_stop_notice(store: Store, clock: Clock) -> None:
     first = Watched(store, clock).settled()
-    mute.set_mute(store, clock() + DAY)
+    set_mute(store, clock() + DAY)
     first.outbox.start()
     assert first.watch.stop(10)
     second = Watched(store, clock)

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +21,6 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport, Rating, rating
 from monitor.reports.report_json import as_json
 from monitor.sweeper import SweepReport
-from monitor.telegram.client import TelegramAccess
 from monitor.upkeep.backfill import BackfillReport
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census
@@ -99,8 +98,13 @@ def test_check_and_types_show_the_past() -> None:
 
 
 def test_a_field_left_out_of_the_repr_is_left_out_of_the_json() -> None:
-    secret = TelegramAccess("S3CRET", (1,), "http://x")
-    assert plain(secret) == {"chats": [1], "api_url": "http://x"}
+    @dataclass(frozen=True)
+    class Access:
+        token: str = field(repr=False)
+        chats: tuple[int, ...]
+        api_url: str
+
+    assert plain(Access("S3CRET", (1,), "http://x")) == {"chats": [1], "api_url": "http://x"}
 
 
 def test_check_shows_verdict_database_counts_and_advice() -> None:

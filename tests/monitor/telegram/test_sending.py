@@ -6,7 +6,7 @@ import pytest
 
 from monitor.alerts.outbox import NotDelivered, Undeliverable
 from monitor.telegram.client import TelegramClient
-from monitor.telegram.sending import BAD_TOKEN_RETRY_S, notice_delivery
+from monitor.telegram.sending import BAD_TOKEN_RETRY_S, deliver_notice
 from rig.fixtures.telegram import CHAT, RETRY_AFTER_S, TOKEN, Failure, FakeTelegram, always, plain_text
 
 
@@ -20,7 +20,7 @@ def client(telegram: FakeTelegram) -> Iterator[TelegramClient]:
 
 def test_a_long_notice_arrives_unchanged_in_several_messages(telegram: FakeTelegram, client: TelegramClient) -> None:
     text = "\n".join(f"<b>{n}</b> & so on" for n in range(500))
-    notice_delivery(client)(CHAT, text)
+    deliver_notice(client, CHAT, text)
     assert len(telegram.texts()) > 1
     assert "\n".join(plain_text(part) for part in telegram.texts()) == text
 
@@ -40,11 +40,11 @@ def test_a_notice_is_repeated_after_a_transient_failure(
 ) -> None:
     telegram.script = always(failure)
     with pytest.raises(NotDelivered) as caught:
-        notice_delivery(client)(CHAT, "the database is down")
+        deliver_notice(client, CHAT, "the database is down")
     assert caught.value.retry_after_s == retry_after_s
 
 
 def test_a_notice_to_a_chat_that_is_gone_is_never_repeated(telegram: FakeTelegram, client: TelegramClient) -> None:
     telegram.gone_chats.add(CHAT)
     with pytest.raises(Undeliverable, match="blocked by the user"):
-        notice_delivery(client)(CHAT, "the database is down")
+        deliver_notice(client, CHAT, "the database is down")
