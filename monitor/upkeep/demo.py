@@ -100,13 +100,7 @@ def seed(store: Store, company_id: str, *, now: datetime | None = None) -> SeedR
 def demo_rows(now: datetime) -> list[KeyRow]:
     """The 665 keys as of `now` (timezone-aware), sorted by type and id."""
     maker = _RowMaker(now.astimezone(UTC))
-    rows = [
-        *maker.pre_keys(),
-        *maker.sessions(),
-        *maker.lid_mappings(),
-        *maker.mis_split_lids(),
-        *maker.others(),
-    ]
+    rows = [*maker.pre_keys(), *maker.sessions(), *maker.lid_mappings(), *maker.mis_split_lids(), *maker.others()]
     return sorted(rows, key=lambda row: (row.key_type, row.key_id))
 
 
@@ -250,12 +244,7 @@ def _session(rng: random.Random, created_at: datetime) -> dict[str, object]:
             "created": created_ms,
             "remoteIdentityKey": _public_key(rng),
         },
-        "_chains": {
-            _public_key(rng): empty,
-            _public_key(rng): empty,
-            their_key: chain(2),
-            own_key: chain(1),
-        },
+        "_chains": {_public_key(rng): empty, _public_key(rng): empty, their_key: chain(2), own_key: chain(1)},
     }
     return {"_sessions": {base_key: entry}, "version": "v1"}
 
