@@ -67,22 +67,15 @@ _REPEATABLE = (
 )
 
 
-class _TextsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, Texts.oid
+class _ArrayDumper(Dumper):
+    format = psycopg.pq.Format.BINARY
 
-    def dump(self, obj: Texts) -> bytes:
+    def dump(self, obj: Texts | Blobs) -> bytes:
         return obj.encoded()
 
 
-class _BlobsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, Blobs.oid
-
-    def dump(self, obj: Blobs) -> bytes:
-        return obj.encoded()
-
-
-psycopg.adapters.register_dumper(Texts, _TextsDumper)
-psycopg.adapters.register_dumper(Blobs, _BlobsDumper)
+for kind in (Texts, Blobs):
+    psycopg.adapters.register_dumper(kind, type("_Dumper", (_ArrayDumper,), {"oid": kind.oid}))
 
 
 class _BoundedConnection(psycopg.Connection[Row]):
@@ -325,7 +318,6 @@ def _execute_often(conn: _BoundedConnection, statement: str, params: Params) -> 
 
 
 def _execute_large(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
-    """Run the large query, which may have been prepared when the connection was opened."""
     return _execute(conn, statement, params, prepare=conn.has_large_query)
 
 

@@ -39,7 +39,9 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
         company = ids.canonical_company(company_id)
         used = sorted(
-            (ids.checked_type(key_type), key_id) for key_type in keys for key_id in ids.checked_ids(keys[key_type])
+            (ids.checked_name("key_type", key_type), key_id)
+            for key_type in keys
+            for key_id in ids.checked_ids(keys[key_type])
         )
         if used:
             renewed = self._run_for_bot(

@@ -72,8 +72,9 @@ def make_forecast(observed: Observed, *, what_if: Policy | None = None, widened:
     lives: dict[str, list[LifeCount]] = defaultdict(list)
     for count in observed.lives:
         lives[count.key_type].append(count)
+    policy = what_if or observed.policy
     projected = [
-        project_type(key_type, lives[key_type], flow_by_type.get(key_type, Flow()), observed, what_if or observed.policy)
+        project_type(key_type, lives[key_type], flow_by_type.get(key_type, Flow()), observed, policy)
         for key_type in sorted(lives.keys() | flow_by_type.keys())
     ]
     if not projected:
