@@ -167,11 +167,7 @@ def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
 
 
 def _migrations(link: DatabaseLink) -> MigrationList:
-    folder = MIGRATIONS / ("sqlite" if isinstance(link, SqliteLink) else "postgres")
-    return read_migrations(str(folder))
-
-
-_NO_ADDRESS = DatabaseURI("", None, None, None, None, None, {})
+    return read_migrations(str(MIGRATIONS / ("sqlite" if isinstance(link, SqliteLink) else "postgres")))
 
 
 class _BackendOverrides:
@@ -179,7 +175,8 @@ class _BackendOverrides:
 
     def __init__(self, link: DatabaseLink) -> None:
         self._link = link
-        super().__init__(_NO_ADDRESS, default_migration_table)  # type: ignore[call-arg]
+        no_address = DatabaseURI("", None, None, None, None, None, {})
+        super().__init__(no_address, default_migration_table)  # type: ignore[call-arg]
 
     def create_yoyo_tables(self) -> None:
         """Create yoyo's own tables if they are missing, inside the transaction (yoyo itself would do it outside)."""

@@ -158,14 +158,12 @@ class PostgresStore(SqlStore):
         A key without expiry that a writer adds just before the constraint is backfilled, and no other can follow it.
         """
         if not self._run_upkeep("expiry_required")[0][0]:
-            self.link.work(self._require_expiry)
+            # With a lock timeout, else every bot queues behind this while a backup reads the table.
+            steps = ("SET LOCAL lock_timeout = '5s'", self._sql["require_expiry"])
+            self.link.work(lambda run: [run(step, {}) for step in steps])
         while self.backfill(ENFORCE_BATCH_KEYS):
             pass
         self._run_upkeep("validate_expiry")
-
-    def _require_expiry(self, run: Run) -> None:
-        run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind this while a backup reads the table.
-        run(self._sql["require_expiry"], {})
 
     # Values.
 

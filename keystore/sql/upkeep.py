@@ -54,21 +54,15 @@ class SqlUpkeep(SqlDialect, Upkeep):
             for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in rows
         )
         activity = [self._time(at) for at in (paired_at, *(row[7] for row in rows)) if at is not None]
-        total = sum(count.total for count in types)
-        expired = sum(count.expired for count in types)
-        guarded = sum(count.guarded for count in types)
+        summed = ("total", "expired", "guarded", "without_expiry", "created_24h", "created_7d")
+        sums = {name: sum(getattr(count, name) for count in types) for name in summed}
         return Census(
+            **sums,
             taken_at=self._time(now),
-            total=total,
-            active=total - expired - guarded,
-            expired=expired,
-            guarded=guarded,
-            without_expiry=sum(count.without_expiry for count in types),
+            active=sums["total"] - sums["expired"] - sums["guarded"],
             companies=companies,
             last_activity_at=max(activity, default=None),
             oldest_created_at=min((self._time(row[8]) for row in rows if row[8] is not None), default=None),
-            created_24h=sum(count.created_24h for count in types),
-            created_7d=sum(count.created_7d for count in types),
             pre_keys_rewritten_7d=rewritten,
             size_bytes=size_bytes,
             by_type=types,
@@ -133,10 +127,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
     # Notes and series.
 
     def remember(self, name: str, document: str | None) -> None:
-        if document is None:
-            self._run_upkeep("forget", name=name)
-        else:
-            self._run_upkeep("remember", name=name, document=document)
+        self._run_upkeep("forget" if document is None else "remember", name=name, document=document)
 
     def recall(self, name: str) -> Note | None:
         rows = self._run_upkeep("recall", name=name)

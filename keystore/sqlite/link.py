@@ -82,7 +82,6 @@ class SqliteLink:
 
     @property
     def usable(self) -> bool:
-        """True while the link is open, in the process that opened it."""
         return not self._closed and os.getpid() == self._process
 
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:

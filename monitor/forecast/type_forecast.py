@@ -3,7 +3,7 @@
 At equilibrium a type holds its arrivals times their lifetime, and beside those the keys in use, which renewals keep.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -79,22 +79,19 @@ def project_type(
     stock_seen = _mean_stock(key_type, observed.snapshots)
     deleted_share = min(1.0, flow.deleted_per_day / stock_seen) if stock_seen else 0.0
 
-    def rates(arrivals: Callable[[int], float], use_factor: float = 1.0) -> Rates:
-        return Rates(life, part_of_day(now), arrivals, deleted_share, seen, held, use_factor)
-
     def arrivals(day: int) -> float:
         return flow.arrivals_on(day) + from_bursts
 
-    def nothing(_: int) -> float:
-        return 0.0
-
-    path = project(cohorts, rates(arrivals), HORIZON_DAYS)
-    response = project([Cohort(False, 0, None if life is None else life + 1, 1.0)], rates(nothing), HORIZON_DAYS)
+    rates = Rates(life, part_of_day(now), arrivals, deleted_share, seen, held)
+    no_arrivals = replace(rates, arrivals=lambda _: 0.0)
+    path = project(cohorts, rates, HORIZON_DAYS)
+    response = project([Cohort(False, 0, None if life is None else life + 1, 1.0)], no_arrivals, HORIZON_DAYS)
     of_bursts = _variance(response, (bursts.per_day + bursts.starts_per_day) * bursts.keys**2, flow.days)
     of_trickle = [variance**0.5 for variance in _variance(response, flow.sd_per_day**2, flow.days)]
-    stays = project(cohorts, rates(nothing), HORIZON_DAYS)
+    stays = project(cohorts, no_arrivals, HORIZON_DAYS)
     # The path if uses are rarer, by as much as the few uses that were seen leave open.
-    rarer = project(cohorts, rates(arrivals, max(0.0, 1 - 1 / (sum(seen.used) + 1) ** 0.5)), HORIZON_DAYS)
+    use_factor = max(0.0, 1 - 1 / (sum(seen.used) + 1) ** 0.5)
+    rarer = project(cohorts, replace(rates, use_factor=use_factor), HORIZON_DAYS)
     chance = [max(0.0, left * (1 - left / stays[0])) if stays[0] else 0.0 for left in stays]
     rest = [chance[day] + of_bursts[day] + (path[day] - rarer[day]) ** 2 for day in range(HORIZON_DAYS + 1)]
     endless = life is None and arrivals(HORIZON_DAYS) > 0 and not deleted_share

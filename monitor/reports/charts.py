@@ -47,23 +47,10 @@ def growth_chart(report: GrowthReport) -> bytes | None:
         axes.plot(days, expected, color=_EXPECTED, label="expected")
     for days_each, projected in report.diary.items():
         # A straight line to the number expected once every key has lived this long; the projection has no path.
-        axes.plot(
-            [now, now + timedelta(days=int(days_each))],
-            [report.total, projected.keys],
-            color=_LEGACY,
-            linestyle=":",
-            marker="o",
-            markevery=[1],
-            markersize=4,
-        )
-        axes.annotate(
-            f"{days_each} days each",
-            (now + timedelta(days=int(days_each)), projected.keys),
-            textcoords="offset points",
-            xytext=(6, -3),
-            color=_LEGACY,
-            fontsize="small",
-        )
+        end = now + timedelta(days=int(days_each))
+        axes.plot([now, end], [report.total, projected.keys], "o:", color=_LEGACY, markevery=[1], markersize=4)
+        text = {"textcoords": "offset points", "xytext": (6, -3), "color": _LEGACY, "fontsize": "small"}
+        axes.annotate(f"{days_each} days each", (end, projected.keys), **text)
     axes.plot([], [], color=_LEGACY, linestyle=":", label="the original operator's projection")
     locator = dates.AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
