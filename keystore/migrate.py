@@ -49,9 +49,6 @@ _LOCKED = {"55P03", "40P01"}
 _UNAVAILABLE = ("08", "53", "57P")
 """SQLSTATE classes: connection lost, server out of resources, server shutting down."""
 
-_QUOTES_VALUES = ("22", "23")
-"""SQLSTATE classes whose messages may quote a row: invalid data, violated constraint."""
-
 _SQLITE_UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
@@ -258,6 +255,6 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
         ) from error
     if unavailable:
         raise StoreUnavailable(f"{at} broke off, repeating is safe: {message}") from error
-    if sqlstate.startswith(_QUOTES_VALUES):
+    if sqlstate.startswith(("22", "23")):  # Invalid data or a violated constraint: the message may quote a row.
         raise SchemaMismatch(f"{at} failed, nothing was changed: {message.partition(': ')[0]}") from None
     raise SchemaMismatch(f"{at} failed, nothing was changed: {message}") from error

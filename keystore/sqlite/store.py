@@ -74,7 +74,9 @@ class SqliteStore(SqlStore):
             events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
             if deleted:
                 run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
-            unused = self._unused_pre_keys(run, company, pre_keys) if pre_keys else {}
+            # The stored pre-keys are unused: a bot deletes one when it is used.
+            params = {"company_id": company, "key_ids": self._list_param(pre_keys)}
+            unused: dict[str, bytes] = dict(run(self._sql["unused_pre_keys"], params)) if pre_keys else {}
             rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
             if rewritten:
                 run(self._sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
@@ -95,10 +97,6 @@ class SqliteStore(SqlStore):
     def _count_existing(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
         return run(self._sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
-
-    def _unused_pre_keys(self, run: Run, company: str, pre_keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the stored values of these pre-keys. (A bot deletes a pre-key when it is used.)"""
-        return dict(run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list_param(pre_keys)}))
 
     def clear(self, company_id: str, *, epoch: int | None = None) -> None:
         company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now_param()

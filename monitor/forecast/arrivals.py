@@ -18,7 +18,6 @@ from keystore.records import Burst, HourCount
 from keystore.tally import EVERYBODY
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-HALF_AN_HOUR = timedelta(minutes=30)
 LEARNED_FROM = timedelta(days=14)
 """The period that rates are learned from: whole weeks, so that a week's rhythm cancels out. Older counts say less."""
 
@@ -198,14 +197,12 @@ def _surges(created: Counter[datetime], key_type: str) -> list[Burst]:
 
 def _by_day(created: Counter[datetime], since: datetime, now: datetime, paused: frozenset[int]) -> list[int]:
     """The keys of each whole day before now, latest day first, without the pauses."""
-    days = [0] * int((now - since) / DAY)
+    by_day: Counter[int] = Counter()
     for hour, keys in created.items():
-        ago = _days_ago(hour, now)
-        if ago < len(days):
-            days[ago] += keys
-    return [keys for ago, keys in enumerate(days) if ago not in paused]
+        by_day[_days_ago(hour, now)] += keys
+    return [by_day[ago] for ago in range(int((now - since) / DAY)) if ago not in paused]
 
 
 def _days_ago(hour: datetime, now: datetime) -> int:
     """The number of whole days since the middle of that hour."""
-    return max(0, (now - hour - HALF_AN_HOUR) // DAY)
+    return max(0, (now - hour - HOUR / 2) // DAY)

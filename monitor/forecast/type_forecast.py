@@ -14,7 +14,7 @@ from statistics import fmean
 from keystore.records import LifeCount
 from keystore.ttl import Policy
 from monitor.forecast.arrivals import DAY, HOUR, Flow
-from monitor.forecast.history import Lives, part_of_day
+from monitor.forecast.history import part_of_day
 from monitor.forecast.life_table import Survival, days_silent, held_share, lifetime_days, survival
 from monitor.forecast.observation import Observed
 from monitor.forecast.projection import PRE_KEY, Cohort, PreKeyRates, Rates, project, project_pre_keys
@@ -58,7 +58,7 @@ def project_type(
     key_type: str, lives: Sequence[LifeCount], flow: Flow, observed: Observed, policy: Policy
 ) -> ProjectedType:
     """Carry a type forward; `lives` are its keys now, and `policy` is in force from now on."""
-    now, today = observed.now, observed.now.date()
+    today = observed.now.date()
     own_days = lifetime_days(observed.policy, key_type, guards=False)
     cohorts = [
         Cohort(
@@ -76,13 +76,13 @@ def project_type(
     held = held_share(key_type, observed.snapshots, flow.swept_per_day * flow.days, guards=observed.guards)
     bursts = flow.bursts
     from_bursts = bursts.per_day * bursts.keys + bursts.starts_per_day * bursts.start_keys
-    stock_seen = _mean_stock(key_type, observed.snapshots)
-    deleted_share = min(1.0, flow.deleted_per_day / stock_seen) if stock_seen else 0.0
+    stocks = [sum(c.keys for c in day.counts if c.key_type == key_type) for day in observed.snapshots[-14:]]
+    deleted_share = min(1.0, flow.deleted_per_day / fmean(stocks)) if any(stocks) else 0.0
 
     def arrivals(day: int) -> float:
         return flow.arrivals_on(day) + from_bursts
 
-    rates = Rates(life, part_of_day(now), arrivals, deleted_share, seen, held)
+    rates = Rates(life, part_of_day(observed.now), arrivals, deleted_share, seen, held)
     no_arrivals = replace(rates, arrivals=lambda _: 0.0)
     path = project(cohorts, rates, HORIZON_DAYS)
     response = project([Cohort(False, 0, None if life is None else life + 1, 1.0)], no_arrivals, HORIZON_DAYS)
@@ -154,11 +154,6 @@ def _type_forecast(
         from_arrivals=lived_once,
         kept_by_use=None if at_rest is None or lived_once is None else round(at_rest) - lived_once,
     )
-
-
-def _mean_stock(key_type: str, snapshots: Sequence[Lives]) -> float:
-    stocks = [sum(c.keys for c in lives.counts if c.key_type == key_type) for lives in snapshots[-14:]]
-    return fmean(stocks) if stocks else 0.0
 
 
 def _days_lived_once(seen: Survival, life: int) -> float:

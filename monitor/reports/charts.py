@@ -12,11 +12,6 @@ from importlib import import_module
 from monitor.growth import GrowthReport
 
 AHEAD_DAYS = 30
-FEWEST_COUNTS = 2
-"""Counts that a line needs."""
-
-SIZE_INCHES = (8.0, 4.5)
-DOTS_PER_INCH = 110
 
 _COUNTED, _EXPECTED, _LEGACY = "#1f4e79", "#d9822b", "#8a8a8a"
 
@@ -28,11 +23,11 @@ def available() -> bool:
 
 def growth_chart(report: GrowthReport) -> bytes | None:
     """The picture as PNG; None if there is nothing to show, neither counts nor a forecast."""
-    if len(report.history) < FEWEST_COUNTS and report.forecast is None:
+    if len(report.history) < 2 and report.forecast is None:
         return None
     # Imported here, because it takes a second and much memory; by name, because it may not be installed.
     dates, ticker = import_module("matplotlib.dates"), import_module("matplotlib.ticker")
-    figure = import_module("matplotlib.figure").Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    figure = import_module("matplotlib.figure").Figure(figsize=(8.0, 4.5), dpi=110, layout="constrained")
     canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if report.history:
