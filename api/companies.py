@@ -11,7 +11,7 @@ from api.bodies import decoded_body, limit_ids, read_body, whole_number
 from api.json_values import by_id, encoded, is_json, stored_keys, stored_value, to_json
 from api.problems import Problem
 from keystore.errors import InvalidInput
-from keystore.ids import MAX_NAME_CHARS, checked_type
+from keystore.ids import MAX_NAME_CHARS, checked_name
 from keystore.store import Store
 from monitor.alerts.memory import BotMemory, report_memory
 from monitor.running.bounded_calls import BoundedCalls
@@ -148,7 +148,7 @@ class UsedKeysResource(_StoreResource):
         """Renew those of the keys whose renewal is due."""
         used = decoded_body(req, _ids)
         for key_type in used:
-            checked_type(key_type)
+            checked_name("key_type", key_type)
         limit_ids(sum(map(len, used.values())))
         self._store().touch(company, used)
         _no_content(resp)

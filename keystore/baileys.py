@@ -61,11 +61,9 @@ MIS_SPLIT_TYPES = tuple(
 
 def write_json(document: Json) -> bytes:
     """Return the document as compact UTF-8 JSON, with bytes as Buffers in base64."""
-    try:
-        return _dumped(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        # Half of a surrogate pair, which JSON.stringify writes as an escape.
-        return _dumped(document, ensure_ascii=True).encode()
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_buffer_or_refuse)
+    # Half of a surrogate pair is written as an escape, as by JSON.stringify.
+    return text.encode(errors="backslashreplace")
 
 
 def stored_value(text: bytes) -> bytes:
@@ -84,14 +82,7 @@ def file_name(key_type: str, key_id: str) -> str:
 
 def key_of_file(name: str) -> tuple[str, str] | None:
     """Return the type and id of the key in a file of this name; None when Baileys writes no key under it."""
-    stem = name.removesuffix(_SUFFIX)
-    if stem == name:
-        return None
-    for key_type in _LONGEST_FIRST:
-        if stem.startswith(f"{key_type}-"):
-            key_id = _id_in_file(key_type, stem[len(key_type) + 1 :])
-            return None if key_id is None else (key_type, key_id)
-    return None
+    return _key_of_stem(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else None
 
 
 def corrected_name(key_type: str, key_id: str) -> tuple[str, str] | None:
@@ -99,22 +90,20 @@ def corrected_name(key_type: str, key_id: str) -> tuple[str, str] | None:
 
     For example, (`lid`, `mapping-123`) is (`lid-mapping`, `123`).
     """
-    for whole_type in _LONGEST_FIRST:
-        rest = whole_type.removeprefix(f"{key_type}-")
-        if rest != whole_type and key_id.startswith(f"{rest}-"):
-            whole_id = _id_in_file(whole_type, key_id[len(rest) + 1 :])
-            return None if whole_id is None else (whole_type, whole_id)
-    return None
+    whole = _key_of_stem(f"{key_type}-{key_id}")
+    return whole if whole is not None and whole[0].startswith(f"{key_type}-") else None
 
 
-def _id_in_file(key_type: str, written: str) -> str | None:
-    """Return the id that a file name shows as `written`; None when this type has no such id."""
+def _key_of_stem(stem: str) -> tuple[str, str] | None:
+    """Return the longest type that fits a file name without its suffix, and the id; None when it has no such id."""
+    key_type = next((name for name in _LONGEST_FIRST if stem.startswith(f"{name}-")), "")
+    key_id = stem[len(key_type) + 1 :]
     if key_type == "sender-key":
-        parts = _SENDER_KEY_FILE.fullmatch(written) or _SENDER_KEY_ID.fullmatch(written)
-        return "::".join(parts.groups()) if parts else None
-    if key_type == "app-state-sync-key":
-        written = written.replace("__", "/")
-    return written or None
+        parts = _SENDER_KEY_FILE.fullmatch(key_id) or _SENDER_KEY_ID.fullmatch(key_id)
+        key_id = "::".join(parts.groups()) if parts else ""
+    elif key_type == "app-state-sync-key":
+        key_id = key_id.replace("__", "/")
+    return (key_type, key_id) if key_type and key_id else None
 
 
 def _revived(text: bytes) -> tuple[Json, bool]:
@@ -150,31 +139,24 @@ def _revived(text: bytes) -> tuple[Json, bool]:
 def _buffer(item: dict[str, Any]) -> bytes | None:
     """Return the bytes of a JSON object that represents a Buffer; None when it doesn't."""
     if item.get("type") != "Buffer" and item.get("buffer") is not True:
-        return _bare_array(item)
+        # A `Uint8Array` that was written without a replacer is an object with the keys 0, 1, 2…
+        return _bytes([item.get(str(n)) for n in range(len(item))]) if "0" in item else None
     data = item.get("data")
     if data is None:
         data = item.get("value")
-    if isinstance(data, bytes):
-        return data
     if isinstance(data, str):
         return _from_base64(data)
-    if data is None or data == []:
-        return b""
-    if isinstance(data, list) and all(_is_byte(number) for number in data):
-        return bytes(data)
-    raise InvalidInput("a Buffer whose data is neither base64 nor an array of bytes")
+    decoded = data if isinstance(data, bytes) else _bytes([] if data is None else data)
+    if decoded is None:
+        raise InvalidInput("a Buffer whose data is neither base64 nor an array of bytes")
+    return decoded
 
 
-def _bare_array(item: dict[str, Any]) -> bytes | None:
-    """Return the bytes of a `Uint8Array` written without a replacer: an object with the keys 0, 1, 2…"""
-    if "0" not in item:
-        return None
-    numbers: list[Any] = [item.get(str(n)) for n in range(len(item))]
-    return bytes(numbers) if all(_is_byte(number) for number in numbers) else None
-
-
-def _is_byte(number: object) -> bool:
-    return type(number) is int and 0 <= number <= 255
+def _bytes(numbers: object) -> bytes | None:
+    """Return the bytes of a list of numbers from 0 to 255; None for everything else."""
+    if isinstance(numbers, list) and all(type(number) is int and 0 <= number <= 255 for number in numbers):
+        return bytes(numbers)
+    return None
 
 
 def _from_base64(data: str) -> bytes:
@@ -189,12 +171,6 @@ def _from_base64(data: str) -> bytes:
 
 def _as_buffer(data: bytes) -> dict[str, str]:
     return {"type": "Buffer", "data": base64.b64encode(data).decode()}
-
-
-def _dumped(document: Json, *, ensure_ascii: bool) -> str:
-    return json.dumps(
-        document, separators=(",", ":"), ensure_ascii=ensure_ascii, allow_nan=False, default=_buffer_or_refuse
-    )
 
 
 def _buffer_or_refuse(item: object) -> dict[str, str]:

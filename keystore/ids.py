@@ -35,11 +35,6 @@ def canonical_company(company_id: str) -> str:
     return bare
 
 
-def checked_type(key_type: str) -> str:
-    """Return `key_type`: 1-255 printable characters."""
-    return checked_name("key_type", key_type)
-
-
 def checked_epoch(epoch: int | None) -> int | None:
     """Return `epoch`: None or a whole number of at least 1."""
     if epoch is not None and (type(epoch) is not int or not 1 <= epoch <= MAX_EPOCH):
@@ -87,7 +82,7 @@ def checked_writes(
     written: list[tuple[str, str, bytes]] = []
     deleted: list[tuple[str, str]] = []
     for key_type, by_id in keys.items():
-        checked_type(key_type)
+        checked_name("key_type", key_type)
         if not isinstance(by_id, Mapping):
             raise InvalidInput(f"keys[{_shown(key_type)}]: expected {{id: value}}, got {type(by_id).__name__}")
         for key_id, value in by_id.items():

@@ -49,9 +49,6 @@ _LOCKED = {"55P03", "40P01"}
 _UNAVAILABLE = ("08", "53", "57P")
 """SQLSTATE classes: connection lost, server out of resources, server shutting down."""
 
-_QUOTES_VALUES = ("22", "23")
-"""SQLSTATE classes whose messages may quote a row: invalid data, violated constraint."""
-
 _SQLITE_UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
@@ -75,18 +72,17 @@ class Schema:
     pending: tuple[str, ...]
 
 
-def schema_of(link: DatabaseLink) -> Schema:
-    """Return the schema. Raises SchemaMismatch when the tables are of a newer version, or hide their rows."""
-    return _schema(link, lambda statement: link.rows(statement, {}))
-
-
 def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
     """Apply the pending migrations (those in `only`, if it is set) in order, all or none, and return their ids.
 
     Raises SchemaMismatch with the database's message when a migration fails, and StoreUnavailable when the database
     goes away or another process migrates for too long.
     """
-    if not _selected(schema_of(link), only):
+
+    def pending(read: Read | None = None) -> list[str]:
+        return [name for name in schema_of(link, read).pending if only is None or name in only]
+
+    if not pending():
         return []
     applied: list[str] = []
     backend_class: Any = _SqliteBackend if isinstance(link, SqliteLink) else _PostgresBackend
@@ -94,20 +90,24 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
         try:
             with backend.transaction():
                 backend.acquire_migration_lock()
-                pending = _selected(_schema(link, lambda statement: backend.execute(statement).fetchall()), only)
-                if pending:
+                names = pending(lambda statement: list(backend.execute(statement).fetchall()))
+                if names:
                     backend.create_yoyo_tables()
                     # Under our lock, an existing lock row was left behind by a process that died.
                     backend.break_lock()
                     with backend.lock():
-                        for migration in MigrationList([m for m in _migrations(link) if m.id in pending]):
+                        for migration in MigrationList([m for m in _migrations(link) if m.id in names]):
                             applied.append(migration.id)
                             with backend.transaction():
                                 migration.process_steps(backend, "apply")
                                 backend.log_migration(migration, "apply")
                                 backend.mark_one(migration, log=False)
         except backend.DatabaseError as error:
-            _raise_translated(link, applied[-1] if applied else None, _root_cause(error, backend.DatabaseError))
+            first: Exception = error
+            # Later errors of the chain, raised during the cleanup, only say that nothing works.
+            while isinstance(first.__context__, backend.DatabaseError):
+                first = first.__context__
+            _raise_translated(link, applied[-1] if applied else None, first)
         except LockTimeout as error:
             raise StoreUnavailable(f"{link.name}: yoyo is migrating by hand here; run migrate again later") from error
     return applied
@@ -127,12 +127,17 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
     return migrate(link, only=UPKEEP_TABLES)
 
 
-def _schema(link: DatabaseLink, read: Read) -> Schema:
+def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
+    """Return the schema, which `read` reads inside a transaction.
+
+    Raises SchemaMismatch when the tables are of a newer version, or hide their rows.
+    """
+    read = read or (lambda statement: link.rows(statement, {}))
     applied: set[str] = set()
     if isinstance(link, SqliteLink):
         ((has_keys, has_record),) = read(SQLITE_STATEMENTS["schema"])
         if has_record:
-            applied = {row[0] for row in read(SQLITE_STATEMENTS["applied_migrations"])}
+            applied = {name for (name,) in read(SQLITE_STATEMENTS["applied_migrations"])}
         shape = Shape.CONVERTED if has_keys else Shape.EMPTY
     else:
         ((has_keys, has_creds, has_record, value_type, rows_are_hidden),) = read(POSTGRES_STATEMENTS["schema"])
@@ -142,7 +147,7 @@ def _schema(link: DatabaseLink, read: Read) -> Schema:
                 "(a table that forces it on its owner too needs NO FORCE ROW LEVEL SECURITY)"
             )
         if has_record:
-            applied = {row[0] for row in read(POSTGRES_STATEMENTS["applied_migrations"])}
+            applied = {name for (name,) in read(POSTGRES_STATEMENTS["applied_migrations"])}
         if not has_keys and not has_creds:
             shape = Shape.EMPTY
         elif value_type == "bytea":
@@ -158,16 +163,8 @@ def _schema(link: DatabaseLink, read: Read) -> Schema:
     return Schema(shape, tuple(name for name in known if name not in applied))
 
 
-def _selected(schema: Schema, only: tuple[str, ...] | None) -> tuple[str, ...]:
-    return schema.pending if only is None else tuple(name for name in schema.pending if name in only)
-
-
 def _migrations(link: DatabaseLink) -> MigrationList:
-    folder = MIGRATIONS / ("sqlite" if isinstance(link, SqliteLink) else "postgres")
-    return read_migrations(str(folder))
-
-
-_NO_ADDRESS = DatabaseURI("", None, None, None, None, None, {})
+    return read_migrations(str(MIGRATIONS / ("sqlite" if isinstance(link, SqliteLink) else "postgres")))
 
 
 class _BackendOverrides:
@@ -175,7 +172,8 @@ class _BackendOverrides:
 
     def __init__(self, link: DatabaseLink) -> None:
         self._link = link
-        super().__init__(_NO_ADDRESS, default_migration_table)  # type: ignore[call-arg]
+        no_address = DatabaseURI("", None, None, None, None, None, {})
+        super().__init__(no_address, default_migration_table)  # type: ignore[call-arg]
 
     def create_yoyo_tables(self) -> None:
         """Create yoyo's own tables if they are missing, inside the transaction (yoyo itself would do it outside)."""
@@ -237,37 +235,26 @@ class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
         """Do nothing: the transaction is the only writer already."""
 
 
-def _root_cause(error: Exception, kind: type[Exception]) -> Exception:
-    """Return the first error of a chain: the later ones, raised during the cleanup, only say that nothing works."""
-    while isinstance(error.__context__, kind):
-        error = error.__context__
-    return error
-
-
 def _raise_translated(link: DatabaseLink, migration: str | None, error: Exception) -> NoReturn:
     """Raise our error for the driver's. The driver's is its cause unless it may quote a row."""
     sqlstate: str = getattr(error, "sqlstate", None) or ""
     message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
     message = (message or type(error).__name__).splitlines()[0]
     at = f"{link.name}: migration {migration}" if migration else f"{link.name}: migrating"
-    translated: KeystoreError
     if isinstance(link, SqliteLink):
         unavailable = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_UNAVAILABLE)
     else:
         unavailable = not sqlstate or sqlstate.startswith(_UNAVAILABLE)
     if sqlstate in _LOCKED and migration is None:
-        translated = StoreUnavailable(
-            f"{at}: another process has been migrating for {LOCK_TIMEOUT_S} s; repeating is safe"
-        )
-    elif sqlstate in _LOCKED:
-        translated = SchemaMismatch(
+        reason = f"another process has been migrating for {LOCK_TIMEOUT_S} s; repeating is safe"
+        raise StoreUnavailable(f"{at}: {reason}") from error
+    if sqlstate in _LOCKED:
+        raise SchemaMismatch(
             f"{at}: another session holds the tables, so nothing was changed; stop the bot and every other "
             "program with an open transaction there, and run `python run.py migrate` again"
-        )
-    elif unavailable:
-        translated = StoreUnavailable(f"{at} broke off, repeating is safe: {message}")
-    elif sqlstate.startswith(_QUOTES_VALUES):
+        ) from error
+    if unavailable:
+        raise StoreUnavailable(f"{at} broke off, repeating is safe: {message}") from error
+    if sqlstate.startswith(("22", "23")):  # Invalid data or a violated constraint: the message may quote a row.
         raise SchemaMismatch(f"{at} failed, nothing was changed: {message.partition(': ')[0]}") from None
-    else:
-        translated = SchemaMismatch(f"{at} failed, nothing was changed: {message}")
-    raise translated from error
+    raise SchemaMismatch(f"{at} failed, nothing was changed: {message}") from error

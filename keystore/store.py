@@ -63,10 +63,7 @@ class KeyStore(ABC):
 
     @abstractmethod
     def load(self, company_id: str) -> AuthState:
-        """Return the creds and all keys as of one moment. An unknown company has no creds and no keys.
-
-        A load doesn't count as a use: it renews no expiry.
-        """
+        """Return the creds and all keys as of one moment, and renew no expiry. An unknown company has neither."""
 
     @abstractmethod
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:

@@ -5,6 +5,7 @@ process that is killed loses the counts since its last save: a minute of counts,
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,9 +56,8 @@ class Tally:
         self._save = save
         self._lock = threading.Lock()
         self._saving = threading.Lock()
-        self._pending: dict[Count, int] = {}
+        self._pending: Counter[Count] = Counter()
         self._dropped = 0
-        self._failing = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -80,7 +80,7 @@ class Tally:
         """Save the pending counts. They stay pending when the database raises an error."""
         with self._saving:
             with self._lock:
-                pending, self._pending = self._pending, {}
+                pending, self._pending = self._pending, Counter()
             if not pending:
                 return
             try:
@@ -97,31 +97,29 @@ class Tally:
         if self._thread is not None:
             self._thread.join(CLOSE_WITHIN_S)
         with self._lock:
-            lost = sum(self._pending.values())
+            lost = self._pending.total()
             self._pending.clear()
         if lost:
             log.warning("counts_lost", keys=lost, reason="the database couldn't be reached when the store was closed")
 
     def _add(self, count: Count, keys: int) -> None:
         if count in self._pending or len(self._pending) < MOST_PENDING:
-            self._pending[count] = self._pending.get(count, 0) + keys
+            self._pending[count] += keys
         else:
             self._dropped += keys
 
     def _run(self) -> None:
-        while not self._closing.wait(SAVE_EVERY_S):
-            self._try()
-        self._try()
-
-    def _try(self) -> None:
-        try:
-            self.save()
-        except KeystoreError as error:
-            if not self._failing:
-                log.warning("counts_not_saved", error=str(error), retry_s=SAVE_EVERY_S)
-            self._failing = True
-        else:
-            self._failing = False
+        closing = failing = False
+        while not closing:
+            closing = self._closing.wait(SAVE_EVERY_S)
+            try:
+                self.save()
+            except KeystoreError as error:
+                if not failing:
+                    log.warning("counts_not_saved", error=str(error), retry_s=SAVE_EVERY_S)
+                failing = True
+                continue
+            failing = False
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 log.warning("counts_dropped", keys=dropped, reason="too many were pending while they couldn't be saved")

@@ -83,33 +83,25 @@ def parse_policy(text: str, based_on: Policy = DIARY) -> Policy:
     """
     policy = based_on
     overrides: dict[str, float] = {}
-    default_s: float | None = None
     for position, part in enumerate(piece.strip() for piece in text.split(",")):
+        name, equals, duration = (side.strip() for side in part.partition("="))
         if not part:
             continue
-        if "=" not in part:
+        if not equals:
             if part not in PRESETS or position:
                 names = " or ".join(sorted(PRESETS))
                 raise InvalidInput(
                     f"TTL policy: can't read {part!r}; expected type=duration (pre-key=7d), or {names} first"
                 )
             policy = PRESETS[part]
-            continue
-        name, _, duration = (side.strip() for side in part.partition("="))
-        if not name:
+        elif not name:
             raise InvalidInput(f"TTL policy: no key type before '=' in {part!r}")
-        if name in overrides or (name == "default" and default_s is not None):
+        elif name in overrides:
             raise InvalidInput(f"TTL policy: {name!r} is set twice")
-        ttl_s = NEVER if duration == "never" else parse_duration(duration, f"TTL policy, {name}")
-        if name == "default":
-            default_s = ttl_s
         else:
-            overrides[name] = ttl_s
-    return Policy(
-        by_type={**policy.by_type, **overrides},
-        containing=policy.containing,
-        default_s=policy.default_s if default_s is None else default_s,
-    )
+            overrides[name] = NEVER if duration == "never" else parse_duration(duration, f"TTL policy, {name}")
+    default_s = overrides.pop("default", policy.default_s)
+    return Policy({**policy.by_type, **overrides}, policy.containing, default_s)
 
 
 def parse_duration(text: str, setting: str = "duration") -> float:

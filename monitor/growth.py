@@ -16,7 +16,7 @@ from keystore.ttl import Policy
 from monitor.forecast.backtest import Outcome, judge_saved, outcomes, widening
 from monitor.forecast.forecast import FEWEST_DAYS, Forecast, make_forecast
 from monitor.forecast.history import TableCount, past_month
-from monitor.forecast.observation import Observed, days_observed, observe
+from monitor.forecast.observation import Observed, observe
 
 LEGACY_LIVES_DAYS = (7, 14)
 """The lifetimes of the original operator's projection."""
@@ -108,5 +108,5 @@ def _waits_for(store: Store, observed: Observed) -> str:
         return "keys written through the store: none were in the last two weeks"
     if not observed.snapshots:
         return "the watch: run `python run.py`, which looks at the table every hour"
-    seen = days_observed(observed)
+    seen = observed.days
     return f"{FEWEST_DAYS} days of counted arrivals and of the watch running; there are {seen:.1f}"

@@ -24,8 +24,7 @@ from api.reports import Alerts, FiringAlert, ReportResult
 from keystore.records import CompanyPage, SweepRun, TypeCount
 from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
-from monitor.reports.check import CheckReport
-from monitor.reports.check_rows import check_rows
+from monitor.reports.check import CheckReport, check_rows
 from monitor.reports.formatting import duration
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import LoadTime

@@ -67,22 +67,15 @@ _REPEATABLE = (
 )
 
 
-class _TextsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, Texts.oid
+class _ArrayDumper(Dumper):
+    format = psycopg.pq.Format.BINARY
 
-    def dump(self, obj: Texts) -> bytes:
+    def dump(self, obj: Texts | Blobs) -> bytes:
         return obj.encoded()
 
 
-class _BlobsDumper(Dumper):
-    format, oid = psycopg.pq.Format.BINARY, Blobs.oid
-
-    def dump(self, obj: Blobs) -> bytes:
-        return obj.encoded()
-
-
-psycopg.adapters.register_dumper(Texts, _TextsDumper)
-psycopg.adapters.register_dumper(Blobs, _BlobsDumper)
+for kind in (Texts, Blobs):
+    psycopg.adapters.register_dumper(kind, type("_Dumper", (_ArrayDumper,), {"oid": kind.oid}))
 
 
 class _BoundedConnection(psycopg.Connection[Row]):
@@ -149,7 +142,6 @@ class PostgresLink:
 
     @property
     def usable(self) -> bool:
-        """True while the link is open, in the process that opened it."""
         return not self._pool.closed and os.getpid() == self._process
 
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
@@ -161,8 +153,9 @@ class PostgresLink:
         """
         if timeout_s is not None:
             return self._retry(_execute, timeout_s, statement, params)
-        is_large = statement == self._large_query[0]
-        return self._retry(_execute_large if is_large else _execute_often, None, statement, params)
+        if statement == self._large_query[0]:
+            return self._retry(lambda conn: _execute(conn, statement, params, prepare=conn.has_large_query), None)
+        return self._retry(_execute_often, None, statement, params)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
         """Run several statements in one round trip and one transaction, and return the rows of all.
@@ -202,7 +195,6 @@ class PostgresLink:
         return conn
 
     def close(self) -> None:
-        """Close every connection and stop the pool's threads."""
         if os.getpid() == self._process:
             self._pool.close(timeout=CONNECT_TIMEOUT_S)
 
@@ -222,7 +214,10 @@ class PostgresLink:
             except psycopg.Error as error:
                 timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
                 if timed_out:
-                    _cancel_and_close(conn)
+                    # A short attempt to cancel the statement on a server that didn't answer in time.
+                    with suppress(psycopg.Error):
+                        conn.cancel_safe(timeout=1.0)
+                    conn.close()
                 elif isinstance(error, (errors.ReadOnlySqlTransaction, *_PREPARED_STATEMENT_LOST)):
                     # Another server is the primary now, or has our statements; a new connection reaches it.
                     conn.close()
@@ -322,15 +317,3 @@ def _execute_often(conn: _BoundedConnection, statement: str, params: Params) -> 
     kind = (statement, tuple([value is None for value in params.values()]))
     uses = conn.uses[kind] = conn.uses[kind] + 1
     return _execute(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses == PREPARE_AFTER + 1)
-
-
-def _execute_large(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
-    """Run the large query, which may have been prepared when the connection was opened."""
-    return _execute(conn, statement, params, prepare=conn.has_large_query)
-
-
-def _cancel_and_close(conn: _BoundedConnection) -> None:
-    """Close a connection whose server didn't answer in time, after a short attempt to cancel the statement there."""
-    with suppress(psycopg.Error):
-        conn.cancel_safe(timeout=1.0)
-    conn.close()

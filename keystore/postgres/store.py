@@ -14,9 +14,8 @@ from keystore import codec, ids
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
 from keystore.records import KeyRow, Keys, Lease, SweepRun
-from keystore.sql.dialect import Clock, ttl_and_step
+from keystore.sql.dialect import Clock, read_statements, ttl_and_step
 from keystore.sql.link import Row, RowLocked, Run
-from keystore.sql.statements import read_statements
 from keystore.sql.store import SqlStore
 from keystore.tally import Count
 from keystore.ttl import Policy
@@ -37,9 +36,10 @@ class PostgresStore(SqlStore):
     """A store on a migrated Postgres database, or the upkeep of a legacy one (`attached`)."""
 
     link: PostgresLink
+    _sql = STATEMENTS
 
     def __init__(self, link: PostgresLink, clock: Clock | None, policy: Policy, *, guard: bool, attached: bool) -> None:
-        super().__init__(link, STATEMENTS, clock, policy, guard=guard)
+        super().__init__(link, clock, policy, guard=guard)
         self._attached = attached
 
     @property
@@ -49,23 +49,17 @@ class PostgresStore(SqlStore):
     # The operations of a bot.
 
     def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
-        company, key_type = ids.canonical_company(company_id), ids.checked_type(key_type)
+        company, key_type = ids.canonical_company(company_id), ids.checked_name("key_type", key_type)
         wanted = ids.checked_ids(key_ids)
         if not wanted:
             return {}
         ttl_s, step_s = ttl_and_step(self._policy, key_type)
-        params = {
-            "company_id": company,
-            "key_type": key_type,
-            "key_ids": Texts(wanted),
-            "ttl_s": ttl_s,
-            "step_s": step_s,
-        }
+        params: dict[str, Any] = {"company_id": company, "key_type": key_type, "key_ids": Texts(wanted)}
+        params |= {"ttl_s": ttl_s, "step_s": step_s}
         rows = self._run_for_bot("get", **params)
         if any(raced for _, _, raced, _ in rows):
             rows = self._run_for_bot("get", **params)
-        renewed = sum(renewed for _, _, _, renewed in rows)
-        if renewed:
+        if renewed := sum(row[3] for row in rows):
             self._count_events(company, [("renewed", key_type, renewed)])
         return self._values(company, key_type, rows)
 
@@ -132,31 +126,28 @@ class PostgresStore(SqlStore):
         return self._run_upkeep("life_counts", guard=self._guard, **self._policy_params(types))
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
-        lease_params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s}
-        params = {"run_id": run.run_id, **lease_params, **self._sweep_params(company_ids)}
+        params = {"run_id": run.run_id, **self._lease_params(lease, ttl_s), **self._sweep_params(company_ids)}
         try:
             rows = self._run_upkeep("sweep_companies", **params)
         except RowLocked:
             return super()._sweep_batch(lease, run, company_ids, ttl_s)
         if not rows:
             raise self._lease_lost(lease)
-        by_type: dict[str, int] = json.loads(rows[0][0])
-        return by_type
+        return dict(json.loads(rows[0][0]))
 
-    def _delete_expired(self, run: Run, params: Mapping[str, Any]) -> list[tuple[str, int]]:
-        return [(key_type, deleted) for key_type, deleted in run(self._sql["sweep_around_locks"], params)]
+    def _by_type(self, rows: list[Row]) -> dict[str, int]:
+        return dict(rows)
 
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        columns = {
+        params = {
+            "company_id": company,
             "key_types": Texts(row.key_type for row in rows),
             "key_ids": Texts(row.key_id for row in rows),
             "values": Blobs(codec.encode(row.value) for row in rows),
-            "created_at": [row.created_at for row in rows],
-            "updated_at": [row.updated_at for row in rows],
-            "expires_at": [row.expires_at for row in rows],
-            "never_expires": [row.never_expires for row in rows],
         }
-        run(self._sql["restore_rows"], {"company_id": company, **columns})
+        for column in ("created_at", "updated_at", "expires_at", "never_expires"):
+            params[column] = [getattr(row, column) for row in rows]
+        run(self._sql["restore_rows"], params)
 
     def backfill(self, limit: int) -> dict[str, int]:
         return super().backfill(limit) or self._backfill("backfill_locked", limit)
@@ -167,14 +158,12 @@ class PostgresStore(SqlStore):
         A key without expiry that a writer adds just before the constraint is backfilled, and no other can follow it.
         """
         if not self._run_upkeep("expiry_required")[0][0]:
-            self.link.work(self._require_expiry)
+            # With a lock timeout, else every bot queues behind this while a backup reads the table.
+            steps = ("SET LOCAL lock_timeout = '5s'", self._sql["require_expiry"])
+            self.link.work(lambda run: [run(step, {}) for step in steps])
         while self.backfill(ENFORCE_BATCH_KEYS):
             pass
         self._run_upkeep("validate_expiry")
-
-    def _require_expiry(self, run: Run) -> None:
-        run("SET LOCAL lock_timeout = '5s'", {})  # Else every bot queues behind this while a backup reads the table.
-        run(self._sql["require_expiry"], {})
 
     # Values.
 

@@ -2,12 +2,17 @@
 
 The statements of both backends have the same names and parameters. A backend adds its link, its `.sql` file, and its
 representation of times, lists and the policy.
+
+The idea of a `.sql` file with complete statements is procrastinate's `queries.sql`. Parameters are named, and no
+statement is assembled from strings.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from keystore import ttl
@@ -22,11 +27,11 @@ Clock = Callable[[], datetime]
 class SqlDialect(ABC):
     """A link to a SQL database, the statements to run there, and the form of their parameters."""
 
-    def __init__(
-        self, link: Link, statements: Mapping[str, str], clock: Clock | None, policy: Policy, *, guard: bool
-    ) -> None:
+    _sql: Mapping[str, str]
+    """The backend's statements by name."""
+
+    def __init__(self, link: Link, clock: Clock | None, policy: Policy, *, guard: bool) -> None:
         self.link = link
-        self._sql = statements
         self._clock = clock
         self._policy = policy
         self._guard = guard
@@ -130,3 +135,12 @@ def ttl_and_step(policy: Policy, key_type: str) -> tuple[float, float]:
     """Return a type's lifetime and rounding step, both in seconds."""
     ttl_s = policy.ttl_s(key_type)
     return ttl_s, float(ttl.step_s(ttl_s))
+
+
+def read_statements(path: Path) -> Mapping[str, str]:
+    """Return the `{name: statement}` of a `.sql` file: each statement follows a line `-- name: …`, without comments."""
+    _, *parts = re.split(r"^-- name: (\w+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    names, texts = parts[::2], (re.sub(r"^\s*--.*\n?", "", text, flags=re.MULTILINE) for text in parts[1::2])
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path.name}: two statements have the same name")
+    return {name: text.strip().removesuffix(";") for name, text in zip(names, texts, strict=True)}

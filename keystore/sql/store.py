@@ -39,7 +39,9 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
         company = ids.canonical_company(company_id)
         used = sorted(
-            (ids.checked_type(key_type), key_id) for key_type in keys for key_id in ids.checked_ids(keys[key_type])
+            (ids.checked_name("key_type", key_type), key_id)
+            for key_type in keys
+            for key_id in ids.checked_ids(keys[key_type])
         )
         if used:
             renewed = self._run_for_bot(
@@ -85,12 +87,8 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         return CompanyLease(company, holder, current_epoch, expires_at)
 
     def release_company(self, company_id: str, holder: str, epoch: int) -> None:
-        self._run_for_bot(
-            "release_company",
-            company_id=ids.canonical_company(company_id),
-            holder=ids.checked_name("holder", holder),
-            epoch=ids.checked_epoch(epoch),
-        )
+        company, holder = ids.canonical_company(company_id), ids.checked_name("holder", holder)
+        self._run_for_bot("release_company", company_id=company, holder=holder, epoch=ids.checked_epoch(epoch))
 
     def _require_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> None:
         """Raise LeaseLost unless a write's epoch is that of the live lease; both are None without one."""

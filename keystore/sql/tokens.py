@@ -1,5 +1,7 @@
 """The API tokens of a SQL backend. A stored token is enough to check a secret, and not enough to use it."""
 
+from hashlib import sha256
+
 from keystore import ids
 from keystore.errors import InvalidInput
 from keystore.records import TokenRecord
@@ -7,14 +9,12 @@ from keystore.sql.dialect import SqlDialect
 from keystore.sql.link import Row
 from keystore.store import Upkeep
 
-SHA256_BYTES = 32
-
 
 class SqlTokens(SqlDialect, Upkeep):
     """The operations on tokens."""
 
     def add_token(self, token: TokenRecord) -> None:
-        if type(token.secret_hash) is not bytes or len(token.secret_hash) != SHA256_BYTES:
+        if type(token.secret_hash) is not bytes or len(token.secret_hash) != sha256().digest_size:
             raise InvalidInput("secret_hash: not a SHA-256; keep that of the secret, never the secret itself")
         added = self._run(
             "add_token",

@@ -5,7 +5,8 @@ A backend adds the steps in which the two databases differ most.
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -45,37 +46,30 @@ class SqlUpkeep(SqlDialect, Upkeep):
     def census(self) -> Census:
         params = {"now": self._now_param(), "guard": self._guard, "attached": not self.converted}
 
-        def count_all(run: Run) -> tuple[list[Row], Row]:
-            return run(self._sql["census"], params), run(self._sql["census_totals"], params)[0]
-
-        rows, (now, companies, paired_at, rewritten, size_bytes) = self.link.work(count_all, snapshot=True)
+        rows, ((now, companies, paired_at, rewritten, size_bytes),) = self.link.work(
+            lambda run: [run(self._sql[name], params) for name in ("census", "census_totals")], snapshot=True
+        )
         types = tuple(
             TypeCount(key_type, total, with_expiry, total - with_expiry, expired, guarded, created_24h, created_7d)
             for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in rows
         )
         activity = [self._time(at) for at in (paired_at, *(row[7] for row in rows)) if at is not None]
-        total = sum(count.total for count in types)
-        expired = sum(count.expired for count in types)
-        guarded = sum(count.guarded for count in types)
+        summed = ("total", "expired", "guarded", "without_expiry", "created_24h", "created_7d")
+        sums = {name: sum(getattr(count, name) for count in types) for name in summed}
         return Census(
+            **sums,
             taken_at=self._time(now),
-            total=total,
-            active=total - expired - guarded,
-            expired=expired,
-            guarded=guarded,
-            without_expiry=sum(count.without_expiry for count in types),
+            active=sums["total"] - sums["expired"] - sums["guarded"],
             companies=companies,
             last_activity_at=max(activity, default=None),
             oldest_created_at=min((self._time(row[8]) for row in rows if row[8] is not None), default=None),
-            created_24h=sum(count.created_24h for count in types),
-            created_7d=sum(count.created_7d for count in types),
             pre_keys_rewritten_7d=rewritten,
             size_bytes=size_bytes,
             by_type=types,
         )
 
     def companies(self) -> list[str]:
-        return sorted(row[0] for row in self._run_upkeep("companies"))
+        return sorted(company_id for (company_id,) in self._run_upkeep("companies"))
 
     def company_page(self, search: str = "", limit: int = 50, offset: int = 0) -> CompanyPage:
         if search:
@@ -95,9 +89,8 @@ class SqlUpkeep(SqlDialect, Upkeep):
         return rows[0][0] if rows else None
 
     def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
-        for company_id, key_type, key_id, updated_at in self._run_upkeep(
-            "key_names", types=self._list_param(key_types)
-        ):
+        rows = self._run_upkeep("key_names", types=self._list_param(key_types))
+        for company_id, key_type, key_id, updated_at in rows:
             yield KeyName(company_id, key_type, key_id, self._time(updated_at))
 
     def counts(self, since: datetime) -> list[HourCount]:
@@ -117,7 +110,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
     def life_counts(self) -> list[LifeCount]:
         if not self.converted:
             return []
-        types = [row[0] for row in self._run_upkeep("key_types")]
+        types = [key_type for (key_type,) in self._run_upkeep("key_types")]
         return [
             LifeCount(key_type, bool(lasting), None if gone_on is None else _EPOCH + timedelta(days=gone_on), keys)
             for key_type, lasting, gone_on, keys in self._run_life_counts(types)
@@ -134,10 +127,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
     # Notes and series.
 
     def remember(self, name: str, document: str | None) -> None:
-        if document is None:
-            self._run_upkeep("forget", name=name)
-        else:
-            self._run_upkeep("remember", name=name, document=document)
+        self._run_upkeep("forget" if document is None else "remember", name=name, document=document)
 
     def recall(self, name: str) -> Note | None:
         rows = self._run_upkeep("recall", name=name)
@@ -169,15 +159,11 @@ class SqlUpkeep(SqlDialect, Upkeep):
 
     def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
         """Renew the lease in a transaction, which keeps other holders from it until the end. Raises LeaseLost."""
-        params = {
-            "name": lease.name,
-            "holder": lease.holder,
-            "epoch": lease.epoch,
-            "ttl_s": ttl_s,
-            "now": self._now_param(),
-        }
-        if not run(self._sql["renew_lease"], params):
+        if not run(self._sql["renew_lease"], {**self._lease_params(lease, ttl_s), "now": self._now_param()}):
             raise self._lease_lost(lease)
+
+    def _lease_params(self, lease: Lease, ttl_s: float) -> dict[str, Any]:
+        return {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s}
 
     def _lease_lost(self, lease: Lease) -> LeaseLost:
         return LeaseLost(f"{self.database}: the lease {lease.name!r} of {lease.holder} has passed to another holder")
@@ -204,13 +190,12 @@ class SqlUpkeep(SqlDialect, Upkeep):
             self._renew_lease(execute, lease, ttl_s)
             # Added to the record, not to the caller's run: a batch repeated because its answer got lost counts once.
             recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
-            by_type: dict[str, int] = json.loads(recorded[0][0]) if recorded else {}
-            for key_type, deleted in self._delete_expired(execute, self._sweep_params(company_ids)):
-                by_type[key_type] = by_type.get(key_type, 0) + deleted
-            total = sum(by_type.values())
-            execute(self._sql["record_sweep"], {"run_id": run.run_id, "deleted": total, "by_type": json.dumps(by_type)})
+            by_type: Counter[str] = Counter(json.loads(recorded[0][0]) if recorded else {})
+            by_type.update(self._by_type(execute(self._sql["sweep_around_locks"], self._sweep_params(company_ids))))
+            record = {"run_id": run.run_id, "deleted": by_type.total(), "by_type": json.dumps(by_type)}
+            execute(self._sql["record_sweep"], record)
             self._renew_lease(execute, lease, ttl_s)  # From the end of a long batch, not from its start.
-            return by_type
+            return dict(by_type)
 
         return self.link.work(sweep)
 
@@ -222,10 +207,6 @@ class SqlUpkeep(SqlDialect, Upkeep):
             "now": self._now_param(),
         }
 
-    @abstractmethod
-    def _delete_expired(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
-        """Delete the keys that a sweep deletes; return `(key_type, keys)`."""
-
     def finish_sweep(self, run: SweepRun, took_ms: float, error: str | None) -> SweepRun:
         rows = self._run_upkeep("finish_sweep", run_id=run.run_id, took_ms=took_ms, error=error)
         self._run_upkeep("forget_sweeps")
@@ -234,12 +215,10 @@ class SqlUpkeep(SqlDialect, Upkeep):
         return replace(run, finished_at=finished_at, took_ms=took_ms, error=error)
 
     def sweep_runs(self, limit: int) -> list[SweepRun]:
-        return [self._sweep_run(row) for row in self._run_upkeep("sweep_runs", limit=limit)]
-
-    def _sweep_run(self, row: Row) -> SweepRun:
-        run_id, sweeper, started, finished, took_ms, deleted, by_type, error = row
-        started_at, finished_at = self._time(started), self._optional_time(finished)
-        return SweepRun(run_id, sweeper, started_at, finished_at, took_ms, deleted, json.loads(by_type), error)
+        return [
+            SweepRun(run, sweeper, self._time(began), self._optional_time(ended), ms, deleted, json.loads(types), error)
+            for run, sweeper, began, ended, ms, deleted, types, error in self._run_upkeep("sweep_runs", limit=limit)
+        ]
 
     # Keys without expiry.
 
@@ -251,11 +230,11 @@ class SqlUpkeep(SqlDialect, Upkeep):
         types = [row[0] for row in self._run_upkeep("types_without_expiry", limit=limit)]
         if not types:
             return {}
-        return self._count_backfilled(self._run_upkeep(name, limit=limit, **self._policy_params(types)))
+        return self._by_type(self._run_upkeep(name, limit=limit, **self._policy_params(types)))
 
-    def _count_backfilled(self, rows: list[Row]) -> dict[str, int]:
-        """Return the number of keys of each type, from the rows of a backfill."""
-        return dict(rows)
+    @abstractmethod
+    def _by_type(self, rows: list[Row]) -> dict[str, int]:
+        """Return the number of keys of each type, from the rows of a sweep or a backfill."""
 
     @property
     def expiry_enforced(self) -> bool:
@@ -282,14 +261,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
     # Rows with their times.
 
     def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
-        params = {
-            "company_id": key.company_id,
-            "key_type": key.key_type,
-            "key_id": key.key_id,
-            "to_type": key_type,
-            "to_id": key_id,
-            "updated_at": self._time_param(key.updated_at),
-        }
+        params = {**vars(key), "updated_at": self._time_param(key.updated_at), "to_type": key_type, "to_id": key_id}
 
         def move(run: Run) -> bool:
             if not run(self._sql["hold_key"], params):

@@ -33,15 +33,8 @@ BUSY_TIMEOUT_S = 60.0
 TURN_TIMEOUT_S = 60.0
 """Wait for a connection, or for a turn to write, while other threads of this process have them."""
 
-OLDEST_SQLITE = (3, 35)
-
-_WAL_POLL_S = 0.01
-
 _creating = threading.Lock()
 """Held while a file is created, so that no other thread has locks on it when the descriptor is closed."""
-
-_READS = ("SELECT", "WITH")
-"""Beginnings of statements that only read."""
 
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: f"another process kept it locked for {BUSY_TIMEOUT_S:.0f} s; repeating is safe",
@@ -57,7 +50,7 @@ class SqliteLink:
 
     def __init__(self, path: Path, max_connections: int) -> None:
         """Open the file, or create it for its owner alone. Raises KeystoreError."""
-        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        if sqlite3.sqlite_version_info < (3, 35):
             raise KeystoreError(
                 f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or newer is needed (RETURNING)"
             )
@@ -82,12 +75,11 @@ class SqliteLink:
 
     @property
     def usable(self) -> bool:
-        """True while the link is open, in the process that opened it."""
         return not self._closed and os.getpid() == self._process
 
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
         """Run one statement by itself and return its rows. The busy timeout bounds it, and `timeout_s` is ignored."""
-        if statement.startswith(_READS):
+        if statement.startswith(("SELECT", "WITH")):
             return self._with_connection(lambda db: _execute(db, statement, params))
         return self.work(lambda run: run(statement, params))
 
@@ -206,4 +198,4 @@ def _use_wal(db: Database) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > give_up_at:
                 raise
-        threading.Event().wait(_WAL_POLL_S)
+        threading.Event().wait(0.01)

@@ -198,8 +198,8 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
--- The guards are explained at the same statement in keystore/postgres/statements.sql.
--- name: sweep_companies
+-- The guards are explained at the same statement in keystore/postgres/statements.sql. (SQLite locks no rows.)
+-- name: sweep_around_locks
 WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
 ), newest_pre_key AS (

@@ -12,13 +12,11 @@ from typing import Any
 
 from keystore import codec, ids, ttl
 from keystore.records import KeyRow, Keys
-from keystore.sql.dialect import Clock, ttl_and_step
+from keystore.sql.dialect import read_statements, ttl_and_step
 from keystore.sql.link import Row, Run
-from keystore.sql.statements import read_statements
 from keystore.sql.store import SqlStore
 from keystore.sqlite.link import SqliteLink
 from keystore.tally import Count
-from keystore.ttl import Policy
 
 STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
@@ -35,14 +33,12 @@ class SqliteStore(SqlStore):
     """A store on a migrated SQLite file."""
 
     link: SqliteLink
-
-    def __init__(self, link: SqliteLink, clock: Clock | None, policy: Policy, *, guard: bool) -> None:
-        super().__init__(link, STATEMENTS, clock, policy, guard=guard)
+    _sql = STATEMENTS
 
     # The operations of a bot.
 
     def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
-        company, key_type = ids.canonical_company(company_id), ids.checked_type(key_type)
+        company, key_type = ids.canonical_company(company_id), ids.checked_name("key_type", key_type)
         wanted = ids.checked_ids(key_ids)
         if not wanted:
             return {}
@@ -53,8 +49,7 @@ class SqliteStore(SqlStore):
             "due_before": self._lives([key_type])[0][2],
         }
         rows = self._run_for_bot("get", **params)
-        due = [key_id for key_id, _, is_due in rows if is_due]
-        if due:
+        if due := [key_id for key_id, _, is_due in rows if is_due]:
             self.touch(company, {key_type: due})
             rows = self._run_for_bot("get", **params)
         return self._values(company, key_type, rows)
@@ -79,7 +74,9 @@ class SqliteStore(SqlStore):
             events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
             if deleted:
                 run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
-            unused = self._unused_pre_keys(run, company, pre_keys) if pre_keys else {}
+            # The stored pre-keys are unused: a bot deletes one when it is used.
+            params = {"company_id": company, "key_ids": self._list_param(pre_keys)}
+            unused: dict[str, bytes] = dict(run(self._sql["unused_pre_keys"], params)) if pre_keys else {}
             rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
             if rewritten:
                 run(self._sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
@@ -101,10 +98,6 @@ class SqliteStore(SqlStore):
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
         return run(self._sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def _unused_pre_keys(self, run: Run, company: str, pre_keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the stored values of these pre-keys. (A bot deletes a pre-key when it is used.)"""
-        return dict(run(self._sql["unused_pre_keys"], {"company_id": company, "key_ids": self._list_param(pre_keys)}))
-
     def clear(self, company_id: str, *, epoch: int | None = None) -> None:
         company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now_param()
 
@@ -119,8 +112,7 @@ class SqliteStore(SqlStore):
     def _require_lease(self, run: Run, company: str, epoch: int | None, now: int) -> None:
         """Raise LeaseLost, inside the write's transaction, unless the live lease allows a write with this epoch."""
         rows = run(self._sql["company_lease"], {"company_id": company, "now": now})
-        holder, live_epoch = rows[0] if rows else (None, None)
-        self._require_epoch(company, epoch, holder, live_epoch)
+        self._require_epoch(company, epoch, *(rows[0] if rows else (None, None)))
 
     # Upkeep.
 
@@ -132,43 +124,30 @@ class SqliteStore(SqlStore):
         self.link.work(lambda run: run(self._sql["add_count"], rows))
 
     def _run_life_counts(self, types: list[str]) -> list[Row]:
-        firsts = []
-        for key_type in types:
-            ttl_s, step_s = ttl_and_step(self._policy, key_type)
-            firsts.append(
-                (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
-            )
+        lives = [(key_type, *ttl_and_step(self._policy, key_type)) for key_type in types]
+        firsts = [
+            (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
+            for key_type, ttl_s, step_s in lives
+        ]
         return self._run_upkeep("life_counts", guard=self._guard, firsts=json.dumps(firsts, ensure_ascii=False))
 
-    def _delete_expired(self, run: Run, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
-        return Counter(key_type for (key_type,) in run(self._sql["sweep_companies"], params)).items()
-
-    def _count_backfilled(self, rows: list[Row]) -> dict[str, int]:
+    def _by_type(self, rows: list[Row]) -> dict[str, int]:
         return dict(Counter(key_type for (key_type,) in rows))
 
     def _enforce_expiry(self) -> None:
-        def enforce(run: Run) -> None:
-            for step in ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index"):
-                run(self._sql[step], {})
-
-        self.link.work(enforce)
+        steps = ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index")
+        self.link.work(lambda run: [run(self._sql[step], {}) for step in steps])
 
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        run(
-            self._sql["restore_row"],
-            [
-                (
-                    company,
-                    row.key_type,
-                    row.key_id,
-                    codec.encode(row.value),
-                    self._time_param(row.created_at),
-                    self._time_param(row.updated_at),
-                    NEVER_US if row.never_expires else row.expires_at and self._time_param(row.expires_at),
-                )
-                for row in rows
-            ],
-        )
+        params = [
+            (
+                *(company, row.key_type, row.key_id, codec.encode(row.value)),
+                *(self._time_param(row.created_at), self._time_param(row.updated_at)),
+                NEVER_US if row.never_expires else row.expires_at and self._time_param(row.expires_at),
+            )
+            for row in rows
+        ]
+        run(self._sql["restore_row"], params)
 
     # Values.
 

@@ -16,9 +16,8 @@ from keystore.store import Store
 from monitor.alerts.measurements import SURVEY_WITHIN_S
 from monitor.growth import GrowthReport, growth_report
 from monitor.note_names import SUMMARY
-from monitor.reports.check import CheckReport, Verdict, check_report
-from monitor.reports.check_rows import check_rows
-from monitor.reports.sparkline import sparkline
+from monitor.reports.check import CheckReport, Verdict, check_report, check_rows
+from monitor.reports.formatting import sparkline
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from monitor.watch_settings import WatchSettings
 

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from math import ceil
 from statistics import mean, median, variance
 
@@ -17,7 +18,6 @@ from keystore.records import Burst, HourCount
 from keystore.tally import EVERYBODY
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-HALF_AN_HOUR = timedelta(minutes=30)
 LEARNED_FROM = timedelta(days=14)
 """The period that rates are learned from: whole weeks, so that a week's rhythm cancels out. Older counts say less."""
 
@@ -57,11 +57,11 @@ class RecurringBursts:
     bringing `start_keys`.
     """
 
-    per_day: float
-    keys: float
-    companies: int
-    starts_per_day: float
-    start_keys: float
+    per_day: float = 0.0
+    keys: float = 0.0
+    companies: int = 0
+    starts_per_day: float = 0.0
+    start_keys: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class Flow:
     earlier half, `falling` is the ratio of the two, and the rate goes on falling: see `arrivals_on`. Else it is 1.
     """
 
-    per_day: float
-    falling: float
-    sd_per_day: float
-    deleted_per_day: float
-    swept_per_day: float
-    days: float
-    bursts: RecurringBursts
+    per_day: float = 0.0
+    falling: float = 1.0
+    sd_per_day: float = 0.0
+    deleted_per_day: float = 0.0
+    swept_per_day: float = 0.0
+    days: float = 0.0
+    bursts: RecurringBursts = RecurringBursts()
 
     def arrivals_on(self, day: int) -> float:
         """The arrivals expected between `day` and `day` + 1 days from now, without bursts.
@@ -88,9 +88,6 @@ class Flow:
         """
         halves = (day + 0.5 + self.days / 4) / (self.days / 2) if self.days else 0.0
         return float(self.per_day * self.falling ** (1 - DAMPING**halves))
-
-
-NO_BURSTS = RecurringBursts(0.0, 0.0, 0, 0.0, 0.0)
 
 
 def flows(counts: Sequence[HourCount], bursts: Sequence[Burst], now: datetime) -> dict[str, Flow]:
@@ -120,15 +117,15 @@ def flows(counts: Sequence[HourCount], bursts: Sequence[Burst], now: datetime) -
         for surge in surges:
             del trickle[surge.at]
         by_day = _by_day(trickle, since, now, paused)
-        per_day = sum(trickle.values()) / days
-        level, falling = _level(trickle, by_day, days)
+        per_day = trickle.total() / days
+        level, falling = _level(per_day, by_day)
         result[key_type] = Flow(
             per_day=level,
             falling=falling,
             # At least the deviation of pure chance, and of one key in all these days.
             sd_per_day=max(variance(by_day) if len(by_day) > 1 else 0.0, per_day, 1 / days) ** 0.5,
-            deleted_per_day=sum(events["deleted"].values()) / days,
-            swept_per_day=sum(events["swept"].values()) / days,
+            deleted_per_day=events["deleted"].total() / days,
+            swept_per_day=events["swept"].total() / days,
             days=days,
             bursts=recurring_bursts([*bursts_by_type[key_type], *surges], began, now),
         )
@@ -144,20 +141,17 @@ def recurring_bursts(bursts: Iterable[Burst], began: datetime, now: datetime) ->
     for burst in sorted(bursts, key=lambda burst: burst.at):
         by_company[burst.company_id].append(burst)
     if not by_company:
-        return NO_BURSTS
+        return RecurringBursts()
     repeats = [burst for company in by_company.values() for burst in company[1:]]
     exposure_days = sum(max((now - company[0].at) / DAY, 0.0) for company in by_company.values())
     starts = [company[0] for name, company in by_company.items() if name != EVERYBODY and company[0].at > began + DAY]
     if len(starts) < FEWEST_STARTS:
         starts = []
-    days = max((now - began) / DAY, 1.0)
-    per_company = len(repeats) / exposure_days if exposure_days else 0.0
-    every = [burst for company in by_company.values() for burst in company]
     return RecurringBursts(
-        per_day=per_company * len(by_company),
-        keys=mean(burst.keys for burst in (repeats or every)),
+        per_day=len(repeats) / exposure_days * len(by_company) if exposure_days else 0.0,
+        keys=mean(burst.keys for burst in (repeats or chain(*by_company.values()))),
         companies=len(by_company),
-        starts_per_day=len(starts) / days,
+        starts_per_day=len(starts) / max((now - began) / DAY, 1.0),
         start_keys=mean(burst.keys for burst in starts) if starts else 0.0,
     )
 
@@ -178,13 +172,13 @@ def pauses(counts: Sequence[HourCount], since: datetime, now: datetime) -> froze
     return frozenset(ago for ago in window if not by_day[ago])
 
 
-def _level(created: Counter[datetime], by_day: list[int], days: float) -> tuple[float, float]:
+def _level(overall: float, by_day: list[int]) -> tuple[float, float]:
     """The present arrivals a day, and the later half's share of the earlier half if arrivals are falling, else 1.
 
-    The level is the mean of all days. If the two halves differ by more than the days within them do, it is the mean of
+    The level is the `overall` mean. If the two halves differ by more than the days within them do, it is the mean of
     the later half. Halves are made of whole days, because each day has its own rhythm.
     """
-    half, overall = len(by_day) // 2, sum(created.values()) / days
+    half = len(by_day) // 2
     later, earlier = by_day[:half], by_day[len(by_day) - half :]
     if half < FEWEST_TO_COMPARE or not any(later + earlier):
         return overall, 1.0
@@ -197,21 +191,18 @@ def _level(created: Counter[datetime], by_day: list[int], days: float) -> tuple[
 
 def _surges(created: Counter[datetime], key_type: str) -> list[Burst]:
     """The hours that brought far more keys than usual, as bursts of no particular company."""
-    usual = median(created.values()) if created else 0.0
-    least = max(SURGE_KEYS, ceil(SURGE_TIMES * usual))
+    least = max(SURGE_KEYS, ceil(SURGE_TIMES * median(created.values() or [0])))
     return [Burst(EVERYBODY, hour, key_type, keys) for hour, keys in created.items() if keys >= least]
 
 
 def _by_day(created: Counter[datetime], since: datetime, now: datetime, paused: frozenset[int]) -> list[int]:
     """The keys of each whole day before now, latest day first, without the pauses."""
-    days = [0] * int((now - since) / DAY)
+    by_day: Counter[int] = Counter()
     for hour, keys in created.items():
-        ago = _days_ago(hour, now)
-        if ago < len(days):
-            days[ago] += keys
-    return [keys for ago, keys in enumerate(days) if ago not in paused]
+        by_day[_days_ago(hour, now)] += keys
+    return [by_day[ago] for ago in range(int((now - since) / DAY)) if ago not in paused]
 
 
 def _days_ago(hour: datetime, now: datetime) -> int:
     """The number of whole days since the middle of that hour."""
-    return max(0, (now - hour - HALF_AN_HOUR) // DAY)
+    return max(0, (now - hour - HOUR / 2) // DAY)

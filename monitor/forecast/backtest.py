@@ -85,14 +85,13 @@ def judge(saved: Iterable[HistoryEntry], counts: Iterable[TableCount]) -> tuple[
     """Compare saved forecasts with counts; those without a count near their end are left out."""
     counts = sorted(counts, key=lambda count: count.at)
     judged = []
-    latest = counts[-1].at if counts else None
     for made_at, widened, intervals in readable(saved, _read_forecast):
-        for days, (low, expected, high) in intervals.items():
+        for days, interval in intervals.items():
             due = made_at + timedelta(days=days)
-            nearest = min(counts, key=lambda count: abs(count.at - due), default=None)
-            over = latest is not None and due <= latest
-            if over and nearest is not None and abs(nearest.at - due) <= NEAR:
-                judged.append(JudgedForecast(made_at, days, low, expected, high, nearest.total, widened))
+            if counts and due <= counts[-1].at:
+                nearest = min(counts, key=lambda count: abs(count.at - due))
+                if abs(nearest.at - due) <= NEAR:
+                    judged.append(JudgedForecast(made_at, days, *interval, nearest.total, widened))
     return tuple(judged)
 
 
@@ -110,17 +109,13 @@ def outcomes(judged: Sequence[JudgedForecast]) -> tuple[Outcome, ...]:
 
 def widening(judged: Sequence[JudgedForecast]) -> float:
     """The factor by which the intervals were too narrow, 1 to 3; 1 while too few forecasts can be judged."""
-    ratios = []
-    for forecast in judged:
-        # The half-width before it was widened; otherwise widening would undo itself.
-        half = (forecast.high - forecast.expected) / forecast.widened
-        if half > 0:
-            ratios.append(abs(forecast.actual - forecast.expected) / half)
+    # The half-width before it was widened; otherwise widening would undo itself.
+    halves = [(forecast, (forecast.high - forecast.expected) / forecast.widened) for forecast in judged]
+    ratios = sorted(abs(forecast.actual - forecast.expected) / half for forecast, half in halves if half > 0)
     if len(ratios) < FEWEST_OUTCOMES:
         return 1.0
     # Nine in ten outcomes lie within the half-width of correct intervals.
-    ninth = sorted(ratios)[int(0.9 * (len(ratios) - 1))]
-    return min(WIDENED_AT_MOST, max(1.0, ninth))
+    return min(WIDENED_AT_MOST, max(1.0, ratios[int(0.9 * (len(ratios) - 1))]))
 
 
 def _read_forecast(entry: HistoryEntry) -> tuple[datetime, float, dict[int, tuple[int, int, int]]]:

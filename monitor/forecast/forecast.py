@@ -6,14 +6,14 @@ few they were, and how wrong earlier forecasts turned out.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from keystore.records import LifeCount
 from keystore.ttl import Policy
-from monitor.forecast.arrivals import NO_BURSTS, Flow, flows
-from monitor.forecast.observation import Observed, days_observed
+from monitor.forecast.arrivals import Flow, flows
+from monitor.forecast.observation import Observed
 from monitor.forecast.type_forecast import HORIZON_DAYS, TypeForecast, equilibrium, project_type
 
 FEWEST_DAYS = 3
@@ -26,8 +26,6 @@ REPORTED_DAYS = (1, 7, 14, 30, 60, 90)
 
 SETTLED_SHARE = 0.05
 """A projection is at its equilibrium once it stays within this share of it."""
-
-NOTHING = Flow(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, NO_BURSTS)
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,8 @@ class Forecast:
     @property
     def keys_in_days(self) -> dict[str, dict[str, int]]:
         """`{days: {low, expected, high}}` for the days that reports show."""
-        return {
-            str(days): dict(zip(("low", "expected", "high"), self.keys_at(days), strict=True)) for days in REPORTED_DAYS
-        }
+        names = ("low", "expected", "high")
+        return {str(days): dict(zip(names, self.keys_at(days), strict=True)) for days in REPORTED_DAYS}
 
     def keys_at(self, days: float) -> tuple[int, int, int]:
         """`(low, expected, high)` after 0 to 365 days; nine in ten outcomes should lie between low and high.
@@ -69,8 +66,7 @@ def make_forecast(observed: Observed, *, what_if: Policy | None = None, widened:
 
     `widened` is the factor to widen the interval by, according to the outcomes of earlier forecasts.
     """
-    days_seen = days_observed(observed)
-    if days_seen < FEWEST_DAYS - 0.5:
+    if observed.days < FEWEST_DAYS - 0.5:
         return None
     flow_by_type = flows(observed.counts, observed.bursts, observed.now)
     lives: dict[str, list[LifeCount]] = defaultdict(list)
@@ -78,33 +74,32 @@ def make_forecast(observed: Observed, *, what_if: Policy | None = None, widened:
         lives[count.key_type].append(count)
     policy = what_if or observed.policy
     projected = [
-        project_type(key_type, lives[key_type], flow_by_type.get(key_type, NOTHING), observed, policy)
+        project_type(key_type, lives[key_type], flow_by_type.get(key_type, Flow()), observed, policy)
         for key_type in sorted(lives.keys() | flow_by_type.keys())
     ]
     if not projected:
         return None
-    path = [sum(day) for day in zip(*(each.path for each in projected), strict=True)]
+    path = _sums(each.path for each in projected)
     # A new contact brings keys of several types at once, so deviations of arrivals add up. The rest is independent.
-    sd = [
-        widened * (sum(arrivals) ** 2 + sum(rest)) ** 0.5
-        for arrivals, rest in zip(
-            zip(*(each.sd_of_arrivals for each in projected), strict=True),
-            zip(*(each.variance_of_rest for each in projected), strict=True),
-            strict=True,
-        )
-    ]
+    of_arrivals = _sums(each.sd_of_arrivals for each in projected)
+    of_rest = _sums(each.variance_of_rest for each in projected)
     settles = all(each.forecast.equilibrium is not None for each in projected)
     at_rest = equilibrium(path) if settles else None
     return Forecast(
         made_at=observed.now,
         now=round(path[0]),
-        days_seen=round(days_seen, 1),
+        days_seen=round(observed.days, 1),
         equilibrium=None if at_rest is None else round(at_rest),
         days_to_equilibrium=None if at_rest is None else _days_until_settled(path, at_rest),
         per_type=tuple(sorted((each.forecast for each in projected), key=lambda type_: (-type_.now, type_.key_type))),
         path=tuple(path),
-        sd=tuple(sd),
+        sd=tuple(widened * (sd**2 + variance) ** 0.5 for sd, variance in zip(of_arrivals, of_rest, strict=True)),
     )
+
+
+def _sums(of_types: Iterable[list[float]]) -> list[float]:
+    """The sum over all types for each day."""
+    return [sum(day) for day in zip(*of_types, strict=True)]
 
 
 def _days_until_settled(path: Sequence[float], at_rest: float) -> int:

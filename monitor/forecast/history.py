@@ -68,7 +68,9 @@ def record_counts(store: Store) -> Census | None:
     store.thin_history(COUNTS, now - HOURLY_FOR, now - COUNTS_FOR)
     today = start_of_day(now)
     if now - today >= EVENING or not store.history(LIVES, today):
-        store.add_history(LIVES, today, _lives_document(now, store.life_counts()))
+        rows = [(c.key_type, c.lasting, c.gone_on and c.gone_on.isoformat(), c.keys) for c in store.life_counts()]
+        lives = {"at": now.isoformat(), "counts": rows}
+        store.add_history(LIVES, today, json.dumps(lives, ensure_ascii=False, separators=(",", ":")))
         store.thin_history(LIVES, now, now - LIVES_FOR)
     return census
 
@@ -109,11 +111,6 @@ def start_of_day(moment: datetime) -> datetime:
 def part_of_day(moment: datetime) -> float:
     """The share of that UTC day that is over, 0 to 1."""
     return (moment - start_of_day(moment)) / timedelta(days=1)
-
-
-def _lives_document(now: datetime, counts: Iterable[LifeCount]) -> str:
-    rows = [(c.key_type, c.lasting, c.gone_on and c.gone_on.isoformat(), c.keys) for c in counts]
-    return json.dumps({"at": now.isoformat(), "counts": rows}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _read_count(entry: HistoryEntry) -> TableCount:

@@ -101,10 +101,10 @@ def survival(
         gap_days = (later.at - earlier.at).total_seconds() / DAY_S
         if not PAIR_DAYS[0] <= gap_days <= PAIR_DAYS[1] or disturbed(earlier.at, later.at):
             continue
-        before, after = _cohorts(key_type, earlier.counts), _cohorts(key_type, later.counts)
+        after = _cohorts(key_type, later.counts)
         day_over = part_of_day(earlier.at)
         late = day_over >= LATE
-        for (lasting, gone_on), keys in before.items():
+        for (lasting, gone_on), keys in _cohorts(key_type, earlier.counts).items():
             silent = own_days + 1 - (gone_on - earlier.at.date()).days
             left = after.get((lasting, gone_on), 0)
             # Some of the keys used today are still to come.
@@ -142,8 +142,7 @@ def _cohorts(key_type: str, counts: Iterable[LifeCount]) -> dict[tuple[bool, dat
 
 def _shares(later_uses: tuple[_Steps, _Steps], first_uses: tuple[_Steps, _Steps]) -> Survival:
     by_day: list[dict[int, float]] = []
-    used: list[int] = []
-    overall = _pooled([step for steps in later_uses for step in steps.values()], 1.0)
+    overall = _pooled((step for steps in later_uses for step in steps.values()), 1.0)
     for lasting, own in enumerate(later_uses):
         # For a day that a class never saw, the other class's share is the next best guess.
         sources = (own, later_uses[1 - lasting], first_uses[lasting], first_uses[1 - lasting])
@@ -154,11 +153,10 @@ def _shares(later_uses: tuple[_Steps, _Steps], first_uses: tuple[_Steps, _Steps]
             share = share if step is None else _pooled([step], share)
             shares[day] = share
         by_day.append(shares)
-        used.append(round(sum(step.before - step.after for step in own.values())))
+    used = [round(sum(step.before - step.after for step in steps.values())) for steps in later_uses]
     return Survival((by_day[0], by_day[1]), (used[0], used[1]))
 
 
 def _pooled(steps: Iterable[_Step], prior: float) -> float:
     steps = list(steps)
-    before, after = sum(step.before for step in steps), sum(step.after for step in steps)
-    return (after + PRIOR_KEYS * prior) / (before + PRIOR_KEYS)
+    return (sum(step.after for step in steps) + PRIOR_KEYS * prior) / (sum(step.before for step in steps) + PRIOR_KEYS)

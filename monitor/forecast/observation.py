@@ -25,9 +25,19 @@ class Observed:
     bursts: tuple[Burst, ...]
 
     @cached_property
+    def counted_since(self) -> datetime:
+        """The hour in which counting began."""
+        return min((count.hour for count in self.counts), default=self.now)
+
+    @cached_property
     def paused(self) -> frozenset[int]:
         """The days ago on which nothing happened, in a database that is usually busy."""
-        return pauses(self.counts, min((count.hour for count in self.counts), default=self.now), self.now)
+        return pauses(self.counts, self.counted_since, self.now)
+
+    @property
+    def days(self) -> float:
+        """The number of days on which arrivals were counted and a snapshot was taken."""
+        return max(0.0, min((self.now - self.counted_since) / DAY, len(self.snapshots)))
 
 
 def observe(store: Store, census: Census) -> Observed:
@@ -43,11 +53,3 @@ def observe(store: Store, census: Census) -> Observed:
         counts=tuple(store.counts(now - COUNTED_FROM)) if store.converted else (),
         bursts=tuple(store.bursts(now - BURSTS_FROM)),
     )
-
-
-def days_observed(observed: Observed) -> float:
-    """The number of days on which arrivals were counted and a snapshot was taken."""
-    if not observed.counts or not observed.snapshots:
-        return 0.0
-    counted_days = (observed.now - min(count.hour for count in observed.counts)) / DAY
-    return max(0.0, min(counted_days, len(observed.snapshots)))

@@ -167,7 +167,10 @@ class PreKeyRates:
 def project_pre_keys(cohorts: Sequence[Cohort], rates: PreKeyRates, days: int) -> list[float]:
     """The pre-keys after 0, 1, … `days` days. A lasting cohort belongs to its company's newest generation."""
     if rates.lifetime_days is None:
-        return _project_pre_keys_without_end(sum(cohort.keys for cohort in cohorts), rates, days)
+        path = [sum(cohort.keys for cohort in cohorts)]
+        for _ in range(days):
+            path.append(max(0.0, path[-1] + rates.arrivals + rates.starts - rates.consumed))
+        return path
     rows = rates.lifetime_days + 2
     newest, older = [0.0] * rows, [0.0] * rows
     endless = 0.0
@@ -187,8 +190,7 @@ def project_pre_keys(cohorts: Sequence[Cohort], rates: PreKeyRates, days: int) -
             older[row] += newest[row] * passed_on
         newest = [keys * (1 - passed_on) for keys in newest]
         (newest if rates.guards else older)[-2] += rates.arrivals + rates.starts
-        missing = _take(newest, rates.consumed)
-        _take(older, missing)
+        _take(older, _take(newest, rates.consumed))
         path.append(endless + sum(newest) + sum(older))
     return path
 
@@ -200,10 +202,3 @@ def _take(rows: list[float], keys: float) -> float:
     for row, present in enumerate(rows):
         rows[row] = present * left / total if total else 0.0
     return keys - (total - left)
-
-
-def _project_pre_keys_without_end(keys: float, rates: PreKeyRates, days: int) -> list[float]:
-    path = [keys]
-    for _ in range(days):
-        path.append(max(0.0, path[-1] + rates.arrivals + rates.starts - rates.consumed))
-    return path

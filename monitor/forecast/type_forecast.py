@@ -3,16 +3,18 @@
 At equilibrium a type holds its arrivals times their lifetime, and beside those the keys in use, which renewals keep.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
+from operator import add
+from statistics import fmean
 
 from keystore.records import LifeCount
 from keystore.ttl import Policy
 from monitor.forecast.arrivals import DAY, HOUR, Flow
-from monitor.forecast.history import Lives, part_of_day
+from monitor.forecast.history import part_of_day
 from monitor.forecast.life_table import Survival, days_silent, held_share, lifetime_days, survival
 from monitor.forecast.observation import Observed
 from monitor.forecast.projection import PRE_KEY, Cohort, PreKeyRates, Rates, project, project_pre_keys
@@ -56,7 +58,7 @@ def project_type(
     key_type: str, lives: Sequence[LifeCount], flow: Flow, observed: Observed, policy: Policy
 ) -> ProjectedType:
     """Carry a type forward; `lives` are its keys now, and `policy` is in force from now on."""
-    now, today = observed.now, observed.now.date()
+    today = observed.now.date()
     own_days = lifetime_days(observed.policy, key_type, guards=False)
     cohorts = [
         Cohort(
@@ -74,29 +76,24 @@ def project_type(
     held = held_share(key_type, observed.snapshots, flow.swept_per_day * flow.days, guards=observed.guards)
     bursts = flow.bursts
     from_bursts = bursts.per_day * bursts.keys + bursts.starts_per_day * bursts.start_keys
-    stock_seen = _mean_stock(key_type, observed.snapshots)
-    deleted_share = min(1.0, flow.deleted_per_day / stock_seen) if stock_seen else 0.0
-
-    def rates(arrivals: Callable[[int], float], use_factor: float = 1.0) -> Rates:
-        return Rates(life, part_of_day(now), arrivals, deleted_share, seen, held, use_factor)
+    stocks = [sum(c.keys for c in day.counts if c.key_type == key_type) for day in observed.snapshots[-14:]]
+    deleted_share = min(1.0, flow.deleted_per_day / fmean(stocks)) if any(stocks) else 0.0
 
     def arrivals(day: int) -> float:
         return flow.arrivals_on(day) + from_bursts
 
-    def nothing(_: int) -> float:
-        return 0.0
-
-    path = project(cohorts, rates(arrivals), HORIZON_DAYS)
-    response = project([Cohort(False, 0, None if life is None else life + 1, 1.0)], rates(nothing), HORIZON_DAYS)
+    rates = Rates(life, part_of_day(observed.now), arrivals, deleted_share, seen, held)
+    no_arrivals = replace(rates, arrivals=lambda _: 0.0)
+    path = project(cohorts, rates, HORIZON_DAYS)
+    response = project([Cohort(False, 0, None if life is None else life + 1, 1.0)], no_arrivals, HORIZON_DAYS)
     of_bursts = _variance(response, (bursts.per_day + bursts.starts_per_day) * bursts.keys**2, flow.days)
     of_trickle = [variance**0.5 for variance in _variance(response, flow.sd_per_day**2, flow.days)]
-    stays = project(cohorts, rates(nothing), HORIZON_DAYS)
+    stays = project(cohorts, no_arrivals, HORIZON_DAYS)
     # The path if uses are rarer, by as much as the few uses that were seen leave open.
-    rarer = project(cohorts, rates(arrivals, max(0.0, 1 - 1 / (sum(seen.used) + 1) ** 0.5)), HORIZON_DAYS)
-    rest = [
-        _binomial(stays[day], stays[0]) + of_bursts[day] + (path[day] - rarer[day]) ** 2
-        for day in range(HORIZON_DAYS + 1)
-    ]
+    use_factor = max(0.0, 1 - 1 / (sum(seen.used) + 1) ** 0.5)
+    rarer = project(cohorts, replace(rates, use_factor=use_factor), HORIZON_DAYS)
+    chance = [max(0.0, left * (1 - left / stays[0])) if stays[0] else 0.0 for left in stays]
+    rest = [chance[day] + of_bursts[day] + (path[day] - rarer[day]) ** 2 for day in range(HORIZON_DAYS + 1)]
     endless = life is None and arrivals(HORIZON_DAYS) > 0 and not deleted_share
     at_rest = None if endless else equilibrium(path)
     once = None if life is None else arrivals(HORIZON_DAYS) * _days_lived_once(seen, life)
@@ -117,14 +114,11 @@ def _project_pre_keys(cohorts: list[Cohort], flow: Flow, life: int | None, obser
     generations = per_company - refills + min(1.0, flow.per_day / companies)
     rates = PreKeyRates(life, generations, arrivals, starts, flow.deleted_per_day, observed.guards)
     path = project_pre_keys(cohorts, rates, HORIZON_DAYS)
-    response = project_pre_keys(
-        [Cohort(True, 0, None if life is None else life + 1, 1.0)],
-        PreKeyRates(life, generations, 0.0, 0.0, 0.0, observed.guards),
-        HORIZON_DAYS,
-    )
+    one_key = Cohort(True, 0, None if life is None else life + 1, 1.0)
+    undisturbed = replace(rates, arrivals=0.0, starts=0.0, consumed=0.0)
+    response = project_pre_keys([one_key], undisturbed, HORIZON_DAYS)
     of_bursts = _variance(response, (per_company * companies + bursts.starts_per_day) * bursts.keys**2, flow.days)
-    of_trickle = _variance(response, flow.sd_per_day**2, flow.days)
-    variance = [burst + trickle for burst, trickle in zip(of_bursts, of_trickle, strict=True)]
+    variance = list(map(add, of_bursts, _variance(response, flow.sd_per_day**2, flow.days)))
     once = None if life is None else (arrivals + starts) * (life + 0.5)
     forecast = _type_forecast(PRE_KEY, path, flow, life, equilibrium(path), once)
     return ProjectedType(forecast, path, [0.0] * (HORIZON_DAYS + 1), variance)
@@ -138,13 +132,9 @@ def equilibrium(path: Sequence[float]) -> float | None:
 
 def _disturbed(key_type: str, observed: Observed, begin: datetime, end: datetime) -> bool:
     """True if keys of the type were cleared in this time, or a bot or the service was down for most of it."""
-    if any(
-        count.event == "cleared" and count.key_type == key_type and begin - HOUR < count.hour <= end
-        for count in observed.counts
-    ):
-        return True
+    cleared = [count.hour for count in observed.counts if count.event == "cleared" and count.key_type == key_type]
     middle = begin + (end - begin) / 2
-    return (observed.now - middle) // DAY in observed.paused
+    return any(begin - HOUR < hour <= end for hour in cleared) or (observed.now - middle) // DAY in observed.paused
 
 
 def _type_forecast(
@@ -166,11 +156,6 @@ def _type_forecast(
     )
 
 
-def _mean_stock(key_type: str, snapshots: Sequence[Lives]) -> float:
-    stocks = [sum(c.keys for c in lives.counts if c.key_type == key_type) for lives in snapshots[-14:]]
-    return sum(stocks) / len(stocks) if stocks else 0.0
-
-
 def _days_lived_once(seen: Survival, life: int) -> float:
     """The days that a key stays if it is not used again after its first day, or until it is."""
     left, lived = 1.0, 0.5
@@ -189,7 +174,3 @@ def _variance(response: Sequence[float], per_day: float, observed_days: float) -
     squares = [0.0, *accumulate(left * left for left in response)]
     sums = [0.0, *accumulate(response)]
     return [per_day * (squares[day] + sums[day] ** 2 / max(1.0, observed_days)) for day in range(HORIZON_DAYS + 1)]
-
-
-def _binomial(left: float, total: float) -> float:
-    return max(0.0, left * (1 - left / total)) if total else 0.0

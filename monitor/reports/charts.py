@@ -12,11 +12,6 @@ from importlib import import_module
 from monitor.growth import GrowthReport
 
 AHEAD_DAYS = 30
-FEWEST_COUNTS = 2
-"""Counts that a line needs."""
-
-SIZE_INCHES = (8.0, 4.5)
-DOTS_PER_INCH = 110
 
 _COUNTED, _EXPECTED, _LEGACY = "#1f4e79", "#d9822b", "#8a8a8a"
 
@@ -28,11 +23,11 @@ def available() -> bool:
 
 def growth_chart(report: GrowthReport) -> bytes | None:
     """The picture as PNG; None if there is nothing to show, neither counts nor a forecast."""
-    if len(report.history) < FEWEST_COUNTS and report.forecast is None:
+    if len(report.history) < 2 and report.forecast is None:
         return None
     # Imported here, because it takes a second and much memory; by name, because it may not be installed.
     dates, ticker = import_module("matplotlib.dates"), import_module("matplotlib.ticker")
-    figure = import_module("matplotlib.figure").Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    figure = import_module("matplotlib.figure").Figure(figsize=(8.0, 4.5), dpi=110, layout="constrained")
     canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if report.history:
@@ -47,23 +42,10 @@ def growth_chart(report: GrowthReport) -> bytes | None:
         axes.plot(days, expected, color=_EXPECTED, label="expected")
     for days_each, projected in report.diary.items():
         # A straight line to the number expected once every key has lived this long; the projection has no path.
-        axes.plot(
-            [now, now + timedelta(days=int(days_each))],
-            [report.total, projected.keys],
-            color=_LEGACY,
-            linestyle=":",
-            marker="o",
-            markevery=[1],
-            markersize=4,
-        )
-        axes.annotate(
-            f"{days_each} days each",
-            (now + timedelta(days=int(days_each)), projected.keys),
-            textcoords="offset points",
-            xytext=(6, -3),
-            color=_LEGACY,
-            fontsize="small",
-        )
+        end = now + timedelta(days=int(days_each))
+        axes.plot([now, end], [report.total, projected.keys], "o:", color=_LEGACY, markevery=[1], markersize=4)
+        text = {"textcoords": "offset points", "xytext": (6, -3), "color": _LEGACY, "fontsize": "small"}
+        axes.annotate(f"{days_each} days each", (end, projected.keys), **text)
     axes.plot([], [], color=_LEGACY, linestyle=":", label="the original operator's projection")
     locator = dates.AutoDateLocator()
     axes.xaxis.set_major_locator(locator)

@@ -12,6 +12,7 @@ from typing import Literal
 from keystore.records import Census, SweepRun
 from keystore.store import Store
 from monitor.forecast.history import past_month
+from monitor.reports.formatting import ago, size
 
 Verdict = Literal["ok", "warning", "critical"]
 _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
@@ -89,6 +90,22 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     )
 
 
+def check_rows(report: CheckReport) -> dict[str, str]:
+    """The counts in words, for every rendering: `{label: value}`, in the order shown."""
+    sweep = report.last_sweep
+    return {
+        "total": f"{report.total:,}",
+        "active": f"{report.active:,}",
+        "expired": f"{report.expired:,}",
+        "no expiry": f"{report.without_expiry:,}",
+        "guarded": f"{report.guarded:,}",
+        "companies": f"{report.companies:,}",
+        "size": size(report.size_bytes),
+        "activity": ago(report.last_activity_at, report.taken_at),
+        "sweep": f"{ago(sweep.finished_at, report.taken_at)}, {sweep.deleted:,} deleted" if sweep else "never",
+    }
+
+
 def sweep_state(runs: list[SweepRun]) -> SweepState:
     """The state of the sweeper, from its latest runs, newest first."""
     finished = [run for run in runs if run.finished_at is not None]
@@ -128,11 +145,10 @@ def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
 
 def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> Iterator[Finding]:
     last, latest = sweeps.last_success, sweeps.latest
-    late_after = timedelta(seconds=2 * sweep_every_s)
     if last is None or last.finished_at is None:
         if census.total:
             yield Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once")
-    elif census.taken_at - last.finished_at > late_after:
+    elif census.taken_at - last.finished_at > timedelta(seconds=2 * sweep_every_s):
         hours = (census.taken_at - last.finished_at).total_seconds() / 3600
         yield Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
     elif census.expired > BACKLOG_SHARE * census.total:

@@ -42,7 +42,21 @@ class DoctorReport:
 
 def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: Result) -> DoctorReport:
     """Make every check, even if an earlier one fails; `telegram` is the result of `check_token`."""
-    results = {"ttl": _policy(policy), "guard": _guard(guard), "telegram": telegram}
+    short_lived = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
+    results = {
+        "ttl": _result(
+            not short_lived,
+            f"no key expires within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages",
+            f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and these keys may go before "
+            f"they arrive: {', '.join(short_lived)}. KEYSTORE_TTL=careful keeps each longer",
+        ),
+        "guard": _result(
+            guard,
+            "keys that can't be replaced are kept from the sweep",
+            "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire",
+        ),
+        "telegram": telegram,
+    }
     try:
         with open_store() as store:
             results |= _database(store)
@@ -55,58 +69,36 @@ def _database(store: Store) -> dict[str, Result]:
     began = datetime.now(UTC)
     skew_s = abs((store.now() - began).total_seconds())
     census = store.census()
-    return {
+    results: dict[str, Result] = {
         "database": ("ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
-        "clock": _clock(skew_s),
-        "schema": _schema(converted=store.converted),
-        "expiry": _expiry(census.without_expiry, enforced=store.expiry_enforced),
-        **_file(store.database),
+        "clock": _result(
+            skew_s <= CLOCK_SKEW_S,
+            f"this machine and the database agree within {skew_s:.1f} s",
+            f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both",
+        ),
+        "schema": _result(
+            store.converted,
+            "all migrations are applied",
+            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until "
+            "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills",
+        ),
+        "expiry": _result(
+            not census.without_expiry,
+            "every key has one; `python run.py backfill --enforce` makes the database keep it so",
+            f"{census.without_expiry} keys have none; run `python run.py backfill --enforce`",
+        ),
     }
+    if store.expiry_enforced:
+        results["expiry"] = "ok", "the database refuses keys without expiry"
+    if store.database.startswith("sqlite:///"):
+        path = Path(store.database.removeprefix("sqlite:///"))
+        results["file"] = _result(
+            not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO),
+            f"only its owner may read {path}",
+            f"{path} holds private keys and others may read it; run `chmod 600 {path}`",
+        )
+    return results
 
 
-def _clock(skew_s: float) -> Result:
-    if skew_s <= CLOCK_SKEW_S:
-        return "ok", f"this machine and the database agree within {skew_s:.1f} s"
-    return "warning", f"this machine and the database differ by {skew_s:.0f} s; set up NTP on both"
-
-
-def _schema(*, converted: bool) -> Result:
-    if converted:
-        return "ok", "all migrations are applied"
-    return "warning", (
-        "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until then a "
-        "backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills"
-    )
-
-
-def _expiry(without_expiry: int, *, enforced: bool) -> Result:
-    if enforced:
-        return "ok", "the database refuses keys without expiry"
-    if without_expiry:
-        return "warning", f"{without_expiry} keys have none; run `python run.py backfill --enforce`"
-    return "ok", "every key has one; `python run.py backfill --enforce` makes the database keep it so"
-
-
-def _file(database: str) -> dict[str, Result]:
-    if not database.startswith("sqlite:///"):
-        return {}
-    path = Path(database.removeprefix("sqlite:///"))
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return {"file": ("warning", f"{path} holds private keys and others may read it; run `chmod 600 {path}`")}
-    return {"file": ("ok", f"only its owner may read {path}")}
-
-
-def _policy(policy: Policy) -> Result:
-    short = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
-    if not short:
-        return "ok", f"no key expires within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages"
-    return "warning", (
-        f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and these keys may go before they "
-        f"arrive: {', '.join(short)}. KEYSTORE_TTL=careful keeps each longer"
-    )
-
-
-def _guard(guard: bool) -> Result:
-    if guard:
-        return "ok", "keys that can't be replaced are kept from the sweep"
-    return "warning", "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire"
+def _result(sound: bool, detail: str, advice: str) -> Result:
+    return ("ok", detail) if sound else ("warning", advice)

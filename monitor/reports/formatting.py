@@ -1,8 +1,12 @@
 """Numbers and times as text, the same in every rendering of a report: terminal, messages, page. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 
 from rich import filesize
+
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
@@ -28,3 +32,20 @@ def signed(percent: int) -> str:
 def size(size_bytes: float) -> str:
     """Bytes in decimal units: `1.5 MB`."""
     return filesize.decimal(int(size_bytes))
+
+
+def sparkline(values: Sequence[float], width: int = 30) -> str:
+    """The values as `▁▂▅█`, oldest first, on a scale from the lowest to the highest bar.
+
+    More values than `width` share bars; a bar shows the mean of its values. Equal values make a flat line.
+    """
+    if not values:
+        return ""
+    count = min(width, len(values))
+    edges = [round(n * len(values) / count) for n in range(count + 1)]
+    parts = [values[begin:end] for begin, end in pairwise(edges)]
+    means = [sum(part) / len(part) for part in parts]
+    least, most = min(means), max(means)
+    if most == least:
+        return BARS[0] * count
+    return "".join(BARS[round((mean - least) / (most - least) * (len(BARS) - 1))] for mean in means)

@@ -7,6 +7,7 @@ cleared again before the report is made. Keys left by an interrupted run are cle
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -69,24 +70,21 @@ def perf_report(
     if lease is None:
         raise StoreUnavailable(f"{store.database}: another `perf` is at work here; try again in two minutes")
     loads, gets, bursts = [], [], []
-    try:
+    with ExitStack() as cleanup:
+        cleanup.callback(store.release_lease, lease)
         store.clear(PROBE_COMPANY)
         company = store.largest_company() if company_id is None else canonical_company(company_id)
         state = store.load(company or PROBE_COMPANY)
         if company_id is not None and state.creds is None and not state.keys:
             raise InvalidInput(f"company_id: {company} has no keys and no creds in {store.database}")
-        try:
-            for turn in range(rounds):
-                burst = {f"{turn * RECONNECT_PRE_KEYS + n}": _pre_key() for n in range(RECONNECT_PRE_KEYS)}
-                loads.append(_ms(store.load, company or PROBE_COMPANY))
-                bursts.append(_ms(store.set, PROBE_COMPANY, {"pre-key": burst}))
-                gets.append(_ms(store.get, PROBE_COMPANY, "pre-key", list(burst)[:GET_IDS]))
-                if progress is not None:
-                    progress(turn + 1, rounds)
-        finally:
-            store.clear(PROBE_COMPANY)
-    finally:
-        store.release_lease(lease)
+        cleanup.callback(store.clear, PROBE_COMPANY)
+        for turn in range(rounds):
+            burst = {f"{turn * RECONNECT_PRE_KEYS + n}": _pre_key() for n in range(RECONNECT_PRE_KEYS)}
+            loads.append(_ms(store.load, company or PROBE_COMPANY))
+            bursts.append(_ms(store.set, PROBE_COMPANY, {"pre-key": burst}))
+            gets.append(_ms(store.get, PROBE_COMPANY, "pre-key", list(burst)[:GET_IDS]))
+            if progress is not None:
+                progress(turn + 1, rounds)
     load_ms, burst_ms = median(loads), median(bursts)
     return PerfReport(
         database=store.database,

@@ -1,6 +1,6 @@
 """The reports as text and tables for a terminal: one function for each report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,13 +11,11 @@ from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast
 from monitor.forecast.type_forecast import TypeForecast
 from monitor.growth import GrowthReport
-from monitor.reports.check import CheckReport
-from monitor.reports.check_rows import check_rows
+from monitor.reports.check import CheckReport, check_rows
 from monitor.reports.doctor import DoctorReport
-from monitor.reports.formatting import signed, size
+from monitor.reports.formatting import signed, size, sparkline
 from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport
-from monitor.reports.sparkline import sparkline
 from monitor.sweeper import SweepReport
 from monitor.transfer.state import TransferReport
 from monitor.upkeep.backfill import BackfillReport
@@ -31,8 +29,11 @@ TREND_WIDTH = 12
 SHOWN_DAYS = (7, 14, 30, 90)
 """The days that a forecast is shown for."""
 
-_STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "failed": "bold red"}
-_RATING_STYLES = {"excellent": "green", "good": "green", "acceptable": "yellow", "slow": "bold red"}
+_STYLES = {
+    **dict.fromkeys(("ok", "excellent", "good"), "green"),
+    **dict.fromkeys(("warning", "acceptable"), "yellow"),
+    **dict.fromkeys(("critical", "failed", "slow"), "bold red"),
+}
 
 
 def check(report: CheckReport) -> RenderableType:
@@ -40,19 +41,15 @@ def check(report: CheckReport) -> RenderableType:
     trend = [("last 30 days", sparkline(report.totals_30d))] if len(report.totals_30d) > 1 else []
     rows = _pairs(*check_rows(report).items(), *trend)
     advice = [Text(f"• {line}") for line in report.advice]
-    return Group(_headed(report.verdict, report.database), rows, *advice)
+    return Group(_headed(report.verdict.upper(), report.database), rows, *advice)
 
 
 def types(report: TypesReport) -> RenderableType:
     """Keys by type, as a table with a total."""
-    table = Table("key type", title=report.database, title_justify="left", show_footer=True)
-    table.columns[0].footer = "all"
-    table.columns[0].overflow = "fold"
-    for name, footer in (
-        ("total", report.total),
-        ("with expiry", report.with_expiry),
-        ("without expiry", report.without_expiry),
-    ):
+    table = Table(title=report.database, title_justify="left", show_footer=True)
+    table.add_column("key type", footer="all", overflow="fold")
+    footers = {"total": report.total, "with expiry": report.with_expiry, "without expiry": report.without_expiry}
+    for name, footer in footers.items():
         table.add_column(name, footer=f"{footer:,}", justify="right")
     trends = any(len(totals) > 1 for totals in report.totals_30d.values())
     if trends:
@@ -102,12 +99,9 @@ def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
         bars.append((f"in {days} days", expected, f"{low:,} to {high:,}"))
     if forecast.equilibrium is not None:
         bars.append(("equilibrium", forecast.equilibrium, f"in {forecast.days_to_equilibrium} days"))
-    table = Table.grid(padding=(0, 2))
-    table.add_row(
-        *(Text(name, "dim") for name in ("key type", "now", "a day", "bursts", "lives", "in 30 days", "at rest"))
-    )
-    for type_ in forecast.per_type:
-        table.add_row(
+    names = [Text(name, "dim") for name in ("key type", "now", "a day", "bursts", "lives", "in 30 days", "at rest")]
+    types = [
+        (
             type_.key_type,
             f"{type_.now:,}",
             f"{type_.arrivals_per_day:,.1f}",
@@ -116,8 +110,10 @@ def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
             f"{type_.in_30_days:,}",
             _at_rest(type_),
         )
+        for type_ in forecast.per_type
+    ]
     learned = f"learned from {forecast.days_seen:g} days; nine in ten outcomes should lie between the two numbers"
-    return [Text.assemble((title, "bold"), f"  {learned}"), _bars(bars), Padding(table, (0, 0, 0, 2))]
+    return [Text.assemble((title, "bold"), f"  {learned}"), _bars(bars), _indented([names, *types])]
 
 
 def _at_rest(type_: TypeForecast) -> str:
@@ -135,7 +131,6 @@ def _outcome(outcome: Outcome) -> tuple[str, str]:
 
 def perf(report: PerfReport) -> RenderableType:
     """The rating first, then each time against the budget."""
-    style = _RATING_STYLES[report.rating]
     budget = "within" if report.within_budget else "over"
     rows = _pairs(
         ("load", f"{report.load_ms:,.1f} ms ({report.keys:,} keys, {size(report.loaded_bytes)}, of {report.company})"),
@@ -144,7 +139,7 @@ def perf(report: PerfReport) -> RenderableType:
         ("reconnect", f"{report.reconnect_ms:,.1f} ms, {budget} the budget of {report.budget_ms:,.0f} ms"),
         ("size", size(report.size_bytes)),
     )
-    return Group(Text.assemble((report.rating, style), f"  {report.database}"), rows)
+    return Group(_headed(report.rating, report.database), rows)
 
 
 def backfill(report: BackfillReport) -> RenderableType:
@@ -193,38 +188,42 @@ def repair(report: RepairReport) -> RenderableType:
     verb = "would be moved" if report.dry_run else "moved"
     lines = [f"{report.moved:,} rows {verb} to the type they belong to in {report.database}", *_by_type(report.by_type)]
     if report.dry_run:
-        lines += [f"  {move.company_id}: {_move(move)}" for move in report.moves]
+        lines += map(_move, report.moves)
     if report.kept:
         lines.append(f"{len(report.kept):,} stay: a newer row stands where they belong")
-        lines += [f"  {move.company_id}: {_move(move)}" for move in report.kept]
+        lines += map(_move, report.kept)
     return Group(*lines)
 
 
 def doctor(report: DoctorReport) -> RenderableType:
     """The checks, one a line."""
+    return _grid((Text(item.status, _STYLES[item.status]), item.name, item.detail) for item in report.checks)
+
+
+def _headed(word: str, database: str) -> Text:
+    return Text.assemble((word, _STYLES[word.lower()]), f"  {database}")
+
+
+def _grid(rows: Iterable[Iterable[RenderableType]]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for item in report.checks:
-        table.add_row(Text(item.status, _STYLES[item.status]), item.name, item.detail)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _headed(verdict: str, database: str) -> Text:
-    return Text.assemble((verdict.upper(), _STYLES[verdict]), f"  {database}")
+def _indented(rows: Iterable[Iterable[RenderableType]]) -> RenderableType:
+    return Padding(_grid(rows), (0, 0, 0, 2))
 
 
 def _pairs(*pairs: tuple[str, str]) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    for name, value in pairs:
-        table.add_row(Text(name, "dim"), value)
-    return Padding(table, (0, 0, 0, 2))
+    return _indented((Text(name, "dim"), value) for name, value in pairs)
 
 
 def _bars(bars: list[tuple[str, int, str]]) -> RenderableType:
     most = max(1, *(keys for _, keys, _ in bars))
-    table = Table.grid(padding=(0, 2))
-    for name, keys, note in bars:
-        table.add_row(Text(name, "dim"), "█" * round(BAR_WIDTH * keys / most), f"{keys:,}", note)
-    return Padding(table, (0, 0, 0, 2))
+    return _indented(
+        (Text(name, "dim"), "█" * round(BAR_WIDTH * keys / most), f"{keys:,}", note) for name, keys, note in bars
+    )
 
 
 def _by_type(by_type: Mapping[str, int]) -> list[str]:
@@ -234,4 +233,4 @@ def _by_type(by_type: Mapping[str, int]) -> list[str]:
 
 
 def _move(move: Move) -> str:
-    return f"{move.key_type} {move.key_id} → {move.to_type} {move.to_id}"
+    return f"  {move.company_id}: {move.key_type} {move.key_id} → {move.to_type} {move.to_id}"

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
-from monitor.reports.check_rows import check_rows
+from monitor.reports.check import check_rows
 from monitor.reports.formatting import signed, size
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import DbHealth, LoadTime

@@ -100,13 +100,7 @@ def seed(store: Store, company_id: str, *, now: datetime | None = None) -> SeedR
 def demo_rows(now: datetime) -> list[KeyRow]:
     """The 665 keys as of `now` (timezone-aware), sorted by type and id."""
     maker = _RowMaker(now.astimezone(UTC))
-    rows = [
-        *maker.pre_keys(),
-        *maker.sessions(),
-        *maker.lid_mappings(),
-        *maker.mis_split_lids(),
-        *maker.others(),
-    ]
+    rows = [*maker.pre_keys(), *maker.sessions(), *maker.lid_mappings(), *maker.mis_split_lids(), *maker.others()]
     return sorted(rows, key=lambda row: (row.key_type, row.key_id))
 
 
@@ -167,8 +161,7 @@ class _RowMaker:
     def others(self) -> Iterator[KeyRow]:
         for key_type, created in OTHERS.items():
             for number, age in enumerate(self._ages(created)):
-                key_id, value = _other(self._rng, key_type, number)
-                yield self._row(key_type, key_id, value, age)
+                yield self._row(key_type, *_other(self._rng, key_type, number), age)
 
     def _ages(self, created: tuple[tuple[Ages, int], ...]) -> list[timedelta]:
         return [
@@ -216,23 +209,17 @@ def _lid(number: int) -> str:
     return str(200_000_000_000_000 + number)
 
 
-def _group(number: int) -> str:
-    return f"{120_363_000_000_000_000 + number}@g.us"
-
-
 def _app_state_key_id(number: int) -> str:
     return f"AAAAA{0x63E6 + number:X}"
 
 
 def _session(rng: random.Random, created_at: datetime) -> dict[str, object]:
     """A contact's session with one open ratchet, about 1,150 bytes."""
-    base_key, own_key, their_key = _public_key(rng), _public_key(rng), _public_key(rng)
+    base_key, own_key, their_key = (_public_key(rng) for _ in range(3))
     created_ms = int(created_at.timestamp() * 1000)
-    empty = {"chainKey": {"counter": 0}, "chainType": 2, "messageKeys": {}}
 
-    def chain(chain_type: int) -> dict[str, object]:
-        key = {"counter": 0, "key": _base64(rng, 32)}
-        return {"chainKey": key, "chainType": chain_type, "messageKeys": {}}
+    def chain(chain_type: int, **key: str) -> dict[str, object]:
+        return {"chainKey": {"counter": 0, **key}, "chainType": chain_type, "messageKeys": {}}
 
     entry = {
         "registrationId": rng.randrange(100, 256),
@@ -251,10 +238,10 @@ def _session(rng: random.Random, created_at: datetime) -> dict[str, object]:
             "remoteIdentityKey": _public_key(rng),
         },
         "_chains": {
-            _public_key(rng): empty,
-            _public_key(rng): empty,
-            their_key: chain(2),
-            own_key: chain(1),
+            _public_key(rng): chain(2),
+            _public_key(rng): chain(2),
+            their_key: chain(2, key=_base64(rng, 32)),
+            own_key: chain(1, key=_base64(rng, 32)),
         },
     }
     return {"_sessions": {base_key: entry}, "version": "v1"}
@@ -274,7 +261,8 @@ def _other(rng: random.Random, key_type: str, number: int) -> tuple[str, object]
         case "device-list":
             return _phone(number), ["0", "12", "37"]
         case "sender-key-memory":
-            return _group(number), {f"{_phone(member)}@s.whatsapp.net": True for member in range(GROUP_MEMBERS)}
+            members = {f"{_phone(member)}@s.whatsapp.net": True for member in range(GROUP_MEMBERS)}
+            return f"{120_363_000_000_000_000 + number}@g.us", members
         case "tctoken":
             return f"{_phone(number)}@s.whatsapp.net", {"token": _buffer(rng, 16), "timestamp": "1758000000"}
     raise AssertionError(key_type)

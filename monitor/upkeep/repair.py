@@ -61,12 +61,11 @@ def repair_rows(
 
 def _mis_split(store: Store) -> list[tuple[KeyName, Move]]:
     """Every mis-split row, and its move."""
-    rows = []
-    for key in store.key_names(MIS_SPLIT_TYPES):
-        destination = corrected_name(key.key_type, key.key_id)
-        if destination is not None:
-            rows.append((key, Move(key.company_id, key.key_type, key.key_id, *destination)))
-    return rows
+    return [
+        (key, Move(key.company_id, key.key_type, key.key_id, *destination))
+        for key in store.key_names(MIS_SPLIT_TYPES)
+        if (destination := corrected_name(key.key_type, key.key_id))
+    ]
 
 
 def _plan(store: Store, mis_split: list[tuple[KeyName, Move]]) -> RepairReport:
@@ -77,8 +76,7 @@ def _plan(store: Store, mis_split: list[tuple[KeyName, Move]]) -> RepairReport:
         for key in store.key_names({to_type for _, to_type, _ in destinations})
         if (key.company_id, key.key_type, key.key_id) in destinations
     }
-    moved: list[Move] = []
-    staying: list[Move] = []
+    moved, staying = [], []
     for key, move in mis_split:
         destination = (move.company_id, move.to_type, move.to_id)
         if destination in newest and newest[destination] >= key.updated_at:
@@ -90,7 +88,5 @@ def _plan(store: Store, mis_split: list[tuple[KeyName, Move]]) -> RepairReport:
 
 
 def _report(store: Store, moved: list[Move], staying: list[Move], *, dry_run: bool) -> RepairReport:
-    by_type = Counter(f"{move.key_type} → {move.to_type}" for move in moved)
-    return RepairReport(
-        store.database, len(moved), dict(sorted(by_type.items())), tuple(moved), tuple(staying), dry_run
-    )
+    by_type = dict(sorted(Counter(f"{move.key_type} → {move.to_type}" for move in moved).items()))
+    return RepairReport(store.database, len(moved), by_type, tuple(moved), tuple(staying), dry_run)

@@ -12,7 +12,7 @@ from keystore.ids import (
     MAX_VALUE_BYTES,
     canonical_company,
     checked_ids,
-    checked_type,
+    checked_name,
     checked_value,
     checked_writes,
 )
@@ -56,11 +56,11 @@ def test_the_prefix_is_not_counted() -> None:
 @given(name=st.text(max_size=300))
 def test_printable_names_of_up_to_255_characters_are_accepted(name: str) -> None:
     if 1 <= len(name) <= 255 and name.isprintable():
-        assert checked_type(name) == name
+        assert checked_name("key_type", name) == name
         assert checked_ids([name]) == [name]
     else:
         with pytest.raises(InvalidInput, match="key_type"):
-            checked_type(name)
+            checked_name("key_type", name)
         with pytest.raises(InvalidInput, match="key_id"):
             checked_ids([name])
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.reports.sparkline import BARS, sparkline
+from monitor.reports.formatting import BARS, sparkline
 
 
 def test_the_least_is_the_lowest_bar_and_the_most_the_highest() -> None:
