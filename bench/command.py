@@ -44,10 +44,7 @@ class Command(argparse.ArgumentParser):
 
     def __init__(self, program: str, doc: str | None, epilog: str = "", *, url: str = "", url_required: bool = False):
         super().__init__(
-            f"python -m {program}",
-            description=doc,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            f"python -m {program}", description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if url:
             self.add_argument("--url", type=postgres_address, required=url_required, help=url)

@@ -10,12 +10,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
 import psycopg
+from msgspec import Struct
 from psycopg.types.json import Jsonb
 
 from bench.command import SERVER, Command, Outcome, in_range, with_verdict
@@ -61,8 +61,7 @@ CREATE TABLE legacy.whatsapp_keys (company_id text, key_type text, key_id text, 
 """
 
 
-@dataclass(frozen=True)
-class Took:
+class Took(Struct, frozen=True):
     """The median time of one operation, and the most round trips that it needed in any round."""
 
     ms: float
@@ -73,8 +72,7 @@ class Took:
         return f"{self.ms:,.1f} ms in {self.round_trips}"
 
 
-@dataclass(frozen=True)
-class Distance:
+class Distance(Struct, frozen=True):
     """The figures at one round-trip time; `diary_load` is the load as the original operator's bots did it."""
 
     round_trip_ms: float
@@ -112,10 +110,7 @@ class Distance:
 
 
 def measure(
-    url: str,
-    round_trips_ms: Sequence[float] = ROUND_TRIPS_MS,
-    rounds: int = ROUNDS,
-    progress: Progress = no_progress,
+    url: str, round_trips_ms: Sequence[float] = ROUND_TRIPS_MS, rounds: int = ROUNDS, progress: Progress = no_progress
 ) -> list[Distance]:
     """The figures at each distance from the server at `url`, in a database made for them."""
     with database_on(url, "bench_distance") as database, closing(open_store(database)) as store:

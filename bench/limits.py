@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from msgspec import Struct
+
 VERDICTS = {True: "met", False: "MISSED", None: "–"}
 """The verdicts as a terminal shows them; None means not measured."""
 
@@ -29,8 +31,7 @@ class Limit:
         return f"{sign} {self.value:g} {self.unit}" if self.value else f"no {self.unit}"
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """One row of a table of targets; the fields are those of its JSON.
 
     `met` is None if nothing was measured. `note` then says why; otherwise it adds a reservation.

@@ -1,13 +1,13 @@
 """The tools of all measurements: timing, percentiles, and the types of a connection and of a progress callback."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil
 from statistics import median
 from time import perf_counter
 from typing import Any, Self
 
 import psycopg
+from msgspec import Struct
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -15,8 +15,7 @@ Progress = Callable[[int, int], None]
 """Is called with the number of finished steps and the number of all steps."""
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(Struct, frozen=True):
     """The number of timed calls, their median and their 99th percentile in milliseconds."""
 
     times: int

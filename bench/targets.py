@@ -8,10 +8,11 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from bench import distance, idle
 from bench.command import Command, Outcome, read_json
@@ -62,8 +63,7 @@ COMPARED_TARGETS = (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """The results by section; a section that was not measured is None or empty."""
 
     compared: tuple[Compared, ...] = ()
@@ -76,8 +76,7 @@ class Figures:
     scale: Scale | None = None
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run of `bench.targets`, as its JSON has it."""
 
     taken_at: datetime

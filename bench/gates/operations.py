@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from structlog.testing import capture_logs
 
 from bench.gates.bare_drivers import LIFE, Bare, BarePostgres, BareSqlite
@@ -44,8 +45,7 @@ Turn = Callable[[int], float]
 """A turn in the round with this number: prepares untimed, and returns the milliseconds of the operation itself."""
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(Struct, frozen=True):
     """The medians of one operation in milliseconds, and the store's divided by the driver's."""
 
     backend: str

@@ -8,12 +8,13 @@ DELETE it doesn't rest.
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
 from time import perf_counter
+
+from msgspec import Struct
 
 from bench.gates.bare_drivers import LIFE, BarePostgres
 from bench.gates.operations import EXPIRING, PAST, SEED
@@ -36,8 +37,7 @@ GETS_LIMIT = Limit(1.5, "× without a sweep")
 SPEED_LIMIT = Limit(0.7, "× a plain DELETE", at_least=True)
 
 
-@dataclass(frozen=True)
-class Sweeping:
+class Sweeping(Struct, frozen=True):
     """Medians over the rounds.
 
     `ratio` compares the speeds, `p99_ratio` the 99th percentiles of gets with and without a sweep.

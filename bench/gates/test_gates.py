@@ -5,10 +5,10 @@ Each gate's figures are in pytest-benchmark's `extra_info` (`python -m pytest be
 `-m quick` chooses those that CI runs.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.distance import RECONNECT_BUDGET, measure

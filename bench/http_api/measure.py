@@ -18,6 +18,8 @@ from statistics import median
 from time import monotonic, perf_counter
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from rig.baileys_state import real_state
@@ -47,8 +49,7 @@ is shown for comparison.
 """
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """Requests a second of one operation on both sides: medians over the rounds, also of the rounds' ratios."""
 
     operation: str

@@ -14,12 +14,12 @@ synced to the disk.
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from statistics import median
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import Progress, no_progress, timed_ms
@@ -65,8 +65,7 @@ Turns = dict[str, list[float]]
 """The milliseconds of each call in a turn, by the name of the peer."""
 
 
-@dataclass(frozen=True)
-class Act:
+class Act(Struct, frozen=True):
     """Medians of one act: of the store, the legacy adapter, the files, and Baileys' JSON of the same values alone."""
 
     store_ms: float
@@ -85,8 +84,7 @@ class Act:
         return self.files_ms / self.store_ms
 
 
-@dataclass(frozen=True)
-class Peers:
+class Peers(Struct, frozen=True):
     """The figures of one run; `digest` is the hash of the keys that all three loaded."""
 
     keys: int

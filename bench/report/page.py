@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from msgspec.structs import replace
 
 from bench.command import read_json
 from bench.limits import missed

@@ -1,9 +1,10 @@
 """The contents of the report page, section by section, as values that `page.html` renders."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from markupsafe import Markup
+from msgspec.structs import asdict
 
 from bench.distance import RECONNECT_BUDGET, Distance
 from bench.gates.operations import Compared
@@ -211,11 +212,11 @@ def _scale(scale: Scale) -> Section:
 
 def _facts(title: str, result: Rewrites | Sweeping | Idle | Machine) -> Section:
     """The fields of a result as names and values, without those that are None."""
-    rows = []
-    for field in fields(result):
-        value = getattr(result, field.name)
-        if value is not None:
-            rows.append([field.name.replace("_", " "), str(value) if isinstance(value, str) else f"{value:,}"])
+    rows = [
+        [name.replace("_", " "), value if isinstance(value, str) else f"{value:,}"]
+        for name, value in asdict(result).items()
+        if value is not None
+    ]
     return Section(title, table=Table(rows))
 
 

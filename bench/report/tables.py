@@ -82,12 +82,7 @@ def _distance(run: Run) -> str:
     return markdown_table(
         ("round-trip time", "load", "reconnect", "load of the legacy adapter"),
         [
-            (
-                f"{distance.round_trip_ms:g} ms",
-                str(distance.load),
-                str(distance.reconnect),
-                str(distance.diary_load),
-            )
+            (f"{distance.round_trip_ms:g} ms", str(distance.load), str(distance.reconnect), str(distance.diary_load))
             for distance in run.figures.distance
         ],
     )
@@ -109,11 +104,7 @@ def _peers(run: Run) -> str:
 
     return markdown_table(
         ("", "store", "legacy adapter", "`useMultiFileAuthState`", "Baileys' JSON alone"),
-        [
-            row("load", peers.load),
-            row("burst of 250", peers.burst_250),
-            row("burst of 812", peers.burst_812),
-        ],
+        [row("load", peers.load), row("burst of 250", peers.burst_250), row("burst of 812", peers.burst_812)],
     )
 
 

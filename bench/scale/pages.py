@@ -15,6 +15,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import Connection, Progress, no_progress
@@ -49,8 +50,7 @@ Session = tuple[str, str]
 """A session's company and id."""
 
 
-@dataclass(frozen=True)
-class Rewrites:
+class Rewrites(Struct, frozen=True):
     """The effect of session rewrites. Pages of 8 kB that one load touches are medians over companies."""
 
     rewrites: int

@@ -10,7 +10,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.command import Command, Outcome, in_range
 from bench.limits import VERDICTS
@@ -36,8 +38,7 @@ LEGACY_PROJECTION = {0: "665", **dict.fromkeys(TIMELINE[1:], "427")}
 """The projection that the original operator made on day 0 for the days of the timeline."""
 
 
-@dataclass(frozen=True)
-class Simulation:
+class Simulation(Struct, frozen=True):
     """The month of the demo data (`diary`), the random months, and the accuracy of their forecasts."""
 
     diary: Month

@@ -4,9 +4,10 @@ A clock of its own drives everything, so the same seed gives the same month.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
+
+from msgspec import Struct
 
 from bench.limits import Limit
 from bench.measuring import Progress
@@ -40,8 +41,7 @@ class Clock:
         self.now = now
 
 
-@dataclass(frozen=True)
-class ForecastOutcome:
+class ForecastOutcome(Struct, frozen=True):
     """One forecast, made on a day for day 30, and the number of keys then (`came`). Errors are in percent of it.
 
     `diary` is the projection of the original operator's arithmetic on the same day.
@@ -58,8 +58,7 @@ class ForecastOutcome:
     diary_error_percent: float
 
 
-@dataclass(frozen=True)
-class Month:
+class Month(Struct, frozen=True):
     """One simulated month: the number of keys on each day, and the outcomes of its forecasts."""
 
     mix: Mix
@@ -69,8 +68,7 @@ class Month:
     messages: int
 
 
-@dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Struct, frozen=True):
     """The errors of one day's forecasts over all mixes in percent, and those of the original operator's arithmetic."""
 
     made_on: int

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import exp, sin, tau
 
+from msgspec import Struct
+
 from keystore.store import Store
 
 HOUR = timedelta(hours=1)
@@ -22,8 +24,7 @@ SESSION_BYTES, SMALL_BYTES = 1_150, 60
 COLLECTIONS = ("critical_block", "critical_unblock_low", "regular", "regular_high", "regular_low")
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(Struct, frozen=True):
     """The composition of one company's traffic. Rates are means per day; `staying` and `strangers` are shares.
 
     `staying` of the new contacts stay: they write `messages` times a day (each at a rate around it) for `stays_days` on

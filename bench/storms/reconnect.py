@@ -13,6 +13,7 @@ from statistics import median
 from time import perf_counter
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import Connection, percentile
@@ -51,8 +52,7 @@ Reconnect = Callable[[str], int]
 """Reconnects a company and returns the number of keys that it read."""
 
 
-@dataclass(frozen=True)
-class ReconnectStorm:
+class ReconnectStorm(Struct, frozen=True):
     """Companies reconnected a second by the store and by psycopg alone (`bare`), and their ratio; medians of rounds."""
 
     threads: int

@@ -1,8 +1,9 @@
 """A restart: accounts that reconnect at the same moment, each in a thread and without an open connection."""
 
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.storms.companies import at_once, burst, fill, reconnect, state
@@ -15,8 +16,7 @@ ACCOUNTS = 90
 RESTART_LIMIT = Limit(5, "s")
 
 
-@dataclass(frozen=True)
-class Restart:
+class Restart(Struct, frozen=True):
     """Accounts that restarted at the same moment; `took_s` is the time until the last one's burst was durable."""
 
     accounts: int

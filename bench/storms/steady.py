@@ -9,6 +9,7 @@ from threading import Event, Thread
 from time import perf_counter, sleep
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import percentile
@@ -29,8 +30,7 @@ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <
 """
 
 
-@dataclass(frozen=True)
-class Steady:
+class Steady(Struct, frozen=True):
     """Messages of many companies. Their first ones are sent at the same moment; `rush_s` is how long those took."""
 
     companies: int
