@@ -50,6 +50,11 @@ class Command(argparse.ArgumentParser):
             self.add_argument("--url", type=postgres_address, required=url_required, help=url)
         self.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
 
+    def add_number(self, option: str, default: float, what: str, least: float = 1, most: float | None = None) -> None:
+        """Add an option for a number of the default's type, from `least` to `most`; its help ends with the default."""
+        number = in_range(type(default), least, most)
+        self.add_argument(option, type=number, default=default, help=f"{what} ({default:,g})")
+
     def run(self, args: Sequence[str] | None, measure: Callable[[argparse.Namespace], Outcome]) -> int:
         """Measure and print; return 1 if a limit is missed or an error ended the measurement."""
         options = self.parse_args(args)
@@ -97,7 +102,7 @@ def postgres_address(text: str) -> str:
     return text
 
 
-def in_range(kind: type[Number], least: Number, most: Number | None = None) -> Callable[[str], Number]:
+def in_range(kind: type[Number], least: float, most: float | None = None) -> Callable[[str], Number]:
     """A type for argparse: a number from `least` to `most`, both included."""
 
     def parse(text: str) -> Number:

@@ -71,6 +71,11 @@ class Took(Struct, frozen=True):
         """The time and the round trips, as tables show them."""
         return f"{self.ms:,.1f} ms in {self.round_trips}"
 
+    def target(self, act: str, place: str, time_limit: Limit, round_trips: Limit) -> Target:
+        """The time and the round trips of this act, held to their limits."""
+        checks = (self.ms, time_limit), (self.round_trips, round_trips)
+        return Target.judged(f"{act}_far", f"{act}, {place}", str(self), *checks)
+
 
 class Distance(Struct, frozen=True):
     """The figures at one round-trip time; `diary_load` is the load as the original operator's bots did it."""
@@ -87,20 +92,8 @@ class Distance(Struct, frozen=True):
         load_limit = Limit(self.round_trip_ms + LOAD_ALLOWANCE_MS, "ms")
         reconnect_ms = min(2 * self.round_trip_ms + RECONNECT_ALLOWANCE_MS, RECONNECT_BUDGET.value)
         return (
-            Target.judged(
-                "load_far",
-                f"load, {place}",
-                str(self.load),
-                (self.load.ms, load_limit),
-                (self.load.round_trips, LOAD_ROUND_TRIPS),
-            ),
-            Target.judged(
-                "reconnect_far",
-                f"reconnect, {place}",
-                str(self.reconnect),
-                (self.reconnect.ms, Limit(reconnect_ms, "ms")),
-                (self.reconnect.round_trips, RECONNECT_ROUND_TRIPS),
-            ),
+            self.load.target("load", place, load_limit, LOAD_ROUND_TRIPS),
+            self.reconnect.target("reconnect", place, Limit(reconnect_ms, "ms"), RECONNECT_ROUND_TRIPS),
         )
 
     @property
@@ -175,15 +168,10 @@ def _median(rounds: list[Took]) -> Took:
 def main(args: Sequence[str] | None = None) -> int:
     """Measure at the distances of the command line; return 1 if a limit is missed or the server can't be used."""
     command = Command("bench.distance", __doc__, EPILOG, url=SERVER, url_required=True)
-    command.add_argument(
-        "--ms",
-        type=in_range(float, 0, LONGEST_MS),
-        nargs="+",
-        default=ROUND_TRIPS_MS,
-        metavar="MS",
-        help="round-trip times (0 20 50 100)",
-    )
-    command.add_argument("--rounds", type=in_range(int, 1), default=ROUNDS, help=f"rounds per distance ({ROUNDS})")
+    distance = in_range(float, 0, LONGEST_MS)
+    times = "round-trip times (0 20 50 100)"
+    command.add_argument("--ms", type=distance, nargs="+", default=ROUND_TRIPS_MS, metavar="MS", help=times)
+    command.add_number("--rounds", ROUNDS, "rounds per distance")
     return command.run(args, _measure)
 
 

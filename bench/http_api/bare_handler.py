@@ -3,7 +3,7 @@
 It runs either the store's own statement (`same`) or the simplest SELECT (`plain`); psycopg prepares both, as it does by
 default. It looks at no token, and checks, counts and logs nothing.
 
-`measure.py` starts it as a program, which reads the database's address and its settings from standard input.
+The command starts it as a program, which reads the database's address and its settings from standard input.
 """
 
 import sys

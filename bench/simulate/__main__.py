@@ -48,17 +48,12 @@ class Simulation(Struct, frozen=True):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Simulate and print; return 1 if the forecasts miss their limits."""
-    command = Command(
-        "bench.simulate", __doc__, url="an empty PostgreSQL database, for the month of the demo data alone"
-    )
-    command.add_argument("--mixes", type=in_range(int, 0), default=20, help="number of random months (20)")
+    database = "an empty PostgreSQL database, for the month of the demo data alone"
+    command = Command("bench.simulate", __doc__, url=database)
+    command.add_number("--mixes", 20, "number of random months", least=0)
     command.add_argument("--first-seed", type=int, default=1, help="seed of the first random month; others follow (1)")
-    command.add_argument(
-        "--regularity",
-        type=in_range(float, 0, 1),
-        metavar="R",
-        help="regularity of all reconnects, from 0 (at random) to 1 (at equal intervals)",
-    )
+    regularity = "regularity of all reconnects, from 0 (at random) to 1 (at equal intervals)"
+    command.add_argument("--regularity", type=in_range(float, 0, 1), metavar="R", help=regularity)
     return command.run(args, _simulate)
 
 
