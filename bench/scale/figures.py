@@ -113,7 +113,7 @@ class Gathered(Gathering, frozen=True):
 
     loads: Loads
     rewrites: SessionRewrites
-    first_loads: Times | None
+    first_loads: Times | None = None
 
 
 class Partitioning(Struct, frozen=True):
@@ -145,8 +145,8 @@ class SizeFigures(Struct, frozen=True):
     census: CensusTime
     sweep: Sweep
     vacuum: Vacuum
-    first_loads: Times | None
     gathered: Gathered
+    first_loads: Times | None = None
     partitioned: Partitioned | None = None
 
     @property
