@@ -95,15 +95,11 @@ def targets(figures: Figures) -> Iterator[Target]:
     yield from peers.targets(figures.peers)
     if figures.distance:
         yield from max(figures.distance, key=lambda distance: distance.round_trip_ms).targets
-    if figures.storms:
-        yield from figures.storms.targets
-    if figures.rewrites:
-        yield from figures.rewrites.targets
+    for many in filter(None, (figures.storms, figures.rewrites)):
+        yield from many.targets
     yield load_target(figures.scale)
-    if figures.sweeping:
-        yield from figures.sweeping.targets
-    if figures.memory:
-        yield from figures.memory.targets
+    for upkeep in filter(None, (figures.sweeping, figures.memory)):
+        yield from upkeep.targets
 
 
 def measure(scale: Scale | None, progress: Progress) -> Run:
@@ -149,9 +145,8 @@ def _compared(server: str) -> Iterator[Compared]:
 def main(args: Sequence[str] | None = None) -> int:
     """Measure everything; return 1 if a target is missed or can't be measured."""
     command = Command("bench.targets", __doc__, EPILOG)
-    command.add_argument(
-        "--scale", type=Path, metavar="FILE", default=FIGURES / "scale.json", help="the figures of bench.scale"
-    )
+    scale = FIGURES / "scale.json"
+    command.add_argument("--scale", type=Path, metavar="FILE", default=scale, help="the figures of bench.scale")
     return command.run(args, _measure)
 
 

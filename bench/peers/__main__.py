@@ -38,12 +38,12 @@ def _text(peers: Peers) -> str:
     lines = [
         f"Medians of {peers.rounds} rounds; {peers.keys} keys, the same in all three ({peers.digest[:12]}).",
         f"Node {peers.node}, Baileys {peers.baileys}, pg {peers.pg}, {peers.keys_per_insert:,} keys an INSERT.\n",
-        f"{'':<11}{'store':>10}{'legacy adapter':>22}{'multi-file':>22}{'Baileys’ JSON alone':>22}",
+        f"{'':<13}{'store':>10}{'legacy adapter':>22}{'multi-file':>22}{'Baileys’ JSON alone':>22}",
     ]
-    for name, act in (("load", peers.load), ("burst 250", peers.burst_250), ("burst 812", peers.burst_812)):
+    for name, act in peers.acts.items():
         legacy = f"{act.diary_ms:,.2f} ms, {act.legacy_ratio:4.1f} ×"
         files = f"{act.files_ms:,.2f} ms, {act.files_ratio:4.1f} ×"
-        lines.append(f"{name:<11}{act.store_ms:>7,.2f} ms{legacy:>22}{files:>22}{act.json_ms:>19,.2f} ms")
+        lines.append(f"{name:<13}{act.store_ms:>7,.2f} ms{legacy:>22}{files:>22}{act.json_ms:>19,.2f} ms")
     return "\n".join([*lines, "", as_text(targets(peers))])
 
 

@@ -22,6 +22,9 @@ from bench.storms.restart import RESTART_LIMIT
 from bench.storms.steady import CONNECTIONS_LIMIT
 from bench.targets import Run
 
+DISTANCE_LINES = (("load", "ours", False), ("reconnect", "ours", True), ("legacy load", "legacy", False))
+"""The lines of the chart of distances: the act, the colour, and True for a dashed line."""
+
 NO_BREAK = "\u00a0"
 """A space that keeps a number and its unit on one line."""
 
@@ -59,13 +62,9 @@ def sections(run: Run) -> Iterator[Section]:
         yield _storms(figures.storms)
     if figures.scale:
         yield _scale(figures.scale)
-    if figures.rewrites:
-        yield _facts("Rewrites of sessions", figures.rewrites)
-    if figures.sweeping:
-        yield _facts("Sweeping", figures.sweeping)
-    if figures.memory:
-        yield _facts("Memory", figures.memory)
-    yield _facts("The machine", run.machine)
+    titles = ("Rewrites of sessions", "Sweeping", "Memory", "The machine")
+    results = (figures.rewrites, figures.sweeping, figures.memory, run.machine)
+    yield from (_facts(title, result) for title, result in zip(titles, results, strict=True) if result)
 
 
 def _compared(compared: Sequence[Compared]) -> Section:
@@ -87,14 +86,8 @@ def _compared(compared: Sequence[Compared]) -> Section:
 
 def _distance(distances: Sequence[Distance]) -> Section:
     lines = [
-        Line("load", [(distance.round_trip_ms, distance.load.ms) for distance in distances], "ours"),
-        Line(
-            "reconnect",
-            [(distance.round_trip_ms, distance.reconnect.ms) for distance in distances],
-            "ours",
-            dashed=True,
-        ),
-        Line("legacy load", [(distance.round_trip_ms, distance.diary_load.ms) for distance in distances], "legacy"),
+        Line(name, [(distance.round_trip_ms, distance.acts[name].ms) for distance in distances], colour, dashed)
+        for name, colour, dashed in DISTANCE_LINES
     ]
     title = "Time by round-trip time; the table below has the numbers"
     return Section(
@@ -104,10 +97,9 @@ def _distance(distances: Sequence[Distance]) -> Section:
         drawings=[drawing(title, "round-trip time, ms", "ms", lines, RECONNECT_BUDGET)],
         table=Table(
             [
-                [f"{distance.round_trip_ms:g}{NO_BREAK}ms"]
-                + [
-                    f"{_ms(took.ms)} in {took.round_trips}"
-                    for took in (distance.load, distance.reconnect, distance.diary_load)
+                [
+                    f"{distance.round_trip_ms:g}{NO_BREAK}ms",
+                    *(f"{_ms(took.ms)} in {took.round_trips}" for took in distance.acts.values()),
                 ]
                 for distance in distances
             ],
@@ -124,11 +116,7 @@ def _peers(peers: Peers) -> Section:
         f"bots had it) and in Baileys' own useMultiFileAuthState; medians of {peers.rounds} rounds in turn. "
         f"Node {peers.node}, Baileys {peers.baileys}, pg {peers.pg}. The times of the others contain the conversion "
         "of Baileys' values from and to JSON, which a bot on the store does itself; files are not synced to the disk.",
-        bars=[
-            _peers_bars("load", peers.load),
-            _peers_bars("burst of 250", peers.burst_250),
-            _peers_bars("burst of 812", peers.burst_812),
-        ],
+        bars=[_peers_bars(name, act) for name, act in peers.acts.items()],
     )
 
 
@@ -181,9 +169,7 @@ def _scale(scale: Scale) -> Section:
         if sizes:
             loads = [(size.companies, size.loads_before.load) for size in sizes]
             times.append(Line(f"p50{suffix}", [(companies, load.p50_ms) for companies, load in loads], colour))
-            times.append(
-                Line(f"p99{suffix}", [(companies, load.p99_ms) for companies, load in loads], colour, dashed=True)
-            )
+            times.append(Line(f"p99{suffix}", [(companies, load.p99_ms) for companies, load in loads], colour, True))
             points = [(size.companies, size.loads_before.pages) for size in sizes]
             pages.append(Line(f"pages{suffix}", points, colour))
     note = "by number of companies; the table below has the numbers"

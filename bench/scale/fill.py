@@ -9,7 +9,7 @@ A batch and the note of its progress are one transaction, so after a kill at any
 
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -114,19 +114,14 @@ def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at:
     )
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(COPIED_TYPES)
-        for company, keys in _keys_of(slots, arrivals):
-            if len(keys) > 1:
+        for number, slot in (divmod(arrival, len(slots)) for arrival in arrivals):
+            company = company_name(number)
+            if slot == 0:
                 paired.append(company)
-            for key_type, key_id, value in keys:
+            for key_type, key_id, value in slots[slot]:
                 copy.write_row((company, key_type, key_id, value, at, at, expiries[key_type]))
     with conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) VALUES (%s, %s, %s, %s)",
             [(company, encode(demo_creds()), at, at) for company in paired],
         )
-
-
-def _keys_of(slots: list[list[Key]], arrivals: Sequence[int]) -> Iterator[tuple[str, list[Key]]]:
-    for arrival in arrivals:
-        company, slot = divmod(arrival, len(slots))
-        yield company_name(company), slots[slot]

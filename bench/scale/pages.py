@@ -85,17 +85,11 @@ class Rewrites(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ExplainedLoad:
-    """The pages that one load touched, according to the server; `plan` is the node that found the keys."""
+    """All pages that a load touched, those that were not in the server's memory, and the node that found the keys."""
 
-    hit_pages: int
+    pages: int
     read_pages: int
     plan: str
-    ms: float
-
-    @property
-    def pages(self) -> int:
-        """All pages, in the server's memory or not."""
-        return self.hit_pages + self.read_pages
 
 
 def rewrites(url: str, companies: int = COMPANIES, each: int = EACH) -> Rewrites:
@@ -170,7 +164,7 @@ def explained_load(conn: Connection, company: str) -> ExplainedLoad:
     ((((document,)),),) = conn.execute(statement.encode(), {"company_id": company}).fetchall()
     plan, sent = document["Plan"], document.get("Serialization", {})
     hit, read = (plan[f"Shared {what} Blocks"] + sent.get(f"Shared {what} Blocks", 0) for what in ("Hit", "Read"))
-    return ExplainedLoad(hit, read, _reading_keys(plan), document["Execution Time"])
+    return ExplainedLoad(hit + read, read, _reading_keys(plan))
 
 
 def _reading_keys(plan: dict[str, Any]) -> str:

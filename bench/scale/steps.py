@@ -11,7 +11,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
-from bench.measuring import Connection, Progress, Times, timed_ms
+from bench.measuring import Connection, Progress, Times, timed, timed_ms
 from bench.scale.databases import Site, gather, partition
 from bench.scale.figures import (
     Beside,
@@ -136,11 +136,9 @@ def gathered(site: Site, effort: Effort) -> Gathering:
 
 def partitioned(site: Site, partitions: int) -> Partitioning:
     """Migrate a table in use to hash partitions."""
-    began = perf_counter()
-    partition(site.conn, partitions)
-    took_s = perf_counter() - began
+    took_ms = timed_ms(lambda: partition(site.conn, partitions))
     site.conn.execute("VACUUM whatsapp_keys")
-    return Partitioning(partitions, round(took_s, 1), space(site))
+    return Partitioning(partitions, round(took_ms / 1000, 1), space(site))
 
 
 def rewrites(site: Site, each: int, progress: Progress) -> SessionRewrites:
@@ -155,9 +153,8 @@ def rewrites(site: Site, each: int, progress: Progress) -> SessionRewrites:
     sample = sampled(site.size.companies)
 
     def rewritten(sessions: Sequence[Session]) -> Rewritten:
-        began = perf_counter()
-        heap_only_percent = rewrite(site.conn, site.url, site.now, sessions, progress)
-        per_s = round(len(sessions) / (perf_counter() - began))
+        heap_only_percent, ms = timed(lambda: rewrite(site.conn, site.url, site.now, sessions, progress))
+        per_s = round(len(sessions) / (ms / 1000))
         return Rewritten(len(sessions), heap_only_percent, per_s, pages_per_load(site.conn, sample))
 
     return SessionRewrites(each, pages_per_load(site.conn, sample), rewritten(first), rewritten(again))

@@ -4,7 +4,9 @@ A clock of its own drives everything, so the same seed gives the same month.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
 
 from msgspec import Struct
@@ -27,18 +29,14 @@ MEDIAN_LIMIT, WORST_LIMIT = Limit(10, "% in the median"), Limit(20, "% at worst"
 """The errors that the forecast of day 14 for day 30 may have, over all mixes."""
 
 
+@dataclass
 class Clock:
     """The simulated time."""
 
-    def __init__(self) -> None:
-        self.now = DAY_0
+    now: datetime = DAY_0
 
     def __call__(self) -> datetime:
         return self.now
-
-    def set(self, now: datetime) -> None:
-        """Set the time."""
-        self.now = now
 
 
 class ForecastOutcome(Struct, frozen=True):
@@ -87,7 +85,7 @@ class Accuracy(Struct, frozen=True):
 
 def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Progress) -> Month:
     """Live one month of a mix on an empty store, or from the 665 keys of the demo data."""
-    clock.set(DAY_0)
+    clock.now = DAY_0
     if from_demo:
         seed_demo(store, "demo")
         backfill_expiries(store)
@@ -95,7 +93,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
     totals, swept, made = [], 0, []
     for hours in range(DAYS * 24 + 1):
         hour = DAY_0 + hours * HOUR
-        clock.set(hour)
+        clock.now = hour
         if hours % SWEEP_HOURS == 0:
             swept += sweep(store).deleted
         write_daily_records(store)
@@ -109,7 +107,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
                 made.append((day, report.forecast.keys_at(DAYS - day), report.diary["7"].keys))
             progress(day, DAYS)
         if hours < DAYS * 24:
-            company.live(hour, clock.set)
+            company.live(hour, partial(setattr, clock, "now"))
     outcomes = tuple(_outcome(*forecast, totals[-1]) for forecast in made)
     return Month(mix, tuple(totals), outcomes, swept, company.messages)
 

@@ -7,8 +7,9 @@ thousand calls. The same mix always gives the same month.
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from math import exp, sin, tau
 
 from msgspec import Struct
@@ -98,12 +99,6 @@ class _Contact:
     leaves: datetime
 
 
-@dataclass
-class _Group:
-    number: int
-    spoken: set[int] = field(default_factory=set)
-
-
 class Company:
     """A company whose traffic runs through a store, hour by hour."""
 
@@ -114,8 +109,7 @@ class Company:
         self._mix = mix
         self._rng = random.Random(f"life {mix.seed}")
         self._contacts: list[_Contact] = []
-        self._groups = [_Group(number) for number in range(mix.groups)]
-        self._next_contact = 10_000_000
+        self._numbers = count(10_000_001)
         self._next_pre_key = 1 if not paired else 100_000
         self._unused: list[str] = []
         self._reads: dict[str, set[str]] = defaultdict(set)
@@ -135,7 +129,7 @@ class Company:
         for contact in self._contacts:
             if self._rng.random() < 1 - exp(-contact.rate * rhythm / 24):
                 self._talk(contact.number)
-        for group in self._groups:
+        for group in range(self._mix.groups):
             for _ in range(_poisson(self._rng, self._mix.group_messages * rhythm / 24)):
                 self._group_message(group)
         if hour.hour == 4:
@@ -149,9 +143,7 @@ class Company:
     def _pair(self, began: datetime) -> None:
         """The first sync: the account's address book, and its first app-state sync keys."""
         for _ in range(self._mix.first_sync):
-            number = self._number()
-            self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
-            self._writes["lid-mapping"][f"{number}_reverse"] = self._value(SMALL_BYTES)
+            number = self._map_number()
             if self._rng.random() < self._mix.staying:
                 self._stay(number, began)
         for number in range(3):
@@ -171,11 +163,9 @@ class Company:
         return self._mix.reconnect_days * regular * DAY
 
     def _new_contact(self, moment: datetime) -> None:
-        number = self._number()
         if self._rng.random() < self._mix.strangers and self._unused:
             self._writes["pre-key"][self._unused.pop()] = None
-        self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
-        self._writes["lid-mapping"][f"{number}_reverse"] = self._value(SMALL_BYTES)
+        number = self._map_number()
         self._writes["device-list"][f"{number}"] = self._value(SMALL_BYTES)
         self._talk(number)
         if self._rng.random() < self._mix.staying:
@@ -195,10 +185,10 @@ class Company:
         if self._rng.random() < 0.2:
             self._writes["tctoken"][f"{number}@s.whatsapp.net"] = self._value(SMALL_BYTES)
 
-    def _group_message(self, group: _Group) -> None:
+    def _group_message(self, group: int) -> None:
         self.messages += 1
         member = int(self._rng.random() ** 2 * self._mix.group_members)
-        name = f"{group.number}@g.us"
+        name = f"{group}@g.us"
         self._writes["sender-key"][f"{name}::{member}::0"] = self._value(300)
         if member == 0:  # The bot itself remembers the members that it sent its key.
             self._writes["sender-key-memory"][name] = self._value(SMALL_BYTES)
@@ -213,9 +203,12 @@ class Company:
         self._reads.clear()
         self._writes.clear()
 
-    def _number(self) -> int:
-        self._next_contact += 1
-        return self._next_contact
+    def _map_number(self) -> int:
+        """Return the next contact's number, after writing its mapping in both directions."""
+        number = next(self._numbers)
+        for key_id in (f"{number}", f"{number}_reverse"):
+            self._writes["lid-mapping"][key_id] = self._value(SMALL_BYTES)
+        return number
 
     def _value(self, size_bytes: int) -> bytes:
         return self._rng.randbytes(size_bytes)
