@@ -7,13 +7,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import psycopg
+from msgspec import Struct
 
 from keystore.errors import KeystoreError
 from rig.postgres_server import own_postgres
@@ -26,8 +26,7 @@ T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A finished measurement: the text for the terminal, the figures for `--json`, and the verdict."""
 
     text: str

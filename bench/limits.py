@@ -1,7 +1,6 @@
 """Limits and targets: each limit is written once, where its measurement is, and both decides and prints itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from msgspec import Struct
@@ -10,8 +9,7 @@ VERDICTS = {True: "met", False: "MISSED", None: "–"}
 """The verdicts as a terminal shows them; None means not measured."""
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """A number that a measurement must not exceed or, with `at_least`, must reach.
 
     The unit also says what the measurement is compared with, as in `× psycopg alone`.

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -104,23 +104,12 @@ def targets(figures: Figures) -> Iterator[Target]:
 
 def measure(scale: Scale | None, progress: Progress) -> Run:
     """Measure everything but `scale`, which comes from a run of its own. Raises KeystoreError."""
-    sections = iter(range(7))
+    results: dict[str, Any] = {}
     with own_postgres(SERVER) as server:
-
-        def section(measure_on: Callable[[str], T]) -> T:
-            progress(next(sections), 7)
-            return measure_on(server)
-
-        figures = Figures(
-            compared=section(lambda server: tuple(_compared(server))),
-            distance=section(lambda server: tuple(distance.measure(server))),
-            peers=section(peers.measure),
-            storms=section(storms.measure),
-            rewrites=section(lambda server: _on_a_database(server, pages.rewrites)),
-            sweeping=section(lambda server: _on_a_database(server, sweeping.measure)),
-            memory=section(lambda server: _on_a_database(server, _idle)),
-            scale=scale,
-        )
+        for done, (name, section) in enumerate(SECTIONS.items()):
+            progress(done, len(SECTIONS))
+            results[name] = section(server)
+        figures = Figures(**results, scale=scale)
         machine = this_machine(server, figures.peers.node if figures.peers else None)
     return Run(datetime.now(UTC).replace(microsecond=0), commit(), machine, tuple(targets(figures)), figures)
 
@@ -140,6 +129,18 @@ def _compared(server: str) -> Iterator[Compared]:
         yield _on_a_database(server, operation.compare)
         with tempfile.TemporaryDirectory(prefix="keystore-targets-") as folder:
             yield operation.compare(f"sqlite:///{folder}/keystore.db")
+
+
+SECTIONS: dict[str, Callable[[str], object]] = {
+    "compared": lambda server: tuple(_compared(server)),
+    "distance": lambda server: tuple(distance.measure(server)),
+    "peers": peers.measure,
+    "storms": storms.measure,
+    "rewrites": lambda server: _on_a_database(server, pages.rewrites),
+    "sweeping": lambda server: _on_a_database(server, sweeping.measure),
+    "memory": lambda server: _on_a_database(server, _idle),
+}
+"""The measurements on our own server, in their order; the names are the fields of `Figures`."""
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -8,7 +8,6 @@ import gc
 import random
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from statistics import median
@@ -58,8 +57,7 @@ class Compared(Struct, frozen=True):
         return Target.judged(name, what, f"{self.ratio:.2f} × ({self.store_ms:.2f} ms)", (self.ratio, limit))
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One operation, the turns of both sides, and the limits of its gates as multiples of the driver's median.
 
     Without `durable`, Postgres doesn't wait for the disk.

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from statistics import median
 from time import monotonic, perf_counter
@@ -68,16 +67,14 @@ class Comparison(Struct, frozen=True):
         return self.wanted is None or self.ratio >= self.wanted
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """A server's port, and the header lines that authorize a request."""
 
     port: int
     headers: str
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """The bytes of a request, and the port that it goes to."""
 
     port: int

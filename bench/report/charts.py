@@ -7,10 +7,10 @@ import importlib.util
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 
 from markupsafe import Markup, escape
+from msgspec import Struct
 
 from bench.limits import Limit
 from keystore.errors import KeystoreError
@@ -27,8 +27,7 @@ SVG = {"svg.fonttype": "none", "font.size": 12}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """One bar of a chart: its name, its length, its colour of the page, and its labels."""
 
     name: str
@@ -38,8 +37,7 @@ class Bar:
     small_label: str = ""
 
 
-@dataclass(frozen=True)
-class Bars:
+class Bars(Struct, frozen=True):
     """Horizontal bars from 0 on one scale, which reaches at least to `longest`, with a line at `mark`."""
 
     caption: str
@@ -53,8 +51,7 @@ class Bars:
         return f"{100 * value / end:.2f}"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a chart through these points `(x, y)`, in a colour of the page."""
 
     name: str

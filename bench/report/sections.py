@@ -1,9 +1,9 @@
 """The contents of the report page, section by section, as values that `page.html` renders."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from bench.distance import RECONNECT_BUDGET, Distance
@@ -29,8 +29,7 @@ NO_BREAK = "\u00a0"
 """A space that keeps a number and its unit on one line."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """Rows under their heads; the first cell names its row, the others are numbers."""
 
     rows: Sequence[Sequence[str]]
@@ -38,8 +37,7 @@ class Table:
     caption: str = ""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """One section of the page, rendered in this order."""
 
     title: str

@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+import psutil
 import psycopg
+from msgspec import Struct
 from psycopg import sql
 
 from bench.measuring import Connection, Progress
@@ -44,8 +46,7 @@ SHARED_BUFFERS_SHARE, MOST_SHARED_BUFFERS_GB = 0.25, 8
 FIGURES = "CREATE TABLE IF NOT EXISTS bench_figures (name text PRIMARY KEY, figures text NOT NULL)"
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(Struct, frozen=True):
     """The number of companies and of partitions; with 0 partitions, the table is as `migrate` makes it."""
 
     companies: int
@@ -103,22 +104,6 @@ class Server:
         return self.forget_pages is not None
 
 
-def own_settings() -> dict[str, str]:
-    """The settings of a dedicated database server; all others are Postgres's defaults."""
-    memory_mb = memory_bytes() // 2**20
-    return {
-        "shared_buffers": f"{min(int(memory_mb * SHARED_BUFFERS_SHARE), MOST_SHARED_BUFFERS_GB * 1024)}MB",
-        "effective_cache_size": f"{memory_mb * 3 // 4}MB",
-        "max_wal_size": "8GB",
-        "checkpoint_timeout": "15min",
-    }
-
-
-def memory_bytes() -> int:
-    """The memory of the machine in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 @contextmanager
 def own_server(home: Path | None) -> Iterator[Server]:
     """Our own server for the block, with the memory of a dedicated database server.
@@ -132,8 +117,14 @@ def own_server(home: Path | None) -> Iterator[Server]:
         else:
             home.mkdir(parents=True, exist_ok=True)
             hand_over(home)
-        home = home.absolute()
-        server = PostgresServer(home, programs, own_settings())
+        home, memory_mb = home.absolute(), psutil.virtual_memory().total // 2**20
+        settings = {
+            "shared_buffers": f"{min(int(memory_mb * SHARED_BUFFERS_SHARE), MOST_SHARED_BUFFERS_GB * 1024)}MB",
+            "effective_cache_size": f"{memory_mb * 3 // 4}MB",
+            "max_wal_size": "8GB",
+            "checkpoint_timeout": "15min",
+        }
+        server = PostgresServer(home, programs, settings)
         _stop_a_server_left_by_a_killed_run(home / "data", programs)
         server.start()
         stack.callback(server.stop)

@@ -100,33 +100,23 @@ class Vacuum(Struct, frozen=True):
     beside: Beside
 
 
-class Gathering(Struct, frozen=True):
-    """The time of laying each company's keys together, the sizes afterwards, and the reads meanwhile."""
+class Gathered(Struct, frozen=True):
+    """The time of laying each company's keys together, with reads meanwhile; sizes, loads and rewrites afterwards."""
 
     took_s: float
     size: Space
     beside: Beside
-
-
-class Gathered(Gathering, frozen=True):
-    """A gathering, and loads and rewrites after it."""
-
     loads: Loads
     rewrites: SessionRewrites
     first_loads: Times | None = None
 
 
-class Partitioning(Struct, frozen=True):
-    """The time of the migration to hash partitions, and the sizes afterwards."""
+class Partitioned(Struct, frozen=True):
+    """The time of the migration to hash partitions, and the sizes and loads afterwards."""
 
     partitions: int
     took_s: float
     size: Space
-
-
-class Partitioned(Partitioning, frozen=True):
-    """A migration to hash partitions, and loads after it."""
-
     loads: Loads
 
 

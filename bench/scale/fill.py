@@ -10,9 +10,10 @@ A batch and the note of its progress are one transaction, so after a kill at any
 import random
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
+
+from msgspec import Struct
 
 from bench.measuring import Connection, Progress
 from keystore.codec import encode
@@ -42,8 +43,7 @@ Key = tuple[str, str, bytes]
 """A key's type, its id, and its value as it is stored."""
 
 
-@dataclass(frozen=True)
-class Filled:
+class Filled(Struct, frozen=True):
     """A filled database. Its last key arrived at `ended_at`; measurements set their store's clock to that time."""
 
     companies: int

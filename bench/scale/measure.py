@@ -14,10 +14,11 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import psutil
 
 from bench.measuring import Progress
 from bench.scale import databases, steps
-from bench.scale.databases import Server, Site, Size, memory_bytes
+from bench.scale.databases import Server, Site, Size
 from bench.scale.figures import Scale, ScaleMachine, ServerSettings, SizeFigures
 from bench.scale.steps import Effort
 
@@ -75,7 +76,7 @@ def measure(server: Server, sizes: Sequence[Size], partitions: int, effort: Effo
     with _sites(server, sizes, bar) as sites:
         machine = ScaleMachine(
             cpus=os.cpu_count() or 1,
-            memory_gb=round(memory_bytes() / 1e9),
+            memory_gb=round(psutil.virtual_memory().total / 1e9),
             python=platform.python_version(),
             postgres=_settings(sites[0], server),
             load_average_before=round(load_average, 2),

@@ -8,7 +8,6 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from time import monotonic, sleep
@@ -83,8 +82,7 @@ class Rewrites(Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True)
-class ExplainedLoad:
+class ExplainedLoad(Struct, frozen=True):
     """All pages that a load touched, those that were not in the server's memory, and the node that found the keys."""
 
     pages: int

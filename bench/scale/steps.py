@@ -4,28 +4,17 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from bench.measuring import Connection, Progress, Times, timed, timed_ms
 from bench.scale.databases import Site, gather, partition
-from bench.scale.figures import (
-    Beside,
-    CensusTime,
-    Gathering,
-    GetsAndSets,
-    Loads,
-    Partitioning,
-    Rewritten,
-    SessionRewrites,
-    Space,
-    Sweep,
-    Vacuum,
-)
+from bench.scale.figures import Beside, CensusTime, GetsAndSets, Loads, Rewritten, SessionRewrites, Space, Sweep, Vacuum
 from bench.scale.fill import SEED, company_name
 from bench.scale.pages import Session, explained_load, pages_per_load, pick_sessions, rewrite, sampled
 from keystore.opening import open_store
@@ -65,8 +54,7 @@ WHERE k.expires_at < %s
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Effort:
+class Effort(Struct, frozen=True):
     """The number of timed loads, gets and sets, and the seconds of reads without other work."""
 
     rounds: int
@@ -126,19 +114,19 @@ def space(site: Site) -> Space:
     )
 
 
-def gathered(site: Site, effort: Effort) -> Gathering:
-    """Lay each company's keys together, with reads meanwhile."""
+def gathered(site: Site, effort: Effort) -> dict[str, object]:
+    """Lay each company's keys together, with reads meanwhile: the first fields of `Gathered`."""
     _warm(site)
     beside, took_s, _ = _beside(site, effort, lambda: gather(site.conn))
     site.conn.execute("VACUUM (ANALYZE) whatsapp_keys")
-    return Gathering(round(took_s, 1), space(site), beside)
+    return {"took_s": round(took_s, 1), "size": space(site), "beside": beside}
 
 
-def partitioned(site: Site, partitions: int) -> Partitioning:
-    """Migrate a table in use to hash partitions."""
+def partitioned(site: Site, partitions: int) -> dict[str, object]:
+    """Migrate a table in use to hash partitions: the first fields of `Partitioned`."""
     took_ms = timed_ms(lambda: partition(site.conn, partitions))
     site.conn.execute("VACUUM whatsapp_keys")
-    return Partitioning(partitions, round(took_ms / 1000, 1), space(site))
+    return {"partitions": partitions, "took_s": round(took_ms / 1000, 1), "size": space(site)}
 
 
 def rewrites(site: Site, each: int, progress: Progress) -> SessionRewrites:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.limits import Limit, Target
 from bench.measuring import Times
-from bench.scale.figures import Beside, Loads, Partitioned, Scale, SessionRewrites, SizeFigures
+from bench.scale.figures import Beside, Loads, Scale, SessionRewrites, SizeFigures
 from bench.scale.pages import HEAP_ONLY_LIMIT, PAGES_LIMIT
 from keystore.errors import KeystoreError
 
@@ -28,10 +28,16 @@ def targets(scale: Scale) -> list[Target]:
     whole = [size for size in scale.sizes if not size.partitions]
     small, large = whole[0], whole[-1]
     if small is not large:
-        rows.append(_load_target("as they came", small, large, small.loads_before, large.loads_before))
-        rows.append(_load_target("gathered", small, large, small.gathered.loads, large.gathered.loads))
+        loads = {
+            "as they came": (small.loads_before, large.loads_before),
+            "gathered": (small.gathered.loads, large.gathered.loads),
+        }
         if small.partitioned and large.partitioned:
-            rows.append(_load_target("partitioned", small, large, small.partitioned.loads, large.partitioned.loads))
+            loads["partitioned"] = small.partitioned.loads, large.partitioned.loads
+        for keys, few_and_many in loads.items():
+            ratio = _load_ratio(*few_and_many)
+            what = f"median load at {large.companies:,} companies against {small.companies:,}, keys {keys}"
+            rows.append(Target.judged("load", what, f"{ratio:.2f} ×", (ratio, LOAD_LIMIT)))
     return rows
 
 
@@ -64,12 +70,6 @@ def load_target(scale: Scale | None) -> Target:
     return Target.judged(name, what, shown, (ratio, LOAD_LIMIT), note=note)
 
 
-def _load_target(keys: str, small: SizeFigures, large: SizeFigures, few: Loads, many: Loads) -> Target:
-    ratio = _load_ratio(few, many)
-    what = f"median load at {large.companies:,} companies against {small.companies:,}, keys {keys}"
-    return Target.judged("load", what, f"{ratio:.2f} ×", (ratio, LOAD_LIMIT))
-
-
 def _load_ratio(few: Loads, many: Loads) -> float:
     return many.load.p50_ms / few.load.p50_ms
 
@@ -77,20 +77,21 @@ def _load_ratio(few: Loads, many: Loads) -> float:
 def tables(scale: Scale) -> str:
     """All figures, as Markdown."""
     machine, postgres = scale.machine, scale.machine.postgres
+    verdicts = [(row.what, row.target, row.shown, "met" if row.met else "**missed**") for row in targets(scale)]
     parts = [
         f"Measured on {machine.measured_on}: {machine.cpus} CPUs, {machine.memory_gb} GB of memory, "
         f"PostgreSQL {postgres.server_version} on the same machine, `shared_buffers` {postgres.shared_buffers}, "
         f"Python {machine.python}; the machine's load was {machine.load_average_before:g} before it began.",
-        *(_size_table(title, scale.sizes, columns) for title, columns in SIZE_TABLES.items()),
+        *(
+            markdown_table(
+                [title, *map(str.strip, columns)],
+                [[size.name, *(column(size) for column in columns.values())] for size in scale.sizes],
+            )
+            for title, columns in SIZE_TABLES.items()
+        ),
         *_partitioned(scale.sizes),
         _projection([size for size in scale.sizes if not size.partitions][-1]),
-        markdown_table(
-            ["target", "wanted", "measured", ""],
-            [
-                [target.what, target.target, target.shown, "met" if target.met else "**missed**"]
-                for target in targets(scale)
-            ],
-        ),
+        markdown_table(["target", "wanted", "measured", ""], verdicts),
     ]
     return "\n\n".join(parts)
 
@@ -115,27 +116,14 @@ def markdown_table(head: Row, rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 
-def _size_table(title: str, sizes: Sequence[SizeFigures], columns: Columns) -> str:
-    """A table with a row for each size."""
-    rows = [[size.name, *(column(size) for column in columns.values())] for size in sizes]
-    return markdown_table([title, *map(str.strip, columns)], rows)
-
-
 def _partitioned(sizes: Sequence[SizeFigures]) -> list[str]:
     """The cost of the migration to partitions and loads after it, if there was one."""
 
-    def row(size: SizeFigures, figures: Partitioned) -> Row:
-        return [
-            size.name,
-            f"{figures.partitions}",
-            f"{figures.took_s:,.1f} s",
-            f"{figures.size.total_mb:,.0f} MB",
-            _times(figures.loads.load),
-            _times(figures.loads.bare),
-            f"{figures.loads.pages:,.0f}",
-        ]
-
-    rows = [row(size, size.partitioned) for size in sizes if size.partitioned]
+    rows = []
+    for name, after in ((size.name, size.partitioned) for size in sizes if size.partitioned):
+        migration = f"{after.partitions}", f"{after.took_s:,.1f} s", f"{after.size.total_mb:,.0f} MB"
+        loads = _times(after.loads.load), _times(after.loads.bare), f"{after.loads.pages:,.0f}"
+        rows.append((name, *migration, *loads))
     head = ["then migrated to partitions", "partitions", "migration", "all", "load", "plain SELECT", "pages"]
     return [markdown_table(head, rows)] if rows else []
 
@@ -143,7 +131,7 @@ def _partitioned(sizes: Sequence[SizeFigures]) -> list[str]:
 def _projection(size: SizeFigures) -> str:
     """The largest measured size, and a million companies in proportion, with the load of their traffic."""
     more = ACCOUNTS / size.companies
-    day_s, gathered = 86_400, size.gathered
+    gathered, per_s = size.gathered, [companies / 86_400 for companies in (size.companies, ACCOUNTS)]
     swept_a_day = size.companies * NEW_KEYS_A_DAY
     rows = [
         ("keys", f"{size.keys:,}", f"{size.keys * more:,.0f}"),
@@ -153,11 +141,8 @@ def _projection(size: SizeFigures) -> str:
         ("census", *_hours(size.census.ms / 1000, more)),
         (f"sweep of a day ({NEW_KEYS_A_DAY} keys each)", *_hours(swept_a_day / size.sweep.keys_per_s, more)),
         ("vacuum of all of it, at autovacuum's pace", *_hours(size.vacuum.took_s, more)),
-        (
-            f"sets, at {MESSAGES_A_DAY} messages a day each",
-            *(f"{companies * MESSAGES_A_DAY / day_s:,.1f}/s" for companies in (size.companies, ACCOUNTS)),
-        ),
-        ("loads, at one a day each", *(f"{companies / day_s:,.2f}/s" for companies in (size.companies, ACCOUNTS))),
+        (f"sets, at {MESSAGES_A_DAY} messages a day each", *(f"{a_day * MESSAGES_A_DAY:,.1f}/s" for a_day in per_s)),
+        ("loads, at one a day each", *(f"{a_day:,.2f}/s" for a_day in per_s)),
     ]
     table = markdown_table(["", f"{size.companies:,}", f"{ACCOUNTS:,}, in proportion"], rows)
     return f"{table}\n\nRewrites reached here, {size.companies:,} companies: {size.rewrites.again.per_s:,}/s."

@@ -16,18 +16,7 @@ from msgspec.structs import replace
 
 from bench.command import Command, Outcome, in_range
 from bench.limits import VERDICTS
-from bench.simulate.month import (
-    DAYS,
-    FORECAST_ON,
-    MEDIAN_LIMIT,
-    WORST_LIMIT,
-    Accuracy,
-    Clock,
-    ForecastOutcome,
-    Month,
-    accuracy,
-    month,
-)
+from bench.simulate.month import DAYS, FORECAST_ON, MEDIAN_LIMIT, WORST_LIMIT, Accuracy, Clock, Month, accuracy, month
 from bench.simulate.traffic import DEMO_LIKE, Mix, random_mix
 from keystore import KeystoreError, open_store
 from monitor.running.progress import progress_bar
@@ -59,9 +48,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _simulate(options: argparse.Namespace) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        demo = _month_on(
-            options.url or f"sqlite:///{folder}/demo.db", DEMO_LIKE, "month of the demo data", from_demo=True
-        )
+        url = options.url or f"sqlite:///{folder}/demo.db"
+        demo = _month_on(url, DEMO_LIKE, "month of the demo data", from_demo=True)
         print("\n".join(_timeline(demo)))
         months = []
         for number in range(0 if options.url else options.mixes):
@@ -90,21 +78,16 @@ def _timeline(month: Month) -> Iterator[str]:
     yield f"The month of the demo data: {month.messages:,} messages, {month.swept:,} keys swept\n"
     yield "  day   simulated   legacy projection   forecast of day 7   forecast of day 14"
     for day in TIMELINE:
-        intervals = "".join(
-            f"{_interval(forecast) if day == DAYS else '':>{width}}"
-            for forecast, width in zip(month.forecasts, (20, 21), strict=True)
-        )
-        yield f"  {day:>3}{month.totals[day]:>12,}{LEGACY_PROJECTION[day]:>20}{intervals}".rstrip()
+        intervals = [f"{forecast.low:,} to {forecast.high:,}" if day == DAYS else "" for forecast in month.forecasts]
+        yield "  {:>3}{:>12,}{:>20}{:>20}{:>21}".format(
+            day, month.totals[day], LEGACY_PROJECTION[day], *intervals
+        ).rstrip()
     for forecast in month.forecasts:
         yield (
             f"\n  made on day {forecast.made_on}: {forecast.expected:,} expected for day 30, {forecast.came:,} came "
             f"({forecast.error_percent:+.1f} %); legacy projection of that day: {forecast.diary:,} "
             f"({forecast.diary_error_percent:+.1f} %)"
         )
-
-
-def _interval(forecast: ForecastOutcome) -> str:
-    return f"{forecast.low:,} to {forecast.high:,}"
 
 
 def _random_months(months: Sequence[Month], results: Sequence[Accuracy]) -> Iterator[str]:

@@ -7,7 +7,6 @@ thousand calls. The same mix always gives the same month.
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 from math import exp, sin, tau
@@ -92,8 +91,7 @@ DEMO_LIKE = Mix(
 """A company about as busy as the original operator's, which continues from the 665 keys of the demo data."""
 
 
-@dataclass
-class _Contact:
+class _Contact(Struct):
     number: int
     rate: float
     leaves: datetime

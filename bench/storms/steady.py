@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from threading import Event, Thread
 from time import perf_counter, sleep
@@ -54,8 +53,7 @@ class Steady(Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True)
-class _Traffic:
+class _Traffic(Struct, frozen=True):
     """The messages of one company; the first was sent at `began_at` and finished at `first_at`."""
 
     messages: int
