@@ -78,11 +78,9 @@ def errors_in_one_line(main: Main) -> Callable[..., int]:
     def command(args: Sequence[str] | None = None) -> int:
         try:
             return main(args)
-        except MissingProgramError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
         except KeystoreError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2 if isinstance(error, MissingProgramError) else 1
         except psycopg.Error as error:
             print(f"error: the server can't be used: {type(error).__name__}; look at --url", file=sys.stderr)
         except OSError as error:

@@ -37,7 +37,8 @@ It makes a schema named bench_variant there, drops it again, and takes about two
 SEED = 20251008
 NOW = datetime(2025, 10, 8, 9, 41, 27, tzinfo=UTC)
 REWRITES = 30_000
-"""The rewrites of a busy day: 30,000 messages, each rewriting one session, at equal intervals."""
+BUSY_DAY = [NOW + rewrite * timedelta(days=1) / REWRITES for rewrite in range(REWRITES)]
+"""The times of a busy day's messages, each rewriting one session."""
 
 COMPANIES, AUTH_COMPANIES = 4, 200
 """The number of companies, each with the 665 keys of the demo data, 120 of them sessions; and those with creds only."""
@@ -59,12 +60,13 @@ CREATE TABLE whatsapp_keys (company_id text NOT NULL, key_type text NOT NULL, ke
 CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz);
 """
 
+IF_ANY = "(expires_at) WHERE expires_at IS NOT NULL"
 LEGACY_INDEXES = (
     "(company_id)",
     "(key_type)",
-    "(expires_at) WHERE expires_at IS NOT NULL",
+    IF_ANY,
     "(company_id, key_type, key_id)",
-    "(expires_at) WHERE expires_at IS NOT NULL",
+    IF_ANY,
     "(key_type, company_id)",
 )
 
@@ -125,38 +127,28 @@ def indexes_in(plan: dict[str, Any]) -> set[str]:
     return here.union(*(indexes_in(part) for part in plan.get("Plans", [])))
 
 
-def number(conn: Connection, expression: str) -> float:
-    """The value of an SQL expression."""
+def number(conn: Connection, expression: str, digits: int) -> float:
+    """The value of an SQL expression, rounded."""
     ((value,),) = conn.execute(f"SELECT ({expression})::float8".encode()).fetchall()
-    return float(value)
-
-
-def size_mb(conn: Connection, size: str) -> float:
-    """The value of one of Postgres' functions for sizes, in megabytes."""
-    return round(number(conn, size) / 1e6, 2)
+    return round(value, digits)
 
 
 def updated(conn: Connection, table: str) -> Figures:
     """The share of a table's updates that touched no index, and the table's size."""
     conn.execute("SELECT pg_stat_force_next_flush()")
     share = f"SELECT 100.0 * n_tup_hot_upd / n_tup_upd FROM pg_stat_user_tables WHERE relid = '{table}'::regclass"
-    size = size_mb(conn, f"pg_relation_size('{table}')")
-    return {"heap_only_percent": round(number(conn, share), 1), "table_mb": size}
+    size_mb = f"pg_relation_size('{table}') / 1e6"
+    return {"heap_only_percent": number(conn, share, 1), "table_mb": number(conn, size_mb, 2)}
 
 
 @contextmanager
 def measured(conn: Connection, what: str) -> Iterator[Figures]:
     """The seconds and megabytes of write-ahead log of a block, once it ends."""
-    position, figures = "pg_current_wal_insert_lsn() - '0/0'", Figures()
-    wal, began = number(conn, position), perf_counter()
+    ((position,),) = conn.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
+    figures, began = Figures(), perf_counter()
     yield figures
     figures[f"{what}_s"] = round(perf_counter() - began, 2)
-    figures[f"{what}_wal_mb"] = round((number(conn, position) - wal) / 1e6, 1)
-
-
-def busy_day() -> Iterator[datetime]:
-    """The times of the rewrites of a day."""
-    return (NOW + rewrite * timedelta(days=1) / REWRITES for rewrite in range(REWRITES))
+    figures[f"{what}_wal_mb"] = number(conn, f"(pg_current_wal_insert_lsn() - '{position}') / 1e6", 1)
 
 
 def put(conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now: datetime, step: float) -> None:
@@ -178,17 +170,17 @@ def rewrites(conn: Connection, choice: str, indexes: Sequence[str], keys_fill: i
         for company in range(COMPANIES):
             put(conn, str(company), rows, NOW, step)
         with measured(conn, "rewrites") as figures:
-            for now in busy_day():
+            for now in BUSY_DAY:
                 key_id, length = rng.choice(sessions)
                 session = ("session", key_id, rng.randbytes(length))
                 put(conn, str(rng.randrange(COMPANIES)), [session], now, step)
         figures |= updated(conn, "whatsapp_keys")
         with measured(conn, "bursts") as bursts:
-            for company, now in zip(range(BURSTS), busy_day(), strict=False):
+            for company, now in enumerate(BUSY_DAY[:BURSTS]):
                 burst = [("pre-key", str(key_id), rng.randbytes(PRE_KEY_BYTES)) for key_id in range(BURST_KEYS)]
                 put(conn, f"burst-{company}", burst, now, step)
         conn.execute("VACUUM ANALYZE whatsapp_keys")
-        figures |= bursts | {"indexes_mb": size_mb(conn, "pg_indexes_size('whatsapp_keys')")}
+        figures |= bursts | {"indexes_mb": number(conn, "pg_indexes_size('whatsapp_keys') / 1e6", 2)}
         ttl_s, ids = DIARY.ttl_s("session"), [key_id for key_id, _ in sessions[:GET_KEYS]]
         get = {"key_type": "session", "key_ids": ids, "now": NOW, "ttl_s": ttl_s, "step_s": float(step_s(ttl_s))}
         reads: dict[str, Params] = {"load": {"company_id": "0"}, "get": {"company_id": "0", **get}}
@@ -212,7 +204,7 @@ def creds_rewrites(conn: Connection, fillfactor: int) -> Figures:
         for company in range(AUTH_COMPANIES):
             set_creds(company, NOW)
         with measured(conn, "rewrites") as figures:
-            for now in busy_day():
+            for now in BUSY_DAY:
                 set_creds(rng.randrange(AUTH_COMPANIES), now)
         return {"fillfactor": fillfactor} | figures | updated(conn, "whatsapp_auth")
 
@@ -226,8 +218,8 @@ def expiry(conn: Connection, columns: str) -> Figures:
             [bytes(PRE_KEY_BYTES), NOW, NOW, NOW, round(1 / DUE_SHARE), EXPIRY_COMPANIES, EXPIRY_KEYS],
         )
         conn.execute("VACUUM ANALYZE whatsapp_keys")
-        index = f"whatsapp_keys_{columns.replace(', ', '_')}_idx"
-        figures: Figures = {"index": columns, "index_mb": size_mb(conn, f"pg_relation_size('{index}')")}
+        size_mb = f"pg_relation_size('whatsapp_keys_{columns.replace(', ', '_')}_idx') / 1e6"
+        figures: Figures = {"index": columns, "index_mb": number(conn, size_mb, 2)}
         swept = [f"c{company}" for company in range(1, SWEPT_AT_ONCE + 1)]
         statements: dict[str, tuple[str, Params]] = {
             "due_companies": ("due_companies", {"now": NOW}),

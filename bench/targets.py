@@ -95,11 +95,15 @@ def targets(figures: Figures) -> Iterator[Target]:
     yield from peers.targets(figures.peers)
     if figures.distance:
         yield from max(figures.distance, key=lambda distance: distance.round_trip_ms).targets
-    for many in filter(None, (figures.storms, figures.rewrites)):
-        yield from many.targets
+    if figures.storms:
+        yield from figures.storms.targets
+    if figures.rewrites:
+        yield from figures.rewrites.targets
     yield load_target(figures.scale)
-    for upkeep in filter(None, (figures.sweeping, figures.memory)):
-        yield from upkeep.targets
+    if figures.sweeping:
+        yield from figures.sweeping.targets
+    if figures.memory:
+        yield from figures.memory.targets
 
 
 def measure(scale: Scale | None, progress: Progress) -> Run:

@@ -10,12 +10,12 @@ import multiprocessing
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.queues import SimpleQueue
+from functools import partial
 from statistics import median
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -67,18 +67,11 @@ class Comparison(Struct, frozen=True):
         return self.wanted is None or self.ratio >= self.wanted
 
 
-class Side(Struct, frozen=True):
-    """A server's port, and the header lines that authorize a request."""
+Side = tuple[int, str]
+"""A server's port, and the header lines that authorize a request."""
 
-    port: int
-    headers: str
-
-
-class Request(Struct, frozen=True):
-    """The bytes of a request, and the port that it goes to."""
-
-    port: int
-    sent: bytes
+Request = tuple[int, bytes]
+"""A server's port, and the bytes of a request to it."""
 
 
 def compare(url: str, rounds: int, round_s: float) -> list[Comparison]:
@@ -116,48 +109,39 @@ def _compared(operation: str, api: Request, bare: Request, rounds: int, round_s:
 
 
 def _request(side: Side, line: str, body: bytes) -> Request:
+    port, headers = side
     body_headers = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
-    return Request(side.port, f"{line} HTTP/1.1\r\nHost: bench\r\n{side.headers}{body_headers}\r\n".encode() + body)
+    return port, f"{line} HTTP/1.1\r\nHost: bench\r\n{headers}{body_headers}\r\n".encode() + body
 
 
 def _answer(request: Request) -> bytes:
-    with socket.create_connection(("127.0.0.1", request.port), timeout=10) as connection:
-        return _exchange(connection, request.sent)
+    with socket.create_connection(("127.0.0.1", request[0]), timeout=10) as connection:
+        return _exchange(connection, request[1])
 
 
 def _per_s(request: Request, seconds: float) -> float:
-    """Answers a second, summed over all clients."""
-    context = multiprocessing.get_context("fork")
-    counts: SimpleQueue[float] = context.SimpleQueue()
-    share = CLIENTS // CLIENT_PROCESSES
-    processes = [
-        context.Process(target=_clients, args=(request, share, seconds, counts)) for _ in range(CLIENT_PROCESSES)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0, "a client failed"
-    return float(sum(counts.get() for _ in processes))
+    """Answers a second, summed over all clients. Raises what a client raises."""
+    with ProcessPoolExecutor(CLIENT_PROCESSES, multiprocessing.get_context("fork")) as processes:
+        clients = partial(_clients, request, CLIENTS // CLIENT_PROCESSES)
+        return sum(processes.map(clients, [seconds] * CLIENT_PROCESSES))
 
 
-def _clients(request: Request, clients: int, seconds: float, counts: "SimpleQueue[float]") -> None:
-    answered = [0] * clients
+def _clients(request: Request, clients: int, seconds: float) -> float:
+    """Answers a second in one process."""
     until = monotonic() + seconds
 
-    def ask(number: int) -> None:
-        with socket.create_connection(("127.0.0.1", request.port), timeout=10) as connection:
+    def ask(_: int) -> int:
+        answered = 0
+        with socket.create_connection(("127.0.0.1", request[0]), timeout=10) as connection:
             while monotonic() < until:
-                _exchange(connection, request.sent)
-                answered[number] += 1
+                _exchange(connection, request[1])
+                answered += 1
+        return answered
 
     began = perf_counter()
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    counts.put(sum(answered) / (perf_counter() - began))
+    with ThreadPoolExecutor(clients) as threads:
+        answered = sum(threads.map(ask, range(clients)))
+    return answered / (perf_counter() - began)
 
 
 def _exchange(connection: socket.socket, sent: bytes) -> bytes:
@@ -183,7 +167,7 @@ def _api(url: str) -> Iterator[Side]:
     """The service, with its log in a file as in production."""
     token = new_token(url, COMPANY)
     with serving(url, {"KEYSTORE_HTTP_RATE": "off", "KEYSTORE_CONNECTIONS": str(CONNECTIONS)}) as service:
-        yield Side(int(urlsplit(service.url).port or 0), f"Authorization: Bearer {token}\r\n")
+        yield int(urlsplit(service.url).port or 0), f"Authorization: Bearer {token}\r\n"
 
 
 @contextmanager
@@ -204,8 +188,8 @@ def _bare(url: str, handler: str) -> Iterator[Side]:
             except OSError:
                 if monotonic() > give_up_at or process.poll() is not None:
                     raise
-                threading.Event().wait(0.05)
-        yield Side(port, "")
+                sleep(0.05)
+        yield port, ""
     finally:
         process.terminate()
         process.wait(10)

@@ -160,16 +160,13 @@ def _storms(storms: Storms) -> Section:
 
 
 def _scale(scale: Scale) -> Section:
-    whole = [size for size in scale.sizes if not size.partitions]
-    partitioned = [size for size in scale.sizes if size.partitions]
     times, pages = [], []
-    for sizes, colour, suffix in ((whole, "ours", ""), (partitioned, "legacy", ", partitioned")):
-        if sizes:
-            loads = [(size.companies, size.loads_before.load) for size in sizes]
-            times.append(Line(f"p50{suffix}", [(companies, load.p50_ms) for companies, load in loads], colour))
-            times.append(Line(f"p99{suffix}", [(companies, load.p99_ms) for companies, load in loads], colour, True))
-            points = [(size.companies, size.loads_before.pages) for size in sizes]
-            pages.append(Line(f"pages{suffix}", points, colour))
+    for partitioned, colour, suffix in ((False, "ours", ""), (True, "legacy", ", partitioned")):
+        loads = [(size.companies, size.loads_before) for size in scale.sizes if bool(size.partitions) == partitioned]
+        if loads:
+            times.append(Line(f"p50{suffix}", [(number, at.load.p50_ms) for number, at in loads], colour))
+            times.append(Line(f"p99{suffix}", [(number, at.load.p99_ms) for number, at in loads], colour, True))
+            pages.append(Line(f"pages{suffix}", [(number, at.pages) for number, at in loads], colour))
     note = "by number of companies; the table below has the numbers"
     return Section(
         "Many companies",

@@ -141,5 +141,5 @@ def _figures(site: Site, partitions: int) -> SizeFigures:
 
 def _settings(site: Site, server: Server) -> ServerSettings:
     names = [name for name in ServerSettings.__struct_fields__ if name != "own"]
-    settings = site.conn.execute("SELECT current_setting(name) FROM unnest(%s::text[]) AS name", [names]).fetchall()
-    return ServerSettings(*(setting for (setting,) in settings), own=server.own)
+    query = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
+    return ServerSettings(**dict(site.conn.execute(query, [names]).fetchall()), own=server.own)
