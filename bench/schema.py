@@ -60,15 +60,8 @@ CREATE TABLE whatsapp_keys (company_id text NOT NULL, key_type text NOT NULL, ke
 CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz);
 """
 
-IF_ANY = "(expires_at) WHERE expires_at IS NOT NULL"
-LEGACY_INDEXES = (
-    "(company_id)",
-    "(key_type)",
-    IF_ANY,
-    "(company_id, key_type, key_id)",
-    IF_ANY,
-    "(key_type, company_id)",
-)
+PRIMARY_KEY, BY_EXPIRY = "(company_id, key_type, key_id)", "(expires_at) WHERE expires_at IS NOT NULL"
+LEGACY_INDEXES = ["(company_id)", "(key_type)", "(key_type, company_id)", PRIMARY_KEY, BY_EXPIRY, BY_EXPIRY]
 
 KEY_CHOICES: dict[str, tuple[Sequence[str], int, float]] = {
     "as it is": (["(expires_at)"], 80, 0),
@@ -130,7 +123,7 @@ def indexes_in(plan: dict[str, Any]) -> set[str]:
 def number(conn: Connection, expression: str, digits: int) -> float:
     """The value of an SQL expression, rounded."""
     ((value,),) = conn.execute(f"SELECT ({expression})::float8".encode()).fetchall()
-    return round(value, digits)
+    return round(float(value), digits)
 
 
 def updated(conn: Connection, table: str) -> Figures:

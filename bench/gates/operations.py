@@ -159,12 +159,11 @@ def _reconnect_burst(number: int) -> dict[str, bytes]:
     return pre_keys(BURST_KEYS, first=100_000 + number * BURST_KEYS)
 
 
-def _fill(store: Store) -> int:
-    """Give the companies all keys of the other types, and return the number of expiring keys still to come."""
+def _fill(store: Store) -> None:
+    """Give the companies all keys of the other types; the expiring ones are still to come."""
     lasting = {key_type: keys for key_type, keys in real_state().items() if key_type not in EXPIRING}
     for company in COMPANIES:
         store.set(company, lasting, creds=b"{}")
-    return len(_expiring())
 
 
 @cache
@@ -194,7 +193,8 @@ def _arriving(bare: Bare, life: timedelta | None, act: Callable[[], int]) -> Tur
 
 def _sweep(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     """A sweep in batches, from its lease to its record; the count for the history that follows is a census."""
-    due = _fill(store)
+    _fill(store)
+    due = len(_expiring())
     at_once = BATCH_KEYS // (due // len(COMPANIES))
     batches = [COMPANIES[first : first + at_once] for first in range(0, len(COMPANIES), at_once)]
 

@@ -39,10 +39,7 @@ CALLS_PER_TURN = 4
 """Calls in a row, of which the first doesn't count: after the others' turns it takes up to twice as long."""
 
 KEYS_PER_INSERT = 100
-"""Keys in one INSERT of the legacy adapter, as the original operator's bots had it.
-
-All keys of a burst in one INSERT are faster, one key in each is slower.
-"""
+"""Keys in one INSERT of the legacy adapter, as the original operator's bots had it; more are faster, fewer slower."""
 
 MOST_KEYS_PER_INSERT = 10_000
 """The limit of Postgres' protocol: a key is six parameters, and a statement takes 65,535."""

@@ -65,20 +65,12 @@ class Rewrites(Struct, frozen=True):
     @property
     def targets(self) -> tuple[Target, ...]:
         """The limits for the share of heap-only updates, and for the pages of a load."""
+        percent, what = self.heap_only_percent, "session rewrites that touch no index"
+        note = "with all keys of one day; the first rewrite of a day moves the expiry (docs/scaling.md)"
+        pages, shown = self.pages_after / self.pages_before, f"{self.ratio:.2f} × ({self.pages_after:g} of 8 kB)"
         return (
-            Target.judged(
-                "heap_only",
-                "session rewrites that touch no index",
-                f"{self.heap_only_percent:.2f} %",
-                (self.heap_only_percent, HEAP_ONLY_LIMIT),
-                note="with all keys of one day; the first rewrite of a day moves the expiry (docs/scaling.md)",
-            ),
-            Target.judged(
-                "pages",
-                f"pages per load after {EACH} rewrites per company",
-                f"{self.ratio:.2f} × ({self.pages_after:g} of 8 kB)",
-                (self.pages_after / self.pages_before, PAGES_LIMIT),
-            ),
+            Target.judged("heap_only", what, f"{percent:.2f} %", (percent, HEAP_ONLY_LIMIT), note=note),
+            Target.judged("pages", f"pages per load after {EACH} rewrites per company", shown, (pages, PAGES_LIMIT)),
         )
 
 

@@ -24,10 +24,7 @@ from monitor.sweeper import sweep
 from rig.baileys_state import real_state
 
 SWEPT_AFTER = timedelta(days=4)
-"""The time from the last arrival to the sweep.
-
-Then about two of the five days' keys of the short-lived types are due, a tenth of all keys.
-"""
+"""The time from the last arrival to the sweep: two of five days' short-lived keys are due then, a tenth of all keys."""
 
 AUTOVACUUM_PACE = "SET vacuum_cost_delay = '2ms'; SET vacuum_cost_limit = 200"
 """The pace of PostgreSQL's autovacuum with its default settings."""

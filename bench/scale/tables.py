@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.limits import Limit, Target
 from bench.measuring import Times
-from bench.scale.figures import Beside, Loads, Scale, SessionRewrites, SizeFigures
+from bench.scale.figures import Loads, Scale, SizeFigures
 from bench.scale.pages import HEAP_ONLY_LIMIT, PAGES_LIMIT
 from keystore.errors import KeystoreError
 
@@ -160,16 +160,8 @@ def _hours(seconds: float, more: float) -> tuple[str, str]:
     return f"{seconds:,.0f} s", f"{seconds * more / 3600:,.1f} h"
 
 
-def _pages(rewrites: SessionRewrites) -> str:
-    return f"{rewrites.pages_before:,.0f} → {rewrites.first.pages:,.0f} → {rewrites.again.pages:,.0f}"
-
-
-def _load_during(beside: Beside) -> str:
-    return f"{_times(beside.load_alone)} → {_times(beside.load)}"
-
-
-def _get_during(beside: Beside) -> str:
-    return f"{_times(beside.get_alone)} → {_times(beside.get)}"
+def _during(without: Times, during: Times) -> str:
+    return f"{_times(without)} → {_times(during)}"
 
 
 SIZE_TABLES: Mapping[str, Columns] = {
@@ -195,7 +187,10 @@ SIZE_TABLES: Mapping[str, Columns] = {
         "heap-only": lambda size: f"{size.rewrites.first.heap_only_percent:g} %",
         "again": lambda size: f"{size.rewrites.again.rewrites:,}",
         "heap-only ": lambda size: f"{size.rewrites.again.heap_only_percent:g} %",
-        "pages of a load": lambda size: _pages(size.rewrites),
+        "pages of a load": lambda size: " → ".join(
+            f"{pages:,.0f}"
+            for pages in (size.rewrites.pages_before, size.rewrites.first.pages, size.rewrites.again.pages)
+        ),
     },
     "gets, sets, upkeep": {
         "get of 1": lambda size: _times(size.gets_and_sets.get),
@@ -207,10 +202,10 @@ SIZE_TABLES: Mapping[str, Columns] = {
         ),
     },
     "without → during a sweep or a vacuum, p50 / p99": {
-        "load, sweep": lambda size: _load_during(size.sweep.beside),
-        "get, sweep": lambda size: _get_during(size.sweep.beside),
-        "load, vacuum": lambda size: _load_during(size.vacuum.beside),
-        "get, vacuum": lambda size: _get_during(size.vacuum.beside),
+        "load, sweep": lambda size: _during(size.sweep.beside.load_alone, size.sweep.beside.load),
+        "get, sweep": lambda size: _during(size.sweep.beside.get_alone, size.sweep.beside.get),
+        "load, vacuum": lambda size: _during(size.vacuum.beside.load_alone, size.vacuum.beside.load),
+        "get, vacuum": lambda size: _during(size.vacuum.beside.get_alone, size.vacuum.beside.get),
     },
     "keys gathered by company": {
         "load": lambda size: _times(size.gathered.loads.load),
@@ -219,8 +214,8 @@ SIZE_TABLES: Mapping[str, Columns] = {
         "after rewrites": lambda size: f"{size.gathered.rewrites.again.pages:,.0f}",
         "first load, from the disk": lambda size: _times(size.gathered.first_loads),
         "gathering took": lambda size: f"{size.gathered.took_s:,.1f} s",
-        "get, without → during it": lambda size: _get_during(size.gathered.beside),
-        "load, without → during it": lambda size: _load_during(size.gathered.beside),
+        "get, without → during it": lambda size: _during(size.gathered.beside.get_alone, size.gathered.beside.get),
+        "load, without → during it": lambda size: _during(size.gathered.beside.load_alone, size.gathered.beside.load),
         "all": lambda size: f"{size.gathered.size.total_mb:,.0f} MB",
     },
 }

@@ -114,17 +114,8 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
 
 def _outcome(made_on: int, interval: tuple[int, int, int], legacy: int, keys: int) -> ForecastOutcome:
     low, expected, high = interval
-    return ForecastOutcome(
-        made_on=made_on,
-        low=low,
-        expected=expected,
-        high=high,
-        came=keys,
-        error_percent=round(100 * (expected - keys) / keys, 1),
-        within=low <= keys <= high,
-        diary=legacy,
-        diary_error_percent=round(100 * (legacy - keys) / keys, 1),
-    )
+    error, legacy_error = (round(100 * (forecast - keys) / keys, 1) for forecast in (expected, legacy))
+    return ForecastOutcome(made_on, low, expected, high, keys, error, low <= keys <= high, legacy, legacy_error)
 
 
 def accuracy(months: Sequence[Month], made_on: int) -> Accuracy:

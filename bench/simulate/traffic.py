@@ -106,6 +106,7 @@ class Company:
         self._company = company_id
         self._mix = mix
         self._rng = random.Random(f"life {mix.seed}")
+        self._value = self._rng.randbytes
         self._contacts: list[_Contact] = []
         self._numbers = count(10_000_001)
         self._next_pre_key = 1 if not paired else 100_000
@@ -136,7 +137,12 @@ class Company:
         set_clock(moment)
         if moment >= self._reconnects or len(self._unused) < REFILL_BELOW:
             self._reconnect(moment)
-        self._write()
+        for key_type, ids in self._reads.items():
+            self._store.get(self._company, key_type, ids)
+        if self._writes:
+            self._store.set(self._company, self._writes, creds=b"{}")
+        self._reads.clear()
+        self._writes.clear()
 
     def _pair(self, began: datetime) -> None:
         """The first sync: the account's address book, and its first app-state sync keys."""
@@ -193,23 +199,12 @@ class Company:
         else:
             self._reads["sender-key"].add(f"{name}::{member}::0")
 
-    def _write(self) -> None:
-        for key_type, ids in self._reads.items():
-            self._store.get(self._company, key_type, ids)
-        if self._writes:
-            self._store.set(self._company, self._writes, creds=b"{}")
-        self._reads.clear()
-        self._writes.clear()
-
     def _map_number(self) -> int:
         """Return the next contact's number, after writing its mapping in both directions."""
         number = next(self._numbers)
         for key_id in (f"{number}", f"{number}_reverse"):
             self._writes["lid-mapping"][key_id] = self._value(SMALL_BYTES)
         return number
-
-    def _value(self, size_bytes: int) -> bytes:
-        return self._rng.randbytes(size_bytes)
 
 
 def _poisson(rng: random.Random, mean: float) -> int:

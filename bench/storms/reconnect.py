@@ -94,18 +94,9 @@ def reconnect_storm(
                     took_ms += round_ms
     (_, store_rounds, store_ms), (_, bare_rounds, bare_ms) = store_side, bare_side
     store_per_s, bare_per_s = median(store_rounds), median(bare_rounds)
-    return ReconnectStorm(
-        threads=threads,
-        companies=companies,
-        rounds=rounds,
-        store_per_s=round(store_per_s, 1),
-        bare_per_s=round(bare_per_s, 1),
-        ratio=round(store_per_s / bare_per_s, 3),
-        store_p50_ms=round(median(store_ms), 2),
-        store_p95_ms=round(percentile(store_ms, 0.95), 2),
-        bare_p50_ms=round(median(bare_ms), 2),
-        bare_p95_ms=round(percentile(bare_ms, 0.95), 2),
-    )
+    speeds = round(store_per_s, 1), round(bare_per_s, 1), round(store_per_s / bare_per_s, 3)
+    p50_p95_ms = [round(ms, 2) for took in (store_ms, bare_ms) for ms in (median(took), percentile(took, 0.95))]
+    return ReconnectStorm(threads, companies, rounds, *speeds, *p50_p95_ms)
 
 
 def _round(ways: list[Reconnect], names: list[str]) -> tuple[float, list[float]]:
