@@ -136,22 +136,19 @@ def _burst(keys: int, into: str, key_type: str, store: Store, bare: Bare) -> tup
 def _reconnect(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     """A read of creds and all keys, then a write of a burst; the last round's burst is deleted before."""
 
-    def turn(company: str, act: Callable[[dict[str, bytes]], object]) -> Turn:
+    def turn(company: str, act: Callable[[str, dict[str, bytes]], object]) -> Turn:
         store.set(company, real_state(), creds=b"{}" * 1_000)
 
         def timed(number: int) -> float:
             store.set(company, {"pre-key": dict.fromkeys(_reconnect_burst(number - 1))})
             burst = _reconnect_burst(number)
-            return timed_ms(lambda: act(burst))
+            return timed_ms(lambda: act(company, burst))
 
         return timed
 
     return (
-        turn("store", lambda burst: (store.load("store"), store.set("store", {"pre-key": burst}))),
-        turn(
-            "driver",
-            lambda burst: (bare.load_creds("driver"), bare.load("driver"), bare.upsert("driver", "pre-key", burst)),
-        ),
+        turn("store", lambda own, burst: (store.load(own), store.set(own, {"pre-key": burst}))),
+        turn("driver", lambda own, burst: (bare.load_creds(own), bare.load(own), bare.upsert(own, "pre-key", burst))),
     )
 
 

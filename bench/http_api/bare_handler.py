@@ -33,8 +33,7 @@ class Bare:
     def __init__(self, url: str, connections: int, kind: str) -> None:
         same = kind == "same"
         self._get, self._load = (STATEMENTS["get"], STATEMENTS["load"]) if same else (GET, LOAD)
-        options = {"autocommit": True}
-        self._pool = ConnectionPool(url, min_size=0, max_size=connections, kwargs=options, open=True)
+        self._pool = ConnectionPool(url, min_size=0, max_size=connections, kwargs={"autocommit": True}, open=True)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Answer with keys of one type."""

@@ -107,11 +107,6 @@ class Peers(Struct, frozen=True):
         """The acts by the name that tables and charts show."""
         return {"load": self.load, "burst of 250": self.burst_250, "burst of 812": self.burst_812}
 
-    @property
-    def met(self) -> bool:
-        """True if the store is faster than the legacy adapter by the wanted factors."""
-        return all(target.met for target in targets(self))
-
 
 def targets(peers: Peers | None) -> list[Target]:
     """The factors by which the store must be faster than the legacy adapter; without figures they are unmeasured."""

@@ -76,7 +76,7 @@ class Site:
         """True if figures were kept here under this name."""
         return bool(self.conn.execute("SELECT 1 FROM bench_figures WHERE name = %s", [name]).fetchall())
 
-    def kept(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """All figures that were kept here, by name."""
         rows = self.conn.execute("SELECT name, figures FROM bench_figures").fetchall()
         return {name: msgspec.json.decode(figures) for name, figures in rows}

@@ -46,7 +46,6 @@ Key = tuple[str, str, bytes]
 class Filled(Struct, frozen=True):
     """A filled database. Its last key arrived at `ended_at`; measurements set their store's clock to that time."""
 
-    companies: int
     keys: int
     ended_at: datetime
     took_s: float
@@ -89,7 +88,7 @@ def fill(conn: Connection, companies: int, days: float, progress: Progress) -> F
             done = end
             progress(done, total)
         conn.execute("UPDATE bench_fill SET took_s = %s", [took_s])
-    return Filled(companies, companies * STATE_KEYS, ended_at, took_s)
+    return Filled(companies * STATE_KEYS, ended_at, took_s)
 
 
 def _slots() -> list[list[Key]]:

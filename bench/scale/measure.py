@@ -123,19 +123,19 @@ def _loads(sites: Sequence[Site], name: str, effort: Effort) -> None:
 
 def _figures(site: Site, partitions: int) -> SizeFigures:
     """All figures of one size, from its database; a name such as `gathered.loads` is a field of `gathered`."""
-    filled, kept = site.filled, site.kept()
+    filled, measured = site.filled, site.figures()
     figures: dict[str, Any] = {
         "companies": site.size.companies,
         "partitions": site.size.partitions,
         "keys": filled.keys,
         "fill": {"took_s": round(filled.took_s, 1), "keys_per_s": round(filled.keys / filled.took_s)},
     }
-    for name in sorted(kept):
+    for name in sorted(measured):
         whole, _, part = name.partition(".")
         if part and whole in figures:
-            figures[whole][part] = kept[name]
+            figures[whole][part] = measured[name]
         elif whole != "partitioned" or partitions:
-            figures[whole] = kept[name]
+            figures[whole] = measured[name]
     return msgspec.convert(figures, SizeFigures)
 
 

@@ -68,9 +68,7 @@ def _month_on(url: str, mix: Mix, label: str, *, from_demo: bool) -> Month:
     clock = Clock()
     with closing(open_store(url, clock=clock)) as store, progress_bar(label) as progress:
         if store.companies():
-            raise KeystoreError(
-                f"{store.database} isn't empty, and a simulated month would sweep it; name an empty one"
-            )
+            raise KeystoreError(f"{store.database} isn't empty, and the month would sweep it; name an empty one")
         return month(store, clock, mix, from_demo=from_demo, progress=progress)
 
 
@@ -79,9 +77,8 @@ def _timeline(month: Month) -> Iterator[str]:
     yield "  day   simulated   legacy projection   forecast of day 7   forecast of day 14"
     for day in TIMELINE:
         intervals = [f"{forecast.low:,} to {forecast.high:,}" if day == DAYS else "" for forecast in month.forecasts]
-        yield "  {:>3}{:>12,}{:>20}{:>20}{:>21}".format(
-            day, month.totals[day], LEGACY_PROJECTION[day], *intervals
-        ).rstrip()
+        row = day, month.totals[day], LEGACY_PROJECTION[day], *intervals
+        yield "  {:>3}{:>12,}{:>20}{:>20}{:>21}".format(*row).rstrip()
     for forecast in month.forecasts:
         yield (
             f"\n  made on day {forecast.made_on}: {forecast.expected:,} expected for day 30, {forecast.came:,} came "

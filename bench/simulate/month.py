@@ -123,12 +123,6 @@ def accuracy(months: Sequence[Month], made_on: int) -> Accuracy:
     outcomes = [outcome for month in months for outcome in month.forecasts if outcome.made_on == made_on]
     errors = [abs(outcome.error_percent) for outcome in outcomes]
     legacy = [abs(outcome.diary_error_percent) for outcome in outcomes]
-    return Accuracy(
-        made_on=made_on,
-        mixes=len(outcomes),
-        median_percent=round(median(errors), 1),
-        worst_percent=max(errors),
-        within=sum(outcome.within for outcome in outcomes),
-        diary_median_percent=round(median(legacy), 1),
-        diary_worst_percent=max(legacy),
-    )
+    within = sum(outcome.within for outcome in outcomes)
+    of_legacy = round(median(legacy), 1), max(legacy)
+    return Accuracy(made_on, len(outcomes), round(median(errors), 1), max(errors), within, *of_legacy)
