@@ -7,13 +7,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import psycopg
+from msgspec import Struct
 
 from keystore.errors import KeystoreError
 from rig.postgres_server import own_postgres
@@ -26,8 +26,7 @@ T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A finished measurement: the text for the terminal, the figures for `--json`, and the verdict."""
 
     text: str
@@ -44,14 +43,16 @@ class Command(argparse.ArgumentParser):
 
     def __init__(self, program: str, doc: str | None, epilog: str = "", *, url: str = "", url_required: bool = False):
         super().__init__(
-            f"python -m {program}",
-            description=doc,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            f"python -m {program}", description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if url:
             self.add_argument("--url", type=postgres_address, required=url_required, help=url)
         self.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
+
+    def add_number(self, option: str, default: float, what: str, least: float = 1, most: float | None = None) -> None:
+        """Add an option for a number of the default's type, from `least` to `most`; its help ends with the default."""
+        number = in_range(type(default), least, most)
+        self.add_argument(option, type=number, default=default, help=f"{what} ({default:,g})")
 
     def run(self, args: Sequence[str] | None, measure: Callable[[argparse.Namespace], Outcome]) -> int:
         """Measure and print; return 1 if a limit is missed or an error ended the measurement."""
@@ -77,11 +78,9 @@ def errors_in_one_line(main: Main) -> Callable[..., int]:
     def command(args: Sequence[str] | None = None) -> int:
         try:
             return main(args)
-        except MissingProgramError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
         except KeystoreError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2 if isinstance(error, MissingProgramError) else 1
         except psycopg.Error as error:
             print(f"error: the server can't be used: {type(error).__name__}; look at --url", file=sys.stderr)
         except OSError as error:
@@ -100,7 +99,7 @@ def postgres_address(text: str) -> str:
     return text
 
 
-def in_range(kind: type[Number], least: Number, most: Number | None = None) -> Callable[[str], Number]:
+def in_range(kind: type[Number], least: float, most: float | None = None) -> Callable[[str], Number]:
     """A type for argparse: a number from `least` to `most`, both included."""
 
     def parse(text: str) -> Number:

@@ -12,9 +12,3 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the fixtures; those that the tests have registered already stay."""
     for module in FIXTURES:
         config.pluginmanager.import_plugin(module)
-
-
-@pytest.fixture(scope="session")
-def admin_url(request: pytest.FixtureRequest) -> str:
-    """The address of the tests' Postgres, for a role that may create databases."""
-    return str(request.getfixturevalue("postgres_site").admin_url)

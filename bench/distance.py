@@ -10,12 +10,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
 import psycopg
+from msgspec import Struct
 from psycopg.types.json import Jsonb
 
 from bench.command import SERVER, Command, Outcome, in_range, with_verdict
@@ -61,8 +61,7 @@ CREATE TABLE legacy.whatsapp_keys (company_id text, key_type text, key_id text, 
 """
 
 
-@dataclass(frozen=True)
-class Took:
+class Took(Struct, frozen=True):
     """The median time of one operation, and the most round trips that it needed in any round."""
 
     ms: float
@@ -72,9 +71,13 @@ class Took:
         """The time and the round trips, as tables show them."""
         return f"{self.ms:,.1f} ms in {self.round_trips}"
 
+    def target(self, act: str, place: str, time_limit: Limit, round_trips: Limit) -> Target:
+        """The time and the round trips of this act, held to their limits."""
+        checks = (self.ms, time_limit), (self.round_trips, round_trips)
+        return Target.judged(f"{act}_far", f"{act}, {place}", str(self), *checks)
 
-@dataclass(frozen=True)
-class Distance:
+
+class Distance(Struct, frozen=True):
     """The figures at one round-trip time; `diary_load` is the load as the original operator's bots did it."""
 
     round_trip_ms: float
@@ -83,26 +86,19 @@ class Distance:
     diary_load: Took
 
     @property
+    def acts(self) -> dict[str, Took]:
+        """The acts by the name that tables and charts show."""
+        return {"load": self.load, "reconnect": self.reconnect, "legacy load": self.diary_load}
+
+    @property
     def targets(self) -> tuple[Target, Target]:
         """The limits for a load and for a reconnect at this distance."""
         place = f"database {self.round_trip_ms:g} ms away"
         load_limit = Limit(self.round_trip_ms + LOAD_ALLOWANCE_MS, "ms")
         reconnect_ms = min(2 * self.round_trip_ms + RECONNECT_ALLOWANCE_MS, RECONNECT_BUDGET.value)
         return (
-            Target.judged(
-                "load_far",
-                f"load, {place}",
-                str(self.load),
-                (self.load.ms, load_limit),
-                (self.load.round_trips, LOAD_ROUND_TRIPS),
-            ),
-            Target.judged(
-                "reconnect_far",
-                f"reconnect, {place}",
-                str(self.reconnect),
-                (self.reconnect.ms, Limit(reconnect_ms, "ms")),
-                (self.reconnect.round_trips, RECONNECT_ROUND_TRIPS),
-            ),
+            self.load.target("load", place, load_limit, LOAD_ROUND_TRIPS),
+            self.reconnect.target("reconnect", place, Limit(reconnect_ms, "ms"), RECONNECT_ROUND_TRIPS),
         )
 
     @property
@@ -112,10 +108,7 @@ class Distance:
 
 
 def measure(
-    url: str,
-    round_trips_ms: Sequence[float] = ROUND_TRIPS_MS,
-    rounds: int = ROUNDS,
-    progress: Progress = no_progress,
+    url: str, round_trips_ms: Sequence[float] = ROUND_TRIPS_MS, rounds: int = ROUNDS, progress: Progress = no_progress
 ) -> list[Distance]:
     """The figures at each distance from the server at `url`, in a database made for them."""
     with database_on(url, "bench_distance") as database, closing(open_store(database)) as store:
@@ -180,15 +173,10 @@ def _median(rounds: list[Took]) -> Took:
 def main(args: Sequence[str] | None = None) -> int:
     """Measure at the distances of the command line; return 1 if a limit is missed or the server can't be used."""
     command = Command("bench.distance", __doc__, EPILOG, url=SERVER, url_required=True)
-    command.add_argument(
-        "--ms",
-        type=in_range(float, 0, LONGEST_MS),
-        nargs="+",
-        default=ROUND_TRIPS_MS,
-        metavar="MS",
-        help="round-trip times (0 20 50 100)",
-    )
-    command.add_argument("--rounds", type=in_range(int, 1), default=ROUNDS, help=f"rounds per distance ({ROUNDS})")
+    distance = in_range(float, 0, LONGEST_MS)
+    times = "round-trip times (0 20 50 100)"
+    command.add_argument("--ms", type=distance, nargs="+", default=ROUND_TRIPS_MS, metavar="MS", help=times)
+    command.add_number("--rounds", ROUNDS, "rounds per distance")
     return command.run(args, _measure)
 
 
@@ -197,10 +185,10 @@ def _measure(options: argparse.Namespace) -> Outcome:
         distances = measure(options.url, options.ms, options.rounds, progress)
     lines = [
         "Medians, each with its number of round trips:\n",
-        f"{'round-trip time':>15}{'load':>23}{'reconnect':>23}{'legacy load':>26}   limits",
+        f"{'round-trip time':>15}{'load':>23}{'reconnect':>23}{'legacy load':>23}   limits",
     ]
     for distance in distances:
-        times = f"{distance.load!s:>23}{distance.reconnect!s:>23}{distance.diary_load!s:>26}"
+        times = "".join(f"{took!s:>23}" for took in distance.acts.values())
         lines.append(f"{distance.round_trip_ms:>12g} ms{times}   {VERDICTS[distance.met]}")
     met = all(distance.met for distance in distances)
     return Outcome("\n".join(lines), [with_verdict(distance, distance.met) for distance in distances], met)

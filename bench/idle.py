@@ -1,9 +1,9 @@
 """The memory of an idle `run.py`: the service as an operator starts it, with nothing to do."""
 
-from dataclasses import dataclass
 from time import sleep
 
 import psutil
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from rig.program import serving
@@ -16,8 +16,7 @@ MB = 1_000_000
 LARGEST_LIMIT, ALL_LIMIT = Limit(90, "MB in the largest process"), Limit(160, "MB in all")
 
 
-@dataclass(frozen=True)
-class Idle:
+class Idle(Struct, frozen=True):
     """Resident memory in decimal megabytes, of the largest process and of all together."""
 
     processes: int

@@ -1,15 +1,15 @@
 """Limits and targets: each limit is written once, where its measurement is, and both decides and prints itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 VERDICTS = {True: "met", False: "MISSED", None: "–"}
 """The verdicts as a terminal shows them; None means not measured."""
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """A number that a measurement must not exceed or, with `at_least`, must reach.
 
     The unit also says what the measurement is compared with, as in `× psycopg alone`.
@@ -29,8 +29,7 @@ class Limit:
         return f"{sign} {self.value:g} {self.unit}" if self.value else f"no {self.unit}"
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """One row of a table of targets; the fields are those of its JSON.
 
     `met` is None if nothing was measured. `note` then says why; otherwise it adds a reservation.

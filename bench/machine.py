@@ -4,19 +4,18 @@ import os
 import platform
 import sqlite3
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import psycopg
+from msgspec import Struct
 
 from rig.paths import PROJECT
 
 TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """Its processor, its memory in decimal gigabytes, and the versions of the measured programs."""
 
     cpu: str

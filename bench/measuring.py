@@ -1,13 +1,15 @@
 """The tools of all measurements: timing, percentiles, and the types of a connection and of a progress callback."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil
 from statistics import median
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
+from msgspec import Struct
+
+T = TypeVar("T")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -15,8 +17,7 @@ Progress = Callable[[int, int], None]
 """Is called with the number of finished steps and the number of all steps."""
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(Struct, frozen=True):
     """The number of timed calls, their median and their 99th percentile in milliseconds."""
 
     times: int
@@ -38,8 +39,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[ceil(share * len(values)) - 1]
 
 
+def timed(act: Callable[[], T]) -> tuple[T, float]:
+    """Run the act; return its result, and how many milliseconds it took."""
+    began = perf_counter()
+    result = act()
+    return result, (perf_counter() - began) * 1000
+
+
 def timed_ms(act: Callable[[], object]) -> float:
     """Run the act and return how many milliseconds it took."""
-    began = perf_counter()
-    act()
-    return (perf_counter() - began) * 1000
+    return timed(act)[1]

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import sql
 
 from bench.command import Command, Outcome
 from bench.measuring import Connection, timed_ms
@@ -37,20 +37,17 @@ It makes a schema named bench_variant there, drops it again, and takes about two
 SEED = 20251008
 NOW = datetime(2025, 10, 8, 9, 41, 27, tzinfo=UTC)
 REWRITES = 30_000
-REWRITE_EVERY = timedelta(days=1) / REWRITES
-"""The interval on a busy day: 30,000 messages, each rewriting one session."""
+BUSY_DAY = [NOW + rewrite * timedelta(days=1) / REWRITES for rewrite in range(REWRITES)]
+"""The times of a busy day's messages, each rewriting one session."""
 
-COMPANIES = 4
-"""The number of companies, each with the 665 keys of the demo data, 120 of them sessions."""
+COMPANIES, AUTH_COMPANIES = 4, 200
+"""The number of companies, each with the 665 keys of the demo data, 120 of them sessions; and those with creds only."""
 
-BURSTS, PRE_KEY_BYTES = 200, 165
-AUTH_COMPANIES = 200
-READS, GET_KEYS = 200, 10
+BURSTS, PRE_KEY_BYTES, READS, GET_KEYS, EXPLAINS = 200, 165, 200, 10, 5
 EXPIRY_COMPANIES, EXPIRY_KEYS, DUE_SHARE = 1_000, 300, 0.1
 SWEPT_AT_ONCE = 50
 """The number of companies in one call of the sweep's statement."""
 
-EXPLAINS = 5
 EXACT_STEP_S = 1e-6
 """The step of an expiry that is not rounded, so that each write changes it, as in the original operator's database."""
 
@@ -63,51 +60,58 @@ CREATE TABLE whatsapp_keys (company_id text NOT NULL, key_type text NOT NULL, ke
 CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz);
 """
 
-EXPIRY_INDEX = "CREATE INDEX ours_expiry ON whatsapp_keys (expires_at);"
-COMPANY_FIRST_INDEX = "CREATE INDEX other_expiry ON whatsapp_keys (company_id, expires_at);"
-LEGACY_INDEXES = """
-CREATE INDEX d1 ON whatsapp_keys (company_id);
-CREATE INDEX d2 ON whatsapp_keys (key_type);
-CREATE INDEX d3 ON whatsapp_keys (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX d4 ON whatsapp_keys (company_id, key_type, key_id);
-CREATE INDEX d5 ON whatsapp_keys (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX d6 ON whatsapp_keys (key_type, company_id);
-"""
+PRIMARY_KEY, BY_EXPIRY = "(company_id, key_type, key_id)", "(expires_at) WHERE expires_at IS NOT NULL"
+LEGACY_INDEXES = ["(company_id)", "(key_type)", "(key_type, company_id)", PRIMARY_KEY, BY_EXPIRY, BY_EXPIRY]
+
+KEY_CHOICES: dict[str, tuple[Sequence[str], int, float]] = {
+    "as it is": (["(expires_at)"], 80, 0),
+    "expiry index led by the company": (["(company_id, expires_at)"], 80, 0),
+    "fill factor 100": (["(expires_at)"], 100, 0),
+    "legacy indexes": (LEGACY_INDEXES, 80, 0),
+    "legacy schema, exact expiry": (LEGACY_INDEXES, 100, EXACT_STEP_S),
+}
+"""The choices for the keys: indexes, fill factor, and step of an expiry (0 is the store's own rounding)."""
+
+CREDS_FILL_FACTORS = (50, 80, 100)
 EXPIRY_INDEXES = ("expires_at", "company_id, expires_at", "expires_at, company_id")
 
-
+Params = dict[str, object]
 Figures = dict[str, float | str | list[str]]
 """Written as JSON and not read back. `*_mb` are decimal; `*_pages` are the 8 kB pages that a statement touches."""
 
 
 @contextmanager
-def variant(conn: Connection, name: str, indexes: str, keys_fill: int = 80, auth_fill: int = 80) -> Iterator[None]:
+def variant(
+    conn: Connection, name: str, indexes: Sequence[str] = ("(expires_at)",), keys_fill: int = 80, auth_fill: int = 80
+) -> Iterator[None]:
     """Make the tables with one choice, in a schema of their own for the block."""
     print(f"{name} …", file=sys.stderr)
+    tables = TABLES.format(keys_fill=keys_fill, auth_fill=auth_fill)
     conn.execute("CREATE SCHEMA bench_variant")
     try:
         conn.execute("SET search_path = bench_variant")
-        conn.execute((TABLES.format(keys_fill=keys_fill, auth_fill=auth_fill) + indexes).encode())
+        conn.execute((tables + "".join(f"CREATE INDEX ON whatsapp_keys {index};" for index in indexes)).encode())
         yield
     finally:
         conn.execute("RESET search_path")
         conn.execute("DROP SCHEMA bench_variant CASCADE")
 
 
-def run(conn: Connection, name: str, **params: object) -> list[tuple[Any, ...]]:
-    """Run one of the store's statements and return its rows."""
+def run(conn: Connection, name: str, params: Params) -> None:
+    """Run one of the store's statements, and fetch its rows."""
     with conn.cursor(binary=True) as cursor:
         cursor.execute(STATEMENTS[name].encode(), params)
-        return cursor.fetchall() if cursor.description else []
+        if cursor.description:
+            cursor.fetchall()
 
 
-def explain(conn: Connection, name: str, **params: object) -> tuple[float, int, dict[str, Any]]:
+def explain(conn: Connection, name: str, params: Params) -> tuple[float, int, dict[str, Any]]:
     """Explain one of the store's statements: milliseconds, pages touched, and the plan. Its writes are rolled back."""
+    statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {STATEMENTS[name]}"
     with conn.transaction(force_rollback=True):
-        statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {STATEMENTS[name]}"
-        ((document,),) = conn.execute(statement.encode(), params).fetchall()
-    plan = document[0]["Plan"]
-    return document[0]["Execution Time"], plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan
+        ((((document,)),),) = conn.execute(statement.encode(), params).fetchall()
+    plan = document["Plan"]
+    return document["Execution Time"], plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], plan
 
 
 def indexes_in(plan: dict[str, Any]) -> set[str]:
@@ -116,29 +120,28 @@ def indexes_in(plan: dict[str, Any]) -> set[str]:
     return here.union(*(indexes_in(part) for part in plan.get("Plans", [])))
 
 
-def size_mb(conn: Connection, function: str, relation: str) -> float:
-    """The size of a table or an index (`pg_relation_size`), or of a table's indexes (`pg_indexes_size`)."""
-    query = sql.SQL("SELECT {}(%s::regclass)").format(sql.Identifier(function))
-    return round(int(conn.execute(query, [relation]).fetchall()[0][0]) / 1e6, 2)
+def number(conn: Connection, expression: str, digits: int) -> float:
+    """The value of an SQL expression, rounded."""
+    ((value,),) = conn.execute(f"SELECT ({expression})::float8".encode()).fetchall()
+    return round(float(value), digits)
 
 
-def heap_only_percent(conn: Connection, relation: str) -> float:
-    """The share of the updates of a table that touched no index."""
+def updated(conn: Connection, table: str) -> Figures:
+    """The share of a table's updates that touched no index, and the table's size."""
     conn.execute("SELECT pg_stat_force_next_flush()")
-    ((hot, all_updates),) = conn.execute(
-        "SELECT n_tup_hot_upd, n_tup_upd FROM pg_stat_user_tables WHERE relid = %s::regclass", [relation]
-    ).fetchall()
-    return round(float(100 * hot / all_updates), 1)
+    share = f"SELECT 100.0 * n_tup_hot_upd / n_tup_upd FROM pg_stat_user_tables WHERE relid = '{table}'::regclass"
+    size_mb = f"pg_relation_size('{table}') / 1e6"
+    return {"heap_only_percent": number(conn, share, 1), "table_mb": number(conn, size_mb, 2)}
 
 
 @contextmanager
 def measured(conn: Connection, what: str) -> Iterator[Figures]:
     """The seconds and megabytes of write-ahead log of a block, once it ends."""
-    position, figures = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8", Figures()
-    wal, started = conn.execute(position).fetchall()[0][0], perf_counter()
+    ((position,),) = conn.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
+    figures, began = Figures(), perf_counter()
     yield figures
-    figures[f"{what}_s"] = round(perf_counter() - started, 2)
-    figures[f"{what}_wal_mb"] = round((conn.execute(position).fetchall()[0][0] - wal) / 1e6, 1)
+    figures[f"{what}_s"] = round(perf_counter() - began, 2)
+    figures[f"{what}_wal_mb"] = number(conn, f"(pg_current_wal_insert_lsn() - '{position}') / 1e6", 1)
 
 
 def put(conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now: datetime, step: float) -> None:
@@ -146,18 +149,13 @@ def put(conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now:
     types = sorted({key_type for key_type, _, _ in rows})
     ttls = [DIARY.ttl_s(key_type) for key_type in types]
     steps = [step or float(step_s(ttl_s)) for ttl_s in ttls]
-    key_types, key_ids, values = map(list, zip(*rows, strict=True))
+    keys = dict(zip(("key_types", "key_ids", "values"), map(list, zip(*rows, strict=True)), strict=True))
     policy = {"types": types, "ttls_s": ttls, "steps_s": steps, "epoch": None}
-    run(conn, "put", now=now, company_id=company, key_types=key_types, key_ids=key_ids, values=values, **policy)
+    run(conn, "put", {"now": now, "company_id": company, **keys, **policy})
 
 
-def read_ms(conn: Connection, name: str, **params: object) -> float:
-    """The median time of a statement that reads, with its rows fetched."""
-    return round(median(timed_ms(lambda: run(conn, name, **params)) for _ in range(READS)), 2)
-
-
-def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: float = 0) -> Figures:
-    """Rewrite sessions for a day, write bursts, and read. A `step` of 0 is the store's own rounding."""
+def rewrites(conn: Connection, choice: str, indexes: Sequence[str], keys_fill: int, step: float) -> Figures:
+    """Rewrite sessions for a day, write bursts, and read."""
     rng = random.Random(SEED)
     rows = [(row.key_type, row.key_id, encode(row.value)) for row in demo_rows(NOW)]
     sessions = [(key_id, len(value)) for key_type, key_id, value in rows if key_type == "session"]
@@ -165,25 +163,24 @@ def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: 
         for company in range(COMPANIES):
             put(conn, str(company), rows, NOW, step)
         with measured(conn, "rewrites") as figures:
-            for number in range(REWRITES):
+            for now in BUSY_DAY:
                 key_id, length = rng.choice(sessions)
                 session = ("session", key_id, rng.randbytes(length))
-                put(conn, str(rng.randrange(COMPANIES)), [session], NOW + number * REWRITE_EVERY, step)
-        figures["heap_only_percent"] = heap_only_percent(conn, "whatsapp_keys")
-        figures["table_mb"] = size_mb(conn, "pg_relation_size", "whatsapp_keys")
+                put(conn, str(rng.randrange(COMPANIES)), [session], now, step)
+        figures |= updated(conn, "whatsapp_keys")
         with measured(conn, "bursts") as bursts:
-            for number in range(BURSTS):
+            for company, now in enumerate(BUSY_DAY[:BURSTS]):
                 burst = [("pre-key", str(key_id), rng.randbytes(PRE_KEY_BYTES)) for key_id in range(BURST_KEYS)]
-                put(conn, f"burst-{number}", burst, NOW + number * REWRITE_EVERY, step)
+                put(conn, f"burst-{company}", burst, now, step)
         conn.execute("VACUUM ANALYZE whatsapp_keys")
-        figures |= bursts | {"indexes_mb": size_mb(conn, "pg_indexes_size", "whatsapp_keys")}
-        ttl_s = DIARY.ttl_s("session")
-        ids = [key_id for key_id, _ in sessions[:GET_KEYS]]
+        figures |= bursts | {"indexes_mb": number(conn, "pg_indexes_size('whatsapp_keys') / 1e6", 2)}
+        ttl_s, ids = DIARY.ttl_s("session"), [key_id for key_id, _ in sessions[:GET_KEYS]]
         get = {"key_type": "session", "key_ids": ids, "now": NOW, "ttl_s": ttl_s, "step_s": float(step_s(ttl_s))}
-        params: dict[str, dict[str, object]] = {"load": {}, "get": get}
-        for name in params:
-            figures[f"{name}_ms"] = read_ms(conn, name, company_id="0", **params[name])
-            _, figures[f"{name}_pages"], plan = explain(conn, name, company_id="0", **params[name])
+        reads: dict[str, Params] = {"load": {"company_id": "0"}, "get": {"company_id": "0", **get}}
+        for name, params in reads.items():
+            read = partial(run, conn, name, params)
+            figures[f"{name}_ms"] = round(median(timed_ms(read) for _ in range(READS)), 2)
+            _, figures[f"{name}_pages"], plan = explain(conn, name, params)
             figures[f"{name}_reads"] = sorted(indexes_in(plan))
     return {"choice": choice} | figures
 
@@ -191,46 +188,47 @@ def rewrites(conn: Connection, choice: str, indexes: str, keys_fill: int, step: 
 def creds_rewrites(conn: Connection, fillfactor: int) -> Figures:
     """Rewrite creds for a day."""
     rng, length = random.Random(SEED), len(encode(demo_creds()))
-    with variant(conn, f"creds, fill factor {fillfactor}", EXPIRY_INDEX, auth_fill=fillfactor):
+
+    def set_creds(company: int, now: datetime) -> None:
+        creds = rng.randbytes(length)
+        run(conn, "set_creds", {"company_id": str(company), "creds": creds, "now": now, "epoch": None})
+
+    with variant(conn, f"creds, fill factor {fillfactor}", auth_fill=fillfactor):
         for company in range(AUTH_COMPANIES):
-            run(conn, "set_creds", company_id=str(company), creds=rng.randbytes(length), now=NOW, epoch=None)
+            set_creds(company, NOW)
         with measured(conn, "rewrites") as figures:
-            for number in range(REWRITES):
-                params = {"company_id": str(rng.randrange(AUTH_COMPANIES)), "creds": rng.randbytes(length)}
-                run(conn, "set_creds", now=NOW + number * REWRITE_EVERY, epoch=None, **params)
-        figures["heap_only_percent"] = heap_only_percent(conn, "whatsapp_auth")
-        figures["table_mb"] = size_mb(conn, "pg_relation_size", "whatsapp_auth")
-    return {"fillfactor": fillfactor} | figures
+            for now in BUSY_DAY:
+                set_creds(rng.randrange(AUTH_COMPANIES), now)
+        return {"fillfactor": fillfactor} | figures | updated(conn, "whatsapp_auth")
 
 
 def expiry(conn: Connection, columns: str) -> Figures:
     """Explain the sweep's statements over 1,000 companies, of whose keys a tenth are due."""
-    with variant(conn, f"index on ({columns})", f"CREATE INDEX ours_expiry ON whatsapp_keys ({columns});"):
+    with variant(conn, f"index on ({columns})", [f"({columns})"]):
         conn.execute(
             "INSERT INTO whatsapp_keys SELECT 'c' || c, 'session', k::text, %s, %s, %s, "
             "%s + (k %% %s - 0.5) * interval '1 day' FROM generate_series(1, %s) AS c, generate_series(1, %s) AS k",
             [bytes(PRE_KEY_BYTES), NOW, NOW, NOW, round(1 / DUE_SHARE), EXPIRY_COMPANIES, EXPIRY_KEYS],
         )
         conn.execute("VACUUM ANALYZE whatsapp_keys")
+        size_mb = f"pg_relation_size('whatsapp_keys_{columns.replace(', ', '_')}_idx') / 1e6"
+        figures: Figures = {"index": columns, "index_mb": number(conn, size_mb, 2)}
         swept = [f"c{company}" for company in range(1, SWEPT_AT_ONCE + 1)]
-        figures: Figures = {"index": columns, "index_mb": size_mb(conn, "pg_relation_size", "ours_expiry")}
-        statements: dict[str, tuple[str, dict[str, object]]] = {
+        statements: dict[str, tuple[str, Params]] = {
             "due_companies": ("due_companies", {"now": NOW}),
             "nothing_due": ("due_companies", {"now": NOW - timedelta(days=1)}),
             "sweep": ("sweep_around_locks", {"now": NOW, "guard": True, "attached": False, "company_ids": swept}),
         }
         for what, (name, params) in statements.items():
-            runs = [explain(conn, name, **params) for _ in range(EXPLAINS)]
-            figures[f"{what}_ms"] = round(median(ms for ms, _, _ in runs), 2)
-            figures[f"{what}_pages"] = runs[-1][1]
+            runs = [explain(conn, name, params) for _ in range(EXPLAINS)]
+            figures |= {f"{what}_ms": round(median(ms for ms, _, _ in runs), 2), f"{what}_pages": runs[-1][1]}
     return figures
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure all choices and print them as JSON."""
-    return Command(
-        "bench.schema", __doc__, EPILOG, url="an empty, throw-away Postgres database", url_required=True
-    ).run(args, _measure)
+    database = "an empty, throw-away Postgres database"
+    return Command("bench.schema", __doc__, EPILOG, url=database, url_required=True).run(args, _measure)
 
 
 def _measure(options: argparse.Namespace) -> Outcome:
@@ -240,14 +238,8 @@ def _measure(options: argparse.Namespace) -> Outcome:
         conn.execute("SET synchronous_commit = off")
         figures = {
             "postgres": conn.info.server_version,
-            "keys": [
-                rewrites(conn, "as it is", EXPIRY_INDEX, 80),
-                rewrites(conn, "expiry index led by the company", COMPANY_FIRST_INDEX, 80),
-                rewrites(conn, "fill factor 100", EXPIRY_INDEX, 100),
-                rewrites(conn, "legacy indexes", LEGACY_INDEXES, 80),
-                rewrites(conn, "legacy schema, exact expiry", LEGACY_INDEXES, 100, EXACT_STEP_S),
-            ],
-            "creds": [creds_rewrites(conn, fillfactor) for fillfactor in (50, 80, 100)],
+            "keys": [rewrites(conn, name, *choice) for name, choice in KEY_CHOICES.items()],
+            "creds": [creds_rewrites(conn, fillfactor) for fillfactor in CREDS_FILL_FACTORS],
             "expiry": [expiry(conn, columns) for columns in EXPIRY_INDEXES],
         }
     return Outcome(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode(), figures)

@@ -8,10 +8,11 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from bench import distance, idle
 from bench.command import Command, Outcome, read_json
@@ -62,8 +63,7 @@ COMPARED_TARGETS = (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """The results by section; a section that was not measured is None or empty."""
 
     compared: tuple[Compared, ...] = ()
@@ -76,8 +76,7 @@ class Figures:
     scale: Scale | None = None
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run of `bench.targets`, as its JSON has it."""
 
     taken_at: datetime
@@ -109,23 +108,12 @@ def targets(figures: Figures) -> Iterator[Target]:
 
 def measure(scale: Scale | None, progress: Progress) -> Run:
     """Measure everything but `scale`, which comes from a run of its own. Raises KeystoreError."""
-    sections = iter(range(7))
+    results: dict[str, Any] = {}
     with own_postgres(SERVER) as server:
-
-        def section(measure_on: Callable[[str], T]) -> T:
-            progress(next(sections), 7)
-            return measure_on(server)
-
-        figures = Figures(
-            compared=section(lambda server: tuple(_compared(server))),
-            distance=section(lambda server: tuple(distance.measure(server))),
-            peers=section(peers.measure),
-            storms=section(storms.measure),
-            rewrites=section(lambda server: _on_a_database(server, pages.rewrites)),
-            sweeping=section(lambda server: _on_a_database(server, sweeping.measure)),
-            memory=section(lambda server: _on_a_database(server, _idle)),
-            scale=scale,
-        )
+        for done, (name, section) in enumerate(SECTIONS.items()):
+            progress(done, len(SECTIONS))
+            results[name] = section(server)
+        figures = Figures(**results, scale=scale)
         machine = this_machine(server, figures.peers.node if figures.peers else None)
     return Run(datetime.now(UTC).replace(microsecond=0), commit(), machine, tuple(targets(figures)), figures)
 
@@ -147,12 +135,23 @@ def _compared(server: str) -> Iterator[Compared]:
             yield operation.compare(f"sqlite:///{folder}/keystore.db")
 
 
+SECTIONS: dict[str, Callable[[str], object]] = {
+    "compared": lambda server: tuple(_compared(server)),
+    "distance": lambda server: tuple(distance.measure(server)),
+    "peers": peers.measure,
+    "storms": storms.measure,
+    "rewrites": lambda server: _on_a_database(server, pages.rewrites),
+    "sweeping": lambda server: _on_a_database(server, sweeping.measure),
+    "memory": lambda server: _on_a_database(server, _idle),
+}
+"""The measurements on our own server, in their order; the names are the fields of `Figures`."""
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Measure everything; return 1 if a target is missed or can't be measured."""
     command = Command("bench.targets", __doc__, EPILOG)
-    command.add_argument(
-        "--scale", type=Path, metavar="FILE", default=FIGURES / "scale.json", help="the figures of bench.scale"
-    )
+    scale = FIGURES / "scale.json"
+    command.add_argument("--scale", type=Path, metavar="FILE", default=scale, help="the figures of bench.scale")
     return command.run(args, _measure)
 
 

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -108,8 +108,8 @@ class BarePostgres:
 class BareSqlite:
     """sqlite3 with the same durability as the store."""
 
-    def __init__(self, path: Path) -> None:
-        self.conn = sqlite3.connect(path, timeout=10.0)
+    def __init__(self, url: str) -> None:
+        self.conn = sqlite3.connect(urlsplit(url).path[1:], timeout=10.0)
         self.conn.execute("PRAGMA synchronous = FULL")
 
     def _changed(self, statement: str, params: object) -> int:
@@ -135,15 +135,12 @@ class BareSqlite:
 
     def upsert(self, company: str, key_type: str, keys: dict[str, bytes]) -> None:
         """Write keys."""
-        self._put([(company, key_type, key_id, value) for key_id, value in keys.items()], LIFE)
+        self.arrive([(company, key_type, key_id, value) for key_id, value in keys.items()], LIFE)
 
     def arrive(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
-        """Write rows of `(company, key_type, key_id, value)` in this order, and clean up dead rows."""
-        self._put(rows, life)
-
-    def _put(self, rows: list[tuple[str, str, str, bytes]], life: timedelta | None) -> None:
-        now = _microseconds(datetime.now(UTC))
-        expires = None if life is None else now + _microseconds_of(life)
+        """Write rows of `(company, key_type, key_id, value)` in this order."""
+        now = _microseconds(timedelta())
+        expires = None if life is None else _microseconds(life)
         with self.conn:
             self.conn.executemany(
                 """
@@ -160,7 +157,7 @@ class BareSqlite:
         statement = """
             DELETE FROM whatsapp_keys WHERE company_id IN (SELECT value FROM json_each(?)) AND expires_at <= ?
             """
-        return self._changed(statement, [json.dumps(companies), _microseconds(datetime.now(UTC))])
+        return self._changed(statement, [json.dumps(companies), _microseconds(timedelta())])
 
     def backfill(self, limit: int) -> int:
         """Give an expiry to at most `limit` keys that have none, and return their number."""
@@ -168,17 +165,16 @@ class BareSqlite:
             UPDATE whatsapp_keys SET expires_at = ? WHERE (company_id, key_type, key_id) IN
                 (SELECT company_id, key_type, key_id FROM whatsapp_keys WHERE expires_at IS NULL LIMIT ?)
             """
-        return self._changed(statement, [_microseconds(datetime.now(UTC) + LIFE), limit])
+        return self._changed(statement, [_microseconds(LIFE), limit])
 
     def census(self) -> Rows:
         """Return the counts by key type."""
-        now = _microseconds(datetime.now(UTC))
         return self.conn.execute(
             """
             SELECT key_type, count(*), count(expires_at), sum(expires_at <= ?), sum(created_at > ?), max(updated_at)
             FROM whatsapp_keys GROUP BY key_type
             """,
-            [now, now - _microseconds_of(timedelta(days=1))],
+            [_microseconds(timedelta()), _microseconds(timedelta(days=-1))],
         ).fetchall()
 
     def close(self) -> None:
@@ -190,10 +186,6 @@ Bare = BarePostgres | BareSqlite
 """A driver alone; both classes have the same methods."""
 
 
-def _microseconds(time: datetime) -> int:
-    """Microseconds since 1970, as the store writes times in SQLite."""
-    return _microseconds_of(time - datetime(1970, 1, 1, tzinfo=UTC))
-
-
-def _microseconds_of(length: timedelta) -> int:
-    return length // timedelta(microseconds=1)
+def _microseconds(from_now: timedelta) -> int:
+    """The time this long from now in microseconds since 1970, as the store writes times in SQLite."""
+    return (datetime.now(UTC) - datetime(1970, 1, 1, tzinfo=UTC) + from_now) // timedelta(microseconds=1)

@@ -6,20 +6,19 @@ moment of the machine hits both. The limit holds for the ratio of the medians.
 
 import gc
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from statistics import median
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from structlog.testing import capture_logs
 
 from bench.gates.bare_drivers import LIFE, Bare, BarePostgres, BareSqlite
 from bench.limits import Limit, Target
-from bench.measuring import timed_ms
+from bench.measuring import timed, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, sweep
@@ -44,8 +43,7 @@ Turn = Callable[[int], float]
 """A turn in the round with this number: prepares untimed, and returns the milliseconds of the operation itself."""
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(Struct, frozen=True):
     """The medians of one operation in milliseconds, and the store's divided by the driver's."""
 
     backend: str
@@ -59,8 +57,7 @@ class Compared:
         return Target.judged(name, what, f"{self.ratio:.2f} × ({self.store_ms:.2f} ms)", (self.ratio, limit))
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One operation, the turns of both sides, and the limits of its gates as multiples of the driver's median.
 
     Without `durable`, Postgres doesn't wait for the disk.
@@ -78,17 +75,10 @@ class Operation:
         backend = urlsplit(url).scheme
         if not self.durable and backend == "postgresql":
             url = f"{url}?{NO_FSYNC}"
-        with _opened(url) as (store, bare), capture_logs():
+        bare_at = BareSqlite if backend == "sqlite" else BarePostgres
+        with open_store(url) as store, closing(bare_at(url)) as bare, capture_logs():
             store_ms, driver_ms = in_turn(*self.sides(store, bare), rounds or self.rounds)
         return Compared(backend, self.name, round(store_ms, 3), round(driver_ms, 3), round(store_ms / driver_ms, 3))
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[tuple[Store, Bare]]:
-    with open_store(url) as store:
-        bare = BareSqlite(Path(urlsplit(url).path[1:])) if url.startswith("sqlite:") else BarePostgres(url)
-        with closing(bare):
-            yield store, bare
 
 
 def in_turn(store: Turn, driver: Turn, rounds: int) -> tuple[float, float]:
@@ -103,26 +93,25 @@ def in_turn(store: Turn, driver: Turn, rounds: int) -> tuple[float, float]:
     return store_ms, driver_ms
 
 
+def _timed(store_act: Callable[[], object], driver_act: Callable[[], object]) -> tuple[Turn, Turn]:
+    """Turns that prepare nothing."""
+    return lambda _: timed_ms(store_act), lambda _: timed_ms(driver_act)
+
+
 def _load(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     store.set("one", real_state())
     assert store.load("one").total == len(bare.load("one")) == STATE_KEYS
-    return lambda _: timed_ms(lambda: store.load("one")), lambda _: timed_ms(lambda: bare.load("one"))
+    return _timed(lambda: store.load("one"), lambda: bare.load("one"))
 
 
-def _get(keys: int) -> Callable[[Store, Bare], tuple[Turn, Turn]]:
-    def sides(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-        store.set("one", real_state())
-        wanted = list(real_state()["session"])[:keys]
-        assert len(store.get("one", "session", wanted)) == len(bare.get("one", "session", wanted)) == keys
-        return (
-            lambda _: timed_ms(lambda: store.get("one", "session", wanted)),
-            lambda _: timed_ms(lambda: bare.get("one", "session", wanted)),
-        )
-
-    return sides
+def _get(keys: int, store: Store, bare: Bare) -> tuple[Turn, Turn]:
+    store.set("one", real_state())
+    wanted = list(real_state()["session"])[:keys]
+    assert len(store.get("one", "session", wanted)) == len(bare.get("one", "session", wanted)) == keys
+    return _timed(lambda: store.get("one", "session", wanted), lambda: bare.get("one", "session", wanted))
 
 
-def _burst(keys: int, into: str, key_type: str = "pre-key") -> Callable[[Store, Bare], tuple[Turn, Turn]]:
+def _burst(keys: int, into: str, key_type: str, store: Store, bare: Bare) -> tuple[Turn, Turn]:
     """Bursts into companies that belong to the store or to the driver alone.
 
     Each burst goes into a `new` company, under new ids into one company that is `growing` (as a bot's reconnects do),
@@ -130,57 +119,48 @@ def _burst(keys: int, into: str, key_type: str = "pre-key") -> Callable[[Store, 
     """
     source = pre_keys(keys) if key_type == "pre-key" else dict(list(real_state()[key_type].items())[:keys])
 
-    def values(number: int) -> dict[str, bytes]:
-        prefix = f"{number}0" if into == "growing" else ""
-        return {prefix + key_id: b"%d" % (number % 10) + value[1:] for key_id, value in source.items()}
+    def turn(side: str, write: Callable[[str, dict[str, bytes]], object]) -> Turn:
+        def timed(number: int) -> float:
+            company, prefix = f"{side}-{number}" if into == "new" else side, f"{number}0" if into == "growing" else ""
+            burst = {prefix + key_id: b"%d" % (number % 10) + value[1:] for key_id, value in source.items()}
+            return timed_ms(lambda: write(company, burst))
 
-    def sides(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-        def store_turn(number: int) -> float:
-            company, keys = f"store-{number}" if into == "new" else "store", values(number)
-            return timed_ms(lambda: store.set(company, {key_type: keys}))
+        return timed
 
-        def driver_turn(number: int) -> float:
-            company, keys = f"driver-{number}" if into == "new" else "driver", values(number)
-            return timed_ms(lambda: bare.upsert(company, key_type, keys))
-
-        return store_turn, driver_turn
-
-    return sides
+    return (
+        turn("store", lambda company, burst: store.set(company, {key_type: burst})),
+        turn("driver", lambda company, burst: bare.upsert(company, key_type, burst)),
+    )
 
 
 def _reconnect(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-    """A read of creds and all keys, then a write of a burst."""
-    for company in ("store", "driver"):
+    """A read of creds and all keys, then a write of a burst; the last round's burst is deleted before."""
+
+    def turn(company: str, act: Callable[[str, dict[str, bytes]], object]) -> Turn:
         store.set(company, real_state(), creds=b"{}" * 1_000)
 
-    def forget(company: str, number: int) -> None:
-        store.set(company, {"pre-key": dict.fromkeys(_reconnect_burst(number - 1))})
+        def timed(number: int) -> float:
+            store.set(company, {"pre-key": dict.fromkeys(_reconnect_burst(number - 1))})
+            burst = _reconnect_burst(number)
+            return timed_ms(lambda: act(company, burst))
 
-    def store_turn(number: int) -> float:
-        forget("store", number)
-        burst = _reconnect_burst(number)
-        return timed_ms(lambda: (store.load("store"), store.set("store", {"pre-key": burst})))
+        return timed
 
-    def driver_turn(number: int) -> float:
-        forget("driver", number)
-        burst = _reconnect_burst(number)
-        return timed_ms(
-            lambda: (bare.load_creds("driver"), bare.load("driver"), bare.upsert("driver", "pre-key", burst))
-        )
-
-    return store_turn, driver_turn
+    return (
+        turn("store", lambda own, burst: (store.load(own), store.set(own, {"pre-key": burst}))),
+        turn("driver", lambda own, burst: (bare.load_creds(own), bare.load(own), bare.upsert(own, "pre-key", burst))),
+    )
 
 
 def _reconnect_burst(number: int) -> dict[str, bytes]:
     return pre_keys(BURST_KEYS, first=100_000 + number * BURST_KEYS)
 
 
-def _fill(store: Store) -> int:
-    """Give the companies all keys of the other types, and return the number of expiring keys still to come."""
+def _fill(store: Store) -> None:
+    """Give the companies all keys of the other types; the expiring ones are still to come."""
     lasting = {key_type: keys for key_type, keys in real_state().items() if key_type not in EXPIRING}
     for company in COMPANIES:
         store.set(company, lasting, creds=b"{}")
-    return len(_expiring())
 
 
 @cache
@@ -196,9 +176,22 @@ def _expiring() -> list[tuple[str, str, str, bytes]]:
     return rows
 
 
+def _arriving(bare: Bare, life: timedelta | None, act: Callable[[], int]) -> Turn:
+    """Turns before which the expiring keys arrive with this life; the act returns the number of those it changed."""
+
+    def turn(_: int) -> float:
+        bare.arrive(_expiring(), life)
+        changed, took_ms = timed(act)
+        assert changed == len(_expiring())
+        return took_ms
+
+    return turn
+
+
 def _sweep(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     """A sweep in batches, from its lease to its record; the count for the history that follows is a census."""
-    due = _fill(store)
+    _fill(store)
+    due = len(_expiring())
     at_once = BATCH_KEYS // (due // len(COMPANIES))
     batches = [COMPANIES[first : first + at_once] for first in range(0, len(COMPANIES), at_once)]
 
@@ -208,29 +201,14 @@ def _sweep(store: Store, bare: Bare) -> tuple[Turn, Turn]:
         assert report.deleted == due
         return report.took_ms
 
-    def driver_turn(_: int) -> float:
-        bare.arrive(_expiring(), PAST)
-        deleted: list[int] = []
-        took_ms = timed_ms(lambda: deleted.extend(bare.delete_due(batch) for batch in batches))
-        assert sum(deleted) == due
-        return took_ms
-
-    return store_turn, driver_turn
+    return store_turn, _arriving(bare, PAST, lambda: sum(map(bare.delete_due, batches)))
 
 
 def _backfill(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-    lacking = _fill(store)
-
-    def turn(fill: Callable[[], int]) -> float:
-        bare.arrive(_expiring(), None)
-        filled: list[int] = []
-        took_ms = timed_ms(lambda: filled.extend(iter(fill, 0)))
-        assert sum(filled) == lacking
-        return took_ms
-
+    _fill(store)
     return (
-        lambda _: turn(lambda: sum(store.backfill(BACKFILL_BATCH_KEYS).values())),
-        lambda _: turn(lambda: bare.backfill(BACKFILL_BATCH_KEYS)),
+        _arriving(bare, None, lambda: sum(iter(lambda: sum(store.backfill(BACKFILL_BATCH_KEYS).values()), 0))),
+        _arriving(bare, None, lambda: sum(iter(lambda: bare.backfill(BACKFILL_BATCH_KEYS), 0))),
     )
 
 
@@ -238,13 +216,13 @@ def _census(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     _fill(store)
     bare.arrive(_expiring(), LIFE)
     assert store.census().total == sum(row[1] for row in bare.census()) == len(COMPANIES) * STATE_KEYS
-    return lambda _: timed_ms(store.census), lambda _: timed_ms(bare.census)
+    return _timed(store.census, bare.census)
 
 
 LOAD = Operation("load", _load, 2.5, 2.5)
-GETS = (Operation("get 1", _get(1), 5.5, 4.0), Operation("get 20", _get(20), 5.5, 4.0))
-SET = Operation("set 1", _burst(1, "rewritten", "session"), 4.5, 2.5, durable=False)
-BURSTS = tuple(Operation(f"burst {keys}", _burst(keys, "growing"), 1.5, 2.5) for keys in (250, 812))
+GETS = (Operation("get 1", partial(_get, 1), 5.5, 4.0), Operation("get 20", partial(_get, 20), 5.5, 4.0))
+SET = Operation("set 1", partial(_burst, 1, "rewritten", "session"), 4.5, 2.5, durable=False)
+BURSTS = tuple(Operation(f"burst {keys}", partial(_burst, keys, "growing", "pre-key"), 1.5, 2.5) for keys in (250, 812))
 RECONNECT = Operation("reconnect", _reconnect, 1.8, 2.5)
 SWEEP = Operation("sweep", _sweep, 5.0, 4.0, rounds=9)
 BACKFILL = Operation("backfill", _backfill, 3.0, 3.5, rounds=5)
@@ -256,12 +234,17 @@ QUICK = (LOAD, BURSTS[0], RECONNECT)
 """The operations whose gates CI runs."""
 
 OTHER_BURSTS = tuple(
-    Operation(f"burst {keys}, {into}{'' if durable else ', no fsync'}", _burst(keys, into), limit, 2.5, durable=durable)
+    Operation(
+        f"burst {keys}, {into}{'' if durable else ', no fsync'}",
+        partial(_burst, keys, into, "pre-key"),
+        1.5 if durable and into != "rewritten" else 2.0,
+        2.5,
+        durable=durable,
+    )
     for keys in (BURST_KEYS, BAILEYS_7_BURST_KEYS)
     for into in ("new", "growing", "rewritten")
     for durable in (True, False)
     if (into, durable) != ("growing", True)
-    for limit in [1.5 if durable and into != "rewritten" else 2.0]
 )
 """The other kinds of bursts, on Postgres. The limit is wider without the wait for the disk and for rewritten pre-keys.
 Then the store compares each key with the one that it replaces, counts the rewritten ones and warns."""

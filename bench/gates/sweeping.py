@@ -6,19 +6,20 @@ DELETE it doesn't rest.
 """
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import cache, partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from statistics import median
 from time import perf_counter
+
+from msgspec import Struct
 
 from bench.gates.bare_drivers import LIFE, BarePostgres
 from bench.gates.operations import EXPIRING, PAST, SEED
 from bench.limits import Limit, Target
-from bench.measuring import Progress, no_progress, percentile, timed_ms
+from bench.measuring import Progress, no_progress, percentile, timed, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
@@ -30,18 +31,13 @@ ALONE_S = 0.4
 """The seconds in each round for which gets are timed without a sweep."""
 
 DUE_SHARE = 0.25
-JOIN_TIMEOUT_S = 30.0
 
-GETS_LIMIT = Limit(1.5, "× without a sweep")
+GETS_DURING, GETS_LIMIT = "gets during a sweep, 99th percentile", Limit(1.5, "× without a sweep")
 SPEED_LIMIT = Limit(0.7, "× a plain DELETE", at_least=True)
 
 
-@dataclass(frozen=True)
-class Sweeping:
-    """Medians over the rounds.
-
-    `ratio` compares the speeds, `p99_ratio` the 99th percentiles of gets with and without a sweep.
-    """
+class Sweeping(Struct, frozen=True):
+    """Medians over the rounds; `ratio` compares speeds, `p99_ratio` times of gets with and without a sweep."""
 
     companies: int
     due_keys: int
@@ -61,9 +57,7 @@ class Sweeping:
         gets = f"{self.p99_ratio:.2f} × ({self.get_p99_ms_during:.2f} ms)"
         speed = f"{self.ratio:.2f} × ({self.keys_per_s:,.0f} keys a second)"
         return (
-            Target.judged(
-                "gets_during_sweep", "gets during a sweep, 99th percentile", gets, (self.p99_ratio, GETS_LIMIT)
-            ),
+            Target.judged("gets_during_sweep", GETS_DURING, gets, (self.p99_ratio, GETS_LIMIT)),
             Target.judged("sweep", "speed of a sweep", speed, (self.ratio, SPEED_LIMIT)),
         )
 
@@ -85,37 +79,34 @@ def measure(url: str, progress: Progress = no_progress, companies: int = COMPANI
     at_once = max(1, BATCH_KEYS * companies // len(due))
     batches = [names[first : first + at_once] for first in range(0, companies, at_once)]
     speeds, bare_speeds, alone, during = [], [], [], []
-    with open_store(url) as store, closing(BarePostgres(url)) as bare, _sweeper(url) as sweeper:
+    with (
+        open_store(url) as store,
+        closing(BarePostgres(url)) as bare,
+        ProcessPoolExecutor(1, get_context("spawn"), _store, (url,)) as process,
+    ):
         for name in names:
             bare.upsert(name, "pre-key", real_state()["pre-key"])
+        process.submit(int).result()  # This starts the process and opens its store.
         bare.arrive(rows, LIFE)
         for number in range(rounds):
             progress(number, rounds)
             bare.arrive(due, PAST)
-            alone += _gets(store, rng, read, _for(ALONE_S))
-            sweeper.send("sweep")
-            during += _gets(store, rng, read, lambda: not sweeper.poll())
-            assert sweeper.recv() == len(due)
+            until = perf_counter() + ALONE_S
+            alone += _gets(store, rng, read, lambda: perf_counter() < until)  # noqa: B023
+            sweeping = process.submit(_sweep, url)
+            during += _gets(store, rng, read, lambda: not sweeping.done())  # noqa: B023
+            assert sweeping.result() == len(due)
             bare.arrive(due, PAST)
             speeds.append(len(due) / (sweep(store).took_ms / 1000))
             bare.arrive(due, PAST)
-            began = perf_counter()
-            assert sum(bare.delete_due(batch) for batch in batches) == len(due)
-            bare_speeds.append(len(due) / (perf_counter() - began))
-    p99_ms, p99_ms_during = percentile(alone, 0.99), percentile(during, 0.99)
-    return Sweeping(
-        companies,
-        len(due),
-        round(median(speeds)),
-        round(median(bare_speeds)),
-        round(median(speeds) / median(bare_speeds), 3),
-        len(during),
-        round(median(alone), 3),
-        round(p99_ms, 3),
-        round(median(during), 3),
-        round(p99_ms_during, 3),
-        round(p99_ms_during / p99_ms, 3),
-    )
+            deleted, took_ms = timed(lambda: sum(map(bare.delete_due, batches)))
+            assert deleted == len(due)
+            bare_speeds.append(len(due) / (took_ms / 1000))
+    speed, bare_speed = median(speeds), median(bare_speeds)
+    p50_p99_ms = [round(ms, 3) for took in (alone, during) for ms in (median(took), percentile(took, 0.99))]
+    p99_ratio = round(percentile(during, 0.99) / percentile(alone, 0.99), 3)
+    ratio = round(speed / bare_speed, 3)
+    return Sweeping(companies, len(due), round(speed), round(bare_speed), ratio, len(during), *p50_p99_ms, p99_ratio)
 
 
 def _gets(
@@ -129,33 +120,11 @@ def _gets(
     return took_ms
 
 
-def _for(seconds: float) -> Callable[[], bool]:
-    until = perf_counter() + seconds
-    return lambda: perf_counter() < until
+@cache
+def _store(url: str) -> Store:
+    """The store of the process that sweeps, which stays open as long as the process runs."""
+    return open_store(url)
 
 
-@contextmanager
-def _sweeper(url: str) -> Iterator[Connection]:
-    """A pipe to a process that sweeps after each message and answers with the number of deleted keys."""
-    context = get_context("spawn")
-    near_end, far_end = context.Pipe()
-    process = context.Process(target=_sweep_on_message, args=(url, far_end), daemon=True)
-    process.start()
-    far_end.close()
-    near_end.recv()
-    try:
-        yield near_end
-    finally:
-        near_end.close()
-        process.join(JOIN_TIMEOUT_S)
-
-
-def _sweep_on_message(url: str, pipe: Connection) -> None:
-    with open_store(url) as store:
-        pipe.send("ready")
-        while True:
-            try:
-                pipe.recv()
-            except EOFError:
-                return
-            pipe.send(sweep(store, rest=REST).deleted)
+def _sweep(url: str) -> int:
+    return sweep(_store(url), rest=REST).deleted

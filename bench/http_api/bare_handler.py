@@ -3,7 +3,7 @@
 It runs either the store's own statement (`same`) or the simplest SELECT (`plain`); psycopg prepares both, as it does by
 default. It looks at no token, and checks, counts and logs nothing.
 
-`measure.py` starts it as a program, which reads the database's address and its settings from standard input.
+The command starts it as a program, which reads the database's address and its settings from standard input.
 """
 
 import sys
@@ -33,8 +33,7 @@ class Bare:
     def __init__(self, url: str, connections: int, kind: str) -> None:
         same = kind == "same"
         self._get, self._load = (STATEMENTS["get"], STATEMENTS["load"]) if same else (GET, LOAD)
-        options = {"autocommit": True}
-        self._pool = ConnectionPool(url, min_size=0, max_size=connections, kwargs=options, open=True)
+        self._pool = ConnectionPool(url, min_size=0, max_size=connections, kwargs={"autocommit": True}, open=True)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Answer with keys of one type."""

@@ -4,19 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench.command import OWN_SERVER, Command, MissingProgramError, Outcome, in_range, server_at, with_verdict
+from bench.command import OWN_SERVER, Command, MissingProgramError, Outcome, server_at, with_verdict
 from bench.limits import as_text
 from bench.peers import measure as measuring
-from bench.peers.measure import (
-    BURST_LIMIT,
-    KEYS_PER_INSERT,
-    LOAD_LIMIT,
-    MOST_KEYS_PER_INSERT,
-    ROUNDS,
-    Peers,
-    measure,
-    targets,
-)
+from bench.peers.measure import BURST_LIMIT, KEYS_PER_INSERT, LOAD_LIMIT, MOST_KEYS_PER_INSERT, ROUNDS, Peers, targets
 from monitor.running.progress import progress_bar
 
 EPILOG = f"""
@@ -29,35 +20,31 @@ with 2 if Node or npm is not installed.
 def main(args: Sequence[str] | None = None) -> int:
     """Measure and print; return 1 if a target is missed, 2 if Node or npm is not installed."""
     command = Command("bench.peers", measuring.__doc__, EPILOG, url=OWN_SERVER)
-    command.add_argument("--rounds", type=in_range(int, 1), default=ROUNDS, help=f"rounds to measure ({ROUNDS})")
-    command.add_argument(
-        "--keys-per-insert",
-        type=in_range(int, 1, MOST_KEYS_PER_INSERT),
-        default=KEYS_PER_INSERT,
-        metavar="N",
-        help=f"keys in one INSERT of the legacy adapter ({KEYS_PER_INSERT}, as the original operator's bots had it)",
-    )
+    command.add_number("--rounds", ROUNDS, "rounds to measure")
+    keys = "keys in one INSERT of the legacy adapter, by default as the original operator's bots had it"
+    command.add_number("--keys-per-insert", KEYS_PER_INSERT, keys, most=MOST_KEYS_PER_INSERT)
     return command.run(args, _measure)
 
 
 def _measure(options: argparse.Namespace) -> Outcome:
     with server_at(options.url) as url, progress_bar("rounds") as progress:
-        peers = measure(url, options.rounds, progress, keys_per_insert=options.keys_per_insert)
+        peers = measuring.measure(url, options.rounds, progress, keys_per_insert=options.keys_per_insert)
     if peers is None:
         raise MissingProgramError("node or npm is not installed here, and the peers run on them")
-    return Outcome(_text(peers), with_verdict(peers, peers.met), peers.met)
+    met = all(target.met for target in targets(peers))
+    return Outcome(_text(peers), with_verdict(peers, met), met)
 
 
 def _text(peers: Peers) -> str:
     lines = [
         f"Medians of {peers.rounds} rounds; {peers.keys} keys, the same in all three ({peers.digest[:12]}).",
         f"Node {peers.node}, Baileys {peers.baileys}, pg {peers.pg}, {peers.keys_per_insert:,} keys an INSERT.\n",
-        f"{'':<11}{'store':>10}{'legacy adapter':>22}{'multi-file':>22}{'Baileys’ JSON alone':>22}",
+        f"{'':<13}{'store':>10}{'legacy adapter':>22}{'multi-file':>22}{'Baileys’ JSON alone':>22}",
     ]
-    for name, act in (("load", peers.load), ("burst 250", peers.burst_250), ("burst 812", peers.burst_812)):
+    for name, act in peers.acts.items():
         legacy = f"{act.diary_ms:,.2f} ms, {act.legacy_ratio:4.1f} ×"
         files = f"{act.files_ms:,.2f} ms, {act.files_ratio:4.1f} ×"
-        lines.append(f"{name:<11}{act.store_ms:>7,.2f} ms{legacy:>22}{files:>22}{act.json_ms:>19,.2f} ms")
+        lines.append(f"{name:<13}{act.store_ms:>7,.2f} ms{legacy:>22}{files:>22}{act.json_ms:>19,.2f} ms")
     return "\n".join([*lines, "", as_text(targets(peers))])
 
 

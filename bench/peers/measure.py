@@ -14,12 +14,12 @@ synced to the disk.
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from statistics import median
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import Progress, no_progress, timed_ms
@@ -39,15 +39,19 @@ CALLS_PER_TURN = 4
 """Calls in a row, of which the first doesn't count: after the others' turns it takes up to twice as long."""
 
 KEYS_PER_INSERT = 100
-"""Keys in one INSERT of the legacy adapter, as the original operator's bots had it.
-
-All keys of a burst in one INSERT are faster, one key in each is slower.
-"""
+"""Keys in one INSERT of the legacy adapter, as the original operator's bots had it; more are faster, fewer slower."""
 
 MOST_KEYS_PER_INSERT = 10_000
 """The limit of Postgres' protocol: a key is six parameters, and a statement takes 65,535."""
 
 LOAD_LIMIT, BURST_LIMIT = Limit(8, "× faster", at_least=True), Limit(1.8, "× faster", at_least=True)
+
+TARGETS = (
+    ("load_peers", "load of an account", LOAD_LIMIT),
+    ("burst_250_peers", "burst of 250 pre-keys", BURST_LIMIT),
+    ("burst_812_peers", "burst of 812 pre-keys", BURST_LIMIT),
+)
+"""The name, the text and the limit of each act's target."""
 
 COMPANY, BURSTS_COMPANY = "79990000000", "79990000001"
 CREDS = STATE.with_name("baileys_creds.json")
@@ -65,8 +69,7 @@ Turns = dict[str, list[float]]
 """The milliseconds of each call in a turn, by the name of the peer."""
 
 
-@dataclass(frozen=True)
-class Act:
+class Act(Struct, frozen=True):
     """Medians of one act: of the store, the legacy adapter, the files, and Baileys' JSON of the same values alone."""
 
     store_ms: float
@@ -85,8 +88,7 @@ class Act:
         return self.files_ms / self.store_ms
 
 
-@dataclass(frozen=True)
-class Peers:
+class Peers(Struct, frozen=True):
     """The figures of one run; `digest` is the hash of the keys that all three loaded."""
 
     keys: int
@@ -101,27 +103,23 @@ class Peers:
     burst_812: Act
 
     @property
-    def met(self) -> bool:
-        """True if the store is faster than the legacy adapter by the wanted factors."""
-        return all(target.met for target in targets(self))
+    def acts(self) -> dict[str, Act]:
+        """The acts by the name that tables and charts show."""
+        return {"load": self.load, "burst of 250": self.burst_250, "burst of 812": self.burst_812}
 
 
 def targets(peers: Peers | None) -> list[Target]:
     """The factors by which the store must be faster than the legacy adapter; without figures they are unmeasured."""
-    load, burst_250, burst_812 = (peers.load, peers.burst_250, peers.burst_812) if peers else (None, None, None)
-    return [
-        _target("load_peers", "load of an account", LOAD_LIMIT, load),
-        _target("burst_250_peers", "burst of 250 pre-keys", BURST_LIMIT, burst_250),
-        _target("burst_812_peers", "burst of 812 pre-keys", BURST_LIMIT, burst_812),
-    ]
-
-
-def _target(name: str, what: str, limit: Limit, act: Act | None) -> Target:
-    what = f"{what}, against the legacy adapter"
-    if act is None:
-        return Target.unmeasured(name, what, limit, "no Node here")
-    shown = f"{act.legacy_ratio:.1f} × ({act.store_ms:.2f} against {act.diary_ms:.1f} ms)"
-    return Target.judged(name, what, shown, (act.legacy_ratio, limit))
+    rows = []
+    acts = peers.acts.values() if peers else (None, None, None)
+    for (name, what, limit), act in zip(TARGETS, acts, strict=True):
+        what = f"{what}, against the legacy adapter"
+        if act is None:
+            rows.append(Target.unmeasured(name, what, limit, "no Node here"))
+        else:
+            shown = f"{act.legacy_ratio:.1f} × ({act.store_ms:.2f} against {act.diary_ms:.1f} ms)"
+            rows.append(Target.judged(name, what, shown, (act.legacy_ratio, limit)))
+    return rows
 
 
 def measure(
@@ -143,7 +141,9 @@ def measure(
         closing(open_store(store_url)) as store,
         started(node) as peers,
     ):
-        _make_legacy_tables(peers_url)
+        for file in LEGACY_FILES:
+            with psycopg.connect(peers_url) as conn:
+                conn.execute((MIGRATIONS / "postgres" / file).read_bytes())
         versions = peers.ask("open", url=peers_url, folder=folder, keys_per_insert=keys_per_insert)
         return _Measurement(store, peers).figures(rounds, versions, keys_per_insert, progress)
 
@@ -161,28 +161,15 @@ class _Measurement:
 
     def figures(self, rounds: int, versions: Answer, keys_per_insert: int, progress: Progress) -> Peers:
         self._fill()
-        turns: list[tuple[Turns, Turns, Turns]] = []
+        turns: list[list[Turns]] = []
         for number in range(WARM_UP_ROUNDS + rounds):
             progress(number, WARM_UP_ROUNDS + rounds)
-            bursts_250, bursts_812 = (self._bursts(number, keys) for keys in (BURST_KEYS, BAILEYS_7_BURST_KEYS))
-            turns.append((self._loads(number), bursts_250, bursts_812))
+            bursts = [self._bursts(number, keys) for keys in (BURST_KEYS, BAILEYS_7_BURST_KEYS)]
+            turns.append([self._loads(number), *bursts])
         keys, digest = self._same_keys(COMPANY, self._ids)
         self._same_keys(BURSTS_COMPANY, self._last_burst)
-        load, burst_250, burst_812 = (
-            _medians(turns_of_act) for turns_of_act in zip(*turns[WARM_UP_ROUNDS:], strict=True)
-        )
-        return Peers(
-            keys,
-            digest,
-            rounds,
-            versions.node,
-            versions.baileys,
-            versions.pg,
-            keys_per_insert,
-            load,
-            burst_250,
-            burst_812,
-        )
+        acts = map(_medians, zip(*turns[WARM_UP_ROUNDS:], strict=True))
+        return Peers(keys, digest, rounds, versions.node, versions.baileys, versions.pg, keys_per_insert, *acts)
 
     def _fill(self) -> None:
         creds = CREDS.read_bytes()
@@ -222,12 +209,6 @@ class _Measurement:
             if look != expected:
                 raise KeystoreError(f"{peer} loads {look.keys:,} keys, others than the store's {expected.keys:,}")
         return expected.keys, expected.digest
-
-
-def _make_legacy_tables(url: str) -> None:
-    for file in LEGACY_FILES:
-        with psycopg.connect(url) as conn:
-            conn.execute((MIGRATIONS / "postgres" / file).read_bytes())
 
 
 def _texts(keys: Mapping[str, Mapping[str, bytes]]) -> Texts:

@@ -73,10 +73,7 @@ def node_and_npm() -> tuple[str, str] | None:
 
 
 def install(npm: str) -> None:
-    """Install the packages of `package-lock.json` beside it, unless they are; none of their scripts run.
-
-    Raises KeystoreError.
-    """
+    """Install the packages of `package-lock.json`, unless they are, and run no scripts. Raises KeystoreError."""
     if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
         return
     print("installing the peers' packages with npm …", file=sys.stderr)

@@ -1,15 +1,60 @@
 """The figures of `bench.targets` as one HTML page: the targets, charts, and the machine.
 
-A file of `bench.scale` may be given too. Sections that were not measured are left out.
+A file of `bench.scale` may be given too. Sections that were not measured are left out. The page needs no script, font
+or request, and is light or dark as the reader's screen is.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 
-from bench.command import errors_in_one_line
-from bench.report.page import html, read
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from msgspec.structs import replace
+
+from bench.command import errors_in_one_line, read_json
+from bench.limits import missed
+from bench.report.sections import sections
+from bench.scale.figures import Scale
+from bench.targets import Run
+from keystore.errors import KeystoreError
+
+TITLE = "Signal Keystore: performance"
+
+VERDICTS = {True: ("met", "✓ met"), False: ("missed", "✗ missed"), None: ("open", "–")}
+"""The class and the text of each verdict; None means not measured."""
+
+
+def read(files: Sequence[Path]) -> Run:
+    """The run of `bench.targets` in these files, with the figures of `bench.scale` if one of the files has them.
+
+    Raises KeystoreError for a file of neither, and for any number of runs but one.
+    """
+    is_scale = [b'"sizes"' in text and b'"targets"' not in text for text in (file.read_bytes() for file in files)]
+    runs = [read_json(file, Run, "bench.targets") for file, scale in zip(files, is_scale, strict=True) if not scale]
+    scales = [read_json(file, Scale, "bench.scale") for file, scale in zip(files, is_scale, strict=True) if scale]
+    if len(runs) != 1 or len(scales) > 1:
+        raise KeystoreError("one file of bench.targets is wanted, and one of bench.scale at most")
+    run = runs[0]
+    return replace(run, figures=replace(run.figures, scale=scales[0])) if scales else run
+
+
+def html(run: Run) -> str:
+    """The page from its sections and the template `page.html`, in which Jinja escapes every text.
+
+    Raises KeystoreError if matplotlib is not installed.
+    """
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    return templates.get_template("page.html").render(
+        title=TITLE,
+        run=run,
+        taken_at=run.taken_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        judged=[target for target in run.targets if target.met is not None],
+        missed=missed(run.targets),
+        verdicts=VERDICTS,
+        sections=list(sections(run)),
+    )
 
 
 @errors_in_one_line

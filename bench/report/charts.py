@@ -7,10 +7,10 @@ import importlib.util
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 
 from markupsafe import Markup, escape
+from msgspec import Struct
 
 from bench.limits import Limit
 from keystore.errors import KeystoreError
@@ -18,17 +18,8 @@ from keystore.errors import KeystoreError
 STAND_INS = {"ink": "#010101", "line": "#020202", "ours": "#030303", "bare": "#040404", "legacy": "#050505"}
 """The colours that matplotlib paints with, by the name of the page's colour that replaces each."""
 
-SIZE_INCHES = (5.6, 3.5)
-"""A small size, so that the letters can be read on a telephone."""
 
-SVG = {"svg.fonttype": "none", "font.size": 12}
-"""Text that the reader can select and search."""
-
-NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-
-
-@dataclass(frozen=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """One bar of a chart: its name, its length, its colour of the page, and its labels."""
 
     name: str
@@ -38,8 +29,7 @@ class Bar:
     small_label: str = ""
 
 
-@dataclass(frozen=True)
-class Bars:
+class Bars(Struct, frozen=True):
     """Horizontal bars from 0 on one scale, which reaches at least to `longest`, with a line at `mark`."""
 
     caption: str
@@ -53,8 +43,7 @@ class Bars:
         return f"{100 * value / end:.2f}"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a chart through these points `(x, y)`, in a colour of the page."""
 
     name: str
@@ -74,13 +63,13 @@ def drawing(
         raise KeystoreError("no matplotlib here, which draws the lines: pip install -e '.[bench]'")
     ink, grid = STAND_INS["ink"], STAND_INS["line"]
     # Imported by name, since matplotlib is an optional dependency.
-    with import_module("matplotlib").rc_context(SVG | {"svg.hashsalt": title}):
-        figure = import_module("matplotlib.figure").Figure(figsize=SIZE_INCHES, layout="constrained")
+    # "none" writes text that the reader can select and search; letters of the small size can be read on a telephone.
+    with import_module("matplotlib").rc_context({"svg.fonttype": "none", "font.size": 12, "svg.hashsalt": title}):
+        figure = import_module("matplotlib.figure").Figure(figsize=(5.6, 3.5), layout="constrained")
         axes = figure.add_subplot()
         if limit is not None:
-            axes.axhline(
-                limit.value, color=ink, linestyle=":", linewidth=1.5, label=f"limit, {limit.value:g} {limit.unit}"
-            )
+            label = f"limit, {limit.value:g} {limit.unit}"
+            axes.axhline(limit.value, color=ink, linestyle=":", linewidth=1.5, label=label)
         for line in lines:
             xs, ys = zip(*line.points, strict=True)
             dashes = "--" if line.dashed else "-"
@@ -100,7 +89,8 @@ def drawing(
         axes.spines["bottom"].set_color(grid)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=ink, fontsize=11)
         svg = io.StringIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata=NO_METADATA)
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", transparent=True, metadata=no_metadata)
     return _inline(svg.getvalue(), title)
 
 

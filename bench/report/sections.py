@@ -1,9 +1,10 @@
 """The contents of the report page, section by section, as values that `page.html` renders."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 
 from markupsafe import Markup
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from bench.distance import RECONNECT_BUDGET, Distance
 from bench.gates.operations import Compared
@@ -21,12 +22,14 @@ from bench.storms.restart import RESTART_LIMIT
 from bench.storms.steady import CONNECTIONS_LIMIT
 from bench.targets import Run
 
+DISTANCE_LINES = (("load", "ours", False), ("reconnect", "ours", True), ("legacy load", "legacy", False))
+"""The lines of the chart of distances: the act, the colour, and True for a dashed line."""
+
 NO_BREAK = "\u00a0"
 """A space that keeps a number and its unit on one line."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """Rows under their heads; the first cell names its row, the others are numbers."""
 
     rows: Sequence[Sequence[str]]
@@ -34,8 +37,7 @@ class Table:
     caption: str = ""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """One section of the page, rendered in this order."""
 
     title: str
@@ -58,13 +60,9 @@ def sections(run: Run) -> Iterator[Section]:
         yield _storms(figures.storms)
     if figures.scale:
         yield _scale(figures.scale)
-    if figures.rewrites:
-        yield _facts("Rewrites of sessions", figures.rewrites)
-    if figures.sweeping:
-        yield _facts("Sweeping", figures.sweeping)
-    if figures.memory:
-        yield _facts("Memory", figures.memory)
-    yield _facts("The machine", run.machine)
+    titles = ("Rewrites of sessions", "Sweeping", "Memory", "The machine")
+    results = (figures.rewrites, figures.sweeping, figures.memory, run.machine)
+    yield from (_facts(title, result) for title, result in zip(titles, results, strict=True) if result)
 
 
 def _compared(compared: Sequence[Compared]) -> Section:
@@ -86,14 +84,8 @@ def _compared(compared: Sequence[Compared]) -> Section:
 
 def _distance(distances: Sequence[Distance]) -> Section:
     lines = [
-        Line("load", [(distance.round_trip_ms, distance.load.ms) for distance in distances], "ours"),
-        Line(
-            "reconnect",
-            [(distance.round_trip_ms, distance.reconnect.ms) for distance in distances],
-            "ours",
-            dashed=True,
-        ),
-        Line("legacy load", [(distance.round_trip_ms, distance.diary_load.ms) for distance in distances], "legacy"),
+        Line(name, [(distance.round_trip_ms, distance.acts[name].ms) for distance in distances], colour, dashed)
+        for name, colour, dashed in DISTANCE_LINES
     ]
     title = "Time by round-trip time; the table below has the numbers"
     return Section(
@@ -103,10 +95,9 @@ def _distance(distances: Sequence[Distance]) -> Section:
         drawings=[drawing(title, "round-trip time, ms", "ms", lines, RECONNECT_BUDGET)],
         table=Table(
             [
-                [f"{distance.round_trip_ms:g}{NO_BREAK}ms"]
-                + [
-                    f"{_ms(took.ms)} in {took.round_trips}"
-                    for took in (distance.load, distance.reconnect, distance.diary_load)
+                [
+                    f"{distance.round_trip_ms:g}{NO_BREAK}ms",
+                    *(f"{_ms(took.ms)} in {took.round_trips}" for took in distance.acts.values()),
                 ]
                 for distance in distances
             ],
@@ -123,11 +114,7 @@ def _peers(peers: Peers) -> Section:
         f"bots had it) and in Baileys' own useMultiFileAuthState; medians of {peers.rounds} rounds in turn. "
         f"Node {peers.node}, Baileys {peers.baileys}, pg {peers.pg}. The times of the others contain the conversion "
         "of Baileys' values from and to JSON, which a bot on the store does itself; files are not synced to the disk.",
-        bars=[
-            _peers_bars("load", peers.load),
-            _peers_bars("burst of 250", peers.burst_250),
-            _peers_bars("burst of 812", peers.burst_812),
-        ],
+        bars=[_peers_bars(name, act) for name, act in peers.acts.items()],
     )
 
 
@@ -173,18 +160,13 @@ def _storms(storms: Storms) -> Section:
 
 
 def _scale(scale: Scale) -> Section:
-    whole = [size for size in scale.sizes if not size.partitions]
-    partitioned = [size for size in scale.sizes if size.partitions]
     times, pages = [], []
-    for sizes, colour, suffix in ((whole, "ours", ""), (partitioned, "legacy", ", partitioned")):
-        if sizes:
-            loads = [(size.companies, size.loads_before.load) for size in sizes]
-            times.append(Line(f"p50{suffix}", [(companies, load.p50_ms) for companies, load in loads], colour))
-            times.append(
-                Line(f"p99{suffix}", [(companies, load.p99_ms) for companies, load in loads], colour, dashed=True)
-            )
-            points = [(size.companies, size.loads_before.pages) for size in sizes]
-            pages.append(Line(f"pages{suffix}", points, colour))
+    for partitioned, colour, suffix in ((False, "ours", ""), (True, "legacy", ", partitioned")):
+        loads = [(size.companies, size.loads_before) for size in scale.sizes if bool(size.partitions) == partitioned]
+        if loads:
+            times.append(Line(f"p50{suffix}", [(number, at.load.p50_ms) for number, at in loads], colour))
+            times.append(Line(f"p99{suffix}", [(number, at.load.p99_ms) for number, at in loads], colour, True))
+            pages.append(Line(f"pages{suffix}", [(number, at.pages) for number, at in loads], colour))
     note = "by number of companies; the table below has the numbers"
     return Section(
         "Many companies",
@@ -211,11 +193,11 @@ def _scale(scale: Scale) -> Section:
 
 def _facts(title: str, result: Rewrites | Sweeping | Idle | Machine) -> Section:
     """The fields of a result as names and values, without those that are None."""
-    rows = []
-    for field in fields(result):
-        value = getattr(result, field.name)
-        if value is not None:
-            rows.append([field.name.replace("_", " "), str(value) if isinstance(value, str) else f"{value:,}"])
+    rows = [
+        [name.replace("_", " "), value if isinstance(value, str) else f"{value:,}"]
+        for name, value in asdict(result).items()
+        if value is not None
+    ]
     return Section(title, table=Table(rows))
 
 

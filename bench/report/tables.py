@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.command import errors_in_one_line, read_json
-from bench.peers.measure import Act
 from bench.scale.tables import markdown_table
 from bench.targets import FIGURES, Run
 from keystore.errors import KeystoreError
@@ -48,49 +47,24 @@ def _machine(run: Run) -> str:
 
 
 def _targets(run: Run) -> str:
-    return markdown_table(
-        ("measurement", "target", "measured", "met"),
-        [
-            (
-                target.what,
-                target.target,
-                target.shown,
-                _VERDICTS[target.met] + (f" ({target.note})" if target.note else ""),
-            )
-            for target in run.targets
-        ],
-    )
+    rows = []
+    for target in run.targets:
+        verdict = _VERDICTS[target.met] + (f" ({target.note})" if target.note else "")
+        rows.append((target.what, target.target, target.shown, verdict))
+    return markdown_table(("measurement", "target", "measured", "met"), rows)
 
 
 def _compared(run: Run) -> str:
-    return markdown_table(
-        ("database", "operation", "store", "driver alone", "ratio"),
-        [
-            (
-                DATABASES[result.backend],
-                result.operation,
-                f"{result.store_ms:,.2f} ms",
-                f"{result.driver_ms:,.2f} ms",
-                f"{result.ratio:.2f}",
-            )
-            for result in sorted(run.figures.compared, key=lambda result: result.backend)
-        ],
-    )
+    rows = []
+    for result in sorted(run.figures.compared, key=lambda result: result.backend):
+        times = f"{result.store_ms:,.2f} ms", f"{result.driver_ms:,.2f} ms", f"{result.ratio:.2f}"
+        rows.append((DATABASES[result.backend], result.operation, *times))
+    return markdown_table(("database", "operation", "store", "driver alone", "ratio"), rows)
 
 
 def _distance(run: Run) -> str:
-    return markdown_table(
-        ("round-trip time", "load", "reconnect", "load of the legacy adapter"),
-        [
-            (
-                f"{distance.round_trip_ms:g} ms",
-                str(distance.load),
-                str(distance.reconnect),
-                str(distance.diary_load),
-            )
-            for distance in run.figures.distance
-        ],
-    )
+    rows = [(f"{distance.round_trip_ms:g} ms", *map(str, distance.acts.values())) for distance in run.figures.distance]
+    return markdown_table(("round-trip time", "load", "reconnect", "load of the legacy adapter"), rows)
 
 
 def _peers(run: Run) -> str:
@@ -98,23 +72,17 @@ def _peers(run: Run) -> str:
     if peers is None:
         return "Not measured: no Node was there."
 
-    def row(what: str, act: Act) -> Sequence[str]:
-        return (
-            what,
+    rows = [
+        (
+            name,
             f"{act.store_ms:,.2f} ms",
             f"{act.diary_ms:,.1f} ms, {act.legacy_ratio:.1f} ×",
             f"{act.files_ms:,.1f} ms, {act.files_ratio:.1f} ×",
             f"{act.json_ms:,.1f} ms",
         )
-
-    return markdown_table(
-        ("", "store", "legacy adapter", "`useMultiFileAuthState`", "Baileys' JSON alone"),
-        [
-            row("load", peers.load),
-            row("burst of 250", peers.burst_250),
-            row("burst of 812", peers.burst_812),
-        ],
-    )
+        for name, act in peers.acts.items()
+    ]
+    return markdown_table(("", "store", "legacy adapter", "`useMultiFileAuthState`", "Baileys' JSON alone"), rows)
 
 
 BLOCKS: dict[str, Callable[[Run], str]] = {

@@ -8,14 +8,14 @@ The databases stay, with their figures, so that the same command continues after
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from bench.command import SERVER, Command, Outcome, in_range, postgres_address, read_json
 from bench.limits import missed
+from bench.scale.databases import Server, Size, drop, own_server
 from bench.scale.figures import Scale
 from bench.scale.measure import MANY, measure
-from bench.scale.site import Server, Size, drop, own_server
 from bench.scale.steps import Effort
 from bench.scale.tables import split_at_markers, tables, targets, with_tables
 from monitor.running.progress import progress_bar
@@ -42,20 +42,16 @@ def main(args: Sequence[str] | None = None) -> int:
     command = Command("bench.scale", __doc__, EPILOG)
     where = command.add_mutually_exclusive_group()
     where.add_argument("--url", type=postgres_address, help=SERVER)
-    where.add_argument(
-        "--home", type=Path, help="a folder for the data of our own server, which stay (a temporary one)"
-    )
-    command.add_argument(
-        "--companies", type=in_range(int, 1), nargs="+", default=COMPANIES, metavar="N", help="(10 1000 10000)"
-    )
-    command.add_argument(
-        "--partitions", type=partition_count, default=0, metavar="N", help="measure with N hash partitions too"
-    )
+    home = "a folder for the data of our own server, which stay (a temporary one)"
+    where.add_argument("--home", type=Path, help=home)
+    companies, sizes = in_range(int, 1), "(10 1000 10000)"
+    command.add_argument("--companies", type=companies, nargs="+", default=COMPANIES, metavar="N", help=sizes)
+    partitions = "measure with N hash partitions too"
+    command.add_argument("--partitions", type=partition_count, default=0, metavar="N", help=partitions)
     command.add_argument("--quick", action="store_true", help="time everything fewer times")
     command.add_argument("--drop", action="store_true", help="drop these databases, and end")
-    command.add_argument(
-        "--figures", type=Path, metavar="FILE", help="read the figures of an earlier run, measure nothing"
-    )
+    figures = "read the figures of an earlier run, measure nothing"
+    command.add_argument("--figures", type=Path, metavar="FILE", help=figures)
     command.add_argument("--docs", type=Path, metavar="FILE", help="write the tables between that file's scale markers")
     return command.run(args, _measure)
 
@@ -69,7 +65,7 @@ def _measure(options: argparse.Namespace) -> Outcome:
     if options.figures:
         scale = read_json(options.figures, Scale, "bench.scale")
     else:
-        with _server(options.url, options.home) as server:
+        with nullcontext(Server(options.url)) if options.url else own_server(options.home) as server:
             if options.drop:
                 for size in sizes:
                     drop(server, size)
@@ -80,10 +76,6 @@ def _measure(options: argparse.Namespace) -> Outcome:
         text = options.docs.read_text(encoding="utf-8")
         options.docs.write_text(with_tables(text, scale), encoding="utf-8")
     return Outcome(tables(scale), scale, not missed(targets(scale)))
-
-
-def _server(url: str | None, home: Path | None) -> AbstractContextManager[Server]:
-    return nullcontext(Server(url)) if url else own_server(home)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,19 @@ Its fields are those of docs/figures/scale.json. Times are in the unit of their 
 8 kB.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from bench.measuring import Times
 
 
-@dataclass(frozen=True)
-class Filling:
+class Filling(Struct, frozen=True):
     """The time that filling the table took."""
 
     took_s: float
     keys_per_s: int
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(Struct, frozen=True):
     """The sizes of the table, of its indexes, and of both with the values outside the rows."""
 
     table_mb: float
@@ -27,8 +25,7 @@ class Space:
     bytes_per_key: int
 
 
-@dataclass(frozen=True)
-class Loads:
+class Loads(Struct, frozen=True):
     """Loads of random companies, a plain SELECT of the same keys (`bare`), and the median pages of a load.
 
     `read_pages` are the pages that were not in the server's memory.
@@ -41,8 +38,7 @@ class Loads:
     plan: str
 
 
-@dataclass(frozen=True)
-class Rewritten:
+class Rewritten(Struct, frozen=True):
     """Rewrites of sessions of one kind, and the pages of a load afterwards."""
 
     rewrites: int
@@ -51,8 +47,7 @@ class Rewritten:
     pages: float
 
 
-@dataclass(frozen=True)
-class SessionRewrites:
+class SessionRewrites(Struct, frozen=True):
     """Rewrites of `each` sessions per company.
 
     The `first` rewrites of a session on a day move its expiry, those `again` on the same day don't.
@@ -64,23 +59,20 @@ class SessionRewrites:
     again: Rewritten
 
 
-@dataclass(frozen=True)
-class GetsAndSets:
+class GetsAndSets(Struct, frozen=True):
     """Gets and sets of one session."""
 
     get: Times
     set: Times
 
 
-@dataclass(frozen=True)
-class CensusTime:
+class CensusTime(Struct, frozen=True):
     """The time in which the whole table is counted."""
 
     ms: int
 
 
-@dataclass(frozen=True)
-class Beside:
+class Beside(Struct, frozen=True):
     """Loads and gets in turn on one thread, while other work runs and without it (`alone`)."""
 
     load: Times
@@ -89,8 +81,7 @@ class Beside:
     get_alone: Times
 
 
-@dataclass(frozen=True)
-class Sweep:
+class Sweep(Struct, frozen=True):
     """A sweep, and the reads meanwhile."""
 
     deleted: int
@@ -99,8 +90,7 @@ class Sweep:
     beside: Beside
 
 
-@dataclass(frozen=True)
-class Vacuum:
+class Vacuum(Struct, frozen=True):
     """A vacuum at autovacuum's pace, and the reads meanwhile."""
 
     took_s: float
@@ -110,42 +100,27 @@ class Vacuum:
     beside: Beside
 
 
-@dataclass(frozen=True)
-class Gathering:
-    """The time of laying each company's keys together, the sizes afterwards, and the reads meanwhile."""
+class Gathered(Struct, frozen=True):
+    """The time of laying each company's keys together, with reads meanwhile; sizes, loads and rewrites afterwards."""
 
     took_s: float
     size: Space
     beside: Beside
-
-
-@dataclass(frozen=True)
-class Gathered(Gathering):
-    """A gathering, and loads and rewrites after it."""
-
     loads: Loads
     rewrites: SessionRewrites
-    first_loads: Times | None
+    first_loads: Times | None = None
 
 
-@dataclass(frozen=True)
-class Partitioning:
-    """The time of the migration to hash partitions, and the sizes afterwards."""
+class Partitioned(Struct, frozen=True):
+    """The time of the migration to hash partitions, and the sizes and loads afterwards."""
 
     partitions: int
     took_s: float
     size: Space
-
-
-@dataclass(frozen=True)
-class Partitioned(Partitioning):
-    """A migration to hash partitions, and loads after it."""
-
     loads: Loads
 
 
-@dataclass(frozen=True)
-class SizeFigures:
+class SizeFigures(Struct, frozen=True):
     """All figures of one size. `first_loads`, from the disk, are None if the server could not be restarted."""
 
     companies: int
@@ -160,8 +135,8 @@ class SizeFigures:
     census: CensusTime
     sweep: Sweep
     vacuum: Vacuum
-    first_loads: Times | None
     gathered: Gathered
+    first_loads: Times | None = None
     partitioned: Partitioned | None = None
 
     @property
@@ -170,8 +145,7 @@ class SizeFigures:
         return f"{self.companies:,}" + (f", {self.partitions} partitions" if self.partitions else "")
 
 
-@dataclass(frozen=True)
-class ServerSettings:
+class ServerSettings(Struct, frozen=True):
     """The settings of the Postgres server; `own` is true for a server that was started for the measurement."""
 
     server_version: str
@@ -183,8 +157,7 @@ class ServerSettings:
     own: bool
 
 
-@dataclass(frozen=True)
-class ScaleMachine:
+class ScaleMachine(Struct, frozen=True):
     """The machine, and its load before the measurement."""
 
     cpus: int
@@ -195,8 +168,7 @@ class ScaleMachine:
     measured_on: str
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(Struct, frozen=True):
     """The figures of one run."""
 
     machine: ScaleMachine

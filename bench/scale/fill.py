@@ -9,10 +9,11 @@ A batch and the note of its progress are one transaction, so after a kill at any
 
 import random
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
+
+from msgspec import Struct
 
 from bench.measuring import Connection, Progress
 from keystore.codec import encode
@@ -42,11 +43,9 @@ Key = tuple[str, str, bytes]
 """A key's type, its id, and its value as it is stored."""
 
 
-@dataclass(frozen=True)
-class Filled:
+class Filled(Struct, frozen=True):
     """A filled database. Its last key arrived at `ended_at`; measurements set their store's clock to that time."""
 
-    companies: int
     keys: int
     ended_at: datetime
     took_s: float
@@ -89,7 +88,7 @@ def fill(conn: Connection, companies: int, days: float, progress: Progress) -> F
             done = end
             progress(done, total)
         conn.execute("UPDATE bench_fill SET took_s = %s", [took_s])
-    return Filled(companies, companies * STATE_KEYS, ended_at, took_s)
+    return Filled(companies * STATE_KEYS, ended_at, took_s)
 
 
 def _slots() -> list[list[Key]]:
@@ -114,19 +113,14 @@ def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at:
     )
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(COPIED_TYPES)
-        for company, keys in _keys_of(slots, arrivals):
-            if len(keys) > 1:
+        for number, slot in (divmod(arrival, len(slots)) for arrival in arrivals):
+            company = company_name(number)
+            if slot == 0:
                 paired.append(company)
-            for key_type, key_id, value in keys:
+            for key_type, key_id, value in slots[slot]:
                 copy.write_row((company, key_type, key_id, value, at, at, expiries[key_type]))
     with conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) VALUES (%s, %s, %s, %s)",
             [(company, encode(demo_creds()), at, at) for company in paired],
         )
-
-
-def _keys_of(slots: list[list[Key]], arrivals: Sequence[int]) -> Iterator[tuple[str, list[Key]]]:
-    for arrival in arrivals:
-        company, slot = divmod(arrival, len(slots))
-        yield company_name(company), slots[slot]

@@ -11,29 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
-from bench.measuring import Progress, Times
-from bench.scale import site as databases
-from bench.scale import steps
-from bench.scale.figures import (
-    CensusTime,
-    Filling,
-    Gathered,
-    Gathering,
-    GetsAndSets,
-    Loads,
-    Partitioned,
-    Partitioning,
-    Scale,
-    ScaleMachine,
-    ServerSettings,
-    SessionRewrites,
-    SizeFigures,
-    Space,
-    Sweep,
-    Vacuum,
-)
-from bench.scale.site import Server, Site, Size, memory_bytes
+import msgspec
+import psutil
+
+from bench.measuring import Progress
+from bench.scale import databases, steps
+from bench.scale.databases import Server, Site, Size
+from bench.scale.figures import Scale, ScaleMachine, ServerSettings, SizeFigures
 from bench.scale.steps import Effort
 
 REWRITES_EACH, REWRITES_EACH_OF_MANY, MANY = 100, 10, 5_000
@@ -42,6 +28,14 @@ REWRITES_EACH, REWRITES_EACH_OF_MANY, MANY = 100, 10, 5_000
 Sizes of MANY companies are also not filled a second time into partitions, but only migrated to them at the end: both
 tables together would not fit into the memory of a server for one.
 """
+
+UPKEEP: dict[str, Callable[[Site, Effort], object]] = {
+    "gets_and_sets": steps.gets_and_sets,
+    "census": steps.census,
+    "sweep": steps.swept,
+    "vacuum": steps.vacuumed,
+}
+"""The measurements of gets, sets and upkeep; the last two change the table most."""
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 
@@ -54,32 +48,35 @@ def measure(server: Server, sizes: Sequence[Size], partitions: int, effort: Effo
     load_average = os.getloadavg()[0]
     with _sites(server, sizes, bar) as sites:
         for site in sites:
-            site.once("settled", partial(steps.settled, site))
-        _loads(sites, "loads before rewrites", effort)
+            site.once("size", partial(steps.settled, site))
+        _loads(sites, "loads_before", effort)
         for site in sites:
             _rewrites(site, "rewrites", REWRITES_EACH_OF_MANY if site.size.companies >= MANY else REWRITES_EACH, bar)
-        _loads(sites, "loads after rewrites", effort)
+        _loads(sites, "loads_after", effort)
         for site in sites:
-            _upkeep(site, effort, bar)
-    _first_loads(server, sizes, bar, "first loads")
+            with bar(f"measuring {site.size.database}") as progress:
+                for number, (name, step) in enumerate(UPKEEP.items()):
+                    progress(number, len(UPKEEP))
+                    site.once(name, partial(step, site, effort))
+    _first_loads(server, sizes, bar, "first_loads")
     with _sites(server, sizes, bar) as sites:
         for number, site in enumerate(sites):
             with bar("gathering companies") as progress:
                 progress(number, len(sites))
                 site.once("gathered", partial(steps.gathered, site, effort))
-        _loads(sites, "loads, gathered", effort)
+        _loads(sites, "gathered.loads", effort)
         for site in sites:
-            _rewrites(site, "rewrites, gathered", REWRITES_EACH_OF_MANY, bar)
-    _first_loads(server, sizes, bar, "first loads, gathered")
+            _rewrites(site, "gathered.rewrites", REWRITES_EACH_OF_MANY, bar)
+    _first_loads(server, sizes, bar, "gathered.first_loads")
     if partitions:
         with _sites(server, [size for size in sizes if not size.partitions], bar) as sites:
             for site in sites:
                 site.once("partitioned", partial(steps.partitioned, site, partitions))
-            _loads(sites, "loads, partitioned", effort)
+            _loads(sites, "partitioned.loads", effort)
     with _sites(server, sizes, bar) as sites:
         machine = ScaleMachine(
             cpus=os.cpu_count() or 1,
-            memory_gb=round(memory_bytes() / 1e9),
+            memory_gb=round(psutil.virtual_memory().total / 1e9),
             python=platform.python_version(),
             postgres=_settings(sites[0], server),
             load_average_before=round(load_average, 2),
@@ -103,23 +100,9 @@ def _rewrites(site: Site, name: str, each: int, bar: Bar) -> None:
         site.once(name, partial(steps.rewrites, site, each, progress))
 
 
-def _upkeep(site: Site, effort: Effort, bar: Bar) -> None:
-    """Measure gets and sets, census, sweep and vacuum; the last two change the table most."""
-    acts: dict[str, Callable[[], object]] = {
-        "gets_and_sets": partial(steps.gets_and_sets, site, effort),
-        "census": partial(steps.census, site),
-        "sweep": partial(steps.swept, site, effort),
-        "vacuum": partial(steps.vacuumed, site, effort),
-    }
-    with bar(f"measuring {site.size.database}") as progress:
-        for number, (name, act) in enumerate(acts.items()):
-            progress(number, len(acts))
-            site.once(name, act)
-
-
 def _first_loads(server: Server, sizes: Sequence[Size], bar: Bar, name: str) -> None:
     """Measure loads of each size from the disk, if the server is ours to restart."""
-    if not server.own:
+    if server.forget_pages is None:
         return
     with _sites(server, sizes, bar) as sites:
         if all(site.has(name) for site in sites):
@@ -139,50 +122,24 @@ def _loads(sites: Sequence[Site], name: str, effort: Effort) -> None:
 
 
 def _figures(site: Site, partitions: int) -> SizeFigures:
-    """All figures of one size, from its database."""
-    gathering, filled = site.read("gathered", Gathering), site.filled
-    gathered = Gathered(
-        took_s=gathering.took_s,
-        size=gathering.size,
-        beside=gathering.beside,
-        loads=site.read("loads, gathered", Loads),
-        rewrites=site.read("rewrites, gathered", SessionRewrites),
-        first_loads=site.read("first loads, gathered", Times) if site.has("first loads, gathered") else None,
-    )
-    partitioned = None
-    if partitions and not site.size.partitions:
-        migration = site.read("partitioned", Partitioning)
-        loads = site.read("loads, partitioned", Loads)
-        partitioned = Partitioned(migration.partitions, migration.took_s, migration.size, loads)
-    return SizeFigures(
-        companies=site.size.companies,
-        partitions=site.size.partitions,
-        keys=filled.keys,
-        fill=Filling(round(filled.took_s, 1), round(filled.keys / filled.took_s)),
-        size=site.read("settled", Space),
-        loads_before=site.read("loads before rewrites", Loads),
-        rewrites=site.read("rewrites", SessionRewrites),
-        loads_after=site.read("loads after rewrites", Loads),
-        gets_and_sets=site.read("gets_and_sets", GetsAndSets),
-        census=site.read("census", CensusTime),
-        sweep=site.read("sweep", Sweep),
-        vacuum=site.read("vacuum", Vacuum),
-        first_loads=site.read("first loads", Times) if site.has("first loads") else None,
-        gathered=gathered,
-        partitioned=partitioned,
-    )
+    """All figures of one size, from its database; a name such as `gathered.loads` is a field of `gathered`."""
+    filled, measured = site.filled, site.figures()
+    figures: dict[str, Any] = {
+        "companies": site.size.companies,
+        "partitions": site.size.partitions,
+        "keys": filled.keys,
+        "fill": {"took_s": round(filled.took_s, 1), "keys_per_s": round(filled.keys / filled.took_s)},
+    }
+    for name in sorted(measured):
+        whole, _, part = name.partition(".")
+        if part and whole in figures:
+            figures[whole][part] = measured[name]
+        elif whole != "partitioned" or partitions:
+            figures[whole] = measured[name]
+    return msgspec.convert(figures, SizeFigures)
 
 
 def _settings(site: Site, server: Server) -> ServerSettings:
-    def current(name: str) -> str:
-        return str(site.conn.execute("SELECT current_setting(%s)", [name]).fetchall()[0][0])
-
-    return ServerSettings(
-        server_version=current("server_version"),
-        shared_buffers=current("shared_buffers"),
-        effective_cache_size=current("effective_cache_size"),
-        max_wal_size=current("max_wal_size"),
-        random_page_cost=current("random_page_cost"),
-        fsync=current("fsync"),
-        own=server.own,
-    )
+    names = [name for name in ServerSettings.__struct_fields__ if name != "own"]
+    query = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
+    return ServerSettings(**dict(site.conn.execute(query, [names]).fetchall()), own=server.own)

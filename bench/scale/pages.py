@@ -8,13 +8,13 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from time import monotonic, sleep
 from typing import Any
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import Connection, Progress, no_progress
@@ -49,8 +49,7 @@ Session = tuple[str, str]
 """A session's company and id."""
 
 
-@dataclass(frozen=True)
-class Rewrites:
+class Rewrites(Struct, frozen=True):
     """The effect of session rewrites. Pages of 8 kB that one load touches are medians over companies."""
 
     rewrites: int
@@ -66,36 +65,21 @@ class Rewrites:
     @property
     def targets(self) -> tuple[Target, ...]:
         """The limits for the share of heap-only updates, and for the pages of a load."""
+        percent, what = self.heap_only_percent, "session rewrites that touch no index"
+        note = "with all keys of one day; the first rewrite of a day moves the expiry (docs/scaling.md)"
+        pages, shown = self.pages_after / self.pages_before, f"{self.ratio:.2f} × ({self.pages_after:g} of 8 kB)"
         return (
-            Target.judged(
-                "heap_only",
-                "session rewrites that touch no index",
-                f"{self.heap_only_percent:.2f} %",
-                (self.heap_only_percent, HEAP_ONLY_LIMIT),
-                note="with all keys of one day; the first rewrite of a day moves the expiry (docs/scaling.md)",
-            ),
-            Target.judged(
-                "pages",
-                f"pages per load after {EACH} rewrites per company",
-                f"{self.ratio:.2f} × ({self.pages_after:g} of 8 kB)",
-                (self.pages_after / self.pages_before, PAGES_LIMIT),
-            ),
+            Target.judged("heap_only", what, f"{percent:.2f} %", (percent, HEAP_ONLY_LIMIT), note=note),
+            Target.judged("pages", f"pages per load after {EACH} rewrites per company", shown, (pages, PAGES_LIMIT)),
         )
 
 
-@dataclass(frozen=True)
-class ExplainedLoad:
-    """The pages that one load touched, according to the server; `plan` is the node that found the keys."""
+class ExplainedLoad(Struct, frozen=True):
+    """All pages that a load touched, those that were not in the server's memory, and the node that found the keys."""
 
-    hit_pages: int
+    pages: int
     read_pages: int
     plan: str
-    ms: float
-
-    @property
-    def pages(self) -> int:
-        """All pages, in the server's memory or not."""
-        return self.hit_pages + self.read_pages
 
 
 def rewrites(url: str, companies: int = COMPANIES, each: int = EACH) -> Rewrites:
@@ -170,7 +154,7 @@ def explained_load(conn: Connection, company: str) -> ExplainedLoad:
     ((((document,)),),) = conn.execute(statement.encode(), {"company_id": company}).fetchall()
     plan, sent = document["Plan"], document.get("Serialization", {})
     hit, read = (plan[f"Shared {what} Blocks"] + sent.get(f"Shared {what} Blocks", 0) for what in ("Hit", "Read"))
-    return ExplainedLoad(hit, read, _reading_keys(plan), document["Execution Time"])
+    return ExplainedLoad(hit + read, read, _reading_keys(plan))
 
 
 def _reading_keys(plan: dict[str, Any]) -> str:

@@ -3,31 +3,20 @@
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
-from bench.measuring import Connection, Progress, Times, timed_ms
-from bench.scale.figures import (
-    Beside,
-    CensusTime,
-    Gathering,
-    GetsAndSets,
-    Loads,
-    Partitioning,
-    Rewritten,
-    SessionRewrites,
-    Space,
-    Sweep,
-    Vacuum,
-)
+from msgspec import Struct
+
+from bench.measuring import Connection, Progress, Times, timed, timed_ms
+from bench.scale.databases import Site, gather, partition
+from bench.scale.figures import Beside, CensusTime, GetsAndSets, Loads, Rewritten, SessionRewrites, Space, Sweep, Vacuum
 from bench.scale.fill import SEED, company_name
-from bench.scale.pages import explained_load, pages_per_load, pick_sessions, rewrite, sampled
-from bench.scale.site import Site, gather, partition
+from bench.scale.pages import Session, explained_load, pages_per_load, pick_sessions, rewrite, sampled
 from keystore.opening import open_store
 from keystore.store import Store
 from keystore.ttl import DIARY, expires_at
@@ -35,10 +24,7 @@ from monitor.sweeper import sweep
 from rig.baileys_state import real_state
 
 SWEPT_AFTER = timedelta(days=4)
-"""The time from the last arrival to the sweep.
-
-Then about two of the five days' keys of the short-lived types are due, a tenth of all keys.
-"""
+"""The time from the last arrival to the sweep: two of five days' short-lived keys are due then, a tenth of all keys."""
 
 AUTOVACUUM_PACE = "SET vacuum_cost_delay = '2ms'; SET vacuum_cost_limit = 200"
 """The pace of PostgreSQL's autovacuum with its default settings."""
@@ -62,9 +48,10 @@ JOIN whatsapp_keys k ON k.company_id = p.company_id AND k.key_type = 'session' A
 WHERE k.expires_at < %s
 """
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Effort:
+
+class Effort(Struct, frozen=True):
     """The number of timed loads, gets and sets, and the seconds of reads without other work."""
 
     rounds: int
@@ -76,24 +63,17 @@ def loads(sites: Sequence[Site], rounds: int) -> list[Loads]:
     rng = random.Random(SEED)
     for site in sites:
         _warm(site)
-    stores = [_store(site) for site in sites]
-    try:
-        store_ms: list[list[float]] = [[] for _ in sites]
-        bare_ms: list[list[float]] = [[] for _ in sites]
+    times: list[tuple[list[float], list[float]]] = [([], []) for _ in sites]
+    with ExitStack() as stack:
+        stores = [stack.enter_context(_store(site)) for site in sites]
         for number in range(rounds):
-            for site, store, site_store_ms, site_bare_ms in zip(sites, stores, store_ms, bare_ms, strict=True):
+            for site, store, both_ms in zip(sites, stores, times, strict=True):
                 company = company_name(rng.randrange(site.size.companies))
-                acts: list[tuple[list[float], Callable[[], object]]] = [
-                    (site_store_ms, partial(store.load, company)),
-                    (site_bare_ms, partial(_bare_load, site.conn, company)),
-                ]
+                acts = partial(store.load, company), partial(_bare_load, site.conn, company)
                 # The second act finds the company's pages in the processor's cache, so each begins equally often.
-                for took_ms, act in acts if number % 2 else reversed(acts):
-                    took_ms.append(timed_ms(act))
-    finally:
-        for store in stores:
-            store.close()
-    return [_loads(site, *both) for site, *both in zip(sites, store_ms, bare_ms, strict=True)]
+                for side in (0, 1) if number % 2 else (1, 0):
+                    both_ms[side].append(timed_ms(acts[side]))
+    return [_loads(site, *both_ms) for site, both_ms in zip(sites, times, strict=True)]
 
 
 def _loads(site: Site, load_ms: list[float], bare_ms: list[float]) -> Loads:
@@ -109,10 +89,9 @@ def _loads(site: Site, load_ms: list[float], bare_ms: list[float]) -> Loads:
 
 def first_loads(site: Site) -> Times:
     """The first load of each sampled company since the server forgot its pages, which are then only on the disk."""
-    with closing(_store(site)) as store:
+    with _store(site) as store:
         store.load("nobody")  # This opens the connection, and reads the catalog and the indexes' upper pages.
-        companies = sampled(site.size.companies)
-        return Times.summary([timed_ms(partial(store.load, company)) for company in companies])
+        return Times.summary([timed_ms(partial(store.load, company)) for company in sampled(site.size.companies)])
 
 
 def settled(site: Site) -> Space:
@@ -132,21 +111,19 @@ def space(site: Site) -> Space:
     )
 
 
-def gathered(site: Site, effort: Effort) -> Gathering:
-    """Lay each company's keys together, with reads meanwhile."""
+def gathered(site: Site, effort: Effort) -> dict[str, object]:
+    """Lay each company's keys together, with reads meanwhile: the first fields of `Gathered`."""
     _warm(site)
-    beside, took_s = _beside(site, effort, lambda: gather(site.conn))
+    beside, took_s, _ = _beside(site, effort, lambda: gather(site.conn))
     site.conn.execute("VACUUM (ANALYZE) whatsapp_keys")
-    return Gathering(round(took_s, 1), space(site), beside)
+    return {"took_s": round(took_s, 1), "size": space(site), "beside": beside}
 
 
-def partitioned(site: Site, partitions: int) -> Partitioning:
-    """Migrate a table in use to hash partitions."""
-    began = perf_counter()
-    partition(site.conn, partitions)
-    took_s = perf_counter() - began
+def partitioned(site: Site, partitions: int) -> dict[str, object]:
+    """Migrate a table in use to hash partitions: the first fields of `Partitioned`."""
+    took_ms = timed_ms(lambda: partition(site.conn, partitions))
     site.conn.execute("VACUUM whatsapp_keys")
-    return Partitioning(partitions, round(took_s, 1), space(site))
+    return {"partitions": partitions, "took_s": round(took_ms / 1000, 1), "size": space(site)}
 
 
 def rewrites(site: Site, each: int, progress: Progress) -> SessionRewrites:
@@ -154,19 +131,15 @@ def rewrites(site: Site, each: int, progress: Progress) -> SessionRewrites:
     picked = pick_sessions(site.size.companies, each)
     today_expires_at = expires_at(DIARY, "session", site.now)
     stale = set(site.conn.execute(STALE, [*map(list, zip(*picked, strict=True)), today_expires_at]).fetchall())
-    first, again = [], []
+    first, again = list[Session](), list[Session]()
     for session in picked:
-        if session in stale:
-            stale.discard(session)
-            first.append(session)
-        else:
-            again.append(session)
+        (first if session in stale else again).append(session)
+        stale.discard(session)
     sample = sampled(site.size.companies)
 
-    def rewritten(sessions: Sequence[tuple[str, str]]) -> Rewritten:
-        began = perf_counter()
-        heap_only_percent = rewrite(site.conn, site.url, site.now, sessions, progress)
-        per_s = round(len(sessions) / (perf_counter() - began))
+    def rewritten(sessions: Sequence[Session]) -> Rewritten:
+        heap_only_percent, ms = timed(lambda: rewrite(site.conn, site.url, site.now, sessions, progress))
+        per_s = round(len(sessions) / (ms / 1000))
         return Rewritten(len(sessions), heap_only_percent, per_s, pages_per_load(site.conn, sample))
 
     return SessionRewrites(each, pages_per_load(site.conn, sample), rewritten(first), rewritten(again))
@@ -176,7 +149,7 @@ def gets_and_sets(site: Site, effort: Effort) -> GetsAndSets:
     """Get and set one session of a random company, again and again."""
     rng, sessions = random.Random(SEED), list(real_state()["session"].items())
     get_ms, set_ms = [], []
-    with closing(_store(site)) as store:
+    with _store(site) as store:
         for _ in range(effort.rounds):
             company, (key_id, value) = company_name(rng.randrange(site.size.companies)), rng.choice(sessions)
             get_ms.append(timed_ms(partial(store.get, company, "session", [key_id])))
@@ -184,19 +157,17 @@ def gets_and_sets(site: Site, effort: Effort) -> GetsAndSets:
     return GetsAndSets(Times.summary(get_ms), Times.summary(set_ms))
 
 
-def census(site: Site) -> CensusTime:
+def census(site: Site, _effort: Effort) -> CensusTime:
     """Count the whole table, as reports do."""
-    with closing(_store(site)) as store:
+    with _store(site) as store:
         return CensusTime(round(timed_ms(store.census)))
 
 
 def swept(site: Site, effort: Effort) -> Sweep:
     """Sweep the keys that are due some days later, with reads meanwhile."""
     later = site.now + SWEPT_AFTER
-    reports = []
-    with closing(open_store(site.url, clock=lambda: later)) as sweeping:
-        beside, _ = _beside(site, effort, lambda: reports.append(sweep(sweeping)))
-    (report,) = reports
+    with open_store(site.url, clock=lambda: later) as store:
+        beside, _, report = _beside(site, effort, lambda: sweep(store))
     keys_per_s = round(report.deleted / max(report.took_ms, 0.1) * 1000)
     return Sweep(report.deleted, round(report.took_ms / 1000, 2), keys_per_s, beside)
 
@@ -206,29 +177,28 @@ def vacuumed(site: Site, effort: Effort) -> Vacuum:
     site.conn.execute("SELECT pg_stat_force_next_flush()")
     dead_before = site.conn.execute(DEAD).fetchall()[0][0]
     site.conn.execute(AUTOVACUUM_PACE)
-    beside, took_s = _beside(site, effort, lambda: site.conn.execute("VACUUM (ANALYZE) whatsapp_keys"))
+    beside, took_s, _ = _beside(site, effort, lambda: site.conn.execute("VACUUM (ANALYZE) whatsapp_keys"))
     dead_after = site.conn.execute(DEAD).fetchall()[0][0]
     pages = pages_per_load(site.conn, sampled(site.size.companies))
     return Vacuum(round(took_s, 2), dead_before, dead_after, pages, beside)
 
 
-def _beside(site: Site, effort: Effort, work: Callable[[], object]) -> tuple[Beside, float]:
-    """Read for a while, then for as long as `work` runs on a thread of its own; return its seconds too."""
-    with closing(_store(site)) as store:
+def _beside(site: Site, effort: Effort, work: Callable[[], T]) -> tuple[Beside, float, T]:
+    """Read for a while, then for as long as `work` runs on a thread of its own; return its seconds and result too."""
+    with _store(site) as store:
         quiet_until = perf_counter() + effort.quiet_s
         load_alone, get_alone = _reading(site, store, lambda: perf_counter() < quiet_until)
         began = perf_counter()
         with ThreadPoolExecutor(1) as thread:
             working = thread.submit(work)
             load, get = _reading(site, store, lambda: not working.done())
-            working.result()
-        return Beside(load, get, load_alone, get_alone), perf_counter() - began
+            result = working.result()
+        return Beside(load, get, load_alone, get_alone), perf_counter() - began, result
 
 
 def _reading(site: Site, store: Store, going_on: Callable[[], bool]) -> tuple[Times, Times]:
     rng, ids = random.Random(SEED), list(real_state()["session"])
-    load_ms: list[float] = []
-    get_ms: list[float] = []
+    load_ms, get_ms = list[float](), list[float]()
     while going_on() or not load_ms:
         load_ms.append(timed_ms(partial(store.load, company_name(rng.randrange(site.size.companies)))))
         company, key_id = company_name(rng.randrange(site.size.companies)), rng.choice(ids)

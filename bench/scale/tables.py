@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.limits import Limit, Target
 from bench.measuring import Times
-from bench.scale.figures import Beside, Loads, Partitioned, Scale, SessionRewrites, SizeFigures
+from bench.scale.figures import Loads, Scale, SizeFigures
 from bench.scale.pages import HEAP_ONLY_LIMIT, PAGES_LIMIT
 from keystore.errors import KeystoreError
 
@@ -28,10 +28,16 @@ def targets(scale: Scale) -> list[Target]:
     whole = [size for size in scale.sizes if not size.partitions]
     small, large = whole[0], whole[-1]
     if small is not large:
-        rows.append(_load_target("as they came", small, large, small.loads_before, large.loads_before))
-        rows.append(_load_target("gathered", small, large, small.gathered.loads, large.gathered.loads))
+        loads = {
+            "as they came": (small.loads_before, large.loads_before),
+            "gathered": (small.gathered.loads, large.gathered.loads),
+        }
         if small.partitioned and large.partitioned:
-            rows.append(_load_target("partitioned", small, large, small.partitioned.loads, large.partitioned.loads))
+            loads["partitioned"] = small.partitioned.loads, large.partitioned.loads
+        for keys, few_and_many in loads.items():
+            ratio = _load_ratio(*few_and_many)
+            what = f"median load at {large.companies:,} companies against {small.companies:,}, keys {keys}"
+            rows.append(Target.judged("load", what, f"{ratio:.2f} ×", (ratio, LOAD_LIMIT)))
     return rows
 
 
@@ -64,12 +70,6 @@ def load_target(scale: Scale | None) -> Target:
     return Target.judged(name, what, shown, (ratio, LOAD_LIMIT), note=note)
 
 
-def _load_target(keys: str, small: SizeFigures, large: SizeFigures, few: Loads, many: Loads) -> Target:
-    ratio = _load_ratio(few, many)
-    what = f"median load at {large.companies:,} companies against {small.companies:,}, keys {keys}"
-    return Target.judged("load", what, f"{ratio:.2f} ×", (ratio, LOAD_LIMIT))
-
-
 def _load_ratio(few: Loads, many: Loads) -> float:
     return many.load.p50_ms / few.load.p50_ms
 
@@ -77,20 +77,21 @@ def _load_ratio(few: Loads, many: Loads) -> float:
 def tables(scale: Scale) -> str:
     """All figures, as Markdown."""
     machine, postgres = scale.machine, scale.machine.postgres
+    verdicts = [(row.what, row.target, row.shown, "met" if row.met else "**missed**") for row in targets(scale)]
     parts = [
         f"Measured on {machine.measured_on}: {machine.cpus} CPUs, {machine.memory_gb} GB of memory, "
         f"PostgreSQL {postgres.server_version} on the same machine, `shared_buffers` {postgres.shared_buffers}, "
         f"Python {machine.python}; the machine's load was {machine.load_average_before:g} before it began.",
-        *(_size_table(title, scale.sizes, columns) for title, columns in SIZE_TABLES.items()),
+        *(
+            markdown_table(
+                [title, *map(str.strip, columns)],
+                [[size.name, *(column(size) for column in columns.values())] for size in scale.sizes],
+            )
+            for title, columns in SIZE_TABLES.items()
+        ),
         *_partitioned(scale.sizes),
         _projection([size for size in scale.sizes if not size.partitions][-1]),
-        markdown_table(
-            ["target", "wanted", "measured", ""],
-            [
-                [target.what, target.target, target.shown, "met" if target.met else "**missed**"]
-                for target in targets(scale)
-            ],
-        ),
+        markdown_table(["target", "wanted", "measured", ""], verdicts),
     ]
     return "\n\n".join(parts)
 
@@ -115,27 +116,14 @@ def markdown_table(head: Row, rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 
-def _size_table(title: str, sizes: Sequence[SizeFigures], columns: Columns) -> str:
-    """A table with a row for each size."""
-    rows = [[size.name, *(column(size) for column in columns.values())] for size in sizes]
-    return markdown_table([title, *map(str.strip, columns)], rows)
-
-
 def _partitioned(sizes: Sequence[SizeFigures]) -> list[str]:
     """The cost of the migration to partitions and loads after it, if there was one."""
 
-    def row(size: SizeFigures, figures: Partitioned) -> Row:
-        return [
-            size.name,
-            f"{figures.partitions}",
-            f"{figures.took_s:,.1f} s",
-            f"{figures.size.total_mb:,.0f} MB",
-            _times(figures.loads.load),
-            _times(figures.loads.bare),
-            f"{figures.loads.pages:,.0f}",
-        ]
-
-    rows = [row(size, size.partitioned) for size in sizes if size.partitioned]
+    rows = []
+    for name, after in ((size.name, size.partitioned) for size in sizes if size.partitioned):
+        migration = f"{after.partitions}", f"{after.took_s:,.1f} s", f"{after.size.total_mb:,.0f} MB"
+        loads = _times(after.loads.load), _times(after.loads.bare), f"{after.loads.pages:,.0f}"
+        rows.append((name, *migration, *loads))
     head = ["then migrated to partitions", "partitions", "migration", "all", "load", "plain SELECT", "pages"]
     return [markdown_table(head, rows)] if rows else []
 
@@ -143,7 +131,7 @@ def _partitioned(sizes: Sequence[SizeFigures]) -> list[str]:
 def _projection(size: SizeFigures) -> str:
     """The largest measured size, and a million companies in proportion, with the load of their traffic."""
     more = ACCOUNTS / size.companies
-    day_s, gathered = 86_400, size.gathered
+    gathered, per_s = size.gathered, [companies / 86_400 for companies in (size.companies, ACCOUNTS)]
     swept_a_day = size.companies * NEW_KEYS_A_DAY
     rows = [
         ("keys", f"{size.keys:,}", f"{size.keys * more:,.0f}"),
@@ -153,11 +141,8 @@ def _projection(size: SizeFigures) -> str:
         ("census", *_hours(size.census.ms / 1000, more)),
         (f"sweep of a day ({NEW_KEYS_A_DAY} keys each)", *_hours(swept_a_day / size.sweep.keys_per_s, more)),
         ("vacuum of all of it, at autovacuum's pace", *_hours(size.vacuum.took_s, more)),
-        (
-            f"sets, at {MESSAGES_A_DAY} messages a day each",
-            *(f"{companies * MESSAGES_A_DAY / day_s:,.1f}/s" for companies in (size.companies, ACCOUNTS)),
-        ),
-        ("loads, at one a day each", *(f"{companies / day_s:,.2f}/s" for companies in (size.companies, ACCOUNTS))),
+        (f"sets, at {MESSAGES_A_DAY} messages a day each", *(f"{a_day * MESSAGES_A_DAY:,.1f}/s" for a_day in per_s)),
+        ("loads, at one a day each", *(f"{a_day:,.2f}/s" for a_day in per_s)),
     ]
     table = markdown_table(["", f"{size.companies:,}", f"{ACCOUNTS:,}, in proportion"], rows)
     return f"{table}\n\nRewrites reached here, {size.companies:,} companies: {size.rewrites.again.per_s:,}/s."
@@ -175,16 +160,8 @@ def _hours(seconds: float, more: float) -> tuple[str, str]:
     return f"{seconds:,.0f} s", f"{seconds * more / 3600:,.1f} h"
 
 
-def _pages(rewrites: SessionRewrites) -> str:
-    return f"{rewrites.pages_before:,.0f} → {rewrites.first.pages:,.0f} → {rewrites.again.pages:,.0f}"
-
-
-def _load_during(beside: Beside) -> str:
-    return f"{_times(beside.load_alone)} → {_times(beside.load)}"
-
-
-def _get_during(beside: Beside) -> str:
-    return f"{_times(beside.get_alone)} → {_times(beside.get)}"
+def _during(without: Times, during: Times) -> str:
+    return f"{_times(without)} → {_times(during)}"
 
 
 SIZE_TABLES: Mapping[str, Columns] = {
@@ -210,7 +187,10 @@ SIZE_TABLES: Mapping[str, Columns] = {
         "heap-only": lambda size: f"{size.rewrites.first.heap_only_percent:g} %",
         "again": lambda size: f"{size.rewrites.again.rewrites:,}",
         "heap-only ": lambda size: f"{size.rewrites.again.heap_only_percent:g} %",
-        "pages of a load": lambda size: _pages(size.rewrites),
+        "pages of a load": lambda size: " → ".join(
+            f"{pages:,.0f}"
+            for pages in (size.rewrites.pages_before, size.rewrites.first.pages, size.rewrites.again.pages)
+        ),
     },
     "gets, sets, upkeep": {
         "get of 1": lambda size: _times(size.gets_and_sets.get),
@@ -222,10 +202,10 @@ SIZE_TABLES: Mapping[str, Columns] = {
         ),
     },
     "without → during a sweep or a vacuum, p50 / p99": {
-        "load, sweep": lambda size: _load_during(size.sweep.beside),
-        "get, sweep": lambda size: _get_during(size.sweep.beside),
-        "load, vacuum": lambda size: _load_during(size.vacuum.beside),
-        "get, vacuum": lambda size: _get_during(size.vacuum.beside),
+        "load, sweep": lambda size: _during(size.sweep.beside.load_alone, size.sweep.beside.load),
+        "get, sweep": lambda size: _during(size.sweep.beside.get_alone, size.sweep.beside.get),
+        "load, vacuum": lambda size: _during(size.vacuum.beside.load_alone, size.vacuum.beside.load),
+        "get, vacuum": lambda size: _during(size.vacuum.beside.get_alone, size.vacuum.beside.get),
     },
     "keys gathered by company": {
         "load": lambda size: _times(size.gathered.loads.load),
@@ -234,8 +214,8 @@ SIZE_TABLES: Mapping[str, Columns] = {
         "after rewrites": lambda size: f"{size.gathered.rewrites.again.pages:,.0f}",
         "first load, from the disk": lambda size: _times(size.gathered.first_loads),
         "gathering took": lambda size: f"{size.gathered.took_s:,.1f} s",
-        "get, without → during it": lambda size: _get_during(size.gathered.beside),
-        "load, without → during it": lambda size: _load_during(size.gathered.beside),
+        "get, without → during it": lambda size: _during(size.gathered.beside.get_alone, size.gathered.beside.get),
+        "load, without → during it": lambda size: _during(size.gathered.beside.load_alone, size.gathered.beside.load),
         "all": lambda size: f"{size.gathered.size.total_mb:,.0f} MB",
     },
 }

@@ -10,22 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.command import Command, Outcome, in_range
 from bench.limits import VERDICTS
-from bench.simulate.month import (
-    DAYS,
-    FORECAST_ON,
-    MEDIAN_LIMIT,
-    WORST_LIMIT,
-    Accuracy,
-    Clock,
-    ForecastOutcome,
-    Month,
-    accuracy,
-    month,
-)
+from bench.simulate.month import DAYS, FORECAST_ON, MEDIAN_LIMIT, WORST_LIMIT, Accuracy, Clock, Month, accuracy, month
 from bench.simulate.traffic import DEMO_LIKE, Mix, random_mix
 from keystore import KeystoreError, open_store
 from monitor.running.progress import progress_bar
@@ -36,8 +27,7 @@ LEGACY_PROJECTION = {0: "665", **dict.fromkeys(TIMELINE[1:], "427")}
 """The projection that the original operator made on day 0 for the days of the timeline."""
 
 
-@dataclass(frozen=True)
-class Simulation:
+class Simulation(Struct, frozen=True):
     """The month of the demo data (`diary`), the random months, and the accuracy of their forecasts."""
 
     diary: Month
@@ -47,25 +37,19 @@ class Simulation:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Simulate and print; return 1 if the forecasts miss their limits."""
-    command = Command(
-        "bench.simulate", __doc__, url="an empty PostgreSQL database, for the month of the demo data alone"
-    )
-    command.add_argument("--mixes", type=in_range(int, 0), default=20, help="number of random months (20)")
+    database = "an empty PostgreSQL database, for the month of the demo data alone"
+    command = Command("bench.simulate", __doc__, url=database)
+    command.add_number("--mixes", 20, "number of random months", least=0)
     command.add_argument("--first-seed", type=int, default=1, help="seed of the first random month; others follow (1)")
-    command.add_argument(
-        "--regularity",
-        type=in_range(float, 0, 1),
-        metavar="R",
-        help="regularity of all reconnects, from 0 (at random) to 1 (at equal intervals)",
-    )
+    regularity = "regularity of all reconnects, from 0 (at random) to 1 (at equal intervals)"
+    command.add_argument("--regularity", type=in_range(float, 0, 1), metavar="R", help=regularity)
     return command.run(args, _simulate)
 
 
 def _simulate(options: argparse.Namespace) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        demo = _month_on(
-            options.url or f"sqlite:///{folder}/demo.db", DEMO_LIKE, "month of the demo data", from_demo=True
-        )
+        url = options.url or f"sqlite:///{folder}/demo.db"
+        demo = _month_on(url, DEMO_LIKE, "month of the demo data", from_demo=True)
         print("\n".join(_timeline(demo)))
         months = []
         for number in range(0 if options.url else options.mixes):
@@ -84,9 +68,7 @@ def _month_on(url: str, mix: Mix, label: str, *, from_demo: bool) -> Month:
     clock = Clock()
     with closing(open_store(url, clock=clock)) as store, progress_bar(label) as progress:
         if store.companies():
-            raise KeystoreError(
-                f"{store.database} isn't empty, and a simulated month would sweep it; name an empty one"
-            )
+            raise KeystoreError(f"{store.database} isn't empty, and the month would sweep it; name an empty one")
         return month(store, clock, mix, from_demo=from_demo, progress=progress)
 
 
@@ -94,21 +76,15 @@ def _timeline(month: Month) -> Iterator[str]:
     yield f"The month of the demo data: {month.messages:,} messages, {month.swept:,} keys swept\n"
     yield "  day   simulated   legacy projection   forecast of day 7   forecast of day 14"
     for day in TIMELINE:
-        intervals = "".join(
-            f"{_interval(forecast) if day == DAYS else '':>{width}}"
-            for forecast, width in zip(month.forecasts, (20, 21), strict=True)
-        )
-        yield f"  {day:>3}{month.totals[day]:>12,}{LEGACY_PROJECTION[day]:>20}{intervals}".rstrip()
+        intervals = [f"{forecast.low:,} to {forecast.high:,}" if day == DAYS else "" for forecast in month.forecasts]
+        row = day, month.totals[day], LEGACY_PROJECTION[day], *intervals
+        yield "  {:>3}{:>12,}{:>20}{:>20}{:>21}".format(*row).rstrip()
     for forecast in month.forecasts:
         yield (
             f"\n  made on day {forecast.made_on}: {forecast.expected:,} expected for day 30, {forecast.came:,} came "
             f"({forecast.error_percent:+.1f} %); legacy projection of that day: {forecast.diary:,} "
             f"({forecast.diary_error_percent:+.1f} %)"
         )
-
-
-def _interval(forecast: ForecastOutcome) -> str:
-    return f"{forecast.low:,} to {forecast.high:,}"
 
 
 def _random_months(months: Sequence[Month], results: Sequence[Accuracy]) -> Iterator[str]:

@@ -6,7 +6,10 @@ A clock of its own drives everything, so the same seed gives the same month.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
+
+from msgspec import Struct
 
 from bench.limits import Limit
 from bench.measuring import Progress
@@ -26,22 +29,17 @@ MEDIAN_LIMIT, WORST_LIMIT = Limit(10, "% in the median"), Limit(20, "% at worst"
 """The errors that the forecast of day 14 for day 30 may have, over all mixes."""
 
 
+@dataclass
 class Clock:
     """The simulated time."""
 
-    def __init__(self) -> None:
-        self.now = DAY_0
+    now: datetime = DAY_0
 
     def __call__(self) -> datetime:
         return self.now
 
-    def set(self, now: datetime) -> None:
-        """Set the time."""
-        self.now = now
 
-
-@dataclass(frozen=True)
-class ForecastOutcome:
+class ForecastOutcome(Struct, frozen=True):
     """One forecast, made on a day for day 30, and the number of keys then (`came`). Errors are in percent of it.
 
     `diary` is the projection of the original operator's arithmetic on the same day.
@@ -58,8 +56,7 @@ class ForecastOutcome:
     diary_error_percent: float
 
 
-@dataclass(frozen=True)
-class Month:
+class Month(Struct, frozen=True):
     """One simulated month: the number of keys on each day, and the outcomes of its forecasts."""
 
     mix: Mix
@@ -69,8 +66,7 @@ class Month:
     messages: int
 
 
-@dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Struct, frozen=True):
     """The errors of one day's forecasts over all mixes in percent, and those of the original operator's arithmetic."""
 
     made_on: int
@@ -89,7 +85,7 @@ class Accuracy:
 
 def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Progress) -> Month:
     """Live one month of a mix on an empty store, or from the 665 keys of the demo data."""
-    clock.set(DAY_0)
+    clock.now = DAY_0
     if from_demo:
         seed_demo(store, "demo")
         backfill_expiries(store)
@@ -97,7 +93,7 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
     totals, swept, made = [], 0, []
     for hours in range(DAYS * 24 + 1):
         hour = DAY_0 + hours * HOUR
-        clock.set(hour)
+        clock.now = hour
         if hours % SWEEP_HOURS == 0:
             swept += sweep(store).deleted
         write_daily_records(store)
@@ -111,24 +107,15 @@ def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Pr
                 made.append((day, report.forecast.keys_at(DAYS - day), report.diary["7"].keys))
             progress(day, DAYS)
         if hours < DAYS * 24:
-            company.live(hour, clock.set)
+            company.live(hour, partial(setattr, clock, "now"))
     outcomes = tuple(_outcome(*forecast, totals[-1]) for forecast in made)
     return Month(mix, tuple(totals), outcomes, swept, company.messages)
 
 
 def _outcome(made_on: int, interval: tuple[int, int, int], legacy: int, keys: int) -> ForecastOutcome:
     low, expected, high = interval
-    return ForecastOutcome(
-        made_on=made_on,
-        low=low,
-        expected=expected,
-        high=high,
-        came=keys,
-        error_percent=round(100 * (expected - keys) / keys, 1),
-        within=low <= keys <= high,
-        diary=legacy,
-        diary_error_percent=round(100 * (legacy - keys) / keys, 1),
-    )
+    error, legacy_error = (round(100 * (forecast - keys) / keys, 1) for forecast in (expected, legacy))
+    return ForecastOutcome(made_on, low, expected, high, keys, error, low <= keys <= high, legacy, legacy_error)
 
 
 def accuracy(months: Sequence[Month], made_on: int) -> Accuracy:
@@ -136,12 +123,6 @@ def accuracy(months: Sequence[Month], made_on: int) -> Accuracy:
     outcomes = [outcome for month in months for outcome in month.forecasts if outcome.made_on == made_on]
     errors = [abs(outcome.error_percent) for outcome in outcomes]
     legacy = [abs(outcome.diary_error_percent) for outcome in outcomes]
-    return Accuracy(
-        made_on=made_on,
-        mixes=len(outcomes),
-        median_percent=round(median(errors), 1),
-        worst_percent=max(errors),
-        within=sum(outcome.within for outcome in outcomes),
-        diary_median_percent=round(median(legacy), 1),
-        diary_worst_percent=max(legacy),
-    )
+    within = sum(outcome.within for outcome in outcomes)
+    of_legacy = round(median(legacy), 1), max(legacy)
+    return Accuracy(made_on, len(outcomes), round(median(errors), 1), max(errors), within, *of_legacy)

@@ -7,9 +7,11 @@ thousand calls. The same mix always gives the same month.
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
 from math import exp, sin, tau
+
+from msgspec import Struct
 
 from keystore.store import Store
 
@@ -22,8 +24,7 @@ SESSION_BYTES, SMALL_BYTES = 1_150, 60
 COLLECTIONS = ("critical_block", "critical_unblock_low", "regular", "regular_high", "regular_low")
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(Struct, frozen=True):
     """The composition of one company's traffic. Rates are means per day; `staying` and `strangers` are shares.
 
     `staying` of the new contacts stay: they write `messages` times a day (each at a rate around it) for `stays_days` on
@@ -90,17 +91,10 @@ DEMO_LIKE = Mix(
 """A company about as busy as the original operator's, which continues from the 665 keys of the demo data."""
 
 
-@dataclass
-class _Contact:
+class _Contact(Struct):
     number: int
     rate: float
     leaves: datetime
-
-
-@dataclass
-class _Group:
-    number: int
-    spoken: set[int] = field(default_factory=set)
 
 
 class Company:
@@ -112,9 +106,9 @@ class Company:
         self._company = company_id
         self._mix = mix
         self._rng = random.Random(f"life {mix.seed}")
+        self._value = self._rng.randbytes
         self._contacts: list[_Contact] = []
-        self._groups = [_Group(number) for number in range(mix.groups)]
-        self._next_contact = 10_000_000
+        self._numbers = count(10_000_001)
         self._next_pre_key = 1 if not paired else 100_000
         self._unused: list[str] = []
         self._reads: dict[str, set[str]] = defaultdict(set)
@@ -134,7 +128,7 @@ class Company:
         for contact in self._contacts:
             if self._rng.random() < 1 - exp(-contact.rate * rhythm / 24):
                 self._talk(contact.number)
-        for group in self._groups:
+        for group in range(self._mix.groups):
             for _ in range(_poisson(self._rng, self._mix.group_messages * rhythm / 24)):
                 self._group_message(group)
         if hour.hour == 4:
@@ -143,14 +137,17 @@ class Company:
         set_clock(moment)
         if moment >= self._reconnects or len(self._unused) < REFILL_BELOW:
             self._reconnect(moment)
-        self._write()
+        for key_type, ids in self._reads.items():
+            self._store.get(self._company, key_type, ids)
+        if self._writes:
+            self._store.set(self._company, self._writes, creds=b"{}")
+        self._reads.clear()
+        self._writes.clear()
 
     def _pair(self, began: datetime) -> None:
         """The first sync: the account's address book, and its first app-state sync keys."""
         for _ in range(self._mix.first_sync):
-            number = self._number()
-            self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
-            self._writes["lid-mapping"][f"{number}_reverse"] = self._value(SMALL_BYTES)
+            number = self._map_number()
             if self._rng.random() < self._mix.staying:
                 self._stay(number, began)
         for number in range(3):
@@ -170,11 +167,9 @@ class Company:
         return self._mix.reconnect_days * regular * DAY
 
     def _new_contact(self, moment: datetime) -> None:
-        number = self._number()
         if self._rng.random() < self._mix.strangers and self._unused:
             self._writes["pre-key"][self._unused.pop()] = None
-        self._writes["lid-mapping"][f"{number}"] = self._value(SMALL_BYTES)
-        self._writes["lid-mapping"][f"{number}_reverse"] = self._value(SMALL_BYTES)
+        number = self._map_number()
         self._writes["device-list"][f"{number}"] = self._value(SMALL_BYTES)
         self._talk(number)
         if self._rng.random() < self._mix.staying:
@@ -194,30 +189,22 @@ class Company:
         if self._rng.random() < 0.2:
             self._writes["tctoken"][f"{number}@s.whatsapp.net"] = self._value(SMALL_BYTES)
 
-    def _group_message(self, group: _Group) -> None:
+    def _group_message(self, group: int) -> None:
         self.messages += 1
         member = int(self._rng.random() ** 2 * self._mix.group_members)
-        name = f"{group.number}@g.us"
+        name = f"{group}@g.us"
         self._writes["sender-key"][f"{name}::{member}::0"] = self._value(300)
         if member == 0:  # The bot itself remembers the members that it sent its key.
             self._writes["sender-key-memory"][name] = self._value(SMALL_BYTES)
         else:
             self._reads["sender-key"].add(f"{name}::{member}::0")
 
-    def _write(self) -> None:
-        for key_type, ids in self._reads.items():
-            self._store.get(self._company, key_type, ids)
-        if self._writes:
-            self._store.set(self._company, self._writes, creds=b"{}")
-        self._reads.clear()
-        self._writes.clear()
-
-    def _number(self) -> int:
-        self._next_contact += 1
-        return self._next_contact
-
-    def _value(self, size_bytes: int) -> bytes:
-        return self._rng.randbytes(size_bytes)
+    def _map_number(self) -> int:
+        """Return the next contact's number, after writing its mapping in both directions."""
+        number = next(self._numbers)
+        for key_id in (f"{number}", f"{number}_reverse"):
+            self._writes["lid-mapping"][key_id] = self._value(SMALL_BYTES)
+        return number
 
 
 def _poisson(rng: random.Random, mean: float) -> int:

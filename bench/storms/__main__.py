@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench.command import OWN_SERVER, Command, Outcome, in_range, server_at
+from bench.command import OWN_SERVER, Command, Outcome, server_at
 from bench.limits import as_text
 from bench.storms import measure as measuring
 from bench.storms.companies import MESSAGE_EVERY_S
@@ -26,18 +26,10 @@ LONGEST_S = 3_600.0
 def main(args: Sequence[str] | None = None) -> int:
     """Measure and print; return 1 if a limit is missed or the server can't be used."""
     command = Command("bench.storms", measuring.__doc__, EPILOG, url=OWN_SERVER)
-    number = in_range(int, 1)
-    command.add_argument("--rounds", type=number, default=ROUNDS, help=f"rounds of the reconnect storm ({ROUNDS})")
-    command.add_argument("--accounts", type=number, default=ACCOUNTS, help=f"accounts that restart ({ACCOUNTS})")
-    command.add_argument(
-        "--companies", type=number, default=COMPANIES, help=f"companies with steady traffic ({COMPANIES:,})"
-    )
-    command.add_argument(
-        "--seconds",
-        type=in_range(float, 2 * MESSAGE_EVERY_S, LONGEST_S),
-        default=STEADY_S,
-        help=f"seconds of steady traffic ({STEADY_S:g})",
-    )
+    command.add_number("--rounds", ROUNDS, "rounds of the reconnect storm")
+    command.add_number("--accounts", ACCOUNTS, "accounts that restart")
+    command.add_number("--companies", COMPANIES, "companies with steady traffic")
+    command.add_number("--seconds", STEADY_S, "seconds of steady traffic", 2 * MESSAGE_EVERY_S, LONGEST_S)
     return command.run(args, _measure)
 
 

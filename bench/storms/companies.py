@@ -1,15 +1,16 @@
 """The companies of a storm: their real state, their reconnect, and threads that all begin at the same moment."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import psycopg
 
-from keystore.records import AuthState, Keys
+from bench.storms.http_client import HttpBot
+from keystore.records import AuthState
 from keystore.store import Store
 from monitor.upkeep.demo import demo_creds
 from rig.baileys_state import pre_keys, real_state
@@ -38,20 +39,10 @@ SELECT c, key_type, key_id, value, created_at, updated_at, expires_at
 FROM unnest(%(companies)s::text[]) AS c, whatsapp_keys WHERE company_id = %(model)s
 """
 
+Bot = Store | HttpBot
+"""A bot's operations, on a store in this process or over HTTP."""
+
 T = TypeVar("T")
-
-
-class Bot(Protocol):
-    """The operations of a bot, on a store in this process or over HTTP."""
-
-    def load(self, company_id: str) -> AuthState:
-        """Return creds and all keys."""
-
-    def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
-        """Return these keys, without those that don't exist."""
-
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None) -> None:
-        """Write keys, and creds unless None."""
 
 
 @cache

@@ -155,7 +155,9 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
     names = [f"{PREFIX}{number}" for number in range(options.companies)]
     with ExitStack() as stack:
         try:
-            url = _address(options.keystore_url, options.keystore_url_file, stack)
+            file: Path | None = options.keystore_url_file
+            url = file.read_text(encoding="utf-8").strip() if file else options.keystore_url
+            url = stack.enter_context(own_postgres()) if url is None else postgres_address(url)
             store = stack.enter_context(open_store(url))
             _empty(store)
             stack.callback(_empty_again, store)
@@ -174,15 +176,6 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
             sys.exit(130)
         log.info("%d companies filled in %s", len(names), store.database)
         atexit.register(stack.pop_all().close)
-
-
-def _address(url: str | None, file: Path | None, stack: ExitStack) -> str:
-    """The address of the options, or that of a Postgres which runs as long as `stack` is open."""
-    if file:
-        url = file.read_text(encoding="utf-8").strip()
-    if url is None:
-        return stack.enter_context(own_postgres())
-    return postgres_address(url)
 
 
 def _empty(store: Store) -> None:
@@ -226,5 +219,4 @@ def judge(environment: Environment, **_: object) -> None:
         failures.append(f"p95 of reconnect is {p95_ms:g} ms, the budget {options.budget_ms:g} ms")
     for failure in failures:
         log.error("%s", failure)
-    if failures:
         environment.process_exit_code = 1

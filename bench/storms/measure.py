@@ -5,7 +5,7 @@ store and through psycopg alone; 90 accounts restart at the same moment; 1,000 c
 reads the creds and the 721 real keys, and writes a burst of 250 pre-keys.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from bench.limits import Target
 from bench.measuring import Progress, no_progress
@@ -15,8 +15,7 @@ from bench.storms.steady import COMPANIES, STEADY_S, Steady, steady
 from rig.postgres_server import database_on
 
 
-@dataclass(frozen=True)
-class Storms:
+class Storms(Struct, frozen=True):
     """The figures of all three storms."""
 
     reconnect_storm: ReconnectStorm

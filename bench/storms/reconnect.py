@@ -7,20 +7,18 @@ one for the write, which psycopg prepares. It groups no keys by type, counts not
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
-from bench.measuring import Connection, percentile
+from bench.measuring import Connection, percentile, timed
 from bench.storms.companies import at_once, burst, fill, reconnect
 from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
-from keystore.store import Store
 from rig.baileys_state import BURST_KEYS, STATE_KEYS
 
 RATIO_LIMIT = Limit(0.6, "× psycopg alone", at_least=True)
@@ -51,8 +49,7 @@ Reconnect = Callable[[str], int]
 """Reconnects a company and returns the number of keys that it read."""
 
 
-@dataclass(frozen=True)
-class ReconnectStorm:
+class ReconnectStorm(Struct, frozen=True):
     """Companies reconnected a second by the store and by psycopg alone (`bare`), and their ratio; medians of rounds."""
 
     threads: int
@@ -74,13 +71,8 @@ class ReconnectStorm:
         return Target.judged("reconnect_storm", what, shown, (self.ratio, RATIO_LIMIT))
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One of the two sides: a way to reconnect for each thread, and the times of its rounds."""
-
-    ways: list[Reconnect]
-    per_s: list[float]
-    took_ms: list[float]
+Side = tuple[list[Reconnect], list[float], list[float]]
+"""A way to reconnect for each thread; the companies a second of each round; the milliseconds of each reconnect."""
 
 
 def reconnect_storm(
@@ -91,28 +83,20 @@ def reconnect_storm(
         store = stack.enter_context(open_store(url))
         names = fill(store, url, companies)
         conns = [stack.enter_context(closing(psycopg.connect(url, autocommit=True))) for _ in range(threads)]
-        store_side = _Side([partial(_reconnect, store)] * threads, [], [])
-        bare_side = _Side([partial(_reconnect_bare, conn) for conn in conns], [], [])
+        store_side: Side = [lambda company: reconnect(store, company).total] * threads, [], []
+        bare_side: Side = [partial(_reconnect_bare, conn) for conn in conns], [], []
         for number in range(1 + rounds):
-            for side in (store_side, bare_side) if number % 2 else (bare_side, store_side):
-                took_s, took_ms = _round(side.ways, names)
+            for ways, per_s, took_ms in (store_side, bare_side) if number % 2 else (bare_side, store_side):
+                round_s, round_ms = _round(ways, names)
                 _forget_bursts(conns[0], companies)
                 if number:  # The first round opens connections and prepares statements.
-                    side.per_s.append(companies / took_s)
-                    side.took_ms.extend(took_ms)
-    store_per_s, bare_per_s = median(store_side.per_s), median(bare_side.per_s)
-    return ReconnectStorm(
-        threads=threads,
-        companies=companies,
-        rounds=rounds,
-        store_per_s=round(store_per_s, 1),
-        bare_per_s=round(bare_per_s, 1),
-        ratio=round(store_per_s / bare_per_s, 3),
-        store_p50_ms=round(median(store_side.took_ms), 2),
-        store_p95_ms=round(percentile(store_side.took_ms, 0.95), 2),
-        bare_p50_ms=round(median(bare_side.took_ms), 2),
-        bare_p95_ms=round(percentile(bare_side.took_ms, 0.95), 2),
-    )
+                    per_s.append(companies / round_s)
+                    took_ms += round_ms
+    (_, store_rounds, store_ms), (_, bare_rounds, bare_ms) = store_side, bare_side
+    store_per_s, bare_per_s = median(store_rounds), median(bare_rounds)
+    speeds = round(store_per_s, 1), round(bare_per_s, 1), round(store_per_s / bare_per_s, 3)
+    p50_p95_ms = [round(ms, 2) for took in (store_ms, bare_ms) for ms in (median(took), percentile(took, 0.95))]
+    return ReconnectStorm(threads, companies, rounds, *speeds, *p50_p95_ms)
 
 
 def _round(ways: list[Reconnect], names: list[str]) -> tuple[float, list[float]]:
@@ -121,9 +105,8 @@ def _round(ways: list[Reconnect], names: list[str]) -> tuple[float, list[float]]
     def share(way: Reconnect, first: int) -> list[float]:
         took_ms = []
         for name in names[first :: len(ways)]:
-            began = perf_counter()
-            keys = way(name)
-            took_ms.append((perf_counter() - began) * 1000)
+            keys, ms = timed(partial(way, name))
+            took_ms.append(ms)
             if keys != STATE_KEYS:
                 raise KeystoreError(f"{name}: {keys} keys read of {STATE_KEYS}")
         return took_ms
@@ -132,22 +115,12 @@ def _round(ways: list[Reconnect], names: list[str]) -> tuple[float, list[float]]
     return took_s, [ms for took_ms in shares for ms in took_ms]
 
 
-def _reconnect(store: Store, company: str) -> int:
-    return reconnect(store, company).total
-
-
 def _reconnect_bare(conn: Connection, company: str) -> int:
     with conn.cursor(binary=True) as cursor:
         rows = cursor.execute(BARE_LOAD, {"company": company}).fetchall()
         creds = next(value for key_type, _, value in rows if key_type is None)
-        values = burst()
-        written = {
-            "company": company,
-            "creds": creds,
-            "types": ["pre-key"] * len(values),
-            "ids": list(values),
-            "values": [*map(encode, values.values())],
-        }
+        types, ids, values = ["pre-key"] * len(burst()), list(burst()), [*map(encode, burst().values())]
+        written = {"company": company, "creds": creds, "types": types, "ids": ids, "values": values}
         cursor.execute(BARE_BURST, written)
         return len(rows) - 1
 

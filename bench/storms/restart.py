@@ -1,22 +1,21 @@
 """A restart: accounts that reconnect at the same moment, each in a thread and without an open connection."""
 
-from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+
+from msgspec import Struct
 
 from bench.limits import Limit, Target
+from bench.measuring import timed
 from bench.storms.companies import at_once, burst, fill, reconnect, state
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.records import AuthState
-from keystore.store import Store
 
 ACCOUNTS = 90
 RESTART_LIMIT = Limit(5, "s")
 
 
-@dataclass(frozen=True)
-class Restart:
+class Restart(Struct, frozen=True):
     """Accounts that restarted at the same moment; `took_s` is the time until the last one's burst was durable."""
 
     accounts: int
@@ -40,7 +39,7 @@ def restart(url: str, accounts: int = ACCOUNTS) -> Restart:
     with open_store(url) as store:
         names = fill(store, url, accounts)
     with open_store(url) as store:
-        took_s, reconnects = at_once([partial(_timed_reconnect, store, name) for name in names])
+        took_s, reconnects = at_once([partial(timed, partial(reconnect, store, name)) for name in names])
         written = [store.load(name) for name in names]
     before = state()
     after = AuthState(before.creds, {**before.keys, "pre-key": before.keys["pre-key"] | burst()})
@@ -54,9 +53,3 @@ def restart(url: str, accounts: int = ACCOUNTS) -> Restart:
         took_s=round(took_s, 2),
         slowest_ms=round(max(ms for _, ms in reconnects), 1),
     )
-
-
-def _timed_reconnect(store: Store, name: str) -> tuple[AuthState, float]:
-    began = perf_counter()
-    read = reconnect(store, name)
-    return read, (perf_counter() - began) * 1000

@@ -3,12 +3,12 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from threading import Event, Thread
 from time import perf_counter, sleep
 
 import psycopg
+from msgspec import Struct
 
 from bench.limits import Limit, Target
 from bench.measuring import percentile
@@ -29,8 +29,7 @@ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <
 """
 
 
-@dataclass(frozen=True)
-class Steady:
+class Steady(Struct, frozen=True):
     """Messages of many companies. Their first ones are sent at the same moment; `rush_s` is how long those took."""
 
     companies: int
@@ -54,8 +53,7 @@ class Steady:
         )
 
 
-@dataclass(frozen=True)
-class _Traffic:
+class _Traffic(Struct, frozen=True):
     """The messages of one company; the first was sent at `began_at` and finished at `first_at`."""
 
     messages: int

@@ -36,14 +36,7 @@ from bench.targets import Figures
 TAKEN_AT = datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 MACHINE = Machine(
-    cpu="EPYC",
-    cores=2,
-    memory_gb=23.5,
-    system="Linux",
-    python="3.11",
-    postgres="18.0",
-    sqlite="3.40",
-    node=None,
+    cpu="EPYC", cores=2, memory_gb=23.5, system="Linux", python="3.11", postgres="18.0", sqlite="3.40", node=None
 )
 
 ACT = Act(store_ms=1.0, diary_ms=12.5, files_ms=40.0, json_ms=4.0)
@@ -113,12 +106,7 @@ def scale(*sizes: SizeFigures) -> Scale:
         own=True,
     )
     machine = ScaleMachine(
-        cpus=2,
-        memory_gb=25,
-        python="3.11",
-        postgres=settings,
-        load_average_before=0.5,
-        measured_on="2026-11-25",
+        cpus=2, memory_gb=25, python="3.11", postgres=settings, load_average_before=0.5, measured_on="2026-11-25"
     )
     return Scale(machine, sizes)
 

@@ -1,12 +1,12 @@
 """The report page: one file, complete and escaped, with all that was measured and nothing else."""
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bench.distance import Distance, Took
 from bench.gates.operations import Compared

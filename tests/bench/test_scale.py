@@ -18,9 +18,9 @@ import pytest
 
 from bench.measuring import no_progress
 from bench.scale.__main__ import main
+from bench.scale.databases import GATHERING, PARTITIONING, gather, partition
 from bench.scale.fill import company_name, fill
 from bench.scale.pages import explained_load, rewrites
-from bench.scale.site import GATHERING, PARTITIONING, gather, partition
 from keystore import open_store
 from keystore.errors import KeystoreError
 from keystore.migrate import migrate, schema_of

@@ -1,10 +1,10 @@
 """The table of targets: each measurement is judged by its limit, and the documents show the table."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bench.command import read_json, write_json
 from bench.limits import Limit, Target, as_text

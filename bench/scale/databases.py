@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+import psutil
 import psycopg
+from msgspec import Struct
 from psycopg import sql
 
 from bench.measuring import Connection, Progress
@@ -42,11 +45,8 @@ SHARED_BUFFERS_SHARE, MOST_SHARED_BUFFERS_GB = 0.25, 8
 
 FIGURES = "CREATE TABLE IF NOT EXISTS bench_figures (name text PRIMARY KEY, figures text NOT NULL)"
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Size:
+class Size(Struct, frozen=True):
     """The number of companies and of partitions; with 0 partitions, the table is as `migrate` makes it."""
 
     companies: int
@@ -74,12 +74,12 @@ class Site:
 
     def has(self, name: str) -> bool:
         """True if figures were kept here under this name."""
-        return bool(self._rows(name))
+        return bool(self.conn.execute("SELECT 1 FROM bench_figures WHERE name = %s", [name]).fetchall())
 
-    def read(self, name: str, kind: type[T]) -> T:
-        """The figures that were kept here under this name."""
-        ((figures,),) = self._rows(name)
-        return msgspec.json.decode(figures, type=kind)
+    def figures(self) -> dict[str, Any]:
+        """All figures that were kept here, by name."""
+        rows = self.conn.execute("SELECT name, figures FROM bench_figures").fetchall()
+        return {name: msgspec.json.decode(figures) for name, figures in rows}
 
     def keep(self, name: str, figures: object) -> None:
         """Keep figures in the database."""
@@ -90,81 +90,26 @@ class Site:
         if not self.has(name):
             self.keep(name, measure())
 
-    def _rows(self, name: str) -> list[tuple[Any, ...]]:
-        return self.conn.execute("SELECT figures FROM bench_figures WHERE name = %s", [name]).fetchall()
 
-
+@dataclass(frozen=True)
 class Server:
-    """A running server at `url`, which is not started or stopped here."""
+    """A running server; `forget_pages` makes the next reads come from the disk, which only our own server can."""
 
-    own = False
+    url: str = field(repr=False)
+    forget_pages: Callable[[], None] | None = None
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def forget_pages(self) -> None:
-        """Make the next reads come from the disk; only our own server can."""
-
-
-class OwnServer(Server):
-    """Our own server, with the memory of a dedicated database server."""
-
-    own = True
-
-    def __init__(self, home: Path, programs: Path) -> None:
-        self._data, self._programs = home / "data", programs
-        self._server = PostgresServer(home, programs, own_settings())
-        super().__init__(self._server.admin_url)
-
-    def start(self) -> None:
-        """Start the server, after stopping one that a killed run left on the same data. Raises KeystoreError."""
-        if (self._data / "postmaster.pid").exists():
-            subprocess.run(
-                [self._programs / "pg_ctl", "stop", "-D", self._data, "-m", "fast"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=STOP_TIMEOUT_S,
-                cwd=self._data,
-                env=ENVIRONMENT,
-                check=False,  # It fails where the server is gone and only its file is left.
-                **as_ordinary_user(),
-            )
-        self._server.start()
-
-    def stop(self) -> None:
-        """Stop the server; the data stay."""
-        self._server.stop()
-
-    def forget_pages(self) -> None:
-        """Restart the server, and make the system drop the data files from its cache."""
-        self._server.stop()
-        for path in self._data.rglob("*"):
-            if path.is_file():
-                descriptor = os.open(path, os.O_RDONLY)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.close(descriptor)
-        self._server.start()
-
-
-def own_settings() -> dict[str, str]:
-    """The settings of a dedicated database server; all others are Postgres's defaults."""
-    memory_mb = memory_bytes() // 2**20
-    return {
-        "shared_buffers": f"{min(int(memory_mb * SHARED_BUFFERS_SHARE), MOST_SHARED_BUFFERS_GB * 1024)}MB",
-        "effective_cache_size": f"{memory_mb * 3 // 4}MB",
-        "max_wal_size": "8GB",
-        "checkpoint_timeout": "15min",
-    }
-
-
-def memory_bytes() -> int:
-    """The memory of the machine in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    @property
+    def own(self) -> bool:
+        """True for a server that was started for the measurement."""
+        return self.forget_pages is not None
 
 
 @contextmanager
-def own_server(home: Path | None) -> Iterator[OwnServer]:
-    """Our own server for the block, in `home`, which stays, or in a temporary folder. Raises KeystoreError."""
+def own_server(home: Path | None) -> Iterator[Server]:
+    """Our own server for the block, with the memory of a dedicated database server.
+
+    Its data are in `home`, and stay, or in a temporary folder. Raises KeystoreError.
+    """
     with ExitStack() as stack:
         programs = stack.enter_context(postgres_programs())
         if home is None:
@@ -172,16 +117,47 @@ def own_server(home: Path | None) -> Iterator[OwnServer]:
         else:
             home.mkdir(parents=True, exist_ok=True)
             hand_over(home)
-        server = OwnServer(home.absolute(), programs)
+        home, memory_mb = home.absolute(), psutil.virtual_memory().total // 2**20
+        settings = {
+            "shared_buffers": f"{min(int(memory_mb * SHARED_BUFFERS_SHARE), MOST_SHARED_BUFFERS_GB * 1024)}MB",
+            "effective_cache_size": f"{memory_mb * 3 // 4}MB",
+            "max_wal_size": "8GB",
+            "checkpoint_timeout": "15min",
+        }
+        server = PostgresServer(home, programs, settings)
+        _stop_a_server_left_by_a_killed_run(home / "data", programs)
         server.start()
         stack.callback(server.stop)
-        yield server
+        yield Server(server.admin_url, partial(_forget_pages, server, home / "data"))
+
+
+def _stop_a_server_left_by_a_killed_run(data: Path, programs: Path) -> None:
+    if (data / "postmaster.pid").exists():
+        subprocess.run(
+            [programs / "pg_ctl", "stop", "-D", data, "-m", "fast"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=STOP_TIMEOUT_S,
+            cwd=data,
+            env=ENVIRONMENT,
+            check=False,  # It fails where the server is gone and only its file is left.
+            **as_ordinary_user(),
+        )
+
+
+def _forget_pages(server: PostgresServer, data: Path) -> None:
+    """Restart the server, and make the system drop the data files from its cache."""
+    server.stop()
+    for path in filter(Path.is_file, data.rglob("*")):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    server.start()
 
 
 @contextmanager
 def site(server: Server, size: Size, progress: Progress) -> Iterator[Site]:
     """The database of this size; it is made and filled if it isn't yet."""
-    with psycopg.connect(server.url, autocommit=True, connect_timeout=5) as admin:
+    with connected(server.url) as admin:
         if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [size.database]).fetchall():
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(size.database)))
     url = urlunsplit(urlsplit(server.url)._replace(path=f"/{size.database}"))
@@ -212,5 +188,5 @@ def gather(conn: Connection) -> None:
 
 def drop(server: Server, size: Size) -> None:
     """Drop the database of a size, with all figures in it."""
-    with psycopg.connect(server.url, autocommit=True, connect_timeout=5) as admin:
+    with connected(server.url) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(size.database)))
