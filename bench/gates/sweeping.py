@@ -103,10 +103,20 @@ def measure(url: str, progress: Progress = no_progress, companies: int = COMPANI
             assert deleted == len(due)
             bare_speeds.append(len(due) / (took_ms / 1000))
     speed, bare_speed = median(speeds), median(bare_speeds)
-    p50_p99_ms = [round(ms, 3) for took in (alone, during) for ms in (median(took), percentile(took, 0.99))]
-    p99_ratio = round(percentile(during, 0.99) / percentile(alone, 0.99), 3)
-    ratio = round(speed / bare_speed, 3)
-    return Sweeping(companies, len(due), round(speed), round(bare_speed), ratio, len(during), *p50_p99_ms, p99_ratio)
+    p99_ms, p99_ms_during = percentile(alone, 0.99), percentile(during, 0.99)
+    return Sweeping(
+        companies=companies,
+        due_keys=len(due),
+        keys_per_s=round(speed),
+        bare_keys_per_s=round(bare_speed),
+        ratio=round(speed / bare_speed, 3),
+        gets_during=len(during),
+        get_p50_ms=round(median(alone), 3),
+        get_p99_ms=round(p99_ms, 3),
+        get_p50_ms_during=round(median(during), 3),
+        get_p99_ms_during=round(p99_ms_during, 3),
+        p99_ratio=round(p99_ms_during / p99_ms, 3),
+    )
 
 
 def _gets(
