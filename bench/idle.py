@@ -6,7 +6,7 @@ import psutil
 from msgspec import Struct
 
 from bench.limits import Limit, Target
-from rig.program import serving
+from rig.program import serving_database
 
 SETTLE_S = 10.0
 """The time from its start until its first sweep and its first samples are over."""
@@ -33,8 +33,8 @@ class Idle(Struct, frozen=True):
 
 def measure(url: str) -> Idle:
     """Serve the database at `url` with one worker for the API, and weigh the idle service. Raises KeystoreError."""
-    with serving(url) as service:
+    with serving_database(url) as service:
         sleep(SETTLE_S)
-        parent = psutil.Process(service.pid)
+        parent = psutil.Process(service.process.pid)
         sizes = [process.memory_info().rss / MB for process in (parent, *parent.children(recursive=True))]
     return Idle(len(sizes), round(max(sizes), 1), round(sum(sizes), 1))

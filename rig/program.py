@@ -1,87 +1,129 @@
-"""`run.py` as an operator starts it, for measurements: on a port of its own, its log in a file."""
+"""`run.py` as a process of its own, in an environment without settings of ours; its log goes to a file."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from keystore.errors import KeystoreError
 from rig.paths import PROJECT
+from rig.waiting import eventually
 
 RUN = PROJECT / "run.py"
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 10.0
-POLL_S = 0.05
+TIMEOUT_S = 60.0
+STEERING = ("KEYSTORE_", "TELEGRAM_", "DATABASE_URL", "PG")
+"""Prefixes of the variables that steer the program or libpq."""
 
 
-@dataclass(frozen=True)
-class Service:
-    """A running service: its process id, and where its API is."""
+def environment(url: str | None, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return our environment with these settings in place of our own; the API listens on any free port."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
+    database = {} if url is None else {"KEYSTORE_URL": url}
+    return {**inherited, "KEYSTORE_HTTP": "127.0.0.1:0", **database, **settings}
 
-    pid: int
-    url: str
 
-
-@contextmanager
-def serving(url: str, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
-    """Serves the database at `url` for the block. Raises KeystoreError, without the address."""
-    environment = {"PATH": os.defpath, "KEYSTORE_URL": url, "KEYSTORE_LOG": "json", "KEYSTORE_HTTP": "127.0.0.1:0"}
-    with tempfile.TemporaryDirectory(prefix="keystore-service-") as folder:
-        log = Path(folder) / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, RUN],
-                env={**environment, **(settings or {})},
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-            )
-        try:
-            yield Service(process.pid, _served_at(process, log))
-        finally:
-            process.terminate()
-            process.wait(STOP_TIMEOUT_S)
+def run(
+    *args: str, url: str | None = None, cwd: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, RUN, *args],
+        env=environment(url, settings),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def new_token(url: str, company: str | None = None) -> str:
-    """A token for the company in the database at `url`, an admin's without one. Raises KeystoreError."""
-    whose = ["--admin"] if company is None else ["--company", company]
-    made = subprocess.run(
-        [sys.executable, RUN, "token", "create", *whose, "--json"],
-        env={"PATH": os.defpath, "KEYSTORE_URL": url},
-        capture_output=True,
-        timeout=START_TIMEOUT_S,
-        check=False,
-    )
-    if made.returncode:
-        raise KeystoreError(f"no token was made: {made.stderr.decode().strip()}")
-    return str(json.loads(made.stdout)["token"])
+    """Make a token for the company in the database at `url`, or an admin's. Raises KeystoreError."""
+    access = ["--admin"] if company is None else ["--company", company]
+    done = run("token", "create", *access, "--json", url=url)
+    if done.returncode:
+        raise KeystoreError(f"no token was made: {done.stderr.strip()}")
+    return str(json.loads(done.stdout)["token"])
 
 
-def _served_at(process: subprocess.Popen[bytes], log: Path) -> str:
-    give_up_at = monotonic() + START_TIMEOUT_S
-    while True:
-        entries = [_entry(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        for entry in entries:
-            if entry.get("event") == "serving":
-                return str(entry["http"])
-        if process.poll() is not None or monotonic() > give_up_at:
-            raise KeystoreError(f"run.py didn't start; try it: {RUN}")
-        sleep(POLL_S)
+class Service:
+    """`run.py` serving, with JSON logs."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The entries logged so far, without a line that is still being written."""
+        lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    @property
+    def url(self) -> str:
+        """The address of the API."""
+        return str(self.logged("serving")["http"])
+
+    @property
+    def port(self) -> int:
+        """The port of the API."""
+        return int(urlsplit(self.url).port or 0)
+
+    def logged(self, event: str, within_s: float = 30) -> dict[str, Any]:
+        """Wait for an event and return its entry. Raises KeystoreError if the process ends or it takes too long."""
+
+        def entries() -> list[dict[str, Any]]:
+            if self.process.poll() is not None and event != "stopped":
+                raise KeystoreError(f"run.py ended:\n{self._log.read_text(encoding='utf-8')}")
+            return [entry for entry in self.events if entry["event"] == event]
+
+        eventually(lambda: bool(entries()), f"{event} is logged", within_s)
+        return entries()[0]
+
+    def end(self, signal_number: signal.Signals, within_s: float = 5.0) -> int:
+        """Send a signal and return the exit code. Raises TimeoutExpired if the process is still there then."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(within_s)
 
 
-def _entry(line: str) -> dict[str, Any]:
-    """A line of the log; one that is still being written is nothing yet."""
+@contextmanager
+def serving(log: Path, url: str | None = None, cwd: Path | None = None, **settings: str) -> Iterator[Service]:
+    """Run the service for the block, once it serves; it is killed if it is still there afterwards."""
+    with log.open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, RUN],
+            env=environment(url, {"KEYSTORE_LOG": "json", **settings}),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+        )
+    service = Service(process, log)
     try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return {}
-    return entry
+        service.logged("serving")
+        yield service
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+@contextmanager
+def serving_database(url: str, **settings: str) -> Iterator[Service]:
+    """Run the service on the database at `url` for the block, in a folder of its own, and stop it in an orderly way."""
+    with (
+        tempfile.TemporaryDirectory(prefix="keystore-service-") as folder,
+        serving(Path(folder) / "log", url, Path(folder), **settings) as service,
+    ):
+        yield service
+        service.end(signal.SIGTERM, within_s=10.0)

@@ -22,7 +22,7 @@ from bench.measuring import timed, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, sweep
-from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE_KEYS, pre_keys, real_state
+from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE_KEYS, pre_keys, real_keys
 
 SEED = 721
 WARM_UP_ROUNDS = 5
@@ -99,14 +99,14 @@ def _timed(store_act: Callable[[], object], driver_act: Callable[[], object]) ->
 
 
 def _load(store: Store, bare: Bare) -> tuple[Turn, Turn]:
-    store.set("one", real_state())
+    store.set("one", real_keys())
     assert store.load("one").total == len(bare.load("one")) == STATE_KEYS
     return _timed(lambda: store.load("one"), lambda: bare.load("one"))
 
 
 def _get(keys: int, store: Store, bare: Bare) -> tuple[Turn, Turn]:
-    store.set("one", real_state())
-    wanted = list(real_state()["session"])[:keys]
+    store.set("one", real_keys())
+    wanted = list(real_keys()["session"])[:keys]
     assert len(store.get("one", "session", wanted)) == len(bare.get("one", "session", wanted)) == keys
     return _timed(lambda: store.get("one", "session", wanted), lambda: bare.get("one", "session", wanted))
 
@@ -117,7 +117,7 @@ def _burst(keys: int, into: str, key_type: str, store: Store, bare: Bare) -> tup
     Each burst goes into a `new` company, under new ids into one company that is `growing` (as a bot's reconnects do),
     or is `rewritten`, with other values under the ids of the last burst.
     """
-    source = pre_keys(keys) if key_type == "pre-key" else dict(list(real_state()[key_type].items())[:keys])
+    source = pre_keys(keys) if key_type == "pre-key" else dict(list(real_keys()[key_type].items())[:keys])
 
     def turn(side: str, write: Callable[[str, dict[str, bytes]], object]) -> Turn:
         def timed(number: int) -> float:
@@ -137,7 +137,7 @@ def _reconnect(store: Store, bare: Bare) -> tuple[Turn, Turn]:
     """A read of creds and all keys, then a write of a burst; the last round's burst is deleted before."""
 
     def turn(company: str, act: Callable[[str, dict[str, bytes]], object]) -> Turn:
-        store.set(company, real_state(), creds=b"{}" * 1_000)
+        store.set(company, real_keys(), creds=b"{}" * 1_000)
 
         def timed(number: int) -> float:
             store.set(company, {"pre-key": dict.fromkeys(_reconnect_burst(number - 1))})
@@ -158,7 +158,7 @@ def _reconnect_burst(number: int) -> dict[str, bytes]:
 
 def _fill(store: Store) -> None:
     """Give the companies all keys of the other types; the expiring ones are still to come."""
-    lasting = {key_type: keys for key_type, keys in real_state().items() if key_type not in EXPIRING}
+    lasting = {key_type: keys for key_type, keys in real_keys().items() if key_type not in EXPIRING}
     for company in COMPANIES:
         store.set(company, lasting, creds=b"{}")
 
@@ -170,7 +170,7 @@ def _expiring() -> list[tuple[str, str, str, bytes]]:
         (company, key_type, key_id, value)
         for company in COMPANIES
         for key_type in EXPIRING
-        for key_id, value in real_state()[key_type].items()
+        for key_id, value in real_keys()[key_type].items()
     ]
     random.Random(SEED).shuffle(rows)
     return rows

@@ -23,7 +23,7 @@ from bench.measuring import Progress, no_progress, percentile, timed, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
-from rig.baileys_state import real_state
+from rig.baileys_state import real_keys
 
 COMPANIES = 300
 ROUNDS = 8
@@ -68,7 +68,7 @@ def measure(url: str, progress: Progress = no_progress, companies: int = COMPANI
     names = [f"company-{number:04}" for number in range(companies)]
     rows = [
         (name, key_type, key_id, value)
-        for key_type, keys in real_state().items()
+        for key_type, keys in real_keys().items()
         if key_type != "pre-key"  # They come in bursts, and so share pages with their own kind.
         for key_id, value in keys.items()
         for name in names
@@ -85,7 +85,7 @@ def measure(url: str, progress: Progress = no_progress, companies: int = COMPANI
         ProcessPoolExecutor(1, get_context("spawn"), _store, (url,)) as process,
     ):
         for name in names:
-            bare.upsert(name, "pre-key", real_state()["pre-key"])
+            bare.upsert(name, "pre-key", real_keys()["pre-key"])
         process.submit(int).result()  # This starts the process and opens its store.
         bare.arrive(rows, LIFE)
         for number in range(rounds):

@@ -23,10 +23,10 @@ from msgspec import Struct
 from bench.command import OWN_SERVER, Command, Outcome, server_at
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
-from rig.baileys_state import real_state
+from rig.baileys_state import real_keys
 from rig.paths import PROJECT
 from rig.postgres_server import database_on
-from rig.program import new_token, serving
+from rig.program import new_token, serving_database
 from rig.relay import free_port
 
 COMPANY = "79990000000"
@@ -77,8 +77,8 @@ Request = tuple[int, bytes]
 def compare(url: str, rounds: int, round_s: float) -> list[Comparison]:
     """Measure on the empty database at `url`."""
     with open_store(url) as store:
-        store.set(COMPANY, real_state(), creds=CREDS)
-    ids = list(real_state()["session"])[:IDS]
+        store.set(COMPANY, real_keys(), creds=CREDS)
+    ids = list(real_keys()["session"])[:IDS]
     wanted_keys = json.dumps({"type": "session", "ids": ids}).encode()
     requests = {
         "keys/get": (f"POST /v1/companies/{COMPANY}/keys/get", wanted_keys),
@@ -166,7 +166,7 @@ def _exchange(connection: socket.socket, sent: bytes) -> bytes:
 def _api(url: str) -> Iterator[Side]:
     """The service, with its log in a file as in production."""
     token = new_token(url, COMPANY)
-    with serving(url, {"KEYSTORE_HTTP_RATE": "off", "KEYSTORE_CONNECTIONS": str(CONNECTIONS)}) as service:
+    with serving_database(url, KEYSTORE_HTTP_RATE="off", KEYSTORE_CONNECTIONS=str(CONNECTIONS)) as service:
         yield int(urlsplit(service.url).port or 0), f"Authorization: Bearer {token}\r\n"
 
 

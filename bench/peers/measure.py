@@ -28,7 +28,7 @@ from keystore.errors import KeystoreError
 from keystore.migrate import MIGRATIONS
 from keystore.opening import open_store
 from keystore.store import Store
-from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE, pre_keys, real_state
+from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE, pre_keys, real_keys
 from rig.postgres_server import database_on
 
 ROUNDS = 15
@@ -155,7 +155,7 @@ class _Measurement:
         self._store = store
         self._peers = peers
         self._first_ids = count(FIRST_BURST_ID, BAILEYS_7_BURST_KEYS)
-        self._state = real_state()
+        self._state = real_keys()
         self._ids = {key_type: list(by_id) for key_type, by_id in self._state.items()}
         self._last_burst: dict[str, list[str]] = {}
 

@@ -20,7 +20,7 @@ from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.ttl import DIARY, expires_at
 from monitor.upkeep.demo import demo_creds
-from rig.baileys_state import STATE_KEYS, real_state
+from rig.baileys_state import STATE_KEYS, real_keys
 
 SEED = 20251008
 FIRST_COMPANY = 79_000_000_000
@@ -93,10 +93,10 @@ def fill(conn: Connection, companies: int, days: float, progress: Progress) -> F
 
 def _slots() -> list[list[Key]]:
     """The arrivals of one company, each a list of keys that come together: all pre-keys, then every other key."""
-    burst = [("pre-key", key_id, encode(value)) for key_id, value in sorted(real_state()["pre-key"].items())]
+    burst = [("pre-key", key_id, encode(value)) for key_id, value in sorted(real_keys()["pre-key"].items())]
     others = [
         [(key_type, key_id, encode(value))]
-        for key_type, keys in real_state().items()
+        for key_type, keys in real_keys().items()
         if key_type != "pre-key"
         for key_id, value in keys.items()
     ]
@@ -105,7 +105,7 @@ def _slots() -> list[list[Key]]:
 
 def _copy(conn: Connection, slots: list[list[Key]], arrivals: Sequence[int], at: datetime) -> None:
     """Copy one batch, all with the same time; creds come with the burst, as when a company is paired."""
-    expiries = {key_type: expires_at(DIARY, key_type, at) for key_type in real_state()}
+    expiries = {key_type: expires_at(DIARY, key_type, at) for key_type in real_keys()}
     paired = []
     statement = (
         "COPY whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at) "

@@ -21,7 +21,7 @@ from bench.measuring import Connection, Progress, no_progress
 from bench.scale.fill import SEED, company_name, fill
 from keystore.opening import open_store
 from keystore.postgres.store import STATEMENTS
-from rig.baileys_state import real_state
+from rig.baileys_state import real_keys
 
 COMPANIES, EACH = 100, 100
 THREADS = 4
@@ -101,7 +101,7 @@ def rewrites(url: str, companies: int = COMPANIES, each: int = EACH) -> Rewrites
 def pick_sessions(companies: int, each: int) -> list[Session]:
     """Pick `each` sessions of each company at random (always the same), in random order."""
     rng = random.Random(SEED)
-    ids = list(real_state()["session"])
+    ids = list(real_keys()["session"])
     picked = [(company_name(number), rng.choice(ids)) for number in range(companies) for _ in range(each)]
     rng.shuffle(picked)
     return picked
@@ -112,7 +112,7 @@ def rewrite(conn: Connection, url: str, now: datetime, sessions: Sequence[Sessio
 
     Returns the share of heap-only updates in percent.
     """
-    lengths = {key_id: len(value) for key_id, value in real_state()["session"].items()}
+    lengths = {key_id: len(value) for key_id, value in real_keys()["session"].items()}
     updates_before, heap_only_before = _updates(conn)
     with closing(open_store(url, clock=lambda: now)) as store, ThreadPoolExecutor(THREADS) as threads:
 

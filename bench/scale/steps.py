@@ -21,7 +21,7 @@ from keystore.opening import open_store
 from keystore.store import Store
 from keystore.ttl import DIARY, expires_at
 from monitor.sweeper import sweep
-from rig.baileys_state import real_state
+from rig.baileys_state import real_keys
 
 SWEPT_AFTER = timedelta(days=4)
 """The time from the last arrival to the sweep: two of five days' short-lived keys are due then, a tenth of all keys."""
@@ -147,7 +147,7 @@ def rewrites(site: Site, each: int, progress: Progress) -> SessionRewrites:
 
 def gets_and_sets(site: Site, effort: Effort) -> GetsAndSets:
     """Get and set one session of a random company, again and again."""
-    rng, sessions = random.Random(SEED), list(real_state()["session"].items())
+    rng, sessions = random.Random(SEED), list(real_keys()["session"].items())
     get_ms, set_ms = [], []
     with _store(site) as store:
         for _ in range(effort.rounds):
@@ -197,7 +197,7 @@ def _beside(site: Site, effort: Effort, work: Callable[[], T]) -> tuple[Beside, 
 
 
 def _reading(site: Site, store: Store, going_on: Callable[[], bool]) -> tuple[Times, Times]:
-    rng, ids = random.Random(SEED), list(real_state()["session"])
+    rng, ids = random.Random(SEED), list(real_keys()["session"])
     load_ms, get_ms = list[float](), list[float]()
     while going_on() or not load_ms:
         load_ms.append(timed_ms(partial(store.load, company_name(rng.randrange(site.size.companies)))))

@@ -13,7 +13,7 @@ from bench.storms.http_client import HttpBot
 from keystore.records import AuthState
 from keystore.store import Store
 from monitor.upkeep.demo import demo_creds
-from rig.baileys_state import pre_keys, real_state
+from rig.baileys_state import pre_keys, real_keys
 
 FIRST_BURST_ID = 100_000
 """The first id of a burst, after the ids of the real pre-keys."""
@@ -48,7 +48,7 @@ T = TypeVar("T")
 @cache
 def state() -> AuthState:
     """The state of each company: creds and the 721 real keys; for reading only."""
-    return AuthState(demo_creds(), real_state())
+    return AuthState(demo_creds(), real_keys())
 
 
 @cache

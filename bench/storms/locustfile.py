@@ -36,7 +36,7 @@ from keystore.opening import open_store
 from keystore.store import Store
 from monitor.running.progress import progress_bar
 from rig.postgres_server import own_postgres
-from rig.program import new_token, serving
+from rig.program import new_token, serving_database
 
 STOP_WITHIN_S = 10.0
 """The time for calls that are running at the end."""
@@ -167,7 +167,7 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
                     store.set(name, state().keys, creds=state().creds)
             Company.client, Company.over, Company.names = store, "store", iter(names)
             if options.http:
-                service = stack.enter_context(serving(url, {"KEYSTORE_HTTP_RATE": "off"}))
+                service = stack.enter_context(serving_database(url, KEYSTORE_HTTP_RATE="off"))
                 bot = stack.enter_context(closing(HttpBot(service.url, new_token(url))))
                 Company.client, Company.over = bot, "http"
         except (ArgumentTypeError, KeystoreError, OSError) as error:

@@ -16,7 +16,7 @@ from bench.storms.companies import CONSUME_EVERY, MESSAGE_EVERY_S, at_once, fill
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.opening import open_store
 from keystore.store import Store
-from rig.baileys_state import real_state
+from rig.baileys_state import real_keys
 
 COMPANIES = 1_000
 STEADY_S = 20.0
@@ -101,7 +101,7 @@ def steady(url: str, companies: int = COMPANIES, seconds: float = STEADY_S, ever
 def _send_messages(store: Store, name: str, number: int, offset_s: float, seconds: float, every_s: float) -> _Traffic:
     """Send one company's messages: at 0, then from `offset_s` after the first interval on, until `seconds` are over."""
     dice = random.Random(number)
-    sessions, pre_keys = list(real_state()["session"]), iter(real_state()["pre-key"])
+    sessions, pre_keys = list(real_keys()["session"]), iter(real_keys()["pre-key"])
     began = perf_counter()
     gets_ms: list[float] = []
     sets_ms: list[float] = []

@@ -1,6 +1,6 @@
 """Commands run inside the test's own process, through the program's own entrance: 20 ms in place of a second.
 
-`serve` is always a process of its own (`rig.commands`): it takes over the signals of the process that it runs in.
+`serve` is always a process of its own (`rig.program`): it takes over the signals of the process that it runs in.
 """
 
 import json
@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 import run as entrance
 from commands import program
-from rig import commands
+from rig.program import environment
+from rig.program import run as run_as_process
 
 
 def run(
@@ -33,10 +34,10 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; `charset` is that of its terminal."""
     if args[0] == "serve":
-        return commands.run(*args, url=url, cwd=cwd, settings=settings)
-    environment = patch.dict(os.environ, commands.environment(url, settings), clear=True)
+        return run_as_process(*args, url=url, cwd=cwd, settings=settings)
+    variables = patch.dict(os.environ, environment(url, settings), clear=True)
     folder = nullcontext() if cwd is None else chdir(cwd)
-    with environment, folder, _process_state_restored(), CliRunner(charset).isolation() as (output, errors, _):
+    with variables, folder, _process_state_restored(), CliRunner(charset).isolation() as (output, errors, _):
         code = program.run(entrance.wire, args)
         sys.stdout.flush()
         sys.stderr.flush()

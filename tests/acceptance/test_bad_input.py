@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from rig.commands import RUN, TIMEOUT_S, environment
 from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
+from rig.program import RUN, TIMEOUT_S, environment
 from rig.relay import free_port
 from tests.acceptance.in_process import failure, run
 

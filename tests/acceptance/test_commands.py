@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from keystore import open_store
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
-from rig.real_state import real_creds, real_keys
 from tests.acceptance.in_process import failure, report, run
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")

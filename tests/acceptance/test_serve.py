@@ -17,10 +17,11 @@ import pytest
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import KeyRow
 from monitor.sweeper import sweep_and_log
-from rig.commands import RUN, report, run, serving
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PASSWORD, OwnServer
+from rig.program import RUN, run, serving
 from rig.waiting import eventually
+from tests.acceptance.in_process import report
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 

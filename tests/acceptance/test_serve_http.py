@@ -18,9 +18,10 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from rig.commands import RUN, Service, report, serving, told
 from rig.fixtures.postgres import PASSWORD, OwnServer
+from rig.program import RUN, Service, serving
 from rig.waiting import eventually
+from tests.acceptance.in_process import failure, report
 from tests.api.service import Answer, ask
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -186,25 +187,25 @@ def _waiting(url: str) -> bool:
 def test_a_port_in_use_is_one_line(url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        message = told("serve", url=url, KEYSTORE_HTTP=f"127.0.0.1:{port}")
+        message = failure("serve", url=url, KEYSTORE_HTTP=f"127.0.0.1:{port}")
     assert f"127.0.0.1:{port} is in use" in message
 
 
 def test_two_services_never_share_a_port(url: str, log: Path, tmp_path: Path) -> None:
     with serving(log, url) as service:
-        message = told("serve", url=f"sqlite:///{tmp_path}/other.db", KEYSTORE_HTTP=f"127.0.0.1:{service.port}")
+        message = failure("serve", url=f"sqlite:///{tmp_path}/other.db", KEYSTORE_HTTP=f"127.0.0.1:{service.port}")
         assert "is in use" in message
         assert service.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_an_address_that_others_reach_is_refused_without_tls(url: str, tmp_path: Path, address: str) -> None:
-    assert "KEYSTORE_TLS_CERT" in told("serve", url=url, KEYSTORE_HTTP=address)
+    assert "KEYSTORE_TLS_CERT" in failure("serve", url=url, KEYSTORE_HTTP=address)
     assert not list(tmp_path.iterdir()), "nothing was begun"
 
 
 def test_an_address_of_another_machine_is_one_line(url: str) -> None:
-    assert "192.0.2.1" in told("serve", url=url, KEYSTORE_HTTP="192.0.2.1:0", KEYSTORE_BEHIND_PROXY="on")
+    assert "192.0.2.1" in failure("serve", url=url, KEYSTORE_HTTP="192.0.2.1:0", KEYSTORE_BEHIND_PROXY="on")
 
 
 def test_behind_a_proxy_it_may_listen_everywhere(url: str, log: Path, tmp_path: Path) -> None:
@@ -262,7 +263,7 @@ def test_a_certificate_that_cannot_be_used_is_one_line(
         key.write_text("no key", encoding="ascii")
     if broken == "both":
         cert, key = key, cert
-    message = told("serve", url=url, KEYSTORE_TLS_CERT=str(cert), KEYSTORE_TLS_KEY=str(key))
+    message = failure("serve", url=url, KEYSTORE_TLS_CERT=str(cert), KEYSTORE_TLS_KEY=str(key))
     assert "KEYSTORE_TLS_CERT" in message
 
 

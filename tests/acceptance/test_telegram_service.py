@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from keystore import open_store
-from rig.commands import Service, report, run, serving
 from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
+from rig.program import Service, run, serving
 from rig.waiting import eventually
+from tests.acceptance.in_process import report
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rig.baileys_state import pre_keys, real_state
+from rig.baileys_state import pre_keys, real_keys
 from tests.api.service import Api
 
 CREDS = b'{"registered" : true,"n":1.0e5}'
@@ -108,7 +108,7 @@ def test_a_value_that_only_contains_the_mark_is_kept(api: Api, company: str) -> 
 
 def test_a_state_is_compressed_if_the_client_accepts_it(api: Api, company: str) -> None:
     path = api.company(company)
-    api.store.set(company, real_state(), creds=CREDS)
+    api.store.set(company, real_keys(), creds=CREDS)
     plain = api.ask("GET", f"{path}/state")
     compressed = api.ask("GET", f"{path}/state", Accept_Encoding="br, gzip;q=0.5")
     assert "content-encoding" not in plain.headers
@@ -119,7 +119,7 @@ def test_a_state_is_compressed_if_the_client_accepts_it(api: Api, company: str) 
     assert "content-encoding" not in api.ask("GET", f"{path}/state", Accept_Encoding="gzip;q=0").headers
     read = {
         key_type: {key_id: json.loads(value) for key_id, value in keys.items()}
-        for key_type, keys in real_state().items()
+        for key_type, keys in real_keys().items()
     }
     assert plain.json == {"creds": json.loads(CREDS), "keys": read}
 

@@ -28,10 +28,10 @@ from keystore.opening import open_link
 from keystore.records import KeyName, KeyRow
 from keystore.store import Store
 from monitor.sweeper import sweep
+from rig.baileys_state import real_keys
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
-from rig.real_state import real_keys
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rig.commands import Service, run, serving
+from rig.program import Service, run, serving
 
 COMPANY = "acme"
 

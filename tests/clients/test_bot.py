@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from keystore import open_store
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import OwnServer
-from rig.real_state import real_creds, real_keys
 from rig.relay import free_port
 from rig.waiting import eventually
 from tests.clients.accounts import Accounts, DeviceError

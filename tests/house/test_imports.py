@@ -134,7 +134,7 @@ def test_rooms_of_a_part_import_each_other_in_one_direction(part: str) -> None:
     for path in modules(part):
         room = room_of(path)
         needs.setdefault(room, set()).update(
-            room_of(found) for name in imports(path) if (found := module_file(name)) is not None
+            room_of(file) for name in imports(path) if (file := module_file(name)) is not None
         )
     TopologicalSorter({room: rooms - {room} for room, rooms in needs.items()}).prepare()  # raises CycleError
 

@@ -20,7 +20,7 @@ from keystore.baileys import (
     write_json,
 )
 from keystore.errors import InvalidInput
-from rig.real_state import real_creds, real_keys
+from rig.baileys_state import real_creds, real_keys
 from tests.keystore.buffers import revived
 
 REAL_NAMES = [(key_type, key_id) for key_type, by_id in real_keys().items() for key_id in by_id]

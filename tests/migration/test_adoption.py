@@ -12,7 +12,7 @@ from yoyo import get_backend, read_migrations
 from keystore import open_store
 from keystore.migrate import MIGRATIONS, attach_upkeep, migrate, schema_of
 from keystore.records import AuthState
-from rig.real_state import real_creds, real_keys
+from rig.baileys_state import real_creds, real_keys
 from tests.keystore.buffers import revived
 from tests.migration.conftest import LEGACY_FILES, OUR_FILES, LegacyDatabase, catalog, opened_link, query
 

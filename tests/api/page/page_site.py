@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from api.access.tokens import create_token
 from keystore import open_store
-from rig.commands import Service, serving
+from rig.program import Service, serving
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 FORM = {**BROWSER, "Content-Type": "application/x-www-form-urlencoded"}

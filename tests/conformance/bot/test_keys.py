@@ -3,7 +3,7 @@
 import pytest
 
 from keystore import AuthState, Store, open_store
-from rig.real_state import real_creds, real_keys
+from rig.baileys_state import real_creds, real_keys
 
 ODD_NAMES = [
     "'; DROP TABLE whatsapp_keys; --",

@@ -11,9 +11,9 @@ import pytest
 from keystore import LeaseLost, Store, StoreUnavailable, open_store
 from keystore.postgres.store import PostgresStore
 from keystore.records import Keys
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PASSWORD, OwnServer
-from rig.real_state import real_creds, real_keys
 from rig.relay import Relay
 from rig.waiting import eventually
 

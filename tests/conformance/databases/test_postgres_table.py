@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from keystore import open_store
+from rig.baileys_state import real_keys
 from rig.fixtures.clock import Clock
-from rig.real_state import real_keys
 from rig.waiting import eventually
 from tests.conformance.full_sweep import sweep
 

@@ -8,8 +8,8 @@ import pytest
 from keystore import InvalidInput, Store
 from keystore.records import KeyName, KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import START, Clock
-from rig.real_state import real_creds, real_keys
 from tests.conformance.conftest import MakeStore
 
 DAY = timedelta(days=1)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from keystore import Store, open_store
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import Clock
-from rig.real_state import real_creds, real_keys
 from tests.monitor.transfer.folders import write_folder
 
 

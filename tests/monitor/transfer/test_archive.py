@@ -14,8 +14,8 @@ from keystore.ttl import DIARY, NEVER, Policy
 from monitor.transfer.archive_format import ArchiveFile
 from monitor.transfer.folder_format import BaileysFolder
 from monitor.transfer.transfer import export_state, import_state
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import START, Clock
-from rig.real_state import real_creds, real_keys
 
 DAY = timedelta(days=1)
 

@@ -17,8 +17,8 @@ from monitor.transfer import archive_format, folder_format
 from monitor.transfer.archive_format import ArchiveFile
 from monitor.transfer.folder_format import BaileysFolder
 from monitor.transfer.transfer import StateFormat, export_state, import_state
+from rig.baileys_state import real_creds, real_keys
 from rig.paths import PROJECT
-from rig.real_state import real_creds, real_keys
 from tests.monitor.transfer.folders import contents, staging_folders, write_folder
 
 FORMATS: dict[str, Callable[[Path], StateFormat]] = {"folder": BaileysFolder, "archive": ArchiveFile}

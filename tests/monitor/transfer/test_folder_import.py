@@ -11,8 +11,8 @@ from keystore.ids import MAX_VALUE_BYTES
 from keystore.records import AuthState, Keys
 from monitor.transfer.folder_format import BaileysFolder
 from monitor.transfer.transfer import import_state
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import START, Clock
-from rig.real_state import real_creds, real_keys
 from tests.monitor.transfer.folders import contents, write_folder
 
 DAY = timedelta(days=1)

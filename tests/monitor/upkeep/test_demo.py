@@ -10,8 +10,8 @@ from keystore.codec import encode
 from keystore.records import KeyRow
 from keystore.ttl import DIARY
 from monitor.upkeep.demo import RECONNECT_PRE_KEYS, demo_creds, demo_rows
+from rig.baileys_state import real_keys
 from rig.fixtures.clock import START
-from rig.real_state import real_keys
 
 DAY = timedelta(days=1)
 LATER = (timedelta(), timedelta(hours=1), timedelta(hours=3))
