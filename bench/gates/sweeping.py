@@ -103,10 +103,10 @@ def measure(url: str, progress: Progress = no_progress, companies: int = COMPANI
             assert deleted == len(due)
             bare_speeds.append(len(due) / (took_ms / 1000))
     speed, bare_speed = median(speeds), median(bare_speeds)
-    p50_p99_ms = [round(ms, 3) for took in (alone, during) for ms in (median(took), percentile(took, 0.99))]
-    p99_ratio = round(percentile(during, 0.99) / percentile(alone, 0.99), 3)
-    ratio = round(speed / bare_speed, 3)
-    return Sweeping(companies, len(due), round(speed), round(bare_speed), ratio, len(during), *p50_p99_ms, p99_ratio)
+    speeds_and_ratio = round(speed), round(bare_speed), round(speed / bare_speed, 3)
+    times_ms = [ms for took in (alone, during) for ms in (median(took), percentile(took, 0.99))]
+    times_and_ratio = [round(number, 3) for number in (*times_ms, times_ms[3] / times_ms[1])]
+    return Sweeping(companies, len(due), *speeds_and_ratio, len(during), *times_and_ratio)
 
 
 def _gets(
