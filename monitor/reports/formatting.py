@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 
-from rich import filesize
-
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -30,8 +28,12 @@ def signed(percent: int) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """Bytes in decimal units: `1.5 MB`."""
-    return filesize.decimal(int(size_bytes))
+    """Bytes in decimal units: `1.5 MB`. (Not by `rich.filesize`: an API worker doesn't load rich.)"""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
 
 
 def sparkline(values: Sequence[float], width: int = 30) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,7 +159,13 @@ def locust(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         "storm.html",
     ]
     return subprocess.run(
-        [*command, *options], cwd=folder, capture_output=True, text=True, timeout=LOCUST_TIMEOUT_S, check=False
+        [*command, *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=LOCUST_TIMEOUT_S,
+        check=False,
     )
 
 
