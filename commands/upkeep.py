@@ -48,7 +48,8 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
             report = sweeper.SweepReport(store.database, sum(by_type.values()), by_type, 0.0, dry_run=True)
         else:
             report = sweeper.sweep(store, progress=progress)
-            try_daily_records(store)  # If only this command is run, by cron, growth has a history all the same.
+            if not report.skipped:
+                try_daily_records(store)  # If only this command is run, by cron, growth has a history all the same.
     show_report(terminal.sweep(report), report, as_json)
 
 

@@ -61,9 +61,16 @@ MIS_SPLIT_TYPES = tuple(
 
 def write_json(document: Json) -> bytes:
     """Return the document as compact UTF-8 JSON, with bytes as Buffers in base64."""
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_buffer_or_refuse)
-    # Half of a surrogate pair is written as an escape, as by JSON.stringify.
-    return text.encode(errors="backslashreplace")
+
+    def dumped(ascii_only: bool) -> bytes:
+        return json.dumps(
+            document, separators=(",", ":"), ensure_ascii=ascii_only, allow_nan=False, default=_buffer_or_refuse
+        ).encode()
+
+    try:
+        return dumped(ascii_only=False)
+    except UnicodeEncodeError:  # Half of a surrogate pair is written as an escape, as by JSON.stringify.
+        return dumped(ascii_only=True)
 
 
 def stored_value(text: bytes) -> bytes:

@@ -23,7 +23,6 @@ import structlog
 
 from api.workers.config import BACKLOG, WorkerConfig
 from keystore.errors import InvalidInput, KeystoreError
-from monitor.running.backoff import Backoff, no_jitter
 
 PROGRAM = Path(__file__).with_name("__main__.py")
 
@@ -165,7 +164,7 @@ class Workers:
 
     def _supervise(self, number: int) -> None:
         """Restart a worker whenever it dies, until all are to stop."""
-        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, no_jitter)
+        pause_s = FIRST_PAUSE_S
         while True:
             started_at = monotonic()
             process = self._processes[number]
@@ -173,9 +172,8 @@ class Workers:
             _close_pipe(process)
             if self._stopping.is_set():
                 return
-            if monotonic() - started_at > STABLE_AFTER_S:
-                backoff.reset()
-            pause_s = backoff.next_s()
+            stable = monotonic() - started_at > STABLE_AFTER_S
+            pause_s = FIRST_PAUSE_S if stable else min(2 * pause_s, LONGEST_PAUSE_S)
             log.error("http_worker_died", worker=number, code=code, again_in_s=pause_s)
             while True:
                 if self._stopping.wait(pause_s):

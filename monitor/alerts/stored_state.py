@@ -78,6 +78,8 @@ class Mute:
         """End the mute at this moment."""
         if muted_until(self.store, now) is not None:
             self.begin(now)  # The note stays: the alerting process must see the end, and list the firing alerts.
+        elif self.is_on(now):
+            self.until = now
 
     def is_over(self, now: datetime) -> bool:
         """True when the mute has ended and that wasn't announced yet."""

@@ -193,13 +193,13 @@ class Watch:
     def _renew(self, now: datetime) -> None:
         """Renew the lease or ask for it, and change the role accordingly."""
         leads = self._leader.renew()
+        if self.is_alerting and not leads:
+            self._hand_over(now)  # Before anything that can fail: another watch alerts already.
+        elif not leads and self._looked_at is None:
+            log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
         self._mute.refresh()
         if leads and not self.is_alerting:
             self._take_over()
-        elif self.is_alerting and not leads:
-            self._hand_over(now)
-        elif not leads and self._looked_at is None:
-            log.info("standing_by", reason="another one alerts, or did until minutes ago", lease_s=LEASE_S)
         self._announcements.start(now, alerting=self.is_alerting, muted=self._mute.is_on(now))
 
     def _take_over(self) -> None:

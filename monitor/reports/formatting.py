@@ -29,9 +29,9 @@ def signed(percent: int) -> str:
 
 def size(size_bytes: float) -> str:
     """Bytes in decimal units: `1.5 MB`. (Not by `rich.filesize`: an API worker doesn't load rich.)"""
-    for unit in ("bytes", "kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} TB"
 

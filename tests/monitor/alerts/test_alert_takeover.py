@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from keystore import open_store
 from monitor.alerts.outbox import NotDelivered
+from monitor.alerts.watch import LEASE_S
 from rig.fixtures.clock import Clock
 from rig.paths import PROJECT
 from rig.relay import Relay
@@ -51,6 +53,19 @@ def test_one_of_two_watches_alerts(process: Callable[[], Watched]) -> None:
     first.used_share = second.used_share = 0.5
     recoveries, silence = together(first, second, 30)
     assert [len(recoveries), silence] == [1, []]
+
+
+def test_a_lost_lease_counts_even_if_the_next_query_fails(
+    process: Callable[[], Watched], migrated_postgres_url: str
+) -> None:
+    first, second = process(), process()
+    first.look()
+    second.look(every=timedelta(seconds=LEASE_S + 1))
+    assert second.watch.is_alerting
+    with psycopg.connect(migrated_postgres_url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE keystore_notes RENAME TO hidden")
+    first.watch.tick()
+    assert not first.watch.is_alerting
 
 
 def test_a_stand_by_announces_that_it_stands_by(process: Callable[[], Watched], clock: Clock) -> None:
