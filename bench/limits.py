@@ -1,4 +1,7 @@
-"""Limits and targets: each limit is written once, where its measurement is, and both decides and prints itself."""
+"""Limits and targets.
+
+Each limit is defined once, beside its measurement. It checks a measurement and formats itself for tables.
+"""
 
 from collections.abc import Sequence
 from typing import Self
@@ -24,7 +27,7 @@ class Limit(Struct, frozen=True):
         return measured >= self.value if self.at_least else measured <= self.value
 
     def __str__(self) -> str:
-        """The limit as tables show it, for example `≤ 5 s`, `≥ 8 × faster` or `no time-outs`."""
+        """Return the limit as tables show it, for example `≤ 5 s`, `≥ 8 × faster` or `no time-outs`."""
         sign = "≥" if self.at_least else "≤"
         return f"{sign} {self.value:g} {self.unit}" if self.value else f"no {self.unit}"
 
@@ -32,7 +35,8 @@ class Limit(Struct, frozen=True):
 class Target(Struct, frozen=True):
     """One row of a table of targets; the fields are those of its JSON.
 
-    `met` is None if nothing was measured. `note` then says why; otherwise it adds a reservation.
+    `what` is the title of the row, and `shown` the measurement as text. `met` is None if nothing was measured. `note`
+    then says why; otherwise it adds a caveat.
     """
 
     name: str
@@ -45,24 +49,24 @@ class Target(Struct, frozen=True):
 
     @classmethod
     def judged(cls, name: str, what: str, shown: str, *checks: tuple[float, Limit], note: str = "") -> Self:
-        """The row for measurements that must all keep to their limits; the first one is stored as `measured`."""
+        """Return the row for one or more checks. `measured` is the first check's value."""
         limits = ", ".join(str(limit) for _, limit in checks)
         met = all(limit.allows(measured) for measured, limit in checks)
         return cls(name, what, limits, round(checks[0][0], 3), shown, met, note)
 
     @classmethod
     def unmeasured(cls, name: str, what: str, limit: Limit, note: str) -> Self:
-        """The row for a target that this run did not measure."""
+        """Return the row for a target that this run did not measure."""
         return cls(name, what, str(limit), None, "–", None, note)
 
 
 def missed(targets: Sequence[Target]) -> list[Target]:
-    """The targets that were measured and not met."""
+    """Return the targets that were measured and not met."""
     return [target for target in targets if target.met is False]
 
 
 def as_text(targets: Sequence[Target]) -> str:
-    """The table of targets for a terminal."""
+    """Return the table of targets for a terminal."""
     rows = [("what", "target", "measured", "", "")] + [
         (target.what, target.target, target.shown, VERDICTS[target.met], target.note) for target in targets
     ]

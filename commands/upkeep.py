@@ -32,7 +32,9 @@ def migrate_tables(
     pending: Sequence[str] = ()
     with closing(open_link(settings.url.get_secret_value())) as link:
         if dry_run:
-            pending = [name for name in migrate.schema_of(link).pending if not attach or name in migrate.UPKEEP_TABLES]
+            pending = [
+                name for name in migrate.schema_of(link).pending if not attach or name in migrate.UPKEEP_MIGRATIONS
+            ]
         else:
             applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
     lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]

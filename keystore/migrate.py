@@ -1,8 +1,9 @@
 """Migrates a database's tables to those of this version: plain SQL files, applied and recorded by yoyo.
 
-One call is one transaction, with the records and yoyo's lock row in it. A migration that fails, or whose process dies,
-leaves the tables as the bot knew them. Two processes may start together: the transaction begins with a lock that ends
-with it (an advisory lock on Postgres, `BEGIN IMMEDIATE` on SQLite), and the pending files are read under that lock.
+`migrate` runs in one transaction, which includes yoyo's migration records and its lock row. A migration that fails, or
+whose process dies, leaves the tables unchanged. Two processes may start together: the transaction first takes a lock,
+which is released when it ends (an advisory lock on Postgres, `BEGIN IMMEDIATE` on SQLite). The pending files are read
+under that lock.
 
 yoyo would use separate transactions for each file, its record and the lock row. So its steps are called one by one
 here, on a connection of our own. `migrations/NOTES.md` lists what can go wrong with migrations.
@@ -34,14 +35,15 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-UPKEEP_TABLES = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
-"""The Postgres migrations that add only our own tables, which `attach_upkeep` applies beside a live bot."""
+UPKEEP_MIGRATIONS = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
+"""Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
 
 LOCK_TIMEOUT_S = 60
-"""Wait for another process to finish migrating."""
+"""Timeout for the lock while another process migrates, in seconds."""
 
 STATEMENT_TIMEOUT_S = 2.5 * 3600
-"""Timeout of one statement of a migration; the files themselves limit the server to two hours."""
+"""Client-side timeout of a statement, in seconds. The longest migration sets the server's own to two hours, which
+expires first."""
 
 _LOCKED = {"55P03", "40P01"}
 """SQLSTATE of a lock timeout, and of a deadlock."""
@@ -79,10 +81,10 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
     goes away or another process migrates for too long.
     """
 
-    def pending(read: Read | None = None) -> list[str]:
+    def pending_ids(read: Read | None = None) -> list[str]:
         return [name for name in schema_of(link, read).pending if only is None or name in only]
 
-    if not pending():
+    if not pending_ids():
         return []
     applied: list[str] = []
     backend_class: Any = _SqliteBackend if isinstance(link, SqliteLink) else _PostgresBackend
@@ -90,26 +92,29 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
         try:
             with backend.transaction():
                 backend.acquire_migration_lock()
-                names = pending(lambda statement: list(backend.execute(statement).fetchall()))
-                if names:
+                ids = pending_ids(lambda statement: list(backend.execute(statement).fetchall()))
+                if ids:
                     backend.create_yoyo_tables()
                     # Under our lock, an existing lock row was left behind by a process that died.
                     backend.break_lock()
                     with backend.lock():
-                        for migration in MigrationList([m for m in _migrations(link) if m.id in names]):
+                        for migration in MigrationList([m for m in _migrations(link) if m.id in ids]):
                             applied.append(migration.id)
                             with backend.transaction():
                                 migration.process_steps(backend, "apply")
                                 backend.log_migration(migration, "apply")
                                 backend.mark_one(migration, log=False)
         except backend.DatabaseError as error:
-            first: Exception = error
+            original_error: Exception = error
             # Later errors of the chain, raised during the cleanup, only say that nothing works.
-            while isinstance(first.__context__, backend.DatabaseError):
-                first = first.__context__
-            _raise_translated(link, applied[-1] if applied else None, first)
+            while isinstance(original_error.__context__, backend.DatabaseError):
+                original_error = original_error.__context__
+            _raise_translated(link, applied[-1] if applied else None, original_error)
         except LockTimeout as error:
-            raise StoreUnavailable(f"{link.name}: yoyo is migrating by hand here; run migrate again later") from error
+            raise StoreUnavailable(
+                f"{link.name}: someone is running the yoyo command on this database; wait for it, "
+                "then run migrate again"
+            ) from error
     return applied
 
 
@@ -121,39 +126,40 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
     shape = schema_of(link).shape
     if isinstance(link, SqliteLink) or shape not in (Shape.LEGACY, Shape.ATTACHED):
         raise KeystoreError(
-            f"{link.name}: there is nothing to attach to: attaching is for a Postgres database where a bot still "
-            f"writes whatsapp_keys as jsonb, and this one is {shape.value}; run `python run.py migrate`"
+            f"{link.name}: there is nothing to attach to, because this database is {shape.value}; run "
+            "`python run.py migrate`. Attaching is for a Postgres database where a bot still writes "
+            "whatsapp_keys as jsonb"
         )
-    return migrate(link, only=UPKEEP_TABLES)
+    return migrate(link, only=UPKEEP_MIGRATIONS)
 
 
 def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
-    """Return the schema, which `read` reads inside a transaction.
+    """Return the schema. `read` runs the queries, by default on a connection of the link, each on its own.
 
-    Raises SchemaMismatch when the tables are of a newer version, or hide their rows.
+    Raises SchemaMismatch if the tables are of a newer version, or row-level security hides their rows.
     """
     read = read or (lambda statement: link.rows(statement, {}))
     applied: set[str] = set()
     if isinstance(link, SqliteLink):
-        ((has_keys, has_record),) = read(SQLITE_STATEMENTS["schema"])
-        if has_record:
+        ((has_keys, has_migration_table),) = read(SQLITE_STATEMENTS["schema"])
+        if has_migration_table:
             applied = {name for (name,) in read(SQLITE_STATEMENTS["applied_migrations"])}
         shape = Shape.CONVERTED if has_keys else Shape.EMPTY
     else:
-        ((has_keys, has_creds, has_record, value_type, rows_are_hidden),) = read(POSTGRES_STATEMENTS["schema"])
+        ((has_keys, has_creds, has_migration_table, value_type, rows_are_hidden),) = read(POSTGRES_STATEMENTS["schema"])
         if rows_are_hidden:
             raise SchemaMismatch(
                 f"{link.name}: row-level security hides the tables from this role; use the role that owns them "
                 "(a table that forces it on its owner too needs NO FORCE ROW LEVEL SECURITY)"
             )
-        if has_record:
+        if has_migration_table:
             applied = {name for (name,) in read(POSTGRES_STATEMENTS["applied_migrations"])}
         if not has_keys and not has_creds:
             shape = Shape.EMPTY
         elif value_type == "bytea":
             shape = Shape.CONVERTED
         else:
-            shape = Shape.ATTACHED if UPKEEP_TABLES[0] in applied else Shape.LEGACY
+            shape = Shape.ATTACHED if UPKEEP_MIGRATIONS[0] in applied else Shape.LEGACY
     known = [migration.id for migration in _migrations(link)]
     unknown = sorted(applied - set(known))
     if unknown:
@@ -168,7 +174,10 @@ def _migrations(link: DatabaseLink) -> MigrationList:
 
 
 class _BackendOverrides:
-    """The changes to both of yoyo's backends. They get a connection, because yoyo misreads parts of addresses."""
+    """Overrides shared by both backends.
+
+    Each opens its connection from our link, because yoyo misreads parts of some addresses.
+    """
 
     def __init__(self, link: DatabaseLink) -> None:
         self._link = link
@@ -196,7 +205,7 @@ class _BackendOverrides:
 
 
 class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ignore[misc]
-    """yoyo on a connection like every other of the link: with timeouts, and nothing prepared."""
+    """yoyo on a connection with the link's settings: it has timeouts and prepares no statements."""
 
     _link: PostgresLink
 
@@ -219,7 +228,7 @@ class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ig
 
 
 class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
-    """yoyo on a connection without the shared cache, whose locks no busy timeout waits for."""
+    """yoyo on a connection without a shared cache, because the busy timeout doesn't apply to a shared cache's locks."""
 
     _link: SqliteLink
 
@@ -236,25 +245,25 @@ class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
 
 
 def _raise_translated(link: DatabaseLink, migration: str | None, error: Exception) -> NoReturn:
-    """Raise our error for the driver's. The driver's is its cause unless it may quote a row."""
+    """Raise our own error in place of the driver's, which is its cause unless it may quote a row."""
     sqlstate: str = getattr(error, "sqlstate", None) or ""
     message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
     message = (message or type(error).__name__).splitlines()[0]
-    at = f"{link.name}: migration {migration}" if migration else f"{link.name}: migrating"
+    prefix = f"{link.name}: migration {migration}" if migration else f"{link.name}: migrating"
     if isinstance(link, SqliteLink):
         unavailable = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_UNAVAILABLE)
     else:
         unavailable = not sqlstate or sqlstate.startswith(_UNAVAILABLE)
     if sqlstate in _LOCKED and migration is None:
-        reason = f"another process has been migrating for {LOCK_TIMEOUT_S} s; repeating is safe"
-        raise StoreUnavailable(f"{at}: {reason}") from error
+        reason = f"another process has been migrating for {LOCK_TIMEOUT_S} s; it is safe to run this again"
+        raise StoreUnavailable(f"{prefix}: {reason}") from error
     if sqlstate in _LOCKED:
         raise SchemaMismatch(
-            f"{at}: another session holds the tables, so nothing was changed; stop the bot and every other "
+            f"{prefix}: another session has locked the tables, so nothing was changed. Stop the bot and every other "
             "program with an open transaction there, and run `python run.py migrate` again"
         ) from error
     if unavailable:
-        raise StoreUnavailable(f"{at} broke off, repeating is safe: {message}") from error
+        raise StoreUnavailable(f"{prefix} broke off; it is safe to run this again: {message}") from error
     if sqlstate.startswith(("22", "23")):  # Invalid data or a violated constraint: the message may quote a row.
-        raise SchemaMismatch(f"{at} failed, nothing was changed: {message.partition(': ')[0]}") from None
-    raise SchemaMismatch(f"{at} failed, nothing was changed: {message}") from error
+        raise SchemaMismatch(f"{prefix} failed and changed nothing: {message.partition(': ')[0]}") from None
+    raise SchemaMismatch(f"{prefix} failed and changed nothing: {message}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
-from keystore.migrate import UPKEEP_TABLES, DatabaseLink, Shape, migrate, schema_of
+from keystore.migrate import UPKEEP_MIGRATIONS, DatabaseLink, Shape, migrate, schema_of
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE_QUERY, PostgresStore
 from keystore.sqlite.link import SqliteLink
@@ -49,7 +49,7 @@ def open_store(
                 f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run `python run.py "
                 "migrate` to convert them, or run `python run.py migrate --attach` to watch beside the running bot"
             )
-        if schema.shape is Shape.ATTACHED and set(schema.pending) & set(UPKEEP_TABLES):
+        if schema.shape is Shape.ATTACHED and set(schema.pending) & set(UPKEEP_MIGRATIONS):
             raise SchemaMismatch(f"{link.name}: the watch needs new tables; run `python run.py migrate --attach`")
         if schema.shape is not Shape.ATTACHED and schema.pending:
             raise SchemaMismatch(

@@ -14,7 +14,7 @@ from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
 from monitor.forecast.backtest import Outcome, judge_saved, outcomes, widening
-from monitor.forecast.forecast import FEWEST_DAYS, Forecast, make_forecast
+from monitor.forecast.forecast import MIN_DAYS, Forecast, make_forecast
 from monitor.forecast.history import TableCount, past_month
 from monitor.forecast.observation import Observed, observe
 
@@ -67,13 +67,13 @@ def growth_report(store: Store, what_if: Policy | None = None) -> GrowthReport:
     census = store.census()
     observed = observe(store, census)
     judged = judge_saved(store, census)
-    widened = widening(judged)
-    forecast = make_forecast(observed, widened=widened)
+    factor = widening(judged)
+    forecast = make_forecast(observed, widening_factor=factor)
     return replace(
         growth_of(census, store.database),
         forecast=forecast,
         forecast_waits_for=None if forecast is not None else _waits_for(store, observed),
-        what_if=None if what_if is None else make_forecast(observed, what_if=what_if, widened=widened),
+        what_if=None if what_if is None else make_forecast(observed, policy_override=what_if, widening_factor=factor),
         history=past_month(store, census.taken_at),
         outcomes=outcomes(judged),
     )
@@ -103,10 +103,10 @@ def legacy_projection(total: int, per_day: int, days: int) -> Projection:
 
 def _waits_for(store: Store, observed: Observed) -> str:
     if not store.converted:
-        return "a bot that uses this store: arrivals can't be counted while a bot writes its own tables"
+        return "a bot that uses this store, because arrivals can't be counted while a bot writes its own tables"
     if not observed.counts:
-        return "keys written through the store: none were in the last two weeks"
+        return "keys written through the store (none in the last two weeks)"
     if not observed.snapshots:
-        return "the watch: run `python run.py`, which looks at the table every hour"
+        return "the watch (run `python run.py`, which looks at the table every hour)"
     seen = observed.days
-    return f"{FEWEST_DAYS} days of counted arrivals and of the watch running; there are {seen:.1f}"
+    return f"{MIN_DAYS} days of counted arrivals and of the watch running; there are {seen:.1f}"

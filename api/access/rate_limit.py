@@ -7,27 +7,30 @@ from time import monotonic
 from api.problems import Problem, retry_after
 
 MAX_IN_PROGRESS = 16
-"""Requests of one token that a worker handles at a time. This is half of the worker's threads, so that a token whose
-request bodies don't arrive can't block the others."""
+"""Maximum number of requests of one token that a worker handles at once. It is half of the worker's threads, so slow
+uploads with one token can't block other tokens."""
 
 BUSY_RETRY_S = 1.0
+"""`Retry-After` for a token with too many requests in progress, in seconds."""
+
 BURST_S = 2
-"""Seconds of the allowed rate that a token may use up at once."""
+"""Burst allowance: a token may send this many seconds' worth of requests at once."""
 
 MAX_BUCKETS = 10_000
+"""Number of buckets above which idle ones are dropped."""
 
 
 @dataclass
 class _Bucket:
-    """A token bucket, refilled at the allowed rate, and the number of requests in progress."""
+    """The request allowance of one API token (a token bucket), and its number of requests in progress."""
 
-    left: float
-    filled_at: float
+    allowance: float
+    refilled_at: float
     in_progress: int = 0
 
 
 class RateLimit:
-    """Counts each token's requests; one for each worker, thread-safe."""
+    """Limits the requests of each token. Each worker has one instance. It is thread-safe."""
 
     def __init__(self, requests_per_s: float | None) -> None:
         """`requests_per_s` is the rate allowed to each token; None means no limit."""
@@ -37,24 +40,28 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def acquire(self, token_id: str) -> None:
-        """Count a request that begins. Raises Problem (429); otherwise call `release` when the request ends."""
+        """Count a request that begins.
+
+        Raises Problem (429) if the token is over a limit. Otherwise the caller must call `release`.
+        """
         now, rate = monotonic(), self._rate
         with self._lock:
             bucket = self._buckets.get(token_id)
             if bucket is None:
                 if len(self._buckets) >= MAX_BUCKETS:
-                    self._buckets = {known: bucket for known, bucket in self._buckets.items() if bucket.in_progress}
+                    # Forget idle tokens; each starts again with a full bucket.
+                    self._buckets = {known_id: busy for known_id, busy in self._buckets.items() if busy.in_progress}
                 bucket = self._buckets[token_id] = _Bucket(self._capacity, now)
             if bucket.in_progress >= MAX_IN_PROGRESS:
-                detail = f"{MAX_IN_PROGRESS} requests of this token are in progress already"
+                detail = f"{MAX_IN_PROGRESS} requests of this token are in progress already; wait for one to end"
                 raise Problem("too-many-requests", detail, retry_after(BUSY_RETRY_S))
             if rate is not None:
-                bucket.left = min(self._capacity, bucket.left + (now - bucket.filled_at) * rate)
-                bucket.filled_at = now
-                if bucket.left < 1:
+                bucket.allowance = min(self._capacity, bucket.allowance + (now - bucket.refilled_at) * rate)
+                bucket.refilled_at = now
+                if bucket.allowance < 1:
                     detail = f"more than {rate:g} requests a second with this token; slow down"
-                    raise Problem("too-many-requests", detail, retry_after((1 - bucket.left) / rate))
-                bucket.left -= 1
+                    raise Problem("too-many-requests", detail, retry_after((1 - bucket.allowance) / rate))
+                bucket.allowance -= 1
             bucket.in_progress += 1
 
     def release(self, token_id: str) -> None:

@@ -30,7 +30,7 @@ WIDENED_AT_MOST = 3.0
 
 @dataclass(frozen=True)
 class JudgedForecast:
-    """One forecast whose days are over, and the actual count. `widened` is the factor its interval was widened by."""
+    """One forecast whose days are over, and the actual count. Its interval was widened by `widening_factor`."""
 
     made_at: datetime
     days: int
@@ -38,7 +38,7 @@ class JudgedForecast:
     expected: int
     high: int
     actual: int
-    widened: float = 1.0
+    widening_factor: float = 1.0
 
     @property
     def error_percent(self) -> float:
@@ -67,10 +67,10 @@ def is_saved(store: Store, now: datetime) -> bool:
     return bool(store.history(SERIES, start_of_day(now)))
 
 
-def save(store: Store, forecast: Forecast, widened: float) -> None:
+def save(store: Store, forecast: Forecast, widening_factor: float) -> None:
     """Save a forecast for later comparison, with the factor that its interval was widened by."""
     intervals = {str(days): forecast.keys_at(days) for days in HORIZONS_DAYS}
-    store.add_history(SERIES, forecast.made_at, json.dumps({"widened": widened, "said": intervals}))
+    store.add_history(SERIES, forecast.made_at, json.dumps({"widened": widening_factor, "said": intervals}))
     store.thin_history(SERIES, forecast.made_at, forecast.made_at - SAVED_FOR)
 
 
@@ -85,13 +85,13 @@ def judge(saved: Iterable[HistoryEntry], counts: Iterable[TableCount]) -> tuple[
     """Compare saved forecasts with counts; those without a count near their end are left out."""
     counts = sorted(counts, key=lambda count: count.at)
     judged = []
-    for made_at, widened, intervals in readable(saved, _read_forecast):
+    for made_at, widening_factor, intervals in readable(saved, _read_forecast):
         for days, interval in intervals.items():
             due = made_at + timedelta(days=days)
             if counts and due <= counts[-1].at:
                 nearest = min(counts, key=lambda count: abs(count.at - due))
                 if abs(nearest.at - due) <= NEAR:
-                    judged.append(JudgedForecast(made_at, days, *interval, nearest.total, widened))
+                    judged.append(JudgedForecast(made_at, days, *interval, nearest.total, widening_factor))
     return tuple(judged)
 
 
@@ -110,7 +110,7 @@ def outcomes(judged: Sequence[JudgedForecast]) -> tuple[Outcome, ...]:
 def widening(judged: Sequence[JudgedForecast]) -> float:
     """The factor by which the intervals were too narrow, 1 to 3; 1 while too few forecasts can be judged."""
     # The half-width before it was widened; otherwise widening would undo itself.
-    halves = [(forecast, (forecast.high - forecast.expected) / forecast.widened) for forecast in judged]
+    halves = [(forecast, (forecast.high - forecast.expected) / forecast.widening_factor) for forecast in judged]
     ratios = sorted(abs(forecast.actual - forecast.expected) / half for forecast, half in halves if half > 0)
     if len(ratios) < FEWEST_OUTCOMES:
         return 1.0

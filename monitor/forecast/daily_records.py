@@ -17,10 +17,10 @@ def write_daily_records(store: Store) -> None:
     census = record_counts(store)
     if census is None or backtest.is_saved(store, census.taken_at):
         return
-    widened = backtest.widening(backtest.judge_saved(store, census))
-    forecast = make_forecast(observe(store, census), widened=widened)
+    factor = backtest.widening(backtest.judge_saved(store, census))
+    forecast = make_forecast(observe(store, census), widening_factor=factor)
     if forecast is not None:
-        backtest.save(store, forecast, widened)
+        backtest.save(store, forecast, factor)
 
 
 def try_daily_records(store: Store) -> None:

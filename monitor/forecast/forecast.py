@@ -1,8 +1,8 @@
-"""The forecast: how many keys there will be, by type, with an interval. Pure.
+"""The forecast of the number of keys, by type, with an interval.
 
-Arrivals are counted (`arrivals`), and lifetimes are read from the table's own past (`life_table`). Both carry today's
-keys forward (`projection`, by `type_forecast`). The interval allows for three things: how much the days differed, how
-few they were, and how wrong earlier forecasts turned out.
+Arrivals are counted (`arrivals`), and lifetimes are read from the table's own past (`life_table`). The projection
+applies both to today's keys (`projection`, by `type_forecast`). The interval covers daily variation, a short history,
+and the errors of earlier forecasts. The module does no I/O.
 """
 
 from collections import defaultdict
@@ -16,23 +16,25 @@ from monitor.forecast.arrivals import Flow, flows
 from monitor.forecast.observation import Observed
 from monitor.forecast.type_forecast import HORIZON_DAYS, TypeForecast, equilibrium, project_type
 
-FEWEST_DAYS = 3
-"""Days of counted arrivals and of daily snapshots that a forecast needs."""
+MIN_DAYS = 3
+"""Number of days with counted arrivals and with a daily snapshot that a forecast needs."""
 
 Z_90 = 1.645
-"""Half the width, in standard deviations, of an interval that nine in ten outcomes fall into."""
+"""Half the width of an interval that nine in ten outcomes fall into, in standard deviations."""
 
 REPORTED_DAYS = (1, 7, 14, 30, 60, 90)
 
-SETTLED_SHARE = 0.05
-"""A projection is at its equilibrium once it stays within this share of it."""
+EQUILIBRIUM_TOLERANCE = 0.05
+"""A projection has reached its equilibrium once it stays within this share of it."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The expected number of keys over all types. `days_seen` is the number of days that it was learned from.
+    """The expected number of keys over all types.
 
-    `path` and `sd` are the expected number and its standard deviation after 0, 1, … days.
+    `now` is the number of keys at `made_at`. `days_seen` is the number of days that it was learned from. If
+    `equilibrium` is None, the table keeps growing. `path` and `sd` are the expected number and its standard deviation
+    after 0, 1, … days.
     """
 
     made_at: datetime
@@ -61,18 +63,22 @@ class Forecast:
         return max(0, round(expected - Z_90 * sd)), round(expected), round(expected + Z_90 * sd)
 
 
-def make_forecast(observed: Observed, *, what_if: Policy | None = None, widened: float = 1.0) -> Forecast | None:
-    """The forecast, or None while too little was observed. `what_if` is another policy, in force from now on.
+def make_forecast(
+    observed: Observed, *, policy_override: Policy | None = None, widening_factor: float = 1.0
+) -> Forecast | None:
+    """Return the forecast, or None while too little was observed.
 
-    `widened` is the factor to widen the interval by, according to the outcomes of earlier forecasts.
+    `policy_override` is another policy, in force from now on. The interval is widened by `widening_factor`, which comes
+    from the outcomes of earlier forecasts.
     """
-    if observed.days < FEWEST_DAYS - 0.5:
+    # Three daily snapshots may span little more than two days, so half a day less is enough.
+    if observed.days < MIN_DAYS - 0.5:
         return None
     flow_by_type = flows(observed.counts, observed.bursts, observed.now)
     lives: dict[str, list[LifeCount]] = defaultdict(list)
     for count in observed.lives:
         lives[count.key_type].append(count)
-    policy = what_if or observed.policy
+    policy = policy_override or observed.policy
     projected = [
         project_type(key_type, lives[key_type], flow_by_type.get(key_type, Flow()), observed, policy)
         for key_type in sorted(lives.keys() | flow_by_type.keys())
@@ -80,34 +86,39 @@ def make_forecast(observed: Observed, *, what_if: Policy | None = None, widened:
     if not projected:
         return None
     path = _sums(each.path for each in projected)
-    # A new contact brings keys of several types at once, so deviations of arrivals add up. The rest is independent.
-    of_arrivals = _sums(each.sd_of_arrivals for each in projected)
-    of_rest = _sums(each.variance_of_rest for each in projected)
-    settles = all(each.forecast.equilibrium is not None for each in projected)
-    at_rest = equilibrium(path) if settles else None
+    # A new contact brings keys of several types at once, so the types' arrival deviations are summed. Other errors are
+    # independent, so their variances are.
+    arrival_sds = _sums(each.sd_of_arrivals for each in projected)
+    other_variances = _sums(each.other_variance for each in projected)
+    each_has_equilibrium = all(each.forecast.equilibrium is not None for each in projected)
+    equilibrium_keys = equilibrium(path) if each_has_equilibrium else None
     return Forecast(
         made_at=observed.now,
         now=round(path[0]),
         days_seen=round(observed.days, 1),
-        equilibrium=None if at_rest is None else round(at_rest),
-        days_to_equilibrium=None if at_rest is None else _days_until_settled(path, at_rest),
+        equilibrium=None if equilibrium_keys is None else round(equilibrium_keys),
+        days_to_equilibrium=None if equilibrium_keys is None else _days_to_equilibrium(path, equilibrium_keys),
         per_type=tuple(sorted((each.forecast for each in projected), key=lambda type_: (-type_.now, type_.key_type))),
         path=tuple(path),
-        sd=tuple(widened * (sd**2 + variance) ** 0.5 for sd, variance in zip(of_arrivals, of_rest, strict=True)),
+        sd=tuple(
+            widening_factor * (arrival_sd**2 + other_variance) ** 0.5
+            for arrival_sd, other_variance in zip(arrival_sds, other_variances, strict=True)
+        ),
     )
 
 
-def _sums(of_types: Iterable[list[float]]) -> list[float]:
-    """The sum over all types for each day."""
-    return [sum(day) for day in zip(*of_types, strict=True)]
+def _sums(paths: Iterable[list[float]]) -> list[float]:
+    """Return the sum over all types for each day."""
+    return [sum(day) for day in zip(*paths, strict=True)]
 
 
-def _days_until_settled(path: Sequence[float], at_rest: float) -> int:
-    away = [day for day, keys in enumerate(path) if abs(keys - at_rest) > max(1.0, SETTLED_SHARE * at_rest)]
-    return away[-1] + 1 if away else 0
+def _days_to_equilibrium(path: Sequence[float], equilibrium_keys: float) -> int:
+    tolerance = max(1.0, EQUILIBRIUM_TOLERANCE * equilibrium_keys)
+    days_outside = [day for day, keys in enumerate(path) if abs(keys - equilibrium_keys) > tolerance]
+    return days_outside[-1] + 1 if days_outside else 0
 
 
 def _between(values: Sequence[float], days: float) -> float:
-    """The value at a day, interpolated between whole days."""
+    """Return the value at a day, interpolated between whole days."""
     day = min(int(days), HORIZON_DAYS - 1)
     return values[day] + (values[day + 1] - values[day]) * (days - day)

@@ -51,7 +51,7 @@ class ProjectedType:
     forecast: TypeForecast
     path: list[float]
     sd_of_arrivals: list[float]
-    variance_of_rest: list[float]
+    other_variance: list[float]
 
 
 def project_type(
@@ -93,11 +93,12 @@ def project_type(
     use_factor = max(0.0, 1 - 1 / (sum(seen.used) + 1) ** 0.5)
     rarer = project(cohorts, replace(rates, use_factor=use_factor), HORIZON_DAYS)
     chance = [max(0.0, left * (1 - left / stays[0])) if stays[0] else 0.0 for left in stays]
-    rest = [chance[day] + of_bursts[day] + (path[day] - rarer[day]) ** 2 for day in range(HORIZON_DAYS + 1)]
+    other_variance = [chance[day] + of_bursts[day] + (path[day] - rarer[day]) ** 2 for day in range(HORIZON_DAYS + 1)]
     endless = life is None and arrivals(HORIZON_DAYS) > 0 and not deleted_share
-    at_rest = None if endless else equilibrium(path)
+    level = None if endless else equilibrium(path)
     once = None if life is None else arrivals(HORIZON_DAYS) * _days_lived_once(seen, life)
-    return ProjectedType(_type_forecast(key_type, path, flow, life, at_rest, once), path, of_trickle, rest)
+    forecast = _type_forecast(key_type, path, flow, life, level, once)
+    return ProjectedType(forecast, path, of_trickle, other_variance)
 
 
 def _project_pre_keys(cohorts: list[Cohort], flow: Flow, life: int | None, observed: Observed) -> ProjectedType:
@@ -125,7 +126,7 @@ def _project_pre_keys(cohorts: list[Cohort], flow: Flow, life: int | None, obser
 
 
 def equilibrium(path: Sequence[float]) -> float | None:
-    """The level at which the path has come to rest within the horizon; None while it still moves."""
+    """The level that the path has reached within the horizon; None if it still changes."""
     end, month_before = path[HORIZON_DAYS], path[HORIZON_DAYS - 30]
     return end if abs(end - month_before) <= max(1.0, 0.01 * end) else None
 
@@ -138,9 +139,9 @@ def _disturbed(key_type: str, observed: Observed, begin: datetime, end: datetime
 
 
 def _type_forecast(
-    key_type: str, path: Sequence[float], flow: Flow, life: int | None, at_rest: float | None, once: float | None
+    key_type: str, path: Sequence[float], flow: Flow, life: int | None, level: float | None, once: float | None
 ) -> TypeForecast:
-    lived_once = None if at_rest is None or once is None else min(round(once), round(at_rest))
+    lived_once = None if level is None or once is None else min(round(once), round(level))
     return TypeForecast(
         key_type=key_type,
         now=round(path[0]),
@@ -150,9 +151,9 @@ def _type_forecast(
         lifetime_days=life,
         in_7_days=round(path[7]),
         in_30_days=round(path[30]),
-        equilibrium=None if at_rest is None else round(at_rest),
+        equilibrium=None if level is None else round(level),
         from_arrivals=lived_once,
-        kept_by_use=None if at_rest is None or lived_once is None else round(at_rest) - lived_once,
+        kept_by_use=None if level is None or lived_once is None else round(level) - lived_once,
     )
 
 

@@ -99,7 +99,7 @@ def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
         bars.append((f"in {days} days", expected, f"{low:,} to {high:,}"))
     if forecast.equilibrium is not None:
         bars.append(("equilibrium", forecast.equilibrium, f"in {forecast.days_to_equilibrium} days"))
-    names = [Text(name, "dim") for name in ("key type", "now", "a day", "bursts", "lives", "in 30 days", "at rest")]
+    names = [Text(name, "dim") for name in ("key type", "now", "a day", "bursts", "lives", "in 30 days", "equilibrium")]
     types = [
         (
             type_.key_type,
@@ -108,7 +108,7 @@ def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
             f"{type_.burst_keys:,} every {1 / type_.bursts_per_day:.1f} days" if type_.bursts_per_day else "",
             "forever" if type_.lifetime_days is None else f"{type_.lifetime_days} days",
             f"{type_.in_30_days:,}",
-            _at_rest(type_),
+            _equilibrium(type_),
         )
         for type_ in forecast.per_type
     ]
@@ -116,7 +116,7 @@ def _forecast(title: str, forecast: Forecast) -> list[RenderableType]:
     return [Text.assemble((title, "bold"), f"  {learned}"), _bars(bars), _indented([names, *types])]
 
 
-def _at_rest(type_: TypeForecast) -> str:
+def _equilibrium(type_: TypeForecast) -> str:
     if type_.equilibrium is None:
         return "keeps growing"
     return f"{type_.equilibrium:,}" + (f", {type_.kept_by_use:,} of them by use" if type_.kept_by_use else "")

@@ -1,7 +1,7 @@
-"""The calls that the bot may make to the service, each with a time limit.
+"""The calls that the Telegram bot may make to the service, each with a time limit.
 
-While the database is stopped or hangs, each call raises StoreUnavailable early enough for an answer that says so. Each
-works again as soon as the database does.
+While the database is down or hangs, each call raises StoreUnavailable. The bot still has time to report that. Calls
+succeed again once the database is back.
 """
 
 import threading
@@ -22,21 +22,25 @@ from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import SweepReport, sweep
 from monitor.watch_settings import WatchSettings
 
-ANSWER_WITHIN_S = 7.0
-"""Time limit of a call. Saving the offset before it and sending the answer after it stay within 10 s altogether."""
+QUERY_TIMEOUT_S = 7.0
+"""Time limit of a call in seconds. The whole reply, including saving Telegram's update offset and sending, takes at
+most 10 s."""
 
 CONCURRENT_QUERIES = 2
+"""Number of queries that may run at once; others wait for a free thread."""
+
 PERF_ROUNDS = 3
+"""Number of timings that a perf report from Telegram takes of each operation."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class ServiceQueries:
-    """Reports and actions for the bot.
+    """Reports and actions for the Telegram bot.
 
-    Each call ends within ANSWER_WITHIN_S, or raises TimedOut; it raises Busy while too many others wait. A sweep
-    continues after TimedOut, and ends early once `stopping` is set.
+    A call that takes longer than QUERY_TIMEOUT_S raises TimedOut. It raises Busy if earlier calls occupy all threads
+    for that time. Both are StoreUnavailable. A sweep continues after TimedOut, and ends early once `stopping` is set.
     """
 
     store: Store
@@ -47,7 +51,7 @@ class ServiceQueries:
     def __post_init__(self) -> None:
         self._queries = BoundedCalls(CONCURRENT_QUERIES, "telegram-query")
         self._long_work = BoundedCalls(1, "telegram-work")
-        """Separate, so that a long sweep takes no thread from the queries."""
+        """Sweeps and perf runs have a thread of their own, so that they never block the queries."""
 
     def db_health(self) -> DbHealth:
         """The `check` report and a timed load."""
@@ -68,11 +72,11 @@ class ServiceQueries:
     def perf(self) -> PerfReport:
         """The `perf` report, from a few rounds."""
         budget_ms = self.settings.load_budget_ms
-        return self._long_work.call(lambda: perf_report(self.store, budget_ms, rounds=PERF_ROUNDS), ANSWER_WITHIN_S)
+        return self._long_work.call(lambda: perf_report(self.store, budget_ms, rounds=PERF_ROUNDS), QUERY_TIMEOUT_S)
 
     def sweep(self) -> SweepReport:
         """Sweep now."""
-        return self._long_work.call(lambda: sweep(self.store, stopping=self.stopping), ANSWER_WITHIN_S)
+        return self._long_work.call(lambda: sweep(self.store, stopping=self.stopping), QUERY_TIMEOUT_S)
 
     def status(self) -> str:
         """The state of the service itself."""
@@ -91,4 +95,4 @@ class ServiceQueries:
         return self._ask(lambda: muted_until(self.store, datetime.now(UTC)))
 
     def _ask(self, query: Callable[[], T]) -> T:
-        return self._queries.call(query, ANSWER_WITHIN_S)
+        return self._queries.call(query, QUERY_TIMEOUT_S)

@@ -45,15 +45,15 @@ def run(
     return subprocess.CompletedProcess(args, code, *printed)
 
 
-def report(*args: str, url: str, **settings: str) -> Any:
-    """Run a command with `--json`; the document that it prints."""
+def run_json(*args: str, url: str, **settings: str) -> Any:
+    """Run a command with `--json` and return the document that it prints."""
     done = run(*args, "--json", url=url, settings=settings)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def failure(*args: str, url: str | None = None, cwd: Path | None = None, code: int = 1, **settings: str) -> str:
-    """Run a command that fails; its one line on standard error."""
+def run_refused(*args: str, url: str | None = None, cwd: Path | None = None, code: int = 1, **settings: str) -> str:
+    """Run a command that fails and return its one line on standard error."""
     done = run(*args, url=url, cwd=cwd, settings=settings)
     assert done.returncode == code, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
     assert done.stdout == ""

@@ -14,7 +14,7 @@ from keystore import open_store
 from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
 from rig.program import RUN, TIMEOUT_S, environment
 from rig.relay import free_port
-from tests.acceptance.in_process import failure, run
+from tests.acceptance.in_process import run, run_refused
 
 EVERY_COMMAND = [["serve"], ["check"], ["types"], ["growth"], ["perf"], ["backfill"], ["sweep"], ["migrate"], ["seed"]]
 
@@ -51,7 +51,7 @@ def require_unchanged(path: Path) -> None:
     ],
 )
 def test_an_address_that_cannot_be_read(url: str, tmp_path: Path) -> None:
-    line = failure("check", url=url, cwd=tmp_path)
+    line = run_refused("check", url=url, cwd=tmp_path)
     assert "address" in line
     assert "S3CRET" not in line
     assert list(tmp_path.iterdir()) == []
@@ -60,24 +60,24 @@ def test_an_address_that_cannot_be_read(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
 def test_an_unreachable_server(command: list[str]) -> None:
     port = free_port()
-    line = failure(*command, url=f"postgresql://bot:S3CRET@127.0.0.1:{port}/bots")
+    line = run_refused(*command, url=f"postgresql://bot:S3CRET@127.0.0.1:{port}/bots")
     assert f"127.0.0.1:{port}/bots" in line
     assert "S3CRET" not in line
 
 
 def test_a_server_that_has_no_such_database(postgres_site: PostgresSite) -> None:
-    assert "no_such_database" in failure("check", url=postgres_site.url("no_such_database"))
+    assert "no_such_database" in run_refused("check", url=postgres_site.url("no_such_database"))
 
 
 def test_a_wrong_password(own_server: OwnServer) -> None:
-    line = failure("check", url=own_server.site.url("bots", password="Wr0ng/pass word"))
+    line = run_refused("check", url=own_server.site.url("bots", password="Wr0ng/pass word"))
     assert "login" in line
     assert "Wr0ng" not in line
     assert PASSWORD not in line
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    line = failure("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
+    line = run_refused("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
     assert "can't open the file" in line
     assert not (tmp_path / "no").exists()
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "k.db"
     path.write_text("Dear diary, " * 1_000, encoding="utf-8")
     for command in EVERY_COMMAND:
-        assert "not a SQLite database" in failure(*command, url=f"sqlite:///{path}")
+        assert "not a SQLite database" in run_refused(*command, url=f"sqlite:///{path}")
     assert path.read_text(encoding="utf-8").startswith("Dear diary")
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_database(sqlite_file: Path) -> None:
         store.set("1", {"session": {f"{n}": b"A" * 500 for n in range(200)}})
     whole = sqlite_file.read_bytes()
     sqlite_file.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
-    line = failure("types", url=f"sqlite:///{sqlite_file}")
+    line = run_refused("types", url=f"sqlite:///{sqlite_file}")
     assert "damaged" in line
     assert "recover" in line
 
@@ -128,7 +128,7 @@ def test_the_database_of_another_program_is_left_unchanged(tmp_path: Path) -> No
     path = tmp_path / "k.db"
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("CREATE TABLE whatsapp_keys (something TEXT)")
-    line = failure("types", url=f"sqlite:///{path}")
+    line = run_refused("types", url=f"sqlite:///{path}")
     assert "whatsapp_keys" in line or "migrate" in line or "column" in line
     with closing(sqlite3.connect(path)) as conn:
         assert conn.execute("SELECT count(*) FROM pragma_table_info('whatsapp_keys')").fetchone() == (1,)
@@ -138,7 +138,7 @@ def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
     with psycopg.connect(migrated_postgres_url, autocommit=True) as conn:
         conn.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '%closed_tables'")
     for command in (["check"], ["serve"]):
-        assert "python run.py migrate" in failure(*command, url=migrated_postgres_url)
+        assert "python run.py migrate" in run_refused(*command, url=migrated_postgres_url)
     assert run("migrate", url=migrated_postgres_url).returncode == 0
     assert run("check", url=migrated_postgres_url).returncode == 0
 
@@ -146,8 +146,8 @@ def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
 def test_a_malformed_setting(command: list[str], sqlite_file: Path) -> None:
     url = f"sqlite:///{sqlite_file}"
-    assert "KEYSTORE_TTL: " in failure(*command, url=url, KEYSTORE_TTL="pre-key=soon")
-    assert "did you mean KEYSTORE_GUARD?" in failure(*command, url=url, KEYSTORE_GARD="off")
+    assert "KEYSTORE_TTL: " in run_refused(*command, url=url, KEYSTORE_TTL="pre-key=soon")
+    assert "did you mean KEYSTORE_GUARD?" in run_refused(*command, url=url, KEYSTORE_GARD="off")
     require_unchanged(sqlite_file)
 
 
@@ -156,11 +156,11 @@ def test_an_import_that_cannot_be_read(sqlite_file: Path, tmp_path: Path) -> Non
     text, folder = tmp_path / "notes.txt", tmp_path / "empty"
     text.write_text("Dear diary\n", encoding="utf-8")
     folder.mkdir()
-    assert "neither an archive" in failure("import", str(text), url=url)
-    assert "doesn't exist" in failure("import", str(tmp_path / "nothing"), url=url)
-    assert "no file of Baileys" in failure("import", str(folder), "--company", "2", url=url)
-    assert "--company" in failure("import", str(folder), url=url)
-    assert "company_id" in failure("import", str(folder), "--company", "a b", url=url)
+    assert "neither an archive" in run_refused("import", str(text), url=url)
+    assert "doesn't exist" in run_refused("import", str(tmp_path / "nothing"), url=url)
+    assert "no file of Baileys" in run_refused("import", str(folder), "--company", "2", url=url)
+    assert "--company" in run_refused("import", str(folder), url=url)
+    assert "company_id" in run_refused("import", str(folder), "--company", "a b", url=url)
     require_unchanged(sqlite_file)
     assert text.exists()
 
@@ -182,7 +182,7 @@ def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: P
     folder = tmp_path / "auth"
     folder.mkdir()
     (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
-    line = failure("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
+    line = run_refused("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
     assert "--replace" in line
     require_unchanged(sqlite_file)
 
@@ -191,11 +191,11 @@ def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: P
     "args", [["nonsense"], ["check", "--nonsense"], ["import"], ["perf", "--rounds", "many"]], ids=" ".join
 )
 def test_a_command_line_that_cannot_be_read(args: list[str], tmp_path: Path) -> None:
-    assert "--help" in failure(*args, code=2, cwd=tmp_path)
+    assert "--help" in run_refused(*args, code=2, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ttl", ["pre-key", "pre-key=soon", "=7d", "pre-key=7d,pre-key=8d"])
 def test_a_what_if_policy_that_cannot_be_read(sqlite_file: Path, ttl: str) -> None:
-    assert "TTL policy" in failure("growth", "--ttl", ttl, url=f"sqlite:///{sqlite_file}")
+    assert "TTL policy" in run_refused("growth", "--ttl", ttl, url=f"sqlite:///{sqlite_file}")
     require_unchanged(sqlite_file)

@@ -13,7 +13,7 @@ from keystore import open_store
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
-from tests.acceptance.in_process import failure, report, run
+from tests.acceptance.in_process import run, run_json, run_refused
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
 COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair")
@@ -24,13 +24,13 @@ DEMO_TYPES = {"lid-mapping": (56, 56), "pre-key": (251, 0), "session": (120, 0),
 def seeded(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a database with the demo data set."""
     url = f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    assert report("seed", url=url)["keys"] == 665
+    assert run_json("seed", url=url)["keys"] == 665
     address: str = url
     return address
 
 
 def test_growth_prints_the_original_operator_s_arithmetic(seeded: str) -> None:
-    document = report("growth", url=seeded)
+    document = run_json("growth", url=seeded)
     assert (document["total"], document["created_24h"], document["created_7d"]) == (665, 330, 425)
     assert (document["oldest_days"], document["per_day"]) == (17, 61)
     assert document["diary"] == {
@@ -43,7 +43,7 @@ def test_growth_prints_the_original_operator_s_arithmetic(seeded: str) -> None:
 
 
 def test_types_prints_the_original_operator_s_table(seeded: str) -> None:
-    types = {row["key_type"]: row for row in report("types", url=seeded)["types"]}
+    types = {row["key_type"]: row for row in run_json("types", url=seeded)["types"]}
     for key_type, (total, with_expiry) in DEMO_TYPES.items():
         row = types.pop(key_type)
         assert (row["total"], row["with_expiry"]) == (total, with_expiry)
@@ -53,7 +53,7 @@ def test_types_prints_the_original_operator_s_table(seeded: str) -> None:
 
 
 def test_check_counts_and_advises_the_operator(seeded: str) -> None:
-    document = report("check", url=seeded)
+    document = run_json("check", url=seeded)
     assert (document["total"], document["without_expiry"], document["companies"]) == (665, 609, 1)
     assert (document["active"], document["expired"], document["guarded"]) == (665, 0, 0)
     assert document["verdict"] == "critical"
@@ -66,13 +66,13 @@ def test_check_counts_and_advises_the_operator(seeded: str) -> None:
 def test_backfill_gives_609_keys_an_expiry_and_enforces_it(
     seeded: str, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
 ) -> None:
-    would = report("backfill", "--dry-run", url=seeded)
-    assert (would["updated"], report("check", url=seeded)["without_expiry"]) == (609, 609)
-    done = report("backfill", "--enforce", url=seeded)
+    would = run_json("backfill", "--dry-run", url=seeded)
+    assert (would["updated"], run_json("check", url=seeded)["without_expiry"]) == (609, 609)
+    done = run_json("backfill", "--enforce", url=seeded)
     assert (done["updated"], done["by_type"], done["enforced"]) == (609, would["by_type"], True)
     assert sum(done["by_type"].values()) == 609
-    assert report("check", url=seeded)["without_expiry"] == 0
-    assert report("backfill", "--enforce", url=seeded)["updated"] == 0
+    assert run_json("check", url=seeded)["without_expiry"] == 0
+    assert run_json("backfill", "--enforce", url=seeded)["updated"] == 0
     if seeded.startswith("postgresql"):
         with (
             psycopg.connect(seeded) as conn,
@@ -84,50 +84,50 @@ def test_backfill_gives_609_keys_an_expiry_and_enforces_it(
 def test_repair_gives_172_rows_their_type_back_once(seeded: str) -> None:
     with open_store(seeded) as store:
         lid = store.load("demo").keys["lid"]
-    listed = report("repair", "--dry-run", url=seeded)
+    listed = run_json("repair", "--dry-run", url=seeded)
     assert (listed["moved"], len(listed["moves"])) == (172, 172)
-    assert report("repair", url=seeded)["by_type"] == {"lid → lid-mapping": 172}
+    assert run_json("repair", url=seeded)["by_type"] == {"lid → lid-mapping": 172}
     with open_store(seeded) as store:
         rows = store.export_rows("demo")
         wanted = {key_id.removeprefix("mapping-"): value for key_id, value in lid.items()}
         assert store.get("demo", "lid-mapping", wanted) == wanted
-    types = {row["key_type"]: row["total"] for row in report("types", url=seeded)["types"]}
+    types = {row["key_type"]: row["total"] for row in run_json("types", url=seeded)["types"]}
     assert types["lid-mapping"] == 56 + 172
     assert "lid" not in types
-    assert report("repair", url=seeded)["moved"] == 0
+    assert run_json("repair", url=seeded)["moved"] == 0
     with open_store(seeded) as store:
         assert [row.value for row in store.export_rows("demo")] == [row.value for row in rows]
 
 
 def test_perf_times_the_demo_company_and_rates_it(seeded: str) -> None:
-    document = report("perf", url=seeded)
+    document = run_json("perf", url=seeded)
     assert (document["company"], document["keys"], document["budget_ms"]) == ("demo", 665, 750)
     assert document["rating"] == "excellent"
     assert min(document["load_ms"], document["get_ms"], document["burst_ms"]) > 0
     assert document["size_bytes"] > 100_000
-    assert report("types", url=seeded)["total"] == 665
-    assert report("perf", url=seeded, KEYSTORE_LOAD_BUDGET_MS="0.001")["within_budget"] is False
+    assert run_json("types", url=seeded)["total"] == 665
+    assert run_json("perf", url=seeded, KEYSTORE_LOAD_BUDGET_MS="0.001")["within_budget"] is False
 
 
 def test_sweep_reports_its_deletions_and_writes_the_daily_records(seeded: str) -> None:
-    assert report("sweep", "--dry-run", url=seeded)["deleted"] == 0
-    document = report("sweep", url=seeded)
+    assert run_json("sweep", "--dry-run", url=seeded)["deleted"] == 0
+    document = run_json("sweep", url=seeded)
     assert (document["deleted"], document["by_type"]) == (0, {})
     assert document["took_ms"] > 0
-    assert report("check", url=seeded)["last_sweep"]["finished_at"]
-    assert [count["total"] for count in report("growth", url=seeded)["history"]] == [665]
+    assert run_json("check", url=seeded)["last_sweep"]["finished_at"]
+    assert [count["total"] for count in run_json("growth", url=seeded)["history"]] == [665]
 
 
 def test_a_baileys_folder_goes_in_and_out_and_the_archive_too(seeded: str, tmp_path: Path) -> None:
     with open_store(seeded) as store:
         store.set("bot", real_keys(), creds=real_creds())
     folder, archive = str(tmp_path / "auth"), str(tmp_path / "bot.jsonl")
-    assert report("export", folder, "--company", "bot", url=seeded)["verified"] == 721
-    assert report("export", archive, "--company", "bot", url=seeded)["verified"] == 721
+    assert run_json("export", folder, "--company", "bot", url=seeded)["verified"] == 721
+    assert run_json("export", archive, "--company", "bot", url=seeded)["verified"] == 721
     assert len(list(Path(folder).iterdir())) == 722
-    done = report("import", folder, "--company", "again", "--delete-source", url=seeded)
+    done = run_json("import", folder, "--company", "again", "--delete-source", url=seeded)
     assert (done["verified"], done["creds"], done["deleted_files"], done["skipped"]) == (721, True, 722, [])
-    assert report("import", archive, "--company", "third", url=seeded)["verified"] == 721
+    assert run_json("import", archive, "--company", "third", url=seeded)["verified"] == 721
     with open_store(seeded) as store:
         original = store.load("bot")
         assert original.total == 721
@@ -139,12 +139,12 @@ def test_a_baileys_folder_goes_in_and_out_and_the_archive_too(seeded: str, tmp_p
 
 
 def test_doctor_reports_each_check_and_fails_if_one_failed(seeded: str) -> None:
-    document = report("doctor", url=seeded)
+    document = run_json("doctor", url=seeded)
     checks = {check["name"]: check for check in document["checks"]}
     assert checks["database"]["status"] == "ok"
     assert (checks["ttl"]["status"], checks["expiry"]["status"]) == ("warning", "warning")
     assert "KEYSTORE_TTL=careful" in checks["ttl"]["detail"]
-    careful = report("doctor", url=seeded, KEYSTORE_TTL="careful")
+    careful = run_json("doctor", url=seeded, KEYSTORE_TTL="careful")
     assert {check["name"]: check["status"] for check in careful["checks"]}["ttl"] == "ok"
     for settings, name in (
         ({"KEYSTORE_TLL": "7d"}, "settings"),
@@ -160,28 +160,28 @@ def test_doctor_reports_each_check_and_fails_if_one_failed(seeded: str) -> None:
 
 def test_migrate_adopts_a_legacy_database_and_reports_its_steps(postgres_site: PostgresSite, postgres_url: str) -> None:
     _make_legacy_tables(postgres_site, postgres_url)
-    assert "migrate --attach" in failure("check", url=postgres_url)
-    pending = report("migrate", "--dry-run", url=postgres_url)["pending"]
+    assert "migrate --attach" in run_refused("check", url=postgres_url)
+    pending = run_json("migrate", "--dry-run", url=postgres_url)["pending"]
     assert len(pending) == 8
     upkeep_tables = ["20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access"]
-    assert report("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == upkeep_tables
-    attached = report("migrate", "--attach", url=postgres_url)["applied"]
+    assert run_json("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == upkeep_tables
+    attached = run_json("migrate", "--attach", url=postgres_url)["applied"]
     assert attached == upkeep_tables
-    assert report("check", url=postgres_url)["without_expiry"] == 1
-    assert report("growth", url=postgres_url)["total"] == 1
-    assert "not converted yet" in failure("perf", url=postgres_url)
-    assert "not while a bot writes" in failure("backfill", "--enforce", url=postgres_url)
-    assert report("check", url=postgres_url)["without_expiry"] == 1, "refused before anything was changed"
-    assert report("sweep", url=postgres_url)["deleted"] == 0
-    checks = {check["name"]: check for check in report("doctor", url=postgres_url)["checks"]}
+    assert run_json("check", url=postgres_url)["without_expiry"] == 1
+    assert run_json("growth", url=postgres_url)["total"] == 1
+    assert "not converted yet" in run_refused("perf", url=postgres_url)
+    assert "not while a bot writes" in run_refused("backfill", "--enforce", url=postgres_url)
+    assert run_json("check", url=postgres_url)["without_expiry"] == 1, "refused before anything was changed"
+    assert run_json("sweep", url=postgres_url)["deleted"] == 0
+    checks = {check["name"]: check for check in run_json("doctor", url=postgres_url)["checks"]}
     assert "only the watch" in checks["schema"]["detail"]
-    applied = report("migrate", url=postgres_url)["applied"]
+    applied = run_json("migrate", url=postgres_url)["applied"]
     assert attached + applied != pending
     assert sorted(attached + applied) == sorted(pending)
     assert run("migrate", url=postgres_url).stdout == "nothing to apply\n"
     with open_store(postgres_url) as store:
         assert json.loads(store.get("1", "session", ["a"])["a"]) == {"a": 1}
-    assert report("backfill", "--enforce", url=postgres_url)["enforced"]
+    assert run_json("backfill", "--enforce", url=postgres_url)["enforced"]
 
 
 def _make_legacy_tables(site: PostgresSite, url: str) -> None:

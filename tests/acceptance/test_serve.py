@@ -21,7 +21,7 @@ from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PASSWORD, OwnServer
 from rig.program import RUN, run, serving
 from rig.waiting import eventually
-from tests.acceptance.in_process import report
+from tests.acceptance.in_process import run_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
@@ -81,7 +81,7 @@ def test_it_migrates_sweeps_at_start_and_ends_on_a_signal(url: str, log: Path, h
     with serving(log, url) as service:
         assert service.logged("sweep_finished")["deleted"] == 30
         assert service.end(how) == 0
-    checked = report("check", url=url)
+    checked = run_json("check", url=url)
     assert (checked["total"], checked["last_sweep"]["deleted"], checked["last_sweep"]["error"]) == (1, 30, None)
 
 
@@ -96,7 +96,7 @@ def test_it_ends_in_the_middle_of_a_sweep_with_nothing_half_done(url: str, log: 
         (latest,) = store.sweep_runs(10)
         assert latest.deleted == 30_000 - left
         assert latest.finished_at is not None
-    assert report("sweep", url=url)["deleted"] == left
+    assert run_json("sweep", url=url)["deleted"] == left
 
 
 def test_a_signal_at_any_line_of_the_wait_for_signals_ends_it() -> None:
@@ -149,7 +149,7 @@ def test_two_services_share_a_database_and_one_of_them_sweeps(url: str, tmp_path
         assert first.end(signal.SIGTERM) == second.end(signal.SIGTERM) == 0
     done = [entry for entry in first.events + second.events if entry["event"] == "sweep_finished"]
     assert sum(entry["deleted"] for entry in done) == 20_000
-    assert report("check", url=url)["total"] == 0
+    assert run_json("check", url=url)["total"] == 0
 
 
 def _swept(events: list[dict[str, object]]) -> bool:

@@ -21,7 +21,7 @@ from keystore import open_store
 from rig.fixtures.postgres import PASSWORD, OwnServer
 from rig.program import RUN, Service, serving
 from rig.waiting import eventually
-from tests.acceptance.in_process import failure, report
+from tests.acceptance.in_process import run_json, run_refused
 from tests.api.service import Answer, ask
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -75,17 +75,17 @@ def test_the_first_start_makes_an_admin_token_and_later_starts_none(url: str, lo
 
 def test_a_server_database_gets_no_token_by_itself(postgres_url: str, log: Path, tmp_path: Path) -> None:
     with serving(log, postgres_url) as service:
-        token = report("token", "create", "--company", "company_a", url=postgres_url)["token"]
+        token = run_json("token", "create", "--company", "company_a", url=postgres_url)["token"]
         assert ask(service.port, "GET", STATE, token=token).status == 200
         assert service.end(signal.SIGTERM) == 0
-    assert report("token", "list", url=postgres_url)["tokens"][0]["company"] == "a"
+    assert run_json("token", "list", url=postgres_url)["tokens"][0]["company"] == "a"
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_workers_open_their_own_stores_and_show_no_secret(
     postgres_url: str, log: Path, tmp_path: Path, count: int
 ) -> None:
-    token = report("token", "create", "--admin", url=postgres_url)["token"]
+    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
     with serving(log, postgres_url, KEYSTORE_HTTP_WORKERS=str(count), TELEGRAM_API_URL="http://127.0.0.1:1") as service:
         eventually(lambda: answers(service, token, STATE), "it answers")
         assert len(workers(service)) == count
@@ -99,7 +99,7 @@ def test_workers_open_their_own_stores_and_show_no_secret(
 
 
 def test_idle_it_stays_small(postgres_url: str, log: Path) -> None:
-    token = report("token", "create", "--admin", url=postgres_url)["token"]
+    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
     with serving(log, postgres_url) as service:
         eventually(lambda: answers(service, token, STATE), "it answers")
         own = psutil.Process(service.process.pid)
@@ -147,7 +147,7 @@ def test_when_run_py_is_killed_nothing_is_left(url: str, log: Path, count: int) 
 def test_a_request_in_hand_is_answered_when_the_service_stops(postgres_url: str, log: Path) -> None:
     with open_store(postgres_url) as store:
         store.set("a", {"session": {"x": b"1"}})
-    token = report("token", "create", "--admin", url=postgres_url)["token"]
+    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
     with serving(log, postgres_url) as service, ThreadPoolExecutor(1) as pool:
         eventually(lambda: answers(service, token, STATE), "it answers")
         with closing(psycopg.connect(postgres_url)) as blocker:
@@ -164,7 +164,7 @@ def test_a_request_in_hand_is_answered_when_the_service_stops(postgres_url: str,
 
 
 def test_a_request_that_never_ends_does_not_hold_it_up(postgres_url: str, log: Path) -> None:
-    token = report("token", "create", "--admin", url=postgres_url)["token"]
+    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
     with serving(log, postgres_url) as service, ThreadPoolExecutor(1) as pool:
         eventually(lambda: answers(service, token, STATE), "it answers")
         left = workers(service)
@@ -187,25 +187,25 @@ def _waiting(url: str) -> bool:
 def test_a_port_in_use_is_one_line(url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        message = failure("serve", url=url, KEYSTORE_HTTP=f"127.0.0.1:{port}")
+        message = run_refused("serve", url=url, KEYSTORE_HTTP=f"127.0.0.1:{port}")
     assert f"127.0.0.1:{port} is in use" in message
 
 
 def test_two_services_never_share_a_port(url: str, log: Path, tmp_path: Path) -> None:
     with serving(log, url) as service:
-        message = failure("serve", url=f"sqlite:///{tmp_path}/other.db", KEYSTORE_HTTP=f"127.0.0.1:{service.port}")
+        message = run_refused("serve", url=f"sqlite:///{tmp_path}/other.db", KEYSTORE_HTTP=f"127.0.0.1:{service.port}")
         assert "is in use" in message
         assert service.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_an_address_that_others_reach_is_refused_without_tls(url: str, tmp_path: Path, address: str) -> None:
-    assert "KEYSTORE_TLS_CERT" in failure("serve", url=url, KEYSTORE_HTTP=address)
+    assert "KEYSTORE_TLS_CERT" in run_refused("serve", url=url, KEYSTORE_HTTP=address)
     assert not list(tmp_path.iterdir()), "nothing was begun"
 
 
 def test_an_address_of_another_machine_is_one_line(url: str) -> None:
-    assert "192.0.2.1" in failure("serve", url=url, KEYSTORE_HTTP="192.0.2.1:0", KEYSTORE_BEHIND_PROXY="on")
+    assert "192.0.2.1" in run_refused("serve", url=url, KEYSTORE_HTTP="192.0.2.1:0", KEYSTORE_BEHIND_PROXY="on")
 
 
 def test_behind_a_proxy_it_may_listen_everywhere(url: str, log: Path, tmp_path: Path) -> None:
@@ -263,13 +263,13 @@ def test_a_certificate_that_cannot_be_used_is_one_line(
         key.write_text("no key", encoding="ascii")
     if broken == "both":
         cert, key = key, cert
-    message = failure("serve", url=url, KEYSTORE_TLS_CERT=str(cert), KEYSTORE_TLS_KEY=str(key))
+    message = run_refused("serve", url=url, KEYSTORE_TLS_CERT=str(cert), KEYSTORE_TLS_KEY=str(key))
     assert "KEYSTORE_TLS_CERT" in message
 
 
 def test_without_its_database_it_answers_with_a_retry_time_and_recovers(own_server: OwnServer, log: Path) -> None:
     open_store(own_server.url).close()
-    token = report("token", "create", "--admin", url=own_server.url)["token"]
+    token = run_json("token", "create", "--admin", url=own_server.url)["token"]
     with serving(log, own_server.url) as service:
         eventually(lambda: answers(service, token, STATE), "it answers")
         own_server.server.stop()
@@ -293,7 +293,7 @@ def test_without_its_database_it_answers_with_a_retry_time_and_recovers(own_serv
 
 def test_a_database_restart_under_traffic_loses_no_acknowledged_write(own_server: OwnServer, log: Path) -> None:
     open_store(own_server.url).close()
-    token = report("token", "create", "--company", "a", url=own_server.url)["token"]
+    token = run_json("token", "create", "--company", "a", url=own_server.url)["token"]
     stop = threading.Event()
     acknowledged: set[str] = set()
     statuses: set[int | str] = set()
@@ -349,7 +349,7 @@ def test_the_check_report_equals_the_output_of_check(url: str, log: Path, tmp_pa
     with serving(log, url) as service:
         service.logged("sweep_finished")
         served = ask(service.port, "GET", "/v1/health", token=admin(tmp_path)).json
-        printed = report("check", url=url)
+        printed = run_json("check", url=url)
         assert served.keys() == printed.keys()
         same = ("database", "total", "verdict", "advice", "companies")
         assert json.dumps([served[name] for name in same]) == json.dumps([printed[name] for name in same])

@@ -9,7 +9,7 @@ from keystore import open_store
 from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
 from rig.program import Service, run, serving
 from rig.waiting import eventually
-from tests.acceptance.in_process import report
+from tests.acceptance.in_process import run_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
@@ -95,7 +95,7 @@ def test_a_bad_token_is_reported_and_the_service_serves(telegram: FakeTelegram, 
 
 def test_doctor_asks_telegram_for_the_name_of_the_bot(telegram: FakeTelegram, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/k.db"
-    checks = {check["name"]: check for check in report("doctor", url=url, **settings(telegram))["checks"]}
+    checks = {check["name"]: check for check in run_json("doctor", url=url, **settings(telegram))["checks"]}
     assert checks["telegram"]["status"] == "ok"
     assert USERNAME in checks["telegram"]["detail"]
     telegram.script = always(Failure.UNAUTHORIZED)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.in_process import failure, report, run
+from tests.acceptance.in_process import run, run_json, run_refused
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def secret_of(token: str) -> str:
 
 
 def test_a_token_is_shown_once_and_only_its_hash_is_stored(url: str, tmp_path: Path) -> None:
-    made = run("token", "create", "--company", "company_962302", url=url)
-    assert made.returncode == 0
-    token = made.stdout.strip()
+    creation = run("token", "create", "--company", "company_962302", url=url)
+    assert creation.returncode == 0
+    token = creation.stdout.strip()
     assert token.startswith("kst_")
-    assert token not in made.stderr
+    assert token not in creation.stderr
     with closing(sqlite3.connect(tmp_path / "k.db")) as conn:
         dump = "\n".join(conn.iterdump()).lower()
     assert secret_of(token).lower() not in dump
@@ -38,24 +38,25 @@ def test_a_token_is_shown_once_and_only_its_hash_is_stored(url: str, tmp_path: P
         assert token.split("_")[1] in listed.stdout
 
 
-def test_the_json_has_the_token_as_a_field(url: str) -> None:
-    made = report("token", "create", "--admin", "--expires", "90d", url=url)
-    assert made["token"].split("_")[1] == made["token_id"]
-    assert made["company"] is None
-    expires_at = datetime.fromisoformat(made["expires_at"])
+def test_the_json_of_a_new_token_has_its_id_company_and_expiry(url: str) -> None:
+    token = run_json("token", "create", "--admin", "--expires", "90d", url=url)
+    assert token["token"].split("_")[1] == token["token_id"]
+    assert token["company"] is None
+    expires_at = datetime.fromisoformat(token["expires_at"])
     assert timedelta(days=89) < expires_at - datetime.now(UTC) <= timedelta(days=90)
 
 
 def test_the_list_shows_company_and_state_of_each_token(url: str) -> None:
-    made = [
-        report("token", "create", *args, url=url)
+    tokens = [
+        run_json("token", "create", *args, url=url)
         for args in (["--admin"], ["--company", "company_a"], ["--company", "b", "--expires", "1s"])
     ]
-    assert run("token", "revoke", made[0]["token_id"], url=url).returncode == 0
-    listed = {token["token_id"]: token for token in report("token", "list", url=url)["tokens"]}
-    assert [listed[token["token_id"]]["company"] for token in made] == [None, "a", "b"]
-    assert listed[made[0]["token_id"]]["revoked_at"] is not None
-    assert [listed[token["token_id"]]["in_force"] for token in made[:2]] == [False, True]
+    assert run("token", "revoke", tokens[0]["token_id"], url=url).returncode == 0
+    listed = {token["token_id"]: token for token in run_json("token", "list", url=url)["tokens"]}
+    assert [listed[token["token_id"]]["company"] for token in tokens] == [None, "a", "b"]
+    assert listed[tokens[0]["token_id"]]["revoked_at"] is not None
+    # The third token may expire at any moment, so its state isn't checked.
+    assert [listed[token["token_id"]]["in_force"] for token in tokens[:2]] == [False, True]
     lines = run("token", "list", url=url).stdout.splitlines()
     assert len(lines) == 3
     assert any("admin" in line and "revoked" in line for line in lines)
@@ -64,11 +65,11 @@ def test_the_list_shows_company_and_state_of_each_token(url: str) -> None:
 
 def test_an_empty_list_says_so(url: str) -> None:
     assert run("token", "list", url=url).stdout == "there are no tokens\n"
-    assert report("token", "list", url=url) == {"tokens": []}
+    assert run_json("token", "list", url=url) == {"tokens": []}
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "expected_text"),
     [
         (["create"], "--company"),
         (["create", "--company", "a", "--admin"], "--company"),
@@ -77,14 +78,14 @@ def test_an_empty_list_says_so(url: str) -> None:
         (["revoke", "nothing"], "no token has this id"),
     ],
 )
-def test_a_refused_command_is_one_line_and_makes_nothing(url: str, args: list[str], says: str) -> None:
-    assert says in failure("token", *args, url=url)
-    assert report("token", "list", url=url) == {"tokens": []}
+def test_a_refused_command_prints_one_line_and_creates_no_token(url: str, args: list[str], expected_text: str) -> None:
+    assert expected_text in run_refused("token", *args, url=url)
+    assert run_json("token", "list", url=url) == {"tokens": []}
 
 
 def test_tokens_work_on_postgres_as_well(postgres_url: str) -> None:
-    made = report("token", "create", "--company", "a", url=postgres_url)
-    assert run("token", "revoke", made["token_id"], url=postgres_url).returncode == 0
-    (listed,) = report("token", "list", url=postgres_url)["tokens"]
-    assert (listed["token_id"], listed["in_force"]) == (made["token_id"], False)
-    assert secret_of(made["token"]) not in json.dumps(listed)
+    token = run_json("token", "create", "--company", "a", url=postgres_url)
+    assert run("token", "revoke", token["token_id"], url=postgres_url).returncode == 0
+    (listed,) = run_json("token", "list", url=postgres_url)["tokens"]
+    assert (listed["token_id"], listed["in_force"]) == (token["token_id"], False)
+    assert secret_of(token["token"]) not in json.dumps(listed)

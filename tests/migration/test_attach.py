@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
-from keystore.migrate import UPKEEP_TABLES, Shape, attach_upkeep, migrate, schema_of
+from keystore.migrate import UPKEEP_MIGRATIONS, Shape, attach_upkeep, migrate, schema_of
 from keystore.records import TokenRecord
 from rig.fixtures.clock import START
 from rig.fixtures.postgres import PostgresSite
@@ -74,7 +74,7 @@ def test_attaching_changes_nothing_of_the_bots(legacy: LegacyDatabase) -> None:
     legacy.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
     rows = legacy.execute("SELECT * FROM whatsapp_keys")
     before = catalog(legacy.url)
-    assert run_attach(legacy.url) == list(UPKEEP_TABLES)
+    assert run_attach(legacy.url) == list(UPKEEP_MIGRATIONS)
     assert catalog(legacy.url, without_ours=True) == before
     assert legacy.execute("SELECT * FROM whatsapp_keys") == rows
     assert run_attach(legacy.url) == []
@@ -167,8 +167,8 @@ def test_an_attached_database_can_be_migrated_later(legacy: LegacyDatabase) -> N
         store.finish_sweep(store.start_sweep("before"), 1.0, None)
     with opened_link(legacy.url) as link:
         applied = migrate(link)
-        assert not set(UPKEEP_TABLES) & set(applied)
-        assert len(applied) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
+        assert not set(UPKEEP_MIGRATIONS) & set(applied)
+        assert len(applied) == len(POSTGRES_FILES) - len(UPKEEP_MIGRATIONS)
         with pytest.raises(KeystoreError, match="this one is converted"):
             attach_upkeep(link)
     with open_store(legacy.url) as store:
@@ -185,7 +185,7 @@ def test_attaching_to_any_other_database_is_refused(
         (f"sqlite:///{tmp_path / 'keystore.db'}", "empty"),
     ):
         with pytest.raises(
-            KeystoreError, match=rf"nothing to attach to.*this one is {shape}; run `python run.py migrate`"
+            KeystoreError, match=rf"nothing to attach to.*this database is {shape}; run `python run.py migrate`"
         ):
             run_attach(url)
     assert catalog(postgres_url)["tables"] == []
@@ -202,12 +202,12 @@ def test_attaching_waits_for_no_transaction_of_a_bot(legacy: LegacyDatabase) -> 
     with closing(legacy.connect()) as conn, conn.transaction():
         conn.execute(UPSERT, ("1", "session", "open", "{}"))
         conn.execute("LOCK TABLE whatsapp_keys, whatsapp_auth IN ACCESS EXCLUSIVE MODE")
-        assert run_attach(legacy.url) == list(UPKEEP_TABLES)
+        assert run_attach(legacy.url) == list(UPKEEP_MIGRATIONS)
 
 
 def test_reading_the_schema_lists_pending_files_and_changes_nothing(legacy: LegacyDatabase, database_rows: Any) -> None:
     with opened_link(legacy.url) as link:
         assert len(schema_of(link).pending) == len(POSTGRES_FILES)
         attach_upkeep(link)
-        assert len(schema_of(link).pending) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
-    assert database_rows(legacy.url, "SELECT count(*) FROM _yoyo_migration") == [(len(UPKEEP_TABLES),)]
+        assert len(schema_of(link).pending) == len(POSTGRES_FILES) - len(UPKEEP_MIGRATIONS)
+    assert database_rows(legacy.url, "SELECT count(*) FROM _yoyo_migration") == [(len(UPKEEP_MIGRATIONS),)]

@@ -81,7 +81,7 @@ def test_a_failed_file_changes_nothing_and_works_once_its_cause_is_gone(
     with pytest.raises(SchemaMismatch) as refused:
         run_migrate(legacy.url)
     line = str(refused.value)
-    assert "migration 20261124_03_opaque_values failed, nothing was changed" in line
+    assert "migration 20261124_03_opaque_values failed and changed nothing" in line
     assert message in line
     assert "\n" not in line
     assert "S3CRET" not in "".join(traceback.format_exception(refused.value))
@@ -96,7 +96,7 @@ def test_a_failed_file_on_sqlite_changes_nothing(new_file: Path) -> None:
         link.rows("CREATE TABLE whatsapp_auth (company_id TEXT)", {})
         link.rows("CREATE TABLE whatsapp_keys (mine TEXT)", {})
         line = refusal(lambda: migrate(link), SchemaMismatch)
-        assert "20261124_01_keystore failed, nothing was changed" in line
+        assert "20261124_01_keystore failed and changed nothing" in line
         tables = {row[0] for row in link.rows("SELECT name FROM sqlite_master WHERE type = 'table'", {})}
         assert tables == {"whatsapp_auth", "whatsapp_keys"}
         link.rows("DROP TABLE whatsapp_keys", {})

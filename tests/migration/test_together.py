@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from keystore import SchemaMismatch, StoreUnavailable, open_store
-from keystore.migrate import UPKEEP_TABLES, attach_upkeep, migrate, schema_of
+from keystore.migrate import UPKEEP_MIGRATIONS, attach_upkeep, migrate, schema_of
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
 from rig.paths import PROJECT
@@ -184,7 +184,7 @@ def test_a_lock_row_left_behind_by_yoyo_is_removed(legacy: LegacyDatabase, new_f
     with opened_link(legacy.url) as link:
         attach_upkeep(link)
         link.rows("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 4711)", {})
-        assert len(migrate(link)) == len(POSTGRES_FILES) - len(UPKEEP_TABLES)
+        assert len(migrate(link)) == len(POSTGRES_FILES) - len(UPKEEP_MIGRATIONS)
         assert link.rows("SELECT count(*) FROM yoyo_lock", {}) == [(0,)]
     with opened_link(f"sqlite:///{new_file}") as link:
         link.rows(
@@ -200,7 +200,7 @@ def test_the_wait_for_a_bots_open_transaction_ends(legacy: LegacyDatabase) -> No
         bot_in_a_transaction(legacy, "whatsapp_keys"),
         opened_link(legacy.url) as link,
         pytest.raises(
-            SchemaMismatch, match=r"another session holds the tables.*stop the bot.*run.py migrate` again"
+            SchemaMismatch, match=r"another session has locked the tables.*Stop the bot.*run.py migrate` again"
         ) as refused,
     ):
         migrate(link)
@@ -221,7 +221,7 @@ def test_a_migration_whose_session_is_terminated_can_be_repeated(legacy: LegacyD
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
                 "AND datname = current_database()",
             )
-            with pytest.raises(StoreUnavailable, match="broke off, repeating is safe"):
+            with pytest.raises(StoreUnavailable, match="broke off; it is safe to run this again"):
                 running.result()
         assert catalog(legacy.url) == before
         assert len(migrate(link)) == len(POSTGRES_FILES)

@@ -1,4 +1,4 @@
-"""A process killed (SIGKILL) at work leaves all of a set or none of it, and a backfill that can be resumed."""
+"""SIGKILL during `store.set` leaves the whole write or nothing. A killed backfill can be resumed."""
 
 import threading
 
@@ -14,34 +14,36 @@ pytestmark = pytest.mark.slow
 
 KEYS = 150
 KILL_AFTER_S = [0.0, 0.004, 0.011, 0.019, 0.03]
+"""Delays between an acknowledged write and the kill, in seconds."""
 
 
-def alive(keys: dict[str, dict[str, bytes | None]]) -> dict[str, dict[str, bytes]]:
-    """The keys that a set leaves in an otherwise empty company."""
+def without_deletions(keys: dict[str, dict[str, bytes | None]]) -> dict[str, dict[str, bytes]]:
+    """Return the keys that exist after this write; None deletes a key."""
     return {
         key_type: {key_id: value for key_id, value in by_id.items() if value is not None}
         for key_type, by_id in keys.items()
     }
 
 
-def test_a_process_killed_during_a_set_leaves_all_of_it_or_nothing(store: Store, store_url: str) -> None:
-    first = 0
+def test_a_kill_during_a_write_leaves_all_or_nothing(store: Store, store_url: str) -> None:
+    next_generation = 0
     for delay_s in KILL_AFTER_S:
-        writer = Worker(write_generations, store_url, START, first=first, keys=KEYS)
+        writer = Worker(write_generations, store_url, START, first=next_generation, keys=KEYS)
         with workers(writer):
             writer.go()
-            # It writes without a pause, so shortly after an answer it is in the middle of the next set.
-            acknowledged = [writer.line(), writer.line()]
+            # The worker never pauses. Shortly after it reports one write, it is inside the next.
+            acknowledged_generations = [writer.line(), writer.line()]
             threading.Event().wait(delay_s)
-            acknowledged += writer.kill()
+            acknowledged_generations += writer.kill()
         state = store.load("bot")
         assert state.creds is not None
         generation = int(state.creds)
-        assert generation - acknowledged[-1] in (0, 1), "an acknowledged set is lost, or two extra ones came"
-        assert state.keys == alive(generation_keys(generation, KEYS))
-        first = generation + 1
-    store.set("bot", generation_keys(first, KEYS), creds=b"%d" % first)
-    assert store.load("bot").keys == alive(generation_keys(first, KEYS))
+        assert generation - acknowledged_generations[-1] in (0, 1), "a write is lost, or there are two extra ones"
+        assert state.keys == without_deletions(generation_keys(generation, KEYS))
+        next_generation = generation + 1
+    # The store still accepts writes after the kills.
+    store.set("bot", generation_keys(next_generation, KEYS), creds=b"%d" % next_generation)
+    assert store.load("bot").keys == without_deletions(generation_keys(next_generation, KEYS))
 
 
 @pytest.mark.parametrize("batches", [1, 4])
@@ -53,11 +55,11 @@ def test_a_killed_backfill_resumes_to_the_right_total(
     worker = Worker(backfill, store_url, START, limit=limit)
     with workers(worker):
         worker.go()
-        filled = [worker.line() for _ in range(batches)]
-        filled += worker.kill()
-    assert "done" not in filled, "the worker was killed too late"
+        filled_totals = [worker.line() for _ in range(batches)]
+        filled_totals += worker.kill()
+    assert "done" not in filled_totals, "the worker was killed too late"
     unfilled = store.census().without_expiry
-    assert (total - unfilled) - filled[-1] in (0, limit), "part of a batch was written"
+    assert (total - unfilled) - filled_totals[-1] in (0, limit), "part of a batch was written"
     resumed = 0
     while batch := store.backfill(500):
         resumed += sum(batch.values())

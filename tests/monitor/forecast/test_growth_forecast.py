@@ -107,7 +107,7 @@ def test_before_three_days_there_is_no_forecast_but_a_reason(store: Store, clock
     report = growth_report(store)
     assert (report.forecast, report.forecast_waits_for) == (
         None,
-        "keys written through the store: none were in the last two weeks",
+        "keys written through the store (none in the last two weeks)",
     )
     store.set("1", {"session": {"a": b"A"}})
     assert "run.py" in (growth_report(store).forecast_waits_for or "")

@@ -1,4 +1,4 @@
-"""A line of bars, scaled from the least to the most value and limited in width."""
+"""A sparkline draws values as bars, scaled from the smallest to the largest, up to a given width."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from monitor.reports.formatting import BARS, sparkline
 
 
-def test_the_least_is_the_lowest_bar_and_the_most_the_highest() -> None:
+def test_the_smallest_value_gets_the_lowest_bar_and_the_largest_the_highest() -> None:
     assert sparkline([1, 2, 3, 4, 5, 6, 7, 8]) == BARS
+
+
+def test_equal_values_get_the_lowest_bar_and_no_values_get_none() -> None:
     assert sparkline([5, 5]) == "▁▁"
     assert sparkline([]) == ""
 
