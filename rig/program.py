@@ -64,9 +64,9 @@ class Service:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The entries logged so far, without a line that is still being written."""
+        """The entries logged so far, without the line of an error and one that is still being written."""
         lines = self._log.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [json.loads(line) for line in lines if line.endswith("\n") and not line.startswith("error: ")]
 
     @property
     def url(self) -> str:
@@ -83,7 +83,7 @@ class Service:
 
         def entries() -> list[dict[str, Any]]:
             if self.process.poll() is not None and event != "stopped":
-                raise KeystoreError(f"run.py ended:\n{self._log.read_text(encoding='utf-8')}")
+                raise KeystoreError(f"run.py didn't start, or ended early:\n{self._log.read_text(encoding='utf-8')}")
             return [entry for entry in self.events if entry["event"] == event]
 
         eventually(lambda: bool(entries()), f"{event} is logged", within_s)
