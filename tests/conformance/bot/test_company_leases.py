@@ -190,7 +190,10 @@ def test_another_holder_may_force_a_takeover(store: Store, make_store: MakeStore
 
 def test_a_free_lease_may_be_forced_too(store: Store) -> None:
     lease = store.lease_company("7", "a", 60, force=True)
+    assert (lease.company_id, lease.holder) == ("7", "a")
     store.set("7", KEYS, epoch=lease.epoch)
+    with pytest.raises(LeaseHeld):
+        store.lease_company("7", "b", 60)
 
 
 def test_a_crashed_holder_gets_its_lease_back_at_once_with_a_new_epoch(
@@ -280,6 +283,8 @@ def test_a_stale_release_leaves_the_next_lease_alone(store: Store) -> None:
     lease = store.lease_company("7", "a", 60)
     store.release_company("7", "a", stale.epoch)
     store.set("7", KEYS, epoch=lease.epoch)
+    with pytest.raises(LeaseHeld):
+        store.lease_company("7", "b", 60)
 
 
 def test_a_store_without_a_clock_uses_the_databases(make_store: MakeStore) -> None:
