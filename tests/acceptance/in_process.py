@@ -65,11 +65,14 @@ def run_refused(*args: str, url: str | None = None, cwd: Path | None = None, cod
 @contextmanager
 def _process_state_restored() -> Iterator[None]:
     """A command sets up logging and a handler for SIGTERM for its process: they end with the block."""
-    root, logging_of_tests = logging.getLogger(), structlog.get_config()
-    handlers, level, on_sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    root, logging_of_tests, on_sigterm = logging.getLogger(), structlog.get_config(), signal.getsignal(signal.SIGTERM)
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
     try:
         yield
     finally:
         root.handlers[:], root.level = handlers, level
+        for name in root.manager.loggerDict:
+            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
         structlog.configure(**logging_of_tests)
         signal.signal(signal.SIGTERM, on_sigterm)

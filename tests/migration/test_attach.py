@@ -169,7 +169,7 @@ def test_an_attached_database_can_be_migrated_later(legacy: LegacyDatabase) -> N
         applied = migrate(link)
         assert not set(UPKEEP_MIGRATIONS) & set(applied)
         assert len(applied) == len(POSTGRES_FILES) - len(UPKEEP_MIGRATIONS)
-        with pytest.raises(KeystoreError, match="this one is converted"):
+        with pytest.raises(KeystoreError, match="this database is converted"):
             attach_upkeep(link)
     with open_store(legacy.url) as store:
         assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
