@@ -6,11 +6,11 @@ default:
 
 # Every test.
 test:
-    python -m pytest -n auto
+    python -m pytest -n auto --dist loadgroup
 
 # The everyday subset.
 test-fast:
-    python -m pytest -n auto -m "not slow"
+    python -m pytest -n auto --dist loadgroup -m "not slow"
 
 # Lint, format, types, plain English.
 lint:
