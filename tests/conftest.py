@@ -18,9 +18,10 @@ pytest_plugins = [
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors: the worker with the group `processes` mostly waits for the programs it starts.
+    """One worker more than processors: two workers mostly wait for the programs that their tests start.
 
-    These tests run one after another, because each has a time limit that a crowd of programs would break.
+    These are the workers with the groups `processes` (services) and `bots` (bots and measurements). The tests of a
+    group run one after another, because each has a time limit that a crowd of programs would break.
     """
     return (os.cpu_count() or 1) + 1
 

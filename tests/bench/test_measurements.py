@@ -12,7 +12,7 @@ from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *OTHER_BURSTS], ids=lambda operation: operation.name)

@@ -13,7 +13,7 @@ from bench.peers.node import Answer, Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
 
 
 @pytest.fixture(scope="module")

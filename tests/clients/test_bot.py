@@ -36,7 +36,7 @@ from tests.clients.conversation import (
 )
 from tests.clients.restartable_service import COMPANY, RestartableService
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
 
 AwaitRetry: TypeAlias = Callable[[], None]
 """Returns once a write of the bot has failed and waits to be retried."""

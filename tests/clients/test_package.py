@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.packages import CLIENT, npm
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
 
 
 def test_its_own_tests_pass(client: Path) -> None:

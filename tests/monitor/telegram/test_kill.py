@@ -9,7 +9,7 @@ from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
 
 
 def test_no_command_runs_twice_even_after_a_kill(telegram: FakeTelegram, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rig.fixtures.telegram import CHAT, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
 
 UPDATES = 100_000
 BATCH = 100
