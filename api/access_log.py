@@ -1,8 +1,8 @@
 """The access log: one line on standard error for each request, in the form of the other log lines.
 
-Lines are formatted by hand, because structlog and logging take 60 µs for one, a sixth of the time of a small read.
-They are written together a moment later: a write in the middle of a request would hand the interpreter to another
-thread.
+Lines are formatted by hand, because structlog and logging take 60 µs for each. That is a sixth of the time of a small
+read. The lines are written together a moment later, because a write in the middle of a request would hand the
+interpreter to another thread.
 """
 
 import sys
@@ -24,7 +24,7 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class FinishedRequest:
-    """A request and its outcome; `route` is the path template. It holds no value and no token."""
+    """A request and its outcome, without values and tokens. `route` is the path template."""
 
     route: str
     method: str
@@ -52,17 +52,18 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write the lines that are pending."""
-        with self._writing, suppress(OSError):  # The log's reader is gone; requests are answered all the same.
+        # An OSError means that nobody reads the log any more. Requests are answered all the same.
+        with self._writing, suppress(OSError):
             lines = [self._line(*self._finished.popleft()) for _ in range(len(self._finished))]
             sys.stderr.write("".join(lines))
             sys.stderr.flush()
 
     def _run(self) -> None:
-        delay = threading.Event()
+        delay = threading.Event()  # Nobody sets it: its wait is a pause.
         while True:
             self._pending.wait()
             delay.wait(WRITE_DELAY_S)
-            self._pending.clear()  # First, so that a later request is written now or sets the event again.
+            self._pending.clear()  # Before the flush: a request added from now on is written by it or sets the event.
             self.flush()
 
 

@@ -1,4 +1,4 @@
-"""The program: its commands, and one line on standard error for each way to fail."""
+"""The program: its commands, and one line on standard error for each failure."""
 
 import io
 import signal
@@ -16,7 +16,7 @@ INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after SIGINT and SIGTERM."""
 
 app = typer.Typer(
-    help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command: serve.",
+    help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command it runs `serve`.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -26,14 +26,14 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
-    """Serve, if no command is given."""
+    """Run `serve` if no command is given."""
     if context.invoked_subcommand is None:
         serve(context)
 
 
 @app.command()
 def serve(context: typer.Context) -> None:
-    """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
+    """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, if its token is set, the Telegram bot."""
     wire: Wire = context.obj
     serve_until_signal(wire)
 
@@ -51,7 +51,7 @@ app.command()(upkeep.repair)
 app.command()(upkeep.seed)
 app.command()(reports.doctor)
 
-token_app = typer.Typer(help="Make, list and revoke the API's tokens.", rich_markup_mode=None)
+token_app = typer.Typer(help="Create, list and revoke the API's tokens.", rich_markup_mode=None)
 app.add_typer(token_app, name="token")
 token_app.command("create")(tokens.create)
 token_app.command("list")(tokens.list_all)
@@ -63,10 +63,10 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Characters that a terminal can't show become question marks.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # An exception: everything is cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # It raises SystemExit, so cleanup code runs.
     try:
         code = int(app(args, obj=wire, standalone_mode=False) or 0)
-        if code == INTERRUPTED:
+        if code == INTERRUPTED:  # Typer's exit code after Ctrl-C.
             return show_error("interrupted; completed work stays, and nothing is half-done", code)
         return code
     except typer.TyperException as error:
@@ -74,7 +74,8 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
     except KeystoreError as error:
         return show_error(str(error))
     except BrokenPipeError:
+        # Nobody reads the output any more. On a closed standard error, Python's shutdown can't report that again.
         sys.stderr.close()
         return 1
     except OSError as error:
-        return show_error(f"{error.filename or 'the system'}: {error.strerror or error}")
+        return show_error(f"{error.filename or 'operating system'}: {error.strerror or error}")

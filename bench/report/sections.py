@@ -124,7 +124,7 @@ def _peers_bars(name: str, act: Act) -> Bars:
         [
             Bar("store", act.store_ms, "ours", _ms(act.store_ms)),
             Bar("legacy adapter", act.diary_ms, "legacy", _ms(act.diary_ms), _ratio(act.legacy_ratio)),
-            Bar("multi-file", act.files_ms, "files", _ms(act.files_ms), _ratio(act.files_ratio)),
+            Bar("files", act.files_ms, "files", _ms(act.files_ms), _ratio(act.files_ratio)),
             Bar("Baileys' JSON alone", act.json_ms, "bare", _ms(act.json_ms)),
         ],
     )

@@ -1,14 +1,14 @@
 """The only module that uses psycopg: a pool, statements with time limits, and psycopg's errors translated into ours.
 
 Its rules:
-* A statement is one round trip: autocommit, and no check of a pooled connection before its use. A broken connection
-  fails, and the call is repeated on another, because every operation is idempotent.
-* A bot's statements are prepared where the server itself answers (decision 12), because planning is most of the cost of
-  a small statement. Behind a transaction-pooling proxy nothing is prepared, because there is no session to hold it.
-  Upkeep statements are never prepared: each is planned for its parameters.
-* Every wait is bounded: for opening a connection, for one from the pool, and for an answer. psycopg bounds the last
-  only inside its own code (`Connection.wait(timeout=…)`, 3.3.9), so a subclass passes the limit.
-* A translated error has psycopg's as its cause, except where Postgres's message may quote the values of a row.
+* A statement is one round trip: autocommit, and no check of a pooled connection before its use. After a broken
+  connection the call is repeated on another one; that is safe, because every operation is idempotent.
+* A bot's statements are prepared on a direct connection to the server (decision 12), because planning is most of the
+  cost of a small statement. Behind a transaction pooler nothing is prepared, because it offers no lasting session to
+  hold a prepared statement. Upkeep statements are never prepared: each is planned for its parameters.
+* Every wait has a limit: for opening a connection, for getting one from the pool, and for an answer. psycopg has no
+  setting for the last limit. Only its method `Connection.wait(timeout=…)` takes one (3.3.9), so a subclass passes it.
+* A translated error has psycopg's error as its cause, unless Postgres's message may quote the values of a row.
 """
 
 import os
@@ -47,15 +47,18 @@ NOT_AN_ADDRESS = (
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
 
-_WAIT_BRIEFLY = "SELECT set_config('lock_timeout', '200ms', true)"
-"""Holds until the end of the transaction, and so of the pipeline."""
+_LIMIT_LOCK_WAIT = "SELECT set_config('lock_timeout', '200ms', true)"
+"""Limits each wait for a lock to 200 ms, until the transaction ends. A pipeline is one transaction."""
 
 _PREPARED_STATEMENT_LOST = (
     errors.InvalidSqlStatementName,
     errors.DuplicatePreparedStatement,
     errors.FeatureNotSupported,
 )
-"""Errors when the server no longer has our prepared statement; the last one when a column's type has changed."""
+"""Errors that mean that the server no longer has our prepared statement.
+
+FeatureNotSupported means that the statement no longer fits, because a column's type has changed.
+"""
 
 _REPEATABLE = (
     errors.DeadlockDetected,
@@ -65,6 +68,10 @@ _REPEATABLE = (
     errors.CannotConnectNow,
     errors.UniqueViolation,
 )
+"""Errors after which the same call may succeed on a second attempt.
+
+A UniqueViolation means that another session has just inserted the same row. The second attempt sees that row.
+"""
 
 
 class _ArrayDumper(Dumper):
@@ -74,17 +81,17 @@ class _ArrayDumper(Dumper):
         return obj.encoded()
 
 
-for kind in (Texts, Blobs):
-    psycopg.adapters.register_dumper(kind, type("_Dumper", (_ArrayDumper,), {"oid": kind.oid}))
+for array_type in (Texts, Blobs):
+    psycopg.adapters.register_dumper(array_type, type("_Dumper", (_ArrayDumper,), {"oid": array_type.oid}))
 
 
 class _BoundedConnection(psycopg.Connection[Row]):
-    """A connection on which every wait for the server ends."""
+    """A connection on which each wait for the server has a time limit."""
 
     answer_timeout_s = ANSWER_TIMEOUT_S
     prepares = False
-    """True when the server itself answers, without a pooler in between that would mix up prepared statements."""
-    has_large_query = False
+    """True on a direct connection to the server. A pooler in between would mix up prepared statements."""
+    large_query_prepared = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,7 +107,7 @@ class PostgresLink:
     def __init__(self, url: str, max_connections: int, large_query: tuple[str, Params]) -> None:
         """Connect once, to detect a wrong address. Raises StoreUnavailable or InvalidInput.
 
-        `large_query` is a bot's statement with many rows (see `rows`), and parameters for which it has none.
+        `large_query` is the statement of a bot that returns many rows (see `rows`), with parameters that match no row.
         """
         self.name = database_name(url)
         self.url = url
@@ -147,15 +154,15 @@ class PostgresLink:
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
         """Run one statement by itself, in one round trip, and return its rows.
 
-        Without `timeout_s` it is a bot's: its timeout is short, and it is prepared once it is used often. The large
-        query is prepared when a connection is opened, or never: later its answer would begin before the pipeline that
-        prepares it has been sent.
+        Without `timeout_s` the statement is a bot's: its timeout is short, and it is prepared after frequent use. The
+        large query is prepared when a connection is opened, and at no later time. In the pipeline of a later use, its
+        answer would begin before the whole pipeline had been sent.
         """
         if timeout_s is not None:
             return self._retry(_execute, timeout_s, statement, params)
         if statement == self._large_query[0]:
-            return self._retry(lambda conn: _execute(conn, statement, params, prepare=conn.has_large_query), None)
-        return self._retry(_execute_often, None, statement, params)
+            return self._retry(lambda conn: _execute(conn, statement, params, prepare=conn.large_query_prepared), None)
+        return self._retry(_execute_and_prepare, None, statement, params)
 
     def run_in_turn(self, statements: list[str], params: Params) -> list[Row]:
         """Run several statements in one round trip and one transaction, and return the rows of all.
@@ -164,7 +171,8 @@ class PostgresLink:
         """
 
         def run(conn: _BoundedConnection) -> list[Row]:
-            # Only the simple protocol runs several. It has no parameters, so psycopg quotes them on this side.
+            # Only the simple query protocol takes several statements. It has no parameters, so psycopg writes their
+            # values into the text of the statements.
             cursor = psycopg.ClientCursor(conn)
             cursor.execute(";".join(statements), params)
             return [row for result in cursor.results() for row in result.fetchall()]
@@ -172,7 +180,7 @@ class PostgresLink:
         return self._retry(run, None)
 
     def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
-        """Run `unit(run)` in one transaction, and from its start again if the connection breaks.
+        """Run `unit(run)` in one transaction. If the connection breaks, run it again from the start.
 
         With `snapshot` the transaction is read-only, and sees the data of one moment.
         """
@@ -186,7 +194,7 @@ class PostgresLink:
         return self._retry(in_transaction, UPKEEP_TIMEOUT_S)
 
     def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
-        """Open a connection outside the pool, which the caller closes. Raises StoreUnavailable."""
+        """Open a connection outside the pool; the caller closes it. Raises StoreUnavailable."""
         try:
             conn = _BoundedConnection.connect(self.url, **self._options)
         except psycopg.Error as error:
@@ -201,7 +209,8 @@ class PostgresLink:
     def _retry(self, operation: Callable[..., T], timeout_s: float | None, *args: Any) -> T:
         """Run an operation, and repeat it on another connection after a broken connection or a deadlock.
 
-        After a restart of the server each pooled connection is broken, so there are as many repeats as connections.
+        After a restart of the server each pooled connection may be broken, so a call is repeated once more often than
+        the pool has connections.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
         give_up_at = monotonic() + max(answer_timeout_s, CONNECT_TIMEOUT_S)
@@ -212,6 +221,7 @@ class PostgresLink:
             try:
                 return operation(conn, *args)
             except psycopg.Error as error:
+                # The status is ACTIVE while the statement still runs: its answer didn't come within the limit.
                 timed_out = conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
                 if timed_out:
                     # A short attempt to cancel the statement on a server that didn't answer in time.
@@ -219,7 +229,8 @@ class PostgresLink:
                         conn.cancel_safe(timeout=1.0)
                     conn.close()
                 elif isinstance(error, (errors.ReadOnlySqlTransaction, *_PREPARED_STATEMENT_LOST)):
-                    # Another server is the primary now, or has our statements; a new connection reaches it.
+                    # Either another server is the primary now, or the prepared statement is lost. A new connection
+                    # reaches the primary, and prepares the statement again.
                     conn.close()
                 repeatable = conn.closed or isinstance(error, _REPEATABLE)
                 if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
@@ -229,7 +240,7 @@ class PostgresLink:
                 self._pool.putconn(conn)
 
     def _checkout(self) -> _BoundedConnection:
-        """Get a connection of the pool, which the caller puts back."""
+        """Take a connection from the pool; the caller puts it back."""
         require_own_process(self._process)
         try:
             return self._pool.getconn()
@@ -244,7 +255,7 @@ class PostgresLink:
             raise StoreUnavailable(f"{self.name}: {detail}; is the database up?") from error
 
     def _configure(self, conn: _BoundedConnection) -> None:
-        """Let a new connection prepare statements, unless it reports a proxy's process id instead of the server's."""
+        """Let a new connection prepare statements, unless it has a pooler's process id instead of the server's."""
         ((server_process,),) = conn.execute("SELECT pg_backend_pid()").fetchall()
         conn.prepares = server_process == conn.info.backend_pid
         if not conn.prepares:
@@ -253,12 +264,12 @@ class PostgresLink:
         # A table that is missing or locked must not make the connection useless.
         with suppress(psycopg.Error):
             with conn.pipeline():
-                conn.execute(_WAIT_BRIEFLY)
+                conn.execute(_LIMIT_LOCK_WAIT)
                 conn.execute(*self._large_query, prepare=True)
-            conn.has_large_query = True
+            conn.large_query_prepared = True
 
     def _raise(self, error: psycopg.Error) -> NoReturn:
-        """Raise our error for psycopg's. Only the first line is quoted: the next ones may show values."""
+        """Raise our error in place of psycopg's. It quotes only the first line: the next ones may show values."""
         text = (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
         translated: KeystoreError
         match error:
@@ -286,15 +297,17 @@ class PostgresLink:
 def database_name(url: str) -> str:
     """Return the host, port and database of a Postgres address without secrets: `postgresql://db.example:5432/bots`.
 
-    Raises InvalidInput, without showing the address, when the password can't be told from the rest.
+    Raises InvalidInput if the port is no number, or if it isn't clear where the password ends. The message doesn't
+    show the address.
     """
     try:
         parts = urlsplit(url)
-        readable = parts.port is None or parts.port > 0
+        has_valid_port = parts.port is None or parts.port > 0
     except ValueError:
         raise InvalidInput(NOT_AN_ADDRESS) from None
-    behind_host = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
-    if not readable or parts.netloc.count("@") > 1 or "@" in behind_host:
+    # An unencoded / # or ? in the password ends the host early, and leaves the real @ in one of these parts.
+    after_host = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
+    if not has_valid_port or parts.netloc.count("@") > 1 or "@" in after_host:
         raise InvalidInput(NOT_AN_ADDRESS)
     host = parts.netloc.rpartition("@")[2] or "local socket"
     return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
@@ -310,10 +323,11 @@ def _execute(
         return cursor.fetchall() if has_rows else []
 
 
-def _execute_often(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
-    """Run a statement, and prepare it once it is used often, in the same round trip as that run."""
+def _execute_and_prepare(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
+    """Run a statement. After PREPARE_AFTER uses it is also prepared, in the same round trip."""
     if not conn.prepares:
         return _execute(conn, statement, params)
-    kind = (statement, tuple([value is None for value in params.values()]))
-    uses = conn.uses[kind] = conn.uses[kind] + 1
+    # psycopg prepares a statement once for each combination of parameter types, and None is a type of its own.
+    statement_and_nulls = (statement, tuple([value is None for value in params.values()]))
+    uses = conn.uses[statement_and_nulls] = conn.uses[statement_and_nulls] + 1
     return _execute(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses == PREPARE_AFTER + 1)

@@ -1,9 +1,9 @@
-"""Carries a table's keys forward day by day: the keys that remain, arrive, and are used again. Pure.
+"""Projects the number of a type's keys day by day: the keys that remain, arrive, and are used again. Pure.
 
-This is the cohort-component method of demography (Leslie 1945). The keys of a type stand in rows by the days they have
-been silent. Each day the survivors move one row on, and those used again go back to the first row. Those at the end of
-their life are swept, and new ones come in. Pre-keys have a step of their own, because nobody renews them: a company's
-newest generation of pre-keys isn't swept until another one supersedes it.
+This is the cohort-component method of demography (Leslie 1945). A type's keys are counted by silence: the days since
+their last use. Each day the untouched keys become one day more silent, and those used again return to 0 days. Keys at
+the end of their life are swept, and new keys arrive. Pre-keys have a step of their own, because nobody renews them: a
+company's newest generation of pre-keys isn't swept until another one supersedes it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,11 @@ PRE_KEY = "pre-key"
 
 @dataclass(frozen=True)
 class Cohort:
-    """Keys that have been silent equally long and will be gone equally soon; `days_left` None: never."""
+    """A number of keys of one type with the same last day of use and the same day of expiry.
+
+    `lasting` keys were used again on a day after their creation; of pre-keys, those of a company's newest generation
+    are `lasting`. `days_left` is None for keys that never expire.
+    """
 
     lasting: bool
     days_silent: int
@@ -27,11 +31,12 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Rates:
-    """The daily rates of a projection. `part_of_day` is the share of the present UTC day that is over, 0 to 1.
+    """The daily rates of a projection.
 
-    `lifetime_days` None: keys of the type are never swept. `arrivals(day)` come between that day from now and the
-    next. `held_share` of the keys at the end of their life stay all the same. `use_factor` scales the share of keys
-    that are used again.
+    `lifetime_days` is None if keys of the type are never swept. `part_of_day` is the share of the present UTC day that
+    is over, from 0 to 1. `arrivals(n)` is the number of keys that arrive between n and n + 1 days from now.
+    `deleted_share` of the keys are deleted each day. Of the keys at the end of their life, guards keep `held_share`.
+    `use_factor` scales the share of keys that are used again.
     """
 
     lifetime_days: int | None
@@ -44,74 +49,80 @@ class Rates:
 
 
 def project(cohorts: Sequence[Cohort], rates: Rates, days: int) -> list[float]:
-    """The keys after 0, 1, … `days` days, of a type whose uses renew it."""
+    """Return the number of keys after 0, 1, … `days` days, for a type whose keys are renewed by use."""
     if rates.lifetime_days is None:
         return _project_without_end(cohorts, rates, days)
-    untouched = _shares_by_silence(rates, rates.lifetime_days)
-    # Rows by days silent, of keys under the lifetime in force; keys under an earlier lifetime stand apart.
-    rows = [[0.0] * (rates.lifetime_days + 1) for _ in (False, True)]
-    others: list[Cohort] = []
-    endless = 0.0
+    untouched_shares = _untouched_shares(rates, rates.lifetime_days)
+    # `by_silence[lasting][days silent]` counts the keys that have the present lifetime.
+    by_silence = [[0.0] * (rates.lifetime_days + 1) for _ in (False, True)]
+    old_cohorts: list[Cohort] = []  # Those have an earlier lifetime.
+    endless_keys = 0.0
     for cohort in cohorts:
+        # Keys past their expiry count as held by a guard, if guards hold keys of this type.
         if cohort.days_left is None or (cohort.days_left <= 0 and rates.held_share):
-            endless += cohort.keys
+            endless_keys += cohort.keys
+        # A key used today has a day more left than its lifetime, because its expiry is rounded up to a whole day.
         elif cohort.days_left + cohort.days_silent == rates.lifetime_days + 1 or cohort.days_left <= 0:
-            rows[cohort.lasting][min(cohort.days_silent, rates.lifetime_days)] += cohort.keys
+            by_silence[cohort.lasting][min(cohort.days_silent, rates.lifetime_days)] += cohort.keys
         else:
-            others.append(cohort)
-    path = [_total(rows, others, endless)]
+            old_cohorts.append(cohort)
+    path = [_total(by_silence, old_cohorts, endless_keys)]
     for day in range(days):
-        rows, others, endless = _step(rows, others, endless, rates, untouched, rates.arrivals(day))
-        path.append(_total(rows, others, endless))
+        by_silence, old_cohorts, endless_keys = _step(
+            by_silence, old_cohorts, endless_keys, rates, untouched_shares, rates.arrivals(day)
+        )
+        path.append(_total(by_silence, old_cohorts, endless_keys))
     return path
 
 
-def _total(rows: list[list[float]], others: list[Cohort], endless: float) -> float:
-    return endless + sum(map(sum, rows)) + sum(cohort.keys for cohort in others)
+def _total(by_silence: list[list[float]], old_cohorts: list[Cohort], endless_keys: float) -> float:
+    return endless_keys + sum(map(sum, by_silence)) + sum(cohort.keys for cohort in old_cohorts)
 
 
 def _step(
-    rows: list[list[float]],
-    others: list[Cohort],
-    endless: float,
+    by_silence: list[list[float]],
+    old_cohorts: list[Cohort],
+    endless_keys: float,
     rates: Rates,
-    untouched: list[list[float]],
+    untouched_shares: list[list[float]],
     arrivals: float,
 ) -> tuple[list[list[float]], list[Cohort], float]:
-    part, last = rates.part_of_day, len(rows[0]) - 1
-    next_rows = [[0.0] * (last + 1) for _ in rows]
+    """Return the keys of this time tomorrow, in the same three parts."""
+    part, last_day = rates.part_of_day, len(by_silence[0]) - 1
+    next_by_silence = [[0.0] * (last_day + 1) for _ in by_silence]
     touched = ended = 0.0
-    for lasting, row in enumerate(rows):
-        for silent, keys in enumerate(row):
-            left = keys * untouched[lasting][silent]  # In the last row: untouched until midnight.
-            touched += keys - left
-            if silent < last:
-                next_rows[lasting][silent + 1] += left
+    for lasting, counts in enumerate(by_silence):
+        for silent, keys in enumerate(counts):
+            untouched = keys * untouched_shares[lasting][silent]  # On the last day: untouched until midnight.
+            touched += keys - untouched
+            if silent < last_day:
+                next_by_silence[lasting][silent + 1] += untouched
             else:
-                ended += left
-    next_others: list[Cohort] = []
-    for cohort in others:
+                ended += untouched
+    next_cohorts: list[Cohort] = []
+    for cohort in old_cohorts:
         days_left = (cohort.days_left or 0) - 1
-        silent = min(cohort.days_silent, last) if days_left > 0 else last
-        left = cohort.keys * untouched[cohort.lasting][silent]
-        touched += cohort.keys - left
+        silent = min(cohort.days_silent, last_day) if days_left > 0 else last_day
+        untouched = cohort.keys * untouched_shares[cohort.lasting][silent]
+        touched += cohort.keys - untouched
         if days_left > 0:
-            next_others.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, left))
+            next_cohorts.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, untouched))
         else:
-            ended += left
-    deleted = rates.deleted_share * _total(rows, others, endless)
+            ended += untouched
+    deleted = rates.deleted_share * _total(by_silence, old_cohorts, endless_keys)
     used_again = max(0.0, touched - deleted)
-    # The day's uses before midnight are a day old by now.
+    # The step ends at this time tomorrow. Keys that were created or used before midnight are a day silent by then.
     for lasting, keys in ((0, arrivals), (1, used_again)):
-        next_rows[lasting][0] += keys * part
-        next_rows[lasting][min(1, last)] += keys * (1 - part)
-    return next_rows, next_others, endless * (1 - rates.deleted_share) + ended * rates.held_share
+        next_by_silence[lasting][0] += keys * part
+        next_by_silence[lasting][min(1, last_day)] += keys * (1 - part)
+    return next_by_silence, next_cohorts, endless_keys * (1 - rates.deleted_share) + ended * rates.held_share
 
 
-def _shares_by_silence(rates: Rates, lifetime_days: int) -> list[list[float]]:
-    """The share left untouched until this time tomorrow, `[lasting][days silent]`; in the last row, until midnight.
+def _untouched_shares(rates: Rates, lifetime_days: int) -> list[list[float]]:
+    """The share of keys left untouched until this time tomorrow, as `[lasting][days silent]`.
 
-    That time is the rest of one day of silence, and the part of the next that is over by then.
+    These 24 hours cover the rest of one day of silence and the beginning of the next, so each day's share counts in
+    proportion. Keys on their last day expire at midnight, so their share covers only the rest of that day.
     """
 
     def share(lasting: bool, day: int) -> float:
@@ -128,32 +139,34 @@ def _shares_by_silence(rates: Rates, lifetime_days: int) -> list[list[float]]:
 
 
 def _project_without_end(cohorts: Sequence[Cohort], rates: Rates, days: int) -> list[float]:
-    """The path of a type that is never swept: keys with an earlier expiry keep it until they are used, or are held."""
-    lasting = sum(cohort.keys for cohort in cohorts if cohort.days_left is None)
-    others = [cohort for cohort in cohorts if cohort.days_left is not None]
-    path = [lasting + sum(cohort.keys for cohort in others)]
+    """The path of a type that is never swept. Keys that still have an expiry lose it when they are used, or held."""
+    endless_keys = sum(cohort.keys for cohort in cohorts if cohort.days_left is None)
+    old_cohorts = [cohort for cohort in cohorts if cohort.days_left is not None]
+    path = [endless_keys + sum(cohort.keys for cohort in old_cohorts)]
     for day in range(days):
-        next_others: list[Cohort] = []
-        for cohort in others:
+        next_cohorts: list[Cohort] = []
+        for cohort in old_cohorts:
             untouched = cohort.keys * rates.survival.share(cohort.lasting, cohort.days_silent + 1)
-            lasting += cohort.keys - untouched
+            endless_keys += cohort.keys - untouched
             days_left = (cohort.days_left or 0) - 1
             if days_left > 0:
-                next_others.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, untouched))
+                next_cohorts.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, untouched))
             else:
-                lasting += untouched * rates.held_share
-        others = next_others
-        lasting = lasting * (1 - rates.deleted_share) + rates.arrivals(day)
-        path.append(lasting + sum(cohort.keys for cohort in others))
+                endless_keys += untouched * rates.held_share
+        old_cohorts = next_cohorts
+        endless_keys = endless_keys * (1 - rates.deleted_share) + rates.arrivals(day)
+        path.append(endless_keys + sum(cohort.keys for cohort in old_cohorts))
     return path
 
 
 @dataclass(frozen=True)
 class PreKeyRates:
-    """The daily rates of a projection of pre-keys, over all companies.
+    """The daily rates of a projection of pre-keys, for all companies together.
 
-    `superseded` is how often a company gets a new generation; `arrivals` come with those, `starts` with new companies.
-    Consumption takes `consumed` keys, of the newest generation first. `lifetime_days` None: never swept.
+    `lifetime_days` is None if pre-keys are never swept. `superseded` is the average number of times that a company's
+    newest generation is superseded. `arrivals` are the new keys of known companies, and `starts` those of new
+    companies. `consumed` keys are used up, those of newest generations first. With `guards`, no sweep deletes a
+    company's newest generation.
     """
 
     lifetime_days: int | None
@@ -165,40 +178,41 @@ class PreKeyRates:
 
 
 def project_pre_keys(cohorts: Sequence[Cohort], rates: PreKeyRates, days: int) -> list[float]:
-    """The pre-keys after 0, 1, … `days` days. A lasting cohort belongs to its company's newest generation."""
+    """Return the number of pre-keys after 0, 1, … `days` days. A lasting cohort is of a newest generation."""
     if rates.lifetime_days is None:
         path = [sum(cohort.keys for cohort in cohorts)]
         for _ in range(days):
             path.append(max(0.0, path[-1] + rates.arrivals + rates.starts - rates.consumed))
         return path
-    rows = rates.lifetime_days + 2
-    newest, older = [0.0] * rows, [0.0] * rows
-    endless = 0.0
+    # Both lists count keys by the days left until their expiry.
+    size = rates.lifetime_days + 2
+    newest, older = [0.0] * size, [0.0] * size
+    endless_keys = 0.0
     for cohort in cohorts:
         if cohort.days_left is None:
-            endless += cohort.keys
+            endless_keys += cohort.keys
         else:
-            (newest if cohort.lasting else older)[max(0, min(cohort.days_left, rows - 1))] += cohort.keys
+            (newest if cohort.lasting else older)[max(0, min(cohort.days_left, size - 1))] += cohort.keys
     if not rates.guards:
-        older, newest = [a + b for a, b in zip(older, newest, strict=True)], [0.0] * rows
-    path = [endless + sum(newest) + sum(older)]
-    passed_on = 1 - exp(-rates.superseded)
+        older, newest = [a + b for a, b in zip(older, newest, strict=True)], [0.0] * size
+    path = [endless_keys + sum(newest) + sum(older)]
+    superseded_share = 1 - exp(-rates.superseded)
     for _ in range(days):
-        # Row 0 holds the keys past their end: those of older generations are swept, the newest generation stays.
+        # Keys with 0 days left have expired. Those of older generations are swept, those of the newest one stay.
         newest, older = [newest[0] + newest[1], *newest[2:], 0.0], [0.0, *older[2:], 0.0]
-        for row in range(1, rows):
-            older[row] += newest[row] * passed_on
-        newest = [keys * (1 - passed_on) for keys in newest]
-        (newest if rates.guards else older)[-2] += rates.arrivals + rates.starts
+        for days_left in range(1, size):
+            older[days_left] += newest[days_left] * superseded_share
+        newest = [keys * (1 - superseded_share) for keys in newest]
+        (newest if rates.guards else older)[rates.lifetime_days] += rates.arrivals + rates.starts
         _take(older, _take(newest, rates.consumed))
-        path.append(endless + sum(newest) + sum(older))
+        path.append(endless_keys + sum(newest) + sum(older))
     return path
 
 
-def _take(rows: list[float], keys: float) -> float:
-    """Take keys from the rows, from each its share. Returns how many keys were missing."""
-    total = sum(rows)
-    left = max(0.0, total - keys)
-    for row, present in enumerate(rows):
-        rows[row] = present * left / total if total else 0.0
-    return keys - (total - left)
+def _take(counts: list[float], keys: float) -> float:
+    """Remove this many keys, from each count in proportion. Returns the number that was missing."""
+    total = sum(counts)
+    remaining = max(0.0, total - keys)
+    for index, count in enumerate(counts):
+        counts[index] = count * remaining / total if total else 0.0
+    return keys - (total - remaining)

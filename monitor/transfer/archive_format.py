@@ -1,12 +1,13 @@
-"""The archive: one file of JSON lines that keeps every value to the byte, and every time.
+"""The archive: one file of JSON lines. It preserves each value byte for byte, and the times of each key.
 
     {"format":"signal-keystore-archive","version":1,"company":"962302","creds":true,"keys":665,"exported_at":"…"}
     {"creds":{…}}
     {"type":"pre-key","id":"121","value":{…},"created_at":"…","updated_at":"…","expires_at":"…"}
 
-A value is written as JSON if that gives the same bytes again, otherwise as `value_base64` (`creds_base64`). The expiry
-of a key that never expires is `"never"`, and that of a key without one is `null`. The header's counts reveal missing
-lines. Restored keys keep the life they had, so the next sweep deletes those that have expired since.
+A value is written as JSON if that gives the same bytes again, otherwise as `value_base64` (`creds_base64`). The field
+`expires_at` is `"never"` for a key that never expires, and `null` for a key that has no expiry yet. The header says
+whether creds follow, and how many keys, so that missing lines are noticed. Restored keys keep their times, so the next
+sweep deletes those that have expired since, unless a guard keeps them.
 """
 
 import base64
@@ -30,10 +31,13 @@ FORMAT = "signal-keystore-archive"
 VERSION = 1
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
-"""The longest line: a value of 16 MiB in base64 with its names and times."""
+"""Limit of a line's length. The largest value, 16 MiB, takes 22 MiB in base64; its names and times come on top."""
 
 SNAPSHOT_TRIES = 10
-"""Attempts at two reads of the same state. They differ only if a bot writes in the few milliseconds between them."""
+"""Number of attempts to read the state twice with the same result.
+
+The two reads take a few milliseconds, and differ only if a bot writes between them.
+"""
 
 NEVER = "never"
 STAGED_FILE = "archive"
@@ -46,7 +50,7 @@ class ArchiveFile:
     path: Path
 
     def read(self, progress: Progress | None) -> CompanyState:
-        """Read the lines. Raises InvalidInput if the first one isn't an archive's."""
+        """Read the archive. Raises InvalidInput if the file can't be read, or has no archive's header."""
         try:
             with self.path.open("rb") as file:
                 return _parsed(self.path, iter(lambda: file.readline(MAX_LINE_BYTES), b""), progress)
@@ -58,8 +62,8 @@ class ArchiveFile:
     def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
         """Restore the keys with their times, then delete the removed ones."""
         store.restore_rows(company, state.rows, state.creds)
-        # In this order, an import that is stopped in between leaves too much, never too little.
-        store.set(company, by_type(dict.fromkeys(removed)))
+        # If the import is stopped between the two writes, keys are left over, and none is missing.
+        store.set(company, by_type(dict.fromkeys(removed)))  # None deletes a key.
 
     def delete(self, entry: StateEntry) -> None:
         """Refuse to delete: an archive is a copy to keep."""
@@ -75,16 +79,18 @@ class ArchiveFile:
         require_parent(target)
 
     def collect(self, store: Store, company: str) -> CompanyState:
-        """Return what `load` gives as of one moment, with the times of the same values.
-        Raises StoreUnavailable if a bot writes too often for a consistent copy."""
+        """Return the creds and keys as of one moment, each key with its times.
+
+        Raises StoreUnavailable if a bot writes too often for a consistent copy.
+        """
         for _ in range(SNAPSHOT_TRIES):
             values, rows = by_name(store.load(company)), store.export_rows(company)
             entries = {CREDS: StateEntry("creds", values.pop(CREDS))} if CREDS in values else {}
             if values == {(row.key_type, row.key_id): row.value for row in rows}:
                 return CompanyState(company, entries | dict(map(_key_entry, rows)))
         raise StoreUnavailable(
-            f"{company} in {store.database} changed {SNAPSHOT_TRIES} times while it was read; stop its bot for the "
-            "export, or repeat it"
+            f"{company} in {store.database} changed {SNAPSHOT_TRIES} times while it was read; stop its bot and export "
+            "again"
         )
 
     def write(self, folder: Path, state: CompanyState, exported_at: datetime, progress: Progress | None) -> None:
@@ -97,7 +103,7 @@ class ArchiveFile:
             raise InvalidInput(f"{self.path}: the archive reads back differently from what was written; check the disk")
 
     def put_in_place(self, folder: Path, *, force: bool) -> None:
-        """Rename the file to the path; it replaces a file there."""
+        """Rename the file to the path, replacing a file that is there."""
         (folder / STAGED_FILE).replace(self.path)
 
 
@@ -139,7 +145,7 @@ def _compact(document: object) -> bytes:
 
 
 def _value_field(name: str, value: bytes) -> dict[str, Any]:
-    """The field of a value: JSON if its bytes are that JSON's compact form, otherwise base64."""
+    """The field of a line for a value: its JSON if the bytes are JSON in compact form, otherwise its base64."""
     with suppress(ValueError, RecursionError):
         document = json.loads(value.decode())
         if _compact(document) == value:
@@ -148,15 +154,15 @@ def _value_field(name: str, value: bytes) -> dict[str, Any]:
 
 
 def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> CompanyState:
-    """Parse an archive; lines that can't be read are skipped. Raises InvalidInput if the first isn't an archive's."""
+    """Parse an archive, and skip lines that can't be read. Raises InvalidInput if the first line is no header."""
     company, has_creds, total = _header(path, next(lines, b""))
     entries: dict[Name, StateEntry] = {}
     skipped: list[Skipped] = []
-    for number, text in enumerate(lines, 2):
+    for number, line_bytes in enumerate(lines, 2):
         try:
-            if not text.endswith(b"\n"):
+            if not line_bytes.endswith(b"\n"):
                 raise InvalidInput("cut off, or too long")
-            line = _document(text)
+            line = _document(line_bytes)
             if "creds" in line or "creds_base64" in line:
                 entries[CREDS] = StateEntry("creds", ids.checked_value("creds", _value(line, "creds")))
             else:
@@ -167,45 +173,45 @@ def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> Co
         if progress is not None:
             progress(min(len(entries), total), total)
     if has_creds and CREDS not in entries:
-        skipped.append(("creds", "the archive says that it has creds, and none could be read"))
+        skipped.append(("creds", "the archive says that it has creds, but none could be read"))
     keys = len(entries.keys() - {CREDS})
     if keys != total:
         skipped.append(("archive", f"{keys} of its {total} keys could be read"))
-    # A line that can't be read may be any key.
+    # A skipped line may hold any key, so the unreadable keys aren't known.
     return CompanyState(company, entries, tuple(skipped), unreadable=None if skipped else frozenset())
 
 
-def _header(path: Path, text: bytes) -> tuple[str, bool, int]:
-    """The first line's `(company, has_creds, keys)`. Raises InvalidInput if it isn't the first line of an archive."""
+def _header(path: Path, line_bytes: bytes) -> tuple[str, bool, int]:
+    """Return `(company, has_creds, keys)` of the header. Raises InvalidInput if this line isn't an archive's header."""
     try:
-        line = _document(text)
+        line = _document(line_bytes)
     except InvalidInput:
         line = {}
     if line.get("format") != FORMAT:
         raise InvalidInput(f"{path} is neither an archive that `export` wrote nor a Baileys folder")
     if line.get("version") != VERSION:
-        other_version = f"{path} is an archive of another version than {VERSION}"
-        raise InvalidInput(f"{other_version}; read it with the program of its time")
+        wrong_version = f"{path} is an archive of another version than {VERSION}"
+        raise InvalidInput(f"{wrong_version}; import it with the release of this program that wrote it")
     company, creds, keys = line.get("company"), line.get("creds"), line.get("keys")
     if not isinstance(company, str) or not isinstance(creds, bool) or type(keys) is not int:
-        raise InvalidInput(f"{path} is an archive with a broken first line: no company, creds and keys in it")
+        raise InvalidInput(f"{path} is an archive with a broken first line: it needs company, creds and keys")
     return company, creds, keys
 
 
-def _document(text: bytes) -> dict[str, Any]:
-    """A line's JSON object. Raises InvalidInput without quoting it."""
-    with suppress(ValueError, RecursionError):  # The parser's error would carry the line.
-        document = json.loads(text.decode())
+def _document(line_bytes: bytes) -> dict[str, Any]:
+    """Return a line's JSON object. Raises InvalidInput, whose message doesn't quote the line."""
+    with suppress(ValueError, RecursionError):  # The parser's error would quote the line.
+        document = json.loads(line_bytes.decode())
         if isinstance(document, dict):
             return document
     raise InvalidInput("not a JSON object")
 
 
 def _row(line: dict[str, Any]) -> KeyRow:
-    """A line's key with its times. Raises InvalidInput that names the field."""
+    """Return a line's key with its times. Raises InvalidInput with the name of the broken field."""
     key_type, key_id, expires_at = line.get("type"), line.get("id"), line.get("expires_at")
     if not isinstance(key_type, str) or not isinstance(key_id, str):
-        raise InvalidInput("no type and id")
+        raise InvalidInput("type or id is missing")
     value = _value(line, "value")
     ids.checked_writes({key_type: {key_id: value}})
     created_at, updated_at = _time(line, "created_at"), _time(line, "updated_at")
@@ -214,11 +220,11 @@ def _row(line: dict[str, Any]) -> KeyRow:
 
 
 def _value(line: dict[str, Any], name: str) -> bytes:
-    """The bytes of a value's field. Raises InvalidInput without quoting it."""
-    problem = f"no {name}, and no {name}_base64 that is base64"
-    with suppress(ValueError, RecursionError):  # These errors would carry the value.
+    """Return the bytes of a line's value. Raises InvalidInput, whose message doesn't quote the value."""
+    problem = f"neither {name} nor valid base64 in {name}_base64"
+    with suppress(ValueError, RecursionError):  # These errors would quote the value.
         if name in line:
-            problem = f"{name}: not JSON that has a compact form"
+            problem = f"{name}: this JSON can't be written back"
             return _compact(line[name])
         encoded = line.get(f"{name}_base64")
         if isinstance(encoded, str):
@@ -231,4 +237,4 @@ def _time(line: dict[str, Any], name: str) -> datetime:
         time = datetime.fromisoformat(line[name])
         if time.tzinfo is not None:
             return time
-    raise InvalidInput(f"{name}: no time with a time zone")
+    raise InvalidInput(f"{name}: not a time with a time zone")

@@ -100,4 +100,4 @@ def test_a_missing_node_is_reported_with_exit_code_2(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert measure(postgres_site.admin_url) is None
     assert main(["--url", postgres_site.admin_url]) == 2
-    assert capsys.readouterr().err == "error: node or npm is not installed here, and the peers run on them\n"
+    assert capsys.readouterr().err == "error: node or npm is not installed here, and this measurement needs both\n"

@@ -18,9 +18,10 @@ pytestmark = [
     pytest.mark.xdist_group("processes"),
 ]
 
-HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+HOSTILE_HOLDER = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+"""A lease holder's name that would run scripts if the page didn't escape it."""
 
-CONTRAST = """(() => {
+POOR_CONTRAST_JS = """(() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const rgba = colour => {
     canvas.clearRect(0, 0, 1, 1);
@@ -28,9 +29,9 @@ CONTRAST = """(() => {
     canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
-  const linear = part => (part /= 255) <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
-  const under = element => {
+  const linear = channel => (channel /= 255) <= .04045 ? channel / 12.92 : ((channel + .055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
+  const backgroundOf = element => {
     for (let e = element; e; e = e.parentElement) {
       const colour = rgba(getComputedStyle(e).backgroundColor);
       if (colour[3] === 255) return colour;
@@ -39,18 +40,19 @@ CONTRAST = """(() => {
   };
   const poor = [];
   for (const element of document.querySelectorAll('body *')) {
-    const says = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-    if (!says || element.tagName === 'title' || !element.getClientRects().length) continue;
+    const hasText = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!hasText || element.tagName === 'title' || !element.getClientRects().length) continue;
     const style = getComputedStyle(element);
-    const ink = light(rgba(element.closest('svg') ? style.fill : style.color)), ground = light(under(element));
-    const contrast = (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05);
+    const text = luminance(rgba(element.closest('svg') ? style.fill : style.color));
+    const background = luminance(backgroundOf(element));
+    const contrast = (Math.max(text, background) + .05) / (Math.min(text, background) + .05);
     if (contrast < 4.5) poor.push(`${element.outerHTML.slice(0, 80)}: ${contrast.toFixed(2)}`);
   }
   return poor;
 })()"""
-"""JavaScript for the texts with less contrast than WCAG AA requires."""
+"""JavaScript that returns the texts with a contrast below 4.5, which WCAG AA requires of normal text."""
 
-UNNAMED = """(() => {
+UNNAMED_ELEMENTS_JS = """(() => {
   const all = selector => [...document.querySelectorAll(selector)];
   return [
     ...all('input').filter(e => !e.hidden && !e.labels.length),
@@ -60,11 +62,11 @@ UNNAMED = """(() => {
     ...all('a, button').filter(e => !e.textContent.trim()),
   ].map(e => e.outerHTML);
 })()"""
-"""JavaScript for the elements without a name, which a screen reader can't announce."""
+"""JavaScript that returns the elements without a name, which a screen reader can't announce."""
 
 
 def fill(store_url: str, companies: int) -> None:
-    """Fill a database: the first company is the demo, with a lease of a hostile holder; each other one has a key."""
+    """Fill a database. One company is `demo`, with HTML as the holder of its lease; every other company has one key."""
     if not companies:
         return
     with open_store(store_url) as store:
@@ -73,7 +75,7 @@ def fill(store_url: str, companies: int) -> None:
         row = KeyRow("session", "a", b"{}", now, now, now + timedelta(days=7))
         for number in range(companies - 1):
             store.restore_rows(f"bot{number:04}", [row])
-        store.lease_company("demo", HOSTILE, 3_600)
+        store.lease_company("demo", HOSTILE_HOLDER, 3_600)
 
 
 @pytest.fixture(scope="module", params=[0, 1, 1_000], ids=lambda companies: f"{companies} companies")
@@ -119,12 +121,13 @@ def sign_in(browser: Browser, site: Site) -> None:
 
 def test_the_page_shows_its_sections_and_logs_no_error(browser: Browser, site: Site, companies: int) -> None:
     sign_in(browser, site)
-    heads = browser.js("[...document.querySelectorAll('h2')].map(e => e.textContent.trim())")
-    assert heads[0][2:] == ("Needs you now" if companies == 1 else "Needs a look")
-    assert heads[1:] == ["Alerts", "Counts", "Keys by type", "Sweeps", "Growth", "Load time", "Companies"]
-    listed = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
+    headings = browser.js("[...document.querySelectorAll('h2')].map(e => e.textContent.trim())")
+    # Without the sign and the space before the words. Alone, the demo is critical: most of its keys have no expiry.
+    assert headings[0][2:] == ("Needs you now" if companies == 1 else "Needs a look")
+    assert headings[1:] == ["Alerts", "Counts", "Keys by type", "Sweeps", "Growth", "Load time", "Companies"]
+    listed_companies = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
     expected = [*(f"bot{number:04}" for number in range(companies - 1)), *(["demo"] if companies else [])]
-    assert listed == expected[:25]
+    assert listed_companies == expected[:25]
     assert browser.js("document.querySelectorAll('.problem').length") == 0
     assert browser.errors == []
     elsewhere = [url for url in browser.requested if not url.startswith((f"{site.url}/", "data:"))]
@@ -145,19 +148,19 @@ def test_search_paging_and_signing_out_work_by_keyboard(browser: Browser, site: 
     browser.tab_to("#search")
     browser.type("demo")
     browser.press("Enter", navigates=True)
-    listed = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
-    assert listed == (["demo"] if companies else [])
+    listed_companies = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
+    assert listed_companies == (["demo"] if companies else [])
     if companies:
-        assert HOSTILE in browser.text(".companies tbody td:last-child")
+        assert HOSTILE_HOLDER in browser.text(".companies tbody td:last-child")
         assert browser.js("document.querySelectorAll('img, script').length") == 0
     if companies > 25:
-        browser.tab_to("#companies form a")
+        browser.tab_to("#companies form a")  # Show all.
         browser.press("Enter", navigates=True)
         browser.tab_to("a[rel=next]")
         browser.press("Enter", navigates=True)
         assert browser.text(".companies tbody th") == "bot0025"
         assert browser.text(".pager span") == "26–50 of 1,000"
-    browser.tab_to("button.plain")
+    browser.tab_to("button.plain")  # Sign out.
     browser.press("Enter", navigates=True)
     assert browser.js("location.pathname") == "/sign-in"
     browser.open(f"{site.url}/")
@@ -171,15 +174,13 @@ def test_texts_are_legible_and_elements_are_named(
     browser: Browser, site: Site, tmp_path: Path, size: tuple[int, int], dark: bool, companies: int
 ) -> None:
     browser.set_screen(size, dark=dark)
-    for where in ("/sign-in", "/"):
-        if where == "/":
+    for path in ("/sign-in", "/"):
+        if path == "/":
             sign_in(browser, site)
         else:
-            browser.open(f"{site.url}{where}")
-        browser.save_screenshot(
-            tmp_path / f"{companies}{where.replace('/', '-')}{size[0]}{'-dark' if dark else ''}.png"
-        )
+            browser.open(f"{site.url}{path}")
+        browser.save_screenshot(tmp_path / f"{companies}{path.replace('/', '-')}{size[0]}{'-dark' if dark else ''}.png")
         assert browser.js("document.documentElement.scrollWidth") <= size[0]
-        assert browser.js(CONTRAST) == []
-        assert browser.js(UNNAMED) == []
+        assert browser.js(POOR_CONTRAST_JS) == []
+        assert browser.js(UNNAMED_ELEMENTS_JS) == []
         assert browser.js("document.querySelectorAll('h1').length") == 1

@@ -1,4 +1,4 @@
-"""SIGKILL during `store.set` leaves the whole write or nothing. A killed backfill can be resumed."""
+"""SIGKILL during `store.set` leaves the whole write or none of it. A killed backfill of expiries can be resumed."""
 
 import threading
 
@@ -12,7 +12,7 @@ from tests.conformance.worker_process import Worker, backfill, generation_keys, 
 
 pytestmark = pytest.mark.slow
 
-KEYS = 150
+KEYS_PER_TYPE = 150
 KILL_AFTER_S = [0.0, 0.004, 0.011, 0.019, 0.03]
 """Delays between an acknowledged write and the kill, in seconds."""
 
@@ -28,7 +28,7 @@ def without_deletions(keys: dict[str, dict[str, bytes | None]]) -> dict[str, dic
 def test_a_kill_during_a_write_leaves_all_or_nothing(store: Store, store_url: str) -> None:
     next_generation = 0
     for delay_s in KILL_AFTER_S:
-        writer = Worker(write_generations, store_url, START, first=next_generation, keys=KEYS)
+        writer = Worker(write_generations, store_url, START, first=next_generation, keys=KEYS_PER_TYPE)
         with workers(writer):
             writer.go()
             # The worker never pauses. Shortly after it reports one write, it is inside the next.
@@ -38,12 +38,12 @@ def test_a_kill_during_a_write_leaves_all_or_nothing(store: Store, store_url: st
         state = store.load("bot")
         assert state.creds is not None
         generation = int(state.creds)
-        assert generation - acknowledged_generations[-1] in (0, 1), "a write is lost, or there are two extra ones"
-        assert state.keys == without_deletions(generation_keys(generation, KEYS))
+        assert generation - acknowledged_generations[-1] in (0, 1), "a write is lost, or two are unreported"
+        assert state.keys == without_deletions(generation_keys(generation, KEYS_PER_TYPE))
         next_generation = generation + 1
     # The store still accepts writes after the kills.
-    store.set("bot", generation_keys(next_generation, KEYS), creds=b"%d" % next_generation)
-    assert store.load("bot").keys == without_deletions(generation_keys(next_generation, KEYS))
+    store.set("bot", generation_keys(next_generation, KEYS_PER_TYPE), creds=b"%d" % next_generation)
+    assert store.load("bot").keys == without_deletions(generation_keys(next_generation, KEYS_PER_TYPE))
 
 
 @pytest.mark.parametrize("batches", [1, 4])
@@ -60,9 +60,9 @@ def test_a_killed_backfill_resumes_to_the_right_total(
     assert "done" not in filled_totals, "the worker was killed too late"
     unfilled = store.census().without_expiry
     assert (total - unfilled) - filled_totals[-1] in (0, limit), "part of a batch was written"
-    resumed = 0
+    filled_after_resuming = 0
     while batch := store.backfill(500):
-        resumed += sum(batch.values())
-    assert resumed == unfilled
+        filled_after_resuming += sum(batch.values())
+    assert filled_after_resuming == unfilled
     assert store.census().without_expiry == 0
     assert store.census().total == total

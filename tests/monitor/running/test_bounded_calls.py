@@ -1,4 +1,7 @@
-"""A hanging call holds up no caller, the number of calls is bounded, and their errors reach the caller."""
+"""A hanging call doesn't block its caller, the number of calls is bounded, and a call's error reaches its caller.
+
+The pauses between attempts (`Backoff`) are tested here too.
+"""
 
 import threading
 from time import monotonic
@@ -10,11 +13,12 @@ from monitor.running.backoff import Backoff
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from rig.waiting import eventually
 
-SOON_S = 0.05
+SHORT_LIMIT_S = 0.05
+THREAD_NAME = "bounded-call"
 
 
 def test_an_answer_in_time_is_returned() -> None:
-    assert BoundedCalls(1, "asked").call(lambda: 42, 10) == 42
+    assert BoundedCalls(1, THREAD_NAME).call(lambda: 42, 10) == 42
 
 
 def test_an_error_of_the_call_is_raised() -> None:
@@ -22,35 +26,35 @@ def test_an_error_of_the_call_is_raised() -> None:
         raise ValueError("no such thing")
 
     with pytest.raises(ValueError, match="no such thing"):
-        BoundedCalls(1, "asked").call(fail, 10)
+        BoundedCalls(1, THREAD_NAME).call(fail, 10)
 
 
-def test_the_calls_own_time_out_is_no_time_limit_of_ours() -> None:
+def test_a_timeout_error_of_the_call_itself_is_raised_unchanged() -> None:
     def fail() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        BoundedCalls(1, "asked").call(fail, 10)
+        BoundedCalls(1, THREAD_NAME).call(fail, 10)
 
 
 def test_hanging_calls_take_up_slots_and_give_them_back() -> None:
-    slots, release, calls = BoundedCalls(2, "asked"), threading.Event(), []
+    bounded_calls, release, runs = BoundedCalls(2, THREAD_NAME), threading.Event(), []
 
     def hang() -> None:
-        calls.append(1)
+        runs.append(1)
         release.wait(20)
 
     began = monotonic()
     for _ in range(2):
         with pytest.raises(TimedOut):
-            slots.call(hang, SOON_S)
+            bounded_calls.call(hang, SHORT_LIMIT_S)
     with pytest.raises(Busy, match="earlier questions"):
-        slots.call(hang, SOON_S)
+        bounded_calls.call(hang, SHORT_LIMIT_S)
     assert monotonic() - began < 5
-    assert len(calls) == 2, "the third was never made"
+    assert len(runs) == 2, "the third call was made although no slot was free"
     release.set()
-    assert slots.call(lambda: "well again", 10) == "well again"
-    eventually(lambda: all(thread.name != "asked" for thread in threading.enumerate()), "its threads end")
+    assert bounded_calls.call(lambda: "an answer", 10) == "an answer"
+    eventually(lambda: all(thread.name != THREAD_NAME for thread in threading.enumerate()), "the threads have ended")
 
 
 def test_both_errors_mean_that_the_store_is_unavailable() -> None:
@@ -59,10 +63,10 @@ def test_both_errors_mean_that_the_store_is_unavailable() -> None:
 
 
 def test_pauses_double_up_to_the_cap_and_are_jittered() -> None:
-    longest = Backoff(1, 60, jitter=lambda: 1.0)
-    assert [longest.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    longest.reset()
-    assert longest.next_s() == 1
-    half = Backoff(1, 60, jitter=lambda: 0.5)
-    assert [half.next_s() for _ in range(3)] == [0.5, 1, 2]
+    without_jitter = Backoff(1, 60, jitter=lambda: 1.0)
+    assert [without_jitter.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    without_jitter.reset()
+    assert without_jitter.next_s() == 1
+    half_jitter = Backoff(1, 60, jitter=lambda: 0.5)
+    assert [half_jitter.next_s() for _ in range(3)] == [0.5, 1, 2]
     assert all(0 <= Backoff().next_s() <= 1 for _ in range(100))

@@ -11,7 +11,7 @@ from keystore.records import KeyRow
 from keystore.store import KeyStore, Upkeep
 from rig.fixtures.clock import START
 
-SURFACE = [
+PUBLIC_NAMES = [
     "AuthState",
     "CorruptValue",
     "InvalidInput",
@@ -25,7 +25,7 @@ SURFACE = [
     "StoreUnavailable",
     "open_store",
 ]
-KEY_STORE = {
+PARAMETERS_BY_METHOD = {
     "get": ["company_id", "key_type", "key_ids"],
     "set": ["company_id", "keys", "creds", "epoch"],
     "load": ["company_id"],
@@ -37,12 +37,12 @@ KEY_STORE = {
     "release_company": ["company_id", "holder", "epoch"],
     "close": [],
 }
-ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, KeystoreError)]
+ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
 
 
-def test_keystore_exports_exactly_its_surface() -> None:
-    assert keystore.__all__ == SURFACE == sorted(SURFACE)
-    for name in SURFACE:
+def test_keystore_exports_exactly_its_public_names() -> None:
+    assert keystore.__all__ == PUBLIC_NAMES == sorted(PUBLIC_NAMES)
+    for name in PUBLIC_NAMES:
         assert getattr(keystore, name).__doc__
 
 
@@ -57,10 +57,10 @@ def test_open_store_takes_a_url_and_keywords() -> None:
     assert parameters["guard"].default is True
 
 
-@pytest.mark.parametrize("method", KEY_STORE)
-def test_the_parameters_of_a_bot_s_operations_are_fixed(method: str) -> None:
+@pytest.mark.parametrize("method", PARAMETERS_BY_METHOD)
+def test_the_parameters_of_a_bots_operations_are_fixed(method: str) -> None:
     parameters = list(inspect.signature(getattr(KeyStore, method)).parameters)[1:]
-    assert parameters == KEY_STORE[method]
+    assert parameters == PARAMETERS_BY_METHOD[method]
 
 
 def test_every_method_of_the_contract_is_abstract_and_documented() -> None:
@@ -78,9 +78,9 @@ def test_every_error_is_a_documented_keystore_error() -> None:
         assert kind.__doc__
 
 
-def test_the_tree_drawn_in_the_docstring_is_the_tree() -> None:
-    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
-    assert sorted(drawn) == sorted(kind.__name__ for kind in ERRORS if kind is not KeystoreError)
+def test_the_docstring_draws_the_tree_of_errors() -> None:
+    drawn_names = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
+    assert sorted(drawn_names) == sorted(kind.__name__ for kind in ERRORS if kind is not KeystoreError)
     assert all(kind.__bases__[0] is KeystoreError for kind in ERRORS if kind is not KeystoreError)
 
 
