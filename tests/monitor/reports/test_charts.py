@@ -12,7 +12,7 @@ from tests.monitor.sample_reports import GROWTH, without_forecast
 
 pytest.importorskip("matplotlib", reason="the `charts` extra isn't installed")
 
-WARM_UP, PICTURES = 5, 25
+WARM_UP, PICTURES = 2, 4
 MAY_GROW_BYTES = 300_000
 """Growth allowed over all pictures; a leaked figure takes a megabyte and more."""
 
