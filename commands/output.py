@@ -3,6 +3,7 @@
 Here are also the options that several commands take.
 """
 
+import shutil
 import sys
 from typing import Annotated, Any
 
@@ -14,8 +15,8 @@ from monitor.reports.report_json import as_json
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
-PIPED_WIDTH = 200
-"""The width of output that goes to no terminal; nothing is wrapped at it."""
+PIPED_WIDTH = 10_000
+"""The width of output that goes to no terminal, so that nothing is wrapped."""
 
 
 def show_report(text: RenderableType, report: Any, json: bool) -> None:
@@ -23,10 +24,10 @@ def show_report(text: RenderableType, report: Any, json: bool) -> None:
     if json:
         print(as_json(report))
     else:
-        width = None if sys.stdout.isatty() else PIPED_WIDTH
-        console = Console(markup=False, highlight=False, soft_wrap=True, width=width)
+        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns  # COLUMNS, or else the width of the terminal.
+        console = Console(markup=False, highlight=False, width=width)
         with console.capture() as captured:
-            console.print(text)
+            console.print(text, overflow="ignore", crop=False)
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

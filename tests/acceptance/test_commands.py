@@ -38,7 +38,7 @@ def test_growth_prints_the_original_operator_s_arithmetic(seeded: str) -> None:
         "14": {"keys": 854, "change": 189, "percent": 28},
     }
     text = run("growth", url=seeded).stdout
-    for part in ("665", "330", "425", "61/day", "427", "−36 %", "238", "854", "+28 %", "189"):
+    for part in ("665", "330", "425", "61 a day", "427", "−36 %", "238", "854", "+28 %", "189"):
         assert part in text
 
 
