@@ -10,6 +10,7 @@ import io
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import time
@@ -32,6 +33,9 @@ READ_ELSEWHERE = {"KEYSTORE_TEST_URL"}
 """Variables with such a prefix that the service itself doesn't read: the address of the tests' database."""
 
 MIN_SWEEP_EVERY_S = 60.0
+
+MOST_NAME_CHARACTERS = 40
+"""Longest `KEYSTORE_NAME`: it heads each message on a phone."""
 
 
 class SettingsError(InvalidInput):
@@ -79,6 +83,12 @@ def _time_of_day(text: str) -> time | None:
     return time(int(match[1]), int(match[2]))
 
 
+def _name(text: str) -> str:
+    if not text.isprintable() or len(text) > MOST_NAME_CHARACTERS:
+        raise ValueError(f"expected one line of at most {MOST_NAME_CHARACTERS} characters, for example bots-berlin")
+    return text
+
+
 def _no_sealing(_text: str) -> None:
     raise ValueError("this version can't seal values yet; unset it, since values would be stored unsealed")
 
@@ -115,6 +125,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(SecretStr("sqlite:///keystore.db"), alias="KEYSTORE_URL", repr=False)
+    name: Annotated[str, BeforeValidator(_name)] = Field(default_factory=socket.gethostname, alias="KEYSTORE_NAME")
     guard: Annotated[bool, BeforeValidator(_switch)] = Field(True, alias="KEYSTORE_GUARD")
     ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DIARY, alias="KEYSTORE_TTL")
     secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
