@@ -10,6 +10,7 @@ import typer
 from commands import reports, tokens, transfer, upkeep
 from commands.output import show_error
 from keystore.errors import KeystoreError
+from keystore.invocation import command
 from service.lifetime import Wire, serve_until_signal
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -70,7 +71,7 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
             return show_error("interrupted; completed work stays, and nothing is half-done", code)
         return code
     except typer.TyperException as error:
-        return show_error(f"{error.format_message()} See python run.py --help", error.exit_code)
+        return show_error(f"{error.format_message().rstrip('.')}. See `{command('--help')}`", error.exit_code)
     except KeystoreError as error:
         return show_error(str(error))
     except BrokenPipeError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.invocation import command
 from keystore.migrate import UPKEEP_MIGRATIONS, DatabaseLink, Shape, migrate, schema_of
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE_QUERY, PostgresStore
@@ -36,7 +37,7 @@ def open_store(
     keys. `guard` keeps sweeps from keys that can't be replaced. The pool has up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
-    SchemaMismatch when a server's tables need `run.py migrate` first. An SQLite file is migrated here.
+    SchemaMismatch when a server's tables need `migrate` first. An SQLite file is migrated here.
     """
     link = open_link(url, max_connections)
     try:
@@ -46,15 +47,16 @@ def open_store(
             schema = schema_of(link)
         if schema.shape is Shape.LEGACY:
             raise SchemaMismatch(
-                f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run `python run.py "
-                "migrate` to convert them, or run `python run.py migrate --attach` to watch beside the running bot"
+                f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run "
+                f"`{command('migrate')}` to convert them, or run `{command('migrate --attach')}` to watch beside the "
+                "running bot"
             )
         if schema.shape is Shape.ATTACHED and set(schema.pending) & set(UPKEEP_MIGRATIONS):
-            raise SchemaMismatch(f"{link.name}: the watch needs new tables; run `python run.py migrate --attach`")
+            raise SchemaMismatch(f"{link.name}: the watch needs new tables; run `{command('migrate --attach')}`")
         if schema.shape is not Shape.ATTACHED and schema.pending:
             raise SchemaMismatch(
                 f"{link.name}: schema outdated, {len(schema.pending)} to apply ({schema.pending[0]} first); "
-                "run `python run.py migrate`"
+                f"run `{command('migrate')}`"
             )
         if isinstance(link, SqliteLink):
             return SqliteStore(link, clock, policy, guard=guard)

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from sqlite_utils import Database
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
+from keystore.invocation import command
 from keystore.sql.link import Row, Run, T, require_own_process
 
 Params = Mapping[str, Any] | Sequence[Row]
@@ -166,7 +167,7 @@ class SqliteLink:
         if code == sqlite3.SQLITE_CONSTRAINT:
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
-            raise SchemaMismatch(f"{self.name}: {error}; run `python run.py migrate`") from error
+            raise SchemaMismatch(f"{self.name}: {error}; run `{command('migrate')}`") from error
         raise StoreUnavailable(f"{self.name}: {_REMEDIES.get(code, error)}") from error
 
 
