@@ -36,7 +36,7 @@ def wire(settings: Settings) -> Service:
         require_usable(cert, key)
     listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
-    store = opened_store(settings)
+    store = opened_store(settings, create=True)
     watch_settings = WatchSettings(
         sweep_every_s=settings.sweep_every_s,
         load_budget_ms=settings.load_budget_ms,
