@@ -31,6 +31,11 @@ def show_report(text: RenderableType, report: Any, json: bool) -> None:
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def show_note(message: str) -> None:
+    """Print a line for a person on standard error, beside a report on standard output."""
+    print(message, file=sys.stderr)
+
+
 def show_error(message: str, code: int = 1) -> int:
     """Print the message on one line, and return the exit code."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)

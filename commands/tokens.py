@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from api.access.tokens import create_token, in_force, revoke_token, token_line
-from commands.opening import command_settings, opened_store
+from commands.opening import command_settings, database
 from commands.output import AsJson, show_report
 from keystore.errors import InvalidInput
 from keystore.ttl import parse_duration
@@ -24,7 +24,7 @@ def create(
     if admin == (company is not None):
         raise InvalidInput("token create: give either --company X or --admin")
     expires_in_s = None if expires is None else parse_duration(expires, "--expires")
-    with opened_store(command_settings()) as store:
+    with database(command_settings()) as store:
         token, made = create_token(store, company, expires_in_s)
     report = {"token": token, "token_id": made.token_id, "company": made.company_id, "expires_at": made.expires_at}
     show_report(token, report, as_json)
@@ -32,7 +32,7 @@ def create(
 
 def list_all(as_json: AsJson = False) -> None:
     """List every token, its company, and whether it is in force. The tokens themselves are not stored."""
-    with opened_store(command_settings()) as store:
+    with database(command_settings()) as store:
         tokens, now = store.tokens(), datetime.now(UTC)
     rows = [
         {
@@ -51,6 +51,6 @@ def list_all(as_json: AsJson = False) -> None:
 
 def revoke(token_id: Annotated[str, typer.Argument(help="The token's id, as `token list` shows it.")]) -> None:
     """Revoke a token: within 5 seconds it is no longer accepted."""
-    with opened_store(command_settings()) as store:
+    with database(command_settings()) as store:
         revoke_token(store, token_id)
     show_report(f"token {token_id} is revoked", None, False)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from keystore.invocation import command
 from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
@@ -106,6 +107,6 @@ def _waits_for(store: Store, observed: Observed) -> str:
     if not observed.counts:
         return "keys written through the store (none in the last two weeks)"
     if not observed.snapshots:
-        return "hourly counts of the table, which `python run.py` makes while it runs"
+        return f"hourly counts of the table, which `{command('serve')}` makes while it runs"
     seen = observed.days
-    return f"{MIN_DAYS} days of data, and has {seen:.1f} so far; keep `python run.py` running"
+    return f"{MIN_DAYS} days of data, and has {seen:.1f} so far; keep `{command('serve')}` running"

@@ -16,6 +16,7 @@ import structlog
 
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ids import canonical_company
+from keystore.invocation import command
 from keystore.records import TokenRecord
 from keystore.store import Store
 
@@ -55,7 +56,7 @@ def token_line(token: TokenRecord, now: datetime) -> str:
 def revoke_token(store: Store, token_id: str) -> None:
     """End a token: every worker refuses it within 5 seconds. Raises InvalidInput if no token has this id."""
     if not store.revoke_token(token_id):
-        raise InvalidInput(f"token {ascii(token_id)[:80]}: no token has this id; see `python run.py token list`")
+        raise InvalidInput(f"token {ascii(token_id)[:80]}: no token has this id; see `{command('token list')}`")
 
 
 def announce_first_admin_token(store: Store, database: Path) -> None:

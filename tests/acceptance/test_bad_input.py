@@ -138,7 +138,7 @@ def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
     with psycopg.connect(migrated_postgres_url, autocommit=True) as conn:
         conn.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '%closed_tables'")
     for command in (["check"], ["serve"]):
-        assert "python run.py migrate" in run_refused(*command, url=migrated_postgres_url)
+        assert "run.py migrate" in run_refused(*command, url=migrated_postgres_url)
     assert run("migrate", url=migrated_postgres_url).returncode == 0
     assert run("check", url=migrated_postgres_url).returncode == 0
 

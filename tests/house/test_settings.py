@@ -1,5 +1,6 @@
 """Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
+import socket
 from datetime import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -25,6 +26,7 @@ def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
     assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
     assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
+    assert settings.name == socket.gethostname()
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
     assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
 
@@ -33,6 +35,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     settings = read(
         tmp_path,
         KEYSTORE_URL="postgresql://bot:x@db/bots",
+        KEYSTORE_NAME="bots-berlin",
         KEYSTORE_GUARD="off",
         KEYSTORE_TTL="careful",
         KEYSTORE_HTTP="off",
@@ -53,7 +56,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_MEMORY_ALERT_PERCENT="85",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
-    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, None)
+    assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, CAREFUL, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
     assert settings.log == "json"
     assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
@@ -113,6 +116,8 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("KEYSTORE_NAME", "two\nlines"),
+        ("KEYSTORE_NAME", "x" * 41),
         ("KEYSTORE_GUARD", "maybe"),
         ("KEYSTORE_TTL", "pre-key=soon"),
         ("KEYSTORE_TTL", "pre-key"),
