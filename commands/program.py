@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from commands import reports, tokens, transfer, upkeep
+from commands.examples import add_examples
 from commands.opening import (
     DatabaseFile,
     DatabaseUrl,
@@ -16,7 +17,7 @@ from commands.opening import (
     no_database_chosen,
     with_database_options,
 )
-from commands.output import show_error
+from commands.output import discard_output, show_error
 from keystore.errors import KeystoreError
 from keystore.invocation import command
 from service.lifetime import Wire, serve_until_signal
@@ -24,12 +25,15 @@ from service.lifetime import Wire, serve_until_signal
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after SIGINT and SIGTERM."""
 
+WIDEST_HELP = 120
+"""The width beyond which lines of help would be hard to read."""
+
 app = typer.Typer(
     help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command: serve.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST_HELP},
 )
 
 
@@ -42,7 +46,10 @@ def main(context: typer.Context, database: DatabaseUrl = None, database_file: Da
 
 
 def serve(context: typer.Context) -> None:
-    """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
+    """Run the service until Ctrl-C or SIGTERM.
+
+    It runs the HTTP API, the sweeper, the watch and, with a token, the Telegram bot.
+    """
     wire: Wire = context.obj
     serve_until_signal(wire, chosen_settings)
 
@@ -81,18 +88,27 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Characters that a terminal can't show become question marks.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # An exception: everything is cleaned up.
+    add_examples(app)
+    as_json = "--json" in (sys.argv[1:] if args is None else args)
     try:
         with no_database_chosen():
             code = int(app(args, obj=wire, standalone_mode=False) or 0)
         if code == INTERRUPTED:
-            return show_error("interrupted; completed work stays, and nothing is half-done", code)
+            return show_error("interrupted; completed work stays, and nothing is half-done", code, as_json=as_json)
         return code
     except typer.TyperException as error:
-        return show_error(f"{error.format_message().rstrip('.')}. See `{command('--help')}`", error.exit_code)
+        message = f"{error.format_message().rstrip('.')}. See `{command('--help')}`"
+        return show_error(message, error.exit_code, as_json=as_json)
     except KeystoreError as error:
-        return show_error(str(error))
+        return show_error(str(error), as_json=as_json)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except OSError as error:
-        return show_error(f"{error.filename or 'the system'}: {error.strerror or error}")
+        message = f"{error.filename or 'the system'}: {error.strerror or error}"
+        return show_error(message, as_json=as_json)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output()

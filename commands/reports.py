@@ -20,7 +20,7 @@ from settings import SettingsError
 
 
 def check(as_json: AsJson = False) -> None:
-    """Count the keys, judge the state of the table and the sweeper, and say what to do."""
+    """Count the keys, and say what needs attention."""
     settings = command_settings()
     with database(settings) as store:
         report = check_report(store, settings.sweep_every_s)
@@ -37,11 +37,11 @@ def types(as_json: AsJson = False) -> None:
 def growth(
     ttl: Annotated[
         str | None,
-        typer.Option(metavar="TYPE=LIFE,…", help="What if: forecast under these lifetimes too (pre-key=14d)."),
+        typer.Option(metavar="TYPE=LIFE,…", help="Forecast under these lifetimes too."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how fast keys come, how many there will be, and how wrong earlier forecasts were."""
+    """Forecast the number of keys, and judge earlier forecasts."""
     settings = command_settings()
     what_if = None if ttl is None else parse_policy(ttl, settings.ttl)
     with database(settings) as store:
@@ -51,12 +51,15 @@ def growth(
 
 def perf(
     company: Annotated[
-        str | None, typer.Option(help="The company whose state is loaded; default: the one with the most keys.")
+        str | None, typer.Option(metavar="COMPANY", help="Load this company's state; by default, the largest one's.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often to time each operation.")] = ROUNDS,
+    rounds: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Time each operation N times.")] = ROUNDS,
     as_json: AsJson = False,
 ) -> None:
-    """Time load, get and burst on the live database, against the budget. The keys it writes are removed again."""
+    """Time load, get and burst on the live database.
+
+    Load and burst together are compared with the budget. The keys that it writes are removed again.
+    """
     settings = command_settings()
     with database(settings) as store, progress_bar("timing") as progress:
         report = perf_report(store, settings.load_budget_ms, company, rounds=rounds, progress=progress)
@@ -64,7 +67,10 @@ def perf(
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at settings, database, schema, clock, permissions and Telegram; say what to fix. Exits 1 if one failed."""
+    """Check the installation, and say what to fix.
+
+    It looks at settings, database, schema, clock, permissions and Telegram, and exits with 1 if a check failed.
+    """
     try:
         settings = command_settings()
     except SettingsError as error:

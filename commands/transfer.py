@@ -17,9 +17,12 @@ from monitor.transfer.folder_format import BaileysFolder
 
 
 def import_state(
-    path: Annotated[Path, typer.Argument(help="A useMultiFileAuthState folder, or an archive that `export` wrote.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A useMultiFileAuthState folder, or an archive that `export` wrote.")
+    ],
     company: Annotated[
-        str | None, typer.Option(help="The company to import into. An archive names its own, a folder doesn't.")
+        str | None,
+        typer.Option(metavar="COMPANY", help="The company to import into. An archive names its own, a folder doesn't."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Allow changes to the state the company has. Stop the bot first.")
@@ -30,7 +33,10 @@ def import_state(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a company's state, all of it or nothing, and read every key back. Unreadable files are listed."""
+    """Import a company's state from a folder or an archive.
+
+    It imports everything or nothing, and reads each key back. Files that can't be read are listed.
+    """
     with database(command_settings(), create=not dry_run) as store, progress_bar("import") as progress:
         source = BaileysFolder(path) if path.is_dir() else ArchiveFile(path)
         if company is None and path.is_dir():
@@ -44,13 +50,20 @@ def import_state(
 
 
 def export_state(
-    path: Annotated[Path, typer.Argument(help="NAME.jsonl for an archive, any other name for a folder.")],
-    company: Annotated[str | None, typer.Option(help="The company to export; optional if there is only one.")] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="NAME.jsonl for an archive, any other name for a folder.")
+    ],
+    company: Annotated[
+        str | None, typer.Option(metavar="COMPANY", help="The company to export; optional if there is only one.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export of that name.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a company's state: an archive keeps all values and times, a folder is for useMultiFileAuthState."""
+    """Export a company's state to a folder or an archive.
+
+    An archive keeps all values and times. A folder is for useMultiFileAuthState.
+    """
     target = ArchiveFile(path) if path.suffix == ".jsonl" else BaileysFolder(path)
     with database(command_settings()) as store, progress_bar("export") as progress:
         report = transfer.export_state(

@@ -41,8 +41,8 @@ def create_token(store: Store, company: str | None, expires_in_s: float | None) 
     return token, record
 
 
-def token_line(token: TokenRecord, now: datetime) -> str:
-    """Return a token as one line for a terminal."""
+def token_columns(token: TokenRecord, now: datetime) -> tuple[str, str, str, str]:
+    """Return a token's id, owner, date and state, in words."""
     if token.revoked_at is not None:
         state = f"revoked {token.revoked_at:%Y-%m-%d %H:%M} UTC"
     elif token.expires_at is None:
@@ -50,7 +50,7 @@ def token_line(token: TokenRecord, now: datetime) -> str:
     else:
         state = f"{'in force until' if in_force(token, now) else 'expired'} {token.expires_at:%Y-%m-%d %H:%M} UTC"
     owner = "admin" if token.company_id is None else f"company {token.company_id}"
-    return f"{token.token_id}  {owner}  made {token.created_at:%Y-%m-%d}  {state}"
+    return token.token_id, owner, f"{token.created_at:%Y-%m-%d}", state
 
 
 def revoke_token(store: Store, token_id: str) -> None:

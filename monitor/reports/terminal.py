@@ -1,7 +1,7 @@
 """The reports as text and tables for a terminal: one function for each report."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -219,6 +219,11 @@ def doctor(report: DoctorReport) -> RenderableType:
     passed = sum(item.status == "ok" for item in report.checks)
     rows = [(Text(item.verdict, VERDICT_STYLES[item.verdict]), item.name, item.detail) for item in report.checks]
     return Group(_headed(report.verdict, f"{passed} of {counted(len(rows), 'check')} passed"), columns(rows))
+
+
+def tokens(rows: Iterable[Iterable[str]]) -> RenderableType:
+    """The API's tokens, each as its id, owner, date and state."""
+    return table(("id", "access", "made", "state"), rows)
 
 
 def _headed(verdict: Verdict, text: str) -> Columns:
