@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from keystore.baileys import MIS_SPLIT_TYPES
+from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
 from keystore.invocation import command
 from keystore.records import Census, SweepRun
 from keystore.store import Store
@@ -140,7 +140,8 @@ def worst(findings: tuple[Finding, ...]) -> Verdict:
 
 def mis_split_advice(census: Census) -> str | None:
     """The advice on keys of a mis-split type, such as `lid`; None if there are none."""
-    keys_of = {count.key_type: count.total for count in census.by_type if count.key_type in MIS_SPLIT_TYPES}
+    unread = set(MIS_SPLIT_TYPES) - set(KEY_TYPES)  # `sender-key` is both: a wrong split and a type of its own.
+    keys_of = {count.key_type: count.total for count in census.by_type if count.key_type in unread}
     if not keys_of:
         return None
     types = ", ".join(f"`{key_type}`" for key_type in sorted(keys_of))

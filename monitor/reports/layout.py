@@ -19,6 +19,9 @@ NARROWEST_PROSE = 24
 """The width below which a column of prose goes below its row instead of beside it."""
 
 
+MOST_HEADER_LINES = 3
+
+
 @dataclass(frozen=True)
 class Columns:
     """Rows of cells in columns, under an optional header. Only the header and the last column may take several lines.
@@ -45,13 +48,13 @@ class Columns:
             yield Text(" " * self.indent) + line
 
     def _widths(self, available: int) -> list[int] | None:
-        """The widths of the columns, with each head on one line if that fits; None if they don't fit at all."""
+        """The widths of the columns, with the header on as few lines as fit; None if they don't fit at all."""
         cells = list(zip_longest(*self.rows, fillvalue=Text()))
         widest = [max(map(_width, column)) for column in cells]
         last_word = max(map(_longest_word, cells[-1]))
         header = self.header or [Text()] * len(cells)
-        for measure in (_width, _longest_word):
-            heads = list(map(measure, header))
+        for lines in range(1, MOST_HEADER_LINES + 1):
+            heads = [_width_on(lines, head) for head in header]
             natural = list(map(max, widest, heads))
             left = available - sum(natural[:-1]) - self.gap * (len(natural) - 1)
             if left >= max(last_word, heads[-1], min(natural[-1], NARROWEST_PROSE)):
@@ -118,6 +121,14 @@ def _cells(rows: Iterable[Iterable[Text | str]]) -> list[list[Text]]:
 def _wrapped(cell: Text, width: int) -> list[Text]:
     lines = textwrap.wrap(cell.plain, max(1, width), break_long_words=False, break_on_hyphens=False)
     return [Text(line, cell.style) for line in lines] or [Text()]
+
+
+def _width_on(lines: int, head: Text) -> int:
+    """The smallest width at which a head takes at most so many lines."""
+    narrowest = _longest_word(head)
+    return next(
+        (width for width in range(narrowest, _width(head)) if len(_wrapped(head, width)) <= lines), _width(head)
+    )
 
 
 def _width(cell: Text) -> int:

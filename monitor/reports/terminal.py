@@ -89,8 +89,8 @@ def growth(report: GrowthReport) -> RenderableType:
     if report.what_if is not None:
         parts += _forecast("what if: the forecast under --ttl", report.what_if)
     if report.outcomes:
-        header = ("days ahead", "forecasts", "median error", "worst error", "within the 90 % range")
-        outcomes = table(header, map(_outcome, report.outcomes), numeric=range(5))
+        header = ("ahead", "forecasts", "median error", "worst error", "within the 90 % range")
+        outcomes = table(header, map(_outcome, report.outcomes), numeric=range(1, 5))
         parts += [paragraphs("earlier forecasts", style="bold"), outcomes]
     return Group(*parts)
 
@@ -129,7 +129,7 @@ def _type_forecast(type_: TypeForecast) -> tuple[str, ...]:
 
 def _outcome(outcome: Outcome) -> tuple[str, ...]:
     errors = f"{outcome.median_error_percent} %", f"{outcome.worst_error_percent} %"
-    return f"{outcome.days}", f"{outcome.forecasts:,}", *errors, f"{outcome.within:,}"
+    return counted(outcome.days, "day"), f"{outcome.forecasts:,}", *errors, f"{outcome.within:,}"
 
 
 def perf(report: PerfReport) -> RenderableType:

@@ -58,7 +58,8 @@ def test_the_list_shows_company_and_state_of_each_token(url: str) -> None:
     # The third token may expire at any moment, so its state isn't checked.
     assert [listed[token["token_id"]]["in_force"] for token in tokens[:2]] == [False, True]
     lines = run("token", "list", url=url).stdout.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 1 + 3
+    assert lines[0].split() == ["id", "access", "made", "state"]
     assert any("admin" in line and "revoked" in line for line in lines)
     assert any("company a" in line and "in force" in line for line in lines)
 

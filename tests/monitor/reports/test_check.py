@@ -39,7 +39,7 @@ def test_keys_without_expiry_are_a_warning_and_most_of_them_critical(lacking: in
 
 
 def test_keys_of_a_mis_split_type_are_a_warning_that_names_repair() -> None:
-    counts = (TypeCount("lid", 1_172, 0, 1_172, 0, 0, 0, 0), TypeCount("session", 9, 9, 0, 0, 0, 0, 0))
+    counts = (TypeCount("lid", 1_172, 0, 1_172, 0, 0, 0, 0), TypeCount("sender-key", 9, 9, 0, 0, 0, 0, 0))
     mis_split = replace(HEALTHY, total=1_181, by_type=counts)
     (finding,) = judged(mis_split, RECENT)
     assert finding.verdict == "warning"

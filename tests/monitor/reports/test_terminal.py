@@ -80,7 +80,7 @@ def test_growth_shows_the_forecast_beside_the_legacy_projection() -> None:
     rows = [line.split() for line in shown.splitlines()]
     assert ["session", "800", "12.5", "7", "d", "900", "1,000", "400"] in rows
     assert ["identity-key", "0", "0.5", "forever", "15", "never"] in rows
-    assert ["7", "5", "3.2", "%", "9.9", "%", "4"] in rows
+    assert ["7", "days", "5", "3.2", "%", "9.9", "%", "4"] in rows
     document = plain(report)
     assert document["forecast"]["keys_in_days"]["30"] == {"low": 1_005, "expected": 1_030, "high": 1_055}
     assert "path" not in document["forecast"], "365 numbers are nothing to read"
