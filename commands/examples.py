@@ -26,6 +26,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "seed": ("seed", "seed --database-file demo.db"),
     "doctor": ("doctor", "doctor --json"),
     "token": ("token create --company 962302", "token list"),
+    "company": ("company delete 962302 --dry-run",),
+    "company delete": ("company delete 962302 --dry-run", "company delete 962302"),
     "token create": ("token create --company 962302", "token create --admin --expires 90d"),
     "token list": ("token list", "token list --json"),
     "token revoke": ("token revoke 0a1b2c3d4e5f",),

@@ -100,7 +100,7 @@ def opened_store(settings: Settings, *, create: bool = False) -> Store:
 
 
 def opened_link(settings: Settings, *, create: bool) -> DatabaseLink:
-    """Open the database that the settings name, whatever its tables. The caller closes it. Raises KeystoreError."""
+    """Open the database that the settings name, with any tables. The caller closes it. Raises KeystoreError."""
     with _address_named(settings):
         return open_link(settings.url.get_secret_value(), create=create)
 

@@ -21,8 +21,17 @@ from monitor.reports.layout import paragraphs
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error too, on standard error.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; report what would change.")]
 
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+"""Exit codes of `check --exit-code`: those of a Nagios plugin."""
+
 PIPED_WIDTH = 10_000
 """The width of output that goes to no terminal, so that nothing is wrapped."""
+
+
+class UsageError(typer.TyperException):
+    """The command line can't be right on any database."""
+
+    exit_code = 2
 
 
 def show_report(text: RenderableType, report: Any, as_json: bool) -> None:
@@ -40,7 +49,7 @@ def show_report(text: RenderableType, report: Any, as_json: bool) -> None:
 
 def show_note(message: str) -> None:
     """Print a line for a person on standard error, beside a report on standard output."""
-    print(message, file=sys.stderr)
+    print(_between_words(message), file=sys.stderr)
 
 
 def show_error(message: str, code: int = 1, *, as_json: bool = False) -> int:
@@ -49,11 +58,7 @@ def show_error(message: str, code: int = 1, *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False), file=sys.stderr)
         return code
-    line = f"error: {message}"
-    if sys.stderr.isatty():
-        width = os.get_terminal_size(sys.stderr.fileno()).columns or PIPED_WIDTH
-        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-    print(line, file=sys.stderr)
+    print(_between_words(f"error: {message}"), file=sys.stderr)
     return code
 
 
@@ -61,6 +66,14 @@ def discard_output() -> None:
     """Drop the output that can't be written, so that Python doesn't try it again when the process ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _between_words(line: str) -> str:
+    """The line as it is or, on a terminal, as lines of its width."""
+    if not sys.stderr.isatty():
+        return line
+    width = os.get_terminal_size(sys.stderr.fileno()).columns or PIPED_WIDTH
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _print(text: str) -> None:

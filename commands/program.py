@@ -3,11 +3,13 @@
 import io
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from commands import reports, tokens, transfer, upkeep
+from commands import companies, reports, tokens, transfer, upkeep
 from commands.examples import add_examples
 from commands.opening import (
     DatabaseFile,
@@ -19,7 +21,7 @@ from commands.opening import (
 )
 from commands.output import discard_output, show_error
 from keystore.errors import KeystoreError
-from keystore.invocation import command
+from keystore.invocation import INSTALLED, command, program_name
 from service.lifetime import Wire, serve_until_signal
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -28,9 +30,16 @@ INTERRUPTED, TERMINATED = 130, 143
 WIDEST_HELP = 120
 """The width beyond which lines of help would be hard to read."""
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"signal-keystore {version('signal-keystore')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command: serve.",
-    add_completion=False,
+    add_completion=program_name() == INSTALLED,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST_HELP},
@@ -38,7 +47,14 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def main(context: typer.Context, database: DatabaseUrl = None, database_file: DatabaseFile = None) -> None:
+def main(
+    context: typer.Context,
+    database: DatabaseUrl = None,
+    database_file: DatabaseFile = None,
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
     """Serve, if no command is given."""
     choose_database(database, database_file)
     if context.invoked_subcommand is None:
@@ -75,11 +91,29 @@ TOKEN_COMMANDS: dict[str, Callable[..., None]] = {
     "revoke": tokens.revoke,
 }
 
-token_app = typer.Typer(help="Make, list and revoke the API's tokens.", rich_markup_mode=None)
-app.add_typer(token_app, name="token")
-for group, commands in ((app, COMMANDS), (token_app, TOKEN_COMMANDS)):
+COMPANY_COMMANDS: dict[str, Callable[..., None]] = {"delete": companies.delete}
+
+
+def _add_commands(group: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
     for name, function in commands.items():
         group.command(name)(with_database_options(function))
+
+
+def _add_group(name: str, help_text: str, commands: Mapping[str, Callable[..., None]]) -> None:
+    """Add commands with a name of two words; the first word alone shows their help."""
+    group = typer.Typer(help=help_text, rich_markup_mode=None, invoke_without_command=True, callback=_show_help)
+    _add_commands(group, commands)
+    app.add_typer(group, name=name)
+
+
+def _show_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+_add_commands(app, COMMANDS)
+_add_group("token", "Make, list and revoke the API's tokens.", TOKEN_COMMANDS)
+_add_group("company", "Delete what is stored for a company.", COMPANY_COMMANDS)
 
 
 def run(wire: Wire, args: Sequence[str] | None = None) -> int:
@@ -92,13 +126,15 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
     as_json = "--json" in (sys.argv[1:] if args is None else args)
     try:
         with no_database_chosen():
-            code = int(app(args, obj=wire, standalone_mode=False) or 0)
+            code = int(app(args, prog_name=program_name(), obj=wire, standalone_mode=False) or 0)
         if code == INTERRUPTED:
             return show_error("interrupted; completed work stays, and nothing is half-done", code, as_json=as_json)
         return code
     except typer.TyperException as error:
         message = f"{error.format_message().rstrip('.')}. See `{command('--help')}`"
         return show_error(message, error.exit_code, as_json=as_json)
+    except typer.Abort:
+        return show_error("interrupted at a question; nothing was changed", INTERRUPTED, as_json=as_json)
     except KeystoreError as error:
         return show_error(str(error), as_json=as_json)
     except BrokenPipeError:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, database, opened_store
-from commands.output import AsJson, show_report
+from commands.output import CRITICAL, OK, UNKNOWN, WARNING, AsJson, show_error, show_report
+from keystore.errors import KeystoreError
 from keystore.ttl import parse_policy
 from monitor.growth import growth_report
 from monitor.reports import terminal
@@ -19,12 +20,24 @@ from monitor.telegram.client import check_token
 from settings import SettingsError
 
 
-def check(as_json: AsJson = False) -> None:
+def check(
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="For cron: exit with 0 if ok, 1 warning, 2 critical, 3 no answer.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Count the keys, and say what needs attention."""
-    settings = command_settings()
-    with database(settings) as store:
-        report = check_report(store, settings.sweep_every_s)
+    try:
+        settings = command_settings()
+        with database(settings) as store:
+            report = check_report(store, settings.sweep_every_s)
+    except KeystoreError as error:
+        if not exit_code:
+            raise
+        raise typer.Exit(show_error(str(error), UNKNOWN, as_json=as_json)) from error
     show_report(terminal.check(report), report, as_json)
+    if exit_code:
+        raise typer.Exit({"ok": OK, "warning": WARNING, "critical": CRITICAL}[report.verdict])
 
 
 def types(as_json: AsJson = False) -> None:

@@ -7,8 +7,7 @@ import typer
 
 from api.access.tokens import create_token, in_force, revoke_token, token_columns
 from commands.opening import command_settings, database
-from commands.output import AsJson, show_report
-from keystore.errors import InvalidInput
+from commands.output import AsJson, UsageError, show_note, show_report
 from keystore.ttl import parse_duration
 from monitor.reports import terminal
 
@@ -25,11 +24,18 @@ def create(
 ) -> None:
     """Make a token and show it. It can't be shown again."""
     if admin == (company is not None):
-        raise InvalidInput("token create: give either --company X or --admin")
+        raise UsageError("token create: give either --company X or --admin")
     expires_in_s = None if expires is None else parse_duration(expires, "--expires")
     with database(command_settings()) as store:
         token, made = create_token(store, company, expires_in_s)
-    report = {"token": token, "token_id": made.token_id, "company": made.company_id, "expires_at": made.expires_at}
+    show_note(f"a token for {store.database}; it is shown only now")
+    report = {
+        "token": token,
+        "token_id": made.token_id,
+        "company": made.company_id,
+        "expires_at": made.expires_at,
+        "database": store.database,
+    }
     show_report(token, report, as_json)
 
 
@@ -51,8 +57,9 @@ def list_all(as_json: AsJson = False) -> None:
         }
         for token in tokens
     ]
+    show_note(f"tokens in {store.database}:")
     listed = terminal.tokens(token_columns(token, now) for token in tokens) if tokens else "there are no tokens"
-    show_report(listed, {"tokens": rows}, as_json)
+    show_report(listed, {"database": store.database, "tokens": rows}, as_json)
 
 
 def revoke(
@@ -62,4 +69,5 @@ def revoke(
     """Revoke a token: within 5 seconds it is no longer accepted."""
     with database(command_settings()) as store:
         revoke_token(store, token_id)
-    show_report(f"token {token_id} is revoked", {"token_id": token_id, "revoked": True}, as_json)
+    report = {"database": store.database, "token_id": token_id, "revoked": True}
+    show_report(f"token {token_id} is revoked in {store.database}", report, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, database, opened_link
-from commands.output import AsJson, DryRun, show_report
+from commands.output import AsJson, DryRun, show_note, show_report
 from keystore import migrate
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
@@ -44,6 +44,7 @@ def migrate_tables(
             applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
     lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]
     report = {"database": link.name, "applied": applied, "pending": pending}
+    show_note(f"{'would migrate' if dry_run else 'migrated'} {link.name}")
     show_report("\n".join(lines) or "nothing to apply", report, as_json)
 
 

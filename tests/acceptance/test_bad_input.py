@@ -76,9 +76,9 @@ def test_a_wrong_password(own_server: OwnServer) -> None:
     assert PASSWORD not in line
 
 
-def test_a_missing_folder(tmp_path: Path) -> None:
-    line = run_refused("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
-    assert "can't open the file" in line
+@pytest.mark.parametrize(("command", "problem"), [("check", "there is no such file"), ("seed", "folder doesn't exist")])
+def test_a_missing_folder(command: str, problem: str, tmp_path: Path) -> None:
+    assert problem in run_refused(command, url=f"sqlite:///{tmp_path}/no/such/k.db")
     assert not (tmp_path / "no").exists()
 
 

@@ -35,6 +35,7 @@ COMMANDS = (
     "repair",
     "seed --company second",
     "doctor",
+    "company delete demo --yes",
     "token create --company demo",
     "token list",
     "token revoke {token}",
@@ -44,7 +45,9 @@ COMMANDS = (
 FIRST_HEADS = {"type", "id"}
 """Words over a first column, which a narrow terminal leaves out: its cells become headings."""
 
-HELPS = ("", *program.COMMANDS, "token", *(f"token {name}" for name in program.TOKEN_COMMANDS))
+GROUPS = {"token": program.TOKEN_COMMANDS, "company": program.COMPANY_COMMANDS}
+IN_GROUPS = tuple(f"{group} {name}" for group, commands in GROUPS.items() for name in commands)
+HELPS = ("", *program.COMMANDS, *GROUPS, *IN_GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +98,7 @@ def test_a_command_breaks_lines_between_words(demo: tuple[Path, str], command: s
 
 def test_every_command_is_tried_at_each_width() -> None:
     tried = {" ".join(command.split()[:2]) for command in COMMANDS} | {command.split()[0] for command in COMMANDS}
-    every = {*program.COMMANDS, *(f"token {name}" for name in program.TOKEN_COMMANDS)}
-    assert every - tried == {"serve"}
+    assert {*program.COMMANDS, *IN_GROUPS} - tried == {"serve"}
 
 
 def test_a_wide_terminal_is_used(demo: tuple[Path, str]) -> None:
