@@ -17,7 +17,7 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.layout import Columns, bullets, columns, pairs, paragraphs, table
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
-from monitor.transfer.state import TransferReport
+from monitor.transfer.state import Skipped, TransferReport
 from monitor.upkeep.backfill import BackfillReport
 from monitor.upkeep.repair import Move, RepairReport
 
@@ -190,15 +190,21 @@ def transfer(report: TransferReport) -> RenderableType:
         lines.append(f"{counted(report.deleted_files, 'source file')} deleted")
     parts = [paragraphs(f"{taken} to {report.target}"), _by_type(report.by_type), paragraphs(*lines)]
     if report.skipped:
-        names_of: dict[str, list[str]] = defaultdict(list)
-        for name, reason in report.skipped:
-            names_of[reason].append(name)
-        # The names hold phone numbers; only a single one is shown, because it says which file to look at.
-        groups = [(names[0] if len(names) == 1 else f"{len(names):,}", why) for why, names in names_of.items()]
-        parts += [paragraphs(f"left out: {len(report.skipped):,}"), columns(groups)]
-        if len(groups) < len(report.skipped):
+        parts += [paragraphs(f"left out: {len(report.skipped):,}"), columns(_grouped(report.skipped))]
+        if len(_grouped(report.skipped)) < len(report.skipped):
             parts.append(paragraphs("--json lists each by its name"))
     return Group(*parts)
+
+
+def _grouped(skipped: Sequence[Skipped]) -> list[Skipped]:
+    """Everything that was left out, counted by reason.
+
+    Names hold phone numbers. Only a single name is shown, because it says which file to look at.
+    """
+    groups: dict[str, list[Skipped]] = defaultdict(list)
+    for entry in skipped:
+        groups[entry[1].partition(" (")[0]].append(entry)  # What is in brackets differs from file to file.
+    return [group[0] if len(group) == 1 else (f"{len(group):,}", reason) for reason, group in groups.items()]
 
 
 def repair(report: RepairReport) -> RenderableType:

@@ -173,7 +173,7 @@ def test_an_incomplete_file_is_listed_and_the_others_are_imported(sqlite_file: P
     (folder / "pre-key-2.json").write_text("{}", encoding="utf-8")
     done = run("import", str(folder), "--company", "2", "--delete-source", url=f"sqlite:///{sqlite_file}")
     assert done.returncode == 0
-    assert "pre-key-1.json: not JSON" in done.stdout
+    assert "pre-key-1.json  not JSON" in done.stdout
     assert "S3CR" not in done.stdout + done.stderr
     assert [path.name for path in folder.iterdir()] == ["pre-key-1.json"]
 

@@ -95,7 +95,7 @@ def test_the_list_is_aligned_and_names_its_database(url: str) -> None:
     for company in ("a", "a-company-with-a-long-name"):
         run("token", "create", "--company", company, url=url)
     listed = run("token", "list", url=url)
-    assert len({line.index("  made ") for line in listed.stdout.splitlines()}) == 1
+    assert len({line.index(f"  {datetime.now(UTC):%Y-}") for line in listed.stdout.splitlines()[1:]}) == 1
     assert url.removeprefix("sqlite:///") in listed.stderr
 
 

@@ -42,7 +42,7 @@ COMMANDS = (
 )
 """Command lines that go over every report, on the demo data."""
 
-FIRST_HEADS = {"type", "id"}
+FIRST_HEADS = {"key", "type", "id"}
 """Words over a first column, which a narrow terminal leaves out: its cells become headings."""
 
 GROUPS = {"token": program.TOKEN_COMMANDS, "company": program.COMPANY_COMMANDS}

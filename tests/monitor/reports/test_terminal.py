@@ -232,17 +232,22 @@ def test_what_is_left_out_for_one_reason_is_one_line_without_names() -> None:
         by_type={"session": 493},
         creds=True,
         expired=0,
-        skipped=(*skipped, ("pre-key-7.json", "not JSON")),
+        skipped=(
+            *skipped,
+            *((f"session-{number}.json", f"empty (character {number})") for number in (1, 2)),
+            ("pre-key-7.json", "not JSON (character 5)"),
+        ),
         dry_run=False,
     )
     lines = text(terminal.transfer(report)).splitlines()
-    at = lines.index("left out: 173")
+    at = lines.index("left out: 175")
     assert lines[at + 1 :] == [
         "  172             a mis-split row",
-        "  pre-key-7.json  not JSON",
+        "  2               empty",
+        "  pre-key-7.json  not JSON (character 5)",
         "--json lists each by its name",
     ]
-    assert len(plain(report)["skipped"]) == 173
+    assert len(plain(report)["skipped"]) == 175
 
 
 def test_the_rows_of_a_repair_are_counted_by_company_and_type() -> None:
