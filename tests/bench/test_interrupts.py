@@ -26,7 +26,7 @@ def test_ctrl_c_ends_a_measurement_without_a_traceback(measurement: str, tmp_pat
         text=True,
         start_new_session=True,
     )
-    eventually(figures.exists)  # The file is touched when the work begins.
+    eventually(figures.exists, "the measurement touches its file when it begins", 60)
     os.killpg(process.pid, signal.SIGINT)  # A terminal sends it to the whole group.
     _, errors = process.communicate(timeout=30)
     assert process.returncode == INTERRUPTED
