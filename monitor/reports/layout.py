@@ -1,4 +1,4 @@
-"""The layout of a report in a terminal: lines break between words only, whatever the width.
+"""The layout of a report in a terminal of any width: lines break between words only.
 
 Columns that don't fit beside each other are written below each other. A single word longer than the line, such as a
 path, is never cut: it overflows, so that it can be copied.

@@ -203,7 +203,7 @@ def _grouped(skipped: Sequence[Skipped]) -> list[Skipped]:
     """
     groups: dict[str, list[Skipped]] = defaultdict(list)
     for entry in skipped:
-        groups[entry[1].partition(" (")[0]].append(entry)  # What is in brackets differs from file to file.
+        groups[entry[1].partition(" (")[0]].append(entry)  # The text in brackets differs from file to file.
     return [group[0] if len(group) == 1 else (f"{len(group):,}", reason) for reason, group in groups.items()]
 
 

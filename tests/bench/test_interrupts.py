@@ -26,9 +26,13 @@ def test_ctrl_c_ends_a_measurement_without_a_traceback(measurement: str, tmp_pat
         text=True,
         start_new_session=True,
     )
-    eventually(figures.exists, "the measurement touches its file when it begins", 60)
-    os.killpg(process.pid, signal.SIGINT)  # A terminal sends it to the whole group.
-    _, errors = process.communicate(timeout=30)
+    try:
+        eventually(figures.exists, "the measurement touches its file when it begins", 60)
+        os.killpg(process.pid, signal.SIGINT)  # A terminal sends it to the whole group.
+        _, errors = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == INTERRUPTED
     assert errors.splitlines()[-1:] == ["error: interrupted; a measurement that had not finished gives no figures"]
     assert "Traceback" not in errors
