@@ -36,15 +36,13 @@ class UsageError(typer.TyperException):
 
 def show_report(text: RenderableType, report: Any, as_json: bool) -> None:
     """Print the text, or the report as JSON. Raises KeystoreError if standard output can't be written."""
-    if as_json:
-        _print(report_json.as_json(report))
-        return
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns  # COLUMNS, or else the width of the terminal.
-    console = Console(markup=False, highlight=False, width=width)
-    with console.capture() as captured:
-        shown = paragraphs(*text.splitlines()) if isinstance(text, str) else text
-        console.print(shown, overflow="ignore", crop=False)
-    _print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    try:
+        print(report_json.as_json(report) if as_json else _rendered(text), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        problem = f"standard output can't be written: {error.strerror}; the command has done its work"
+        raise KeystoreError(problem) from error
 
 
 def show_note(message: str) -> None:
@@ -76,12 +74,11 @@ def _between_words(line: str) -> str:
     return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise KeystoreError(
-            f"standard output can't be written: {error.strerror}; the command has done its work"
-        ) from error
+def _rendered(text: RenderableType) -> str:
+    """The text in lines of the terminal's width."""
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns  # COLUMNS, or else the width of the terminal.
+    console = Console(markup=False, highlight=False, width=width)
+    with console.capture() as captured:
+        shown = paragraphs(*text.splitlines()) if isinstance(text, str) else text
+        console.print(shown, overflow="ignore", crop=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 def test_ctrl_c_ends_a_measurement_without_a_traceback(measurement: str, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     process = subprocess.Popen(
-        [sys.executable, "-m", f"bench.{measurement}", "--json", figures],
+        # A run in the background ignores SIGINT, and its children would too.
+        ["env", "--default-signal=INT", sys.executable, "-m", f"bench.{measurement}", "--json", figures],
         cwd=PROJECT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
