@@ -83,9 +83,9 @@ def problem_of(error: Exception) -> Problem:
             return error
         case errors.LeaseHeld():
             extra = {"holder": error.holder, "expires_at": error.expires_at}
-            return Problem("lease-held", f"{error}; wait until it expires, or take it with force", extra=extra)
+            return Problem("lease-held", str(error), extra=extra)
         case errors.LeaseLost():
-            return Problem("lease-lost", f"{error}; nothing was written. Stop writing; take the lease again to go on")
+            return Problem("lease-lost", str(error))
         case errors.InvalidInput():
             return Problem("invalid-input", str(error))
         case errors.SchemaMismatch():

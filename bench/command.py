@@ -21,6 +21,9 @@ from rig.postgres_server import own_postgres
 SERVER = "a Postgres server's address, for a role that may create databases"
 OWN_SERVER = f"{SERVER}; without it a server of its own is started"
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 Main = Callable[[Sequence[str] | None], int]
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
@@ -84,7 +87,10 @@ def errors_in_one_line(main: Main) -> Callable[..., int]:
         except psycopg.Error as error:
             print(f"error: the server can't be used: {type(error).__name__}; look at --url", file=sys.stderr)
         except OSError as error:
-            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("error: interrupted; a measurement that had not finished gives no figures", file=sys.stderr)
+            return INTERRUPTED
         return 1
 
     return command

@@ -18,7 +18,7 @@ import psycopg
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from bench.command import SERVER, Command, Outcome, in_range, with_verdict
+from bench.command import OWN_SERVER, Command, Outcome, in_range, server_at, with_verdict
 from bench.limits import VERDICTS, Limit, Target
 from bench.measuring import Connection, Progress, no_progress, timed_ms
 from keystore.opening import open_store
@@ -30,9 +30,7 @@ from rig.postgres_server import database_on
 from rig.relay import Relay, relay_to
 
 EPILOG = """
-It makes a database of its own on a Postgres server, and drops it again; for example:
-  docker run --rm -e POSTGRES_PASSWORD=bench -p 127.0.0.1:5433:5432 postgres:18
-  python -m bench.distance --url postgresql://postgres:bench@127.0.0.1:5433/postgres
+Without --url it runs a Postgres of its own. With it, it makes a database on that server, and drops it again.
 Exits with 1 when a load takes more than 1 round trip + 15 ms, or a reconnect more than 2 round trips + 30 ms or 750 ms.
 """
 
@@ -172,7 +170,7 @@ def _median(rounds: list[Took]) -> Took:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure at the distances of the command line; return 1 if a limit is missed or the server can't be used."""
-    command = Command("bench.distance", __doc__, EPILOG, url=SERVER, url_required=True)
+    command = Command("bench.distance", __doc__, EPILOG, url=OWN_SERVER)
     distance = in_range(float, 0, LONGEST_MS)
     times = "round-trip times (0 20 50 100)"
     command.add_argument("--ms", type=distance, nargs="+", default=ROUND_TRIPS_MS, metavar="MS", help=times)
@@ -181,8 +179,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> Outcome:
-    with progress_bar("distances") as progress:
-        distances = measure(options.url, options.ms, options.rounds, progress)
+    with server_at(options.url) as server, progress_bar("distances") as progress:
+        distances = measure(server, options.ms, options.rounds, progress)
     lines = [
         "Medians, each with its number of round trips:\n",
         f"{'round-trip time':>15}{'load':>23}{'reconnect':>23}{'legacy load':>23}   limits",

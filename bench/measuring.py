@@ -1,5 +1,6 @@
 """The tools of all measurements: timing, percentiles, and the types of a connection and of a progress callback."""
 
+import signal
 from collections.abc import Callable, Sequence
 from math import ceil
 from statistics import median
@@ -49,3 +50,8 @@ def timed(act: Callable[[], T]) -> tuple[T, float]:
 def timed_ms(act: Callable[[], object]) -> float:
     """Run the act and return how many milliseconds it took."""
     return timed(act)[1]
+
+
+def leave_interrupts_to_parent() -> None:
+    """Ignore Ctrl-C in a process of a pool: the terminal sends it to the parent too, which ends the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,61 +1,119 @@
-"""The program: its commands, and one line on standard error for each failure."""
+"""The program: its commands, and one line on standard error for each way to fail."""
 
 import io
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from commands import reports, tokens, transfer, upkeep
-from commands.output import show_error
+from commands import companies, reports, tokens, transfer, upkeep
+from commands.examples import add_examples
+from commands.opening import (
+    DatabaseFile,
+    DatabaseUrl,
+    choose_database,
+    chosen_settings,
+    no_database_chosen,
+    with_database_options,
+)
+from commands.output import discard_output, show_error
 from keystore.errors import KeystoreError
+from keystore.invocation import INSTALLED, command, program_name
 from service.lifetime import Wire, serve_until_signal
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after SIGINT and SIGTERM."""
 
+WIDEST_HELP = 120
+"""The width beyond which lines of help would be hard to read."""
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"signal-keystore {version('signal-keystore')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command it runs `serve`.",
-    add_completion=False,
+    add_completion=program_name() == INSTALLED,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST_HELP},
 )
 
 
 @app.callback(invoke_without_command=True)
-def main(context: typer.Context) -> None:
+def main(
+    context: typer.Context,
+    database: DatabaseUrl = None,
+    database_file: DatabaseFile = None,
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
     """Run `serve` if no command is given."""
+    choose_database(database, database_file)
     if context.invoked_subcommand is None:
         serve(context)
 
 
-@app.command()
 def serve(context: typer.Context) -> None:
-    """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, if its token is set, the Telegram bot."""
+    """Run the service until Ctrl-C or SIGTERM.
+
+    It runs the HTTP API, the sweeper, the watch and, if its token is set, the Telegram bot.
+    """
     wire: Wire = context.obj
-    serve_until_signal(wire)
+    serve_until_signal(wire, chosen_settings)
 
 
-app.command("migrate")(upkeep.migrate_tables)
-app.command()(reports.check)
-app.command()(reports.types)
-app.command()(reports.growth)
-app.command()(reports.perf)
-app.command()(upkeep.backfill)
-app.command()(upkeep.sweep)
-app.command("import")(transfer.import_state)
-app.command("export")(transfer.export_state)
-app.command()(upkeep.repair)
-app.command()(upkeep.seed)
-app.command()(reports.doctor)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "serve": serve,
+    "migrate": upkeep.migrate_tables,
+    "check": reports.check,
+    "types": reports.types,
+    "growth": reports.growth,
+    "perf": reports.perf,
+    "backfill": upkeep.backfill,
+    "sweep": upkeep.sweep,
+    "import": transfer.import_state,
+    "export": transfer.export_state,
+    "repair": upkeep.repair,
+    "seed": upkeep.seed,
+    "doctor": reports.doctor,
+}
+TOKEN_COMMANDS: dict[str, Callable[..., None]] = {
+    "create": tokens.create,
+    "list": tokens.list_all,
+    "revoke": tokens.revoke,
+}
 
-token_app = typer.Typer(help="Create, list and revoke the API's tokens.", rich_markup_mode=None)
-app.add_typer(token_app, name="token")
-token_app.command("create")(tokens.create)
-token_app.command("list")(tokens.list_all)
-token_app.command("revoke")(tokens.revoke)
+COMPANY_COMMANDS: dict[str, Callable[..., None]] = {"delete": companies.delete}
+
+
+def _add_commands(group: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
+    for name, function in commands.items():
+        group.command(name)(with_database_options(function))
+
+
+def _add_group(name: str, help_text: str, commands: Mapping[str, Callable[..., None]]) -> None:
+    """Add commands with a name of two words; the first word alone shows their help."""
+    group = typer.Typer(help=help_text, rich_markup_mode=None, invoke_without_command=True, callback=_show_help)
+    _add_commands(group, commands)
+    app.add_typer(group, name=name)
+
+
+def _show_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+_add_commands(app, COMMANDS)
+_add_group("token", "Create, list and revoke the API's tokens.", TOKEN_COMMANDS)
+_add_group("company", "Delete what is stored for a company.", COMPANY_COMMANDS)
 
 
 def run(wire: Wire, args: Sequence[str] | None = None) -> int:
@@ -64,18 +122,30 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Characters that a terminal can't show become question marks.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # It raises SystemExit, so cleanup code runs.
+    add_examples(app)
+    as_json = "--json" in (sys.argv[1:] if args is None else args)
     try:
-        code = int(app(args, obj=wire, standalone_mode=False) or 0)
+        with no_database_chosen():
+            code = int(app(args, prog_name=program_name(), obj=wire, standalone_mode=False) or 0)
         if code == INTERRUPTED:  # Typer's exit code after Ctrl-C.
-            return show_error("interrupted; completed work stays, and nothing is half-done", code)
+            return show_error("interrupted; completed work stays, and nothing is half-done", code, as_json=as_json)
         return code
     except typer.TyperException as error:
-        return show_error(f"{error.format_message()} See python run.py --help", error.exit_code)
+        message = f"{error.format_message().rstrip('.')}. See `{command('--help')}`"
+        return show_error(message, error.exit_code, as_json=as_json)
+    except typer.Abort:
+        return show_error("interrupted at a question; nothing was changed", INTERRUPTED, as_json=as_json)
     except KeystoreError as error:
-        return show_error(str(error))
+        return show_error(str(error), as_json=as_json)
     except BrokenPipeError:
         # Nobody reads the output any more. On a closed standard error, Python's shutdown can't report that again.
         sys.stderr.close()
         return 1
     except OSError as error:
-        return show_error(f"{error.filename or 'operating system'}: {error.strerror or error}")
+        message = f"{error.filename or 'operating system'}: {error.strerror or error}"
+        return show_error(message, as_json=as_json)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands.opening import command_settings, opened_store
+from commands.opening import command_settings, database
 from commands.output import AsJson, DryRun, show_report
 from keystore.errors import InvalidInput
 from keystore.store import Store
@@ -17,9 +17,12 @@ from monitor.transfer.folder_format import BaileysFolder
 
 
 def import_state(
-    path: Annotated[Path, typer.Argument(help="A useMultiFileAuthState folder, or an archive that `export` wrote.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A useMultiFileAuthState folder, or an archive that `export` wrote.")
+    ],
     company: Annotated[
-        str | None, typer.Option(help="The company to import into. An archive names its own, a folder doesn't.")
+        str | None,
+        typer.Option(metavar="COMPANY", help="The company to import into. An archive names its own, a folder doesn't."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Allow changes to the state the company has. Stop the bot first.")
@@ -30,8 +33,11 @@ def import_state(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a company's state, all of it or nothing, and read every key back. Unreadable files are listed."""
-    with opened_store(command_settings()) as store, progress_bar("import") as progress:
+    """Import a company's state from a folder or an archive.
+
+    It imports everything or nothing, and reads each key back. Files that can't be read are listed.
+    """
+    with database(command_settings(), create=not dry_run) as store, progress_bar("import") as progress:
         source = BaileysFolder(path) if path.is_dir() else ArchiveFile(path)
         if company is None and path.is_dir():
             raise InvalidInput(f"{path} doesn't name its company; give --company")
@@ -44,15 +50,22 @@ def import_state(
 
 
 def export_state(
-    path: Annotated[Path, typer.Argument(help="NAME.jsonl for an archive, any other name for a folder.")],
-    company: Annotated[str | None, typer.Option(help="The company to export; optional if there is only one.")] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="NAME.jsonl for an archive, any other name for a folder.")
+    ],
+    company: Annotated[
+        str | None, typer.Option(metavar="COMPANY", help="The company to export; optional if there is only one.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export of that name.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a company's state: an archive keeps all values and times, a folder is for useMultiFileAuthState."""
+    """Export a company's state to a folder or an archive.
+
+    An archive keeps all values and times. A folder is for useMultiFileAuthState.
+    """
     target = ArchiveFile(path) if path.suffix == ".jsonl" else BaileysFolder(path)
-    with opened_store(command_settings()) as store, progress_bar("export") as progress:
+    with database(command_settings()) as store, progress_bar("export") as progress:
         report = transfer.export_state(
             store, company or _only_company(store), target, force=force, dry_run=dry_run, progress=progress
         )

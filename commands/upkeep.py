@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from commands.opening import command_settings, opened_store
-from commands.output import AsJson, DryRun, show_report
+from commands.opening import command_settings, database, opened_link
+from commands.output import AsJson, DryRun, show_note, show_report
 from keystore import migrate
-from keystore.opening import open_link
+from keystore.errors import InvalidInput
+from keystore.ids import canonical_company
 from monitor import sweeper
 from monitor.forecast.daily_records import try_daily_records
 from monitor.reports import terminal
+from monitor.reports.formatting import counted
 from monitor.running.progress import progress_bar
 from monitor.upkeep import demo
 from monitor.upkeep.backfill import backfill_expiries
@@ -21,16 +23,19 @@ from monitor.upkeep.repair import repair_rows
 
 def migrate_tables(
     attach: Annotated[
-        bool, typer.Option("--attach", help="Add only our own tables, beside a bot that goes on writing jsonb.")
+        bool, typer.Option("--attach", help="Add only our own tables, beside a running bot that writes jsonb.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the database's tables to this version. For tables written by older bots, stop the bots or use --attach."""
+    """Bring the database's tables to this version.
+
+    If a bot writes the tables directly, stop it first, or use --attach.
+    """
     settings = command_settings()
     applied: Sequence[str] = ()
     pending: Sequence[str] = ()
-    with closing(open_link(settings.url.get_secret_value())) as link:
+    with closing(opened_link(settings, create=not dry_run)) as link:
         if dry_run:
             pending = [
                 name for name in migrate.schema_of(link).pending if not attach or name in migrate.UPKEEP_MIGRATIONS
@@ -39,12 +44,13 @@ def migrate_tables(
             applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
     lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]
     report = {"database": link.name, "applied": applied, "pending": pending}
+    show_note(f"{'would migrate' if dry_run else 'migrated'} {link.name}")
     show_report("\n".join(lines) or "nothing to apply", report, as_json)
 
 
 def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Delete expired keys now, except guarded ones."""
-    with opened_store(command_settings()) as store, progress_bar("sweep") as progress:
+    """Delete expired keys now. Keys that a guard protects stay."""
+    with database(command_settings()) as store, progress_bar("sweep") as progress:
         if dry_run:
             by_type = sweeper.due_now(store.census())
             report = sweeper.SweepReport(store.database, sum(by_type.values()), by_type, 0.0, dry_run=True)
@@ -57,30 +63,48 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
 
 def backfill(
     enforce: Annotated[
-        bool, typer.Option("--enforce", help="Then make the database refuse a key without an expiry.")
+        bool, typer.Option("--enforce", help="Then make the database refuse keys without an expiry.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give every key without an expiry one, counted from now. Stop it at any time; the next run goes on."""
-    with opened_store(command_settings()) as store, progress_bar("backfill") as progress:
+    """Give an expiry to every key that has none.
+
+    Expiries count from now. It can be stopped at any time, and the next run continues.
+    """
+    with database(command_settings()) as store, progress_bar("backfill") as progress:
         report = backfill_expiries(store, enforce=enforce, dry_run=dry_run, progress=progress)
     show_report(terminal.backfill(report), report, as_json)
 
 
 def repair(dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Move rows of a mis-split type (`lid` / `mapping-123`) to the type they belong to, unless a newer row is there."""
-    with opened_store(command_settings()) as store, progress_bar("repair") as progress:
+    """Correct keys that were imported under a wrong type.
+
+    A row with type `lid` and id `mapping-123` becomes `lid-mapping` and `123`, unless a newer row has that name.
+    """
+    with database(command_settings()) as store, progress_bar("repair") as progress:
         report = repair_rows(store, dry_run=dry_run, progress=progress)
     show_report(terminal.repair(report), report, as_json)
 
 
 def seed(
-    company: Annotated[str, typer.Option(help="The demo company; it must not have keys yet.")] = "demo",
+    company: Annotated[
+        str, typer.Option(metavar="COMPANY", help="The demo company; it must not have keys yet.")
+    ] = demo.COMPANY,
+    yes: Annotated[bool, typer.Option("--yes", help="Also write beside companies that aren't the demo.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the demo data set: 665 keys, 609 of them without an expiry, for a company of its own."""
-    with opened_store(command_settings()) as store:
+    """Write demo data: 665 keys for a company of its own.
+
+    609 of the keys have no expiry. The data are written beside other companies only with --yes.
+    """
+    with database(command_settings(), create=True) as store:
+        others = sum(name not in (demo.COMPANY, canonical_company(company)) for name in store.companies())
+        if others and not yes:
+            raise InvalidInput(
+                f"{store.database} has {counted(others, 'company', 'companies')} beside the demo; "
+                "seed another database, or repeat with --yes"
+            )
         report = demo.seed(store, company)
-    written = f"{report.keys} keys for company {report.company} in {report.database}"
-    show_report(f"{written}, {report.without_expiry} without expiry", report, as_json)
+    written = f"{report.keys:,} keys for company {report.company} in {report.database}"
+    show_report(f"{written}, {report.without_expiry:,} without expiry", report, as_json)

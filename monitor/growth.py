@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from keystore.invocation import command
 from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
@@ -23,9 +24,8 @@ LEGACY_LIVES_DAYS = (7, 14)
 
 LEGACY_PERIOD_DAYS = 7
 CAVEAT = (
-    "The original operator's projection counts the keys that are still there as if no others had arrived, gives every "
-    "type one lifetime, and leaves out that keys in use are renewed. It shows what the operator believed; it is no "
-    "forecast."
+    "A rough estimate, shown for comparison. It ignores deleted keys, the lifetimes of each type, and renewals. Don't "
+    "plan with it."
 )
 
 
@@ -103,10 +103,10 @@ def legacy_projection(total: int, per_day: int, days: int) -> Projection:
 
 def _waits_for(store: Store, observed: Observed) -> str:
     if not store.converted:
-        return "a bot that uses this store, because arrivals can't be counted while a bot writes its own tables"
+        return "a bot that uses this store; new keys can't be counted while a bot writes the tables directly"
     if not observed.counts:
         return "keys written through the store (none in the last two weeks)"
     if not observed.snapshots:
-        return "the watch (run `python run.py`, which looks at the table every hour)"
+        return f"hourly counts of the table, which `{command('serve')}` makes while it runs"
     seen = observed.days
-    return f"{MIN_DAYS} days of counted arrivals and of the watch running; there are {seen:.1f}"
+    return f"{MIN_DAYS} days of data, and has {seen:.1f} so far; keep `{command('serve')}` running"

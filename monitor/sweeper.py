@@ -47,6 +47,11 @@ class SweepReport:
     stopped: bool = False
     dry_run: bool = False
 
+    @property
+    def keys(self) -> int:
+        """The number of deleted keys, under the name that all commands share."""
+        return self.deleted
+
 
 def sweep(
     store: Store,

@@ -19,7 +19,7 @@ from msgspec import Struct
 from bench.gates.bare_drivers import LIFE, BarePostgres
 from bench.gates.operations import EXPIRING, PAST, SEED
 from bench.limits import Limit, Target
-from bench.measuring import Progress, no_progress, percentile, timed, timed_ms
+from bench.measuring import Progress, leave_interrupts_to_parent, no_progress, percentile, timed, timed_ms
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.sweeper import BATCH_KEYS, REST, sweep
@@ -82,7 +82,7 @@ def measure(url: str, progress: Progress = no_progress, companies: int = COMPANI
     with (
         open_store(url) as store,
         closing(BarePostgres(url)) as bare,
-        ProcessPoolExecutor(1, get_context("spawn"), _store, (url,)) as process,
+        ProcessPoolExecutor(1, get_context("spawn"), _start, (url,)) as process,
     ):
         for name in names:
             bare.upsert(name, "pre-key", real_keys()["pre-key"])
@@ -128,6 +128,11 @@ def _gets(
         company, key_type, key_id = rng.choice(names)
         took_ms.append(timed_ms(partial(store.get, company, key_type, [key_id])))
     return took_ms
+
+
+def _start(url: str) -> None:
+    leave_interrupts_to_parent()
+    _store(url)
 
 
 @cache

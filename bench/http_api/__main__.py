@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from bench.command import OWN_SERVER, Command, Outcome, server_at
+from bench.measuring import leave_interrupts_to_parent
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from rig.baileys_state import real_keys
@@ -121,7 +122,8 @@ def _answer(request: Request) -> bytes:
 
 def _per_s(request: Request, seconds: float) -> float:
     """Answers a second, summed over all clients. Raises what a client raises."""
-    with ProcessPoolExecutor(CLIENT_PROCESSES, multiprocessing.get_context("fork")) as processes:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(CLIENT_PROCESSES, context, leave_interrupts_to_parent) as processes:
         clients = partial(_clients, request, CLIENTS // CLIENT_PROCESSES)
         return sum(processes.map(clients, [seconds] * CLIENT_PROCESSES))
 

@@ -3,6 +3,10 @@
 `python -m bench.simulate` lives the month of the original operator's demo data, from its 665 keys, and prints its
 timeline. Then it lives random months of different traffic, and compares the forecasts of day 7 and 14 with the keys of
 day 30. A clock of its own drives everything, so the same seeds give the same months.
+
+To see the status page after a month of traffic, live the month of the demo data up to now in a new database:
+  python -m bench.simulate --into sqlite:///demo.db
+  python run.py --database-file demo.db
 """
 
 import argparse
@@ -10,13 +14,25 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from bench.command import Command, Outcome, in_range
 from bench.limits import VERDICTS
-from bench.simulate.month import DAYS, FORECAST_ON, MEDIAN_LIMIT, WORST_LIMIT, Accuracy, Clock, Month, accuracy, month
+from bench.simulate.month import (
+    DAY_0,
+    DAYS,
+    FORECAST_ON,
+    MEDIAN_LIMIT,
+    WORST_LIMIT,
+    Accuracy,
+    Clock,
+    Month,
+    accuracy,
+    month,
+)
 from bench.simulate.traffic import DEMO_LIKE, Mix, random_mix
 from keystore import KeystoreError, open_store
 from monitor.running.progress import progress_bar
@@ -39,6 +55,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Simulate and print; return 1 if the forecasts miss their limits."""
     database = "an empty PostgreSQL database, for the month of the demo data alone"
     command = Command("bench.simulate", __doc__, url=database)
+    into = "live the month of the demo data up to now in this empty database, and nothing else"
+    command.add_argument("--into", metavar="ADDRESS", help=into)
     command.add_number("--mixes", 20, "number of random months", least=0)
     command.add_argument("--first-seed", type=int, default=1, help="seed of the first random month; others follow (1)")
     regularity = "regularity of all reconnects, from 0 (at random) to 1 (at equal intervals)"
@@ -48,11 +66,12 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _simulate(options: argparse.Namespace) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        url = options.url or f"sqlite:///{folder}/demo.db"
-        demo = _month_on(url, DEMO_LIKE, "month of the demo data", from_demo=True)
+        url = options.into or options.url or f"sqlite:///{folder}/demo.db"
+        began = datetime.now(UTC) - timedelta(days=DAYS) if options.into else DAY_0
+        demo = _month_on(url, DEMO_LIKE, "month of the demo data", from_demo=True, began=began)
         print("\n".join(_timeline(demo)))
         months = []
-        for number in range(0 if options.url else options.mixes):
+        for number in range(0 if options.into or options.url else options.mixes):
             mix = random_mix(options.first_seed + number)
             if options.regularity is not None:
                 mix = replace(mix, regularity=options.regularity)
@@ -64,12 +83,12 @@ def _simulate(options: argparse.Namespace) -> Outcome:
     return Outcome(text, Simulation(demo, tuple(months), results), met)
 
 
-def _month_on(url: str, mix: Mix, label: str, *, from_demo: bool) -> Month:
+def _month_on(url: str, mix: Mix, label: str, *, from_demo: bool, began: datetime = DAY_0) -> Month:
     clock = Clock()
     with closing(open_store(url, clock=clock)) as store, progress_bar(label) as progress:
         if store.companies():
             raise KeystoreError(f"{store.database} isn't empty, and the month would sweep it; name an empty one")
-        return month(store, clock, mix, from_demo=from_demo, progress=progress)
+        return month(store, clock, mix, from_demo=from_demo, progress=progress, began=began)
 
 
 def _timeline(month: Month) -> Iterator[str]:

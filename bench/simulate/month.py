@@ -19,6 +19,7 @@ from monitor.forecast.daily_records import write_daily_records
 from monitor.growth import growth_report
 from monitor.sweeper import sweep
 from monitor.upkeep.backfill import backfill_expiries
+from monitor.upkeep.demo import COMPANY
 from monitor.upkeep.demo import seed as seed_demo
 
 DAY_0 = datetime(2025, 10, 8, 9, 0, tzinfo=UTC)
@@ -83,16 +84,18 @@ class Accuracy(Struct, frozen=True):
         return MEDIAN_LIMIT.allows(self.median_percent) and WORST_LIMIT.allows(self.worst_percent)
 
 
-def month(store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Progress) -> Month:
+def month(
+    store: Store, clock: Clock, mix: Mix, *, from_demo: bool, progress: Progress, began: datetime = DAY_0
+) -> Month:
     """Live one month of a mix on an empty store, or from the 665 keys of the demo data."""
-    clock.now = DAY_0
+    clock.now = began
     if from_demo:
-        seed_demo(store, "demo")
+        seed_demo(store, COMPANY)
         backfill_expiries(store)
-    company = Company(store, "demo", mix, DAY_0, paired=from_demo)
+    company = Company(store, COMPANY, mix, began, paired=from_demo)
     totals, swept, made = [], 0, []
     for hours in range(DAYS * 24 + 1):
-        hour = DAY_0 + hours * HOUR
+        hour = began + hours * HOUR
         clock.now = hour
         if hours % SWEEP_HOURS == 0:
             swept += sweep(store).deleted

@@ -73,14 +73,15 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             if not renewed:
                 raise LeaseLost(
                     f"{company}: the lease of {holder} with epoch {epoch} has run out or passed to another holder; "
-                    "stop writing, and acquire it again"
+                    "stop writing, and acquire it again to go on"
                 )
             return CompanyLease(company, holder, renewed[0][0], self._time(renewed[0][1]))
         ((current_holder, current_epoch, stored),) = self._run_for_bot("lease_company", force=bool(force), **params)
         expires_at = self._time(stored)
         if current_holder != holder:
             raise LeaseHeld(
-                f"{company}: {current_holder} has the lease until {expires_at:%Y-%m-%d %H:%M:%S} UTC; wait or force it",
+                f"{company}: {current_holder} has the lease until {expires_at:%Y-%m-%d %H:%M:%S} UTC; wait until "
+                "then, or take it with force",
                 current_holder,
                 expires_at,
             )
@@ -95,14 +96,17 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         if epoch == live_epoch:
             return
         if live_epoch is None:
-            reason = f"the lease with epoch {epoch} has run out or was ended; acquire it again"
+            reason = (
+                f"the lease with epoch {epoch} has run out or was ended; stop writing, and acquire it again to go on"
+            )
         elif epoch is None:
             reason = (
-                f"{holder} has the lease (epoch {live_epoch}) and this write carries no epoch; stop {holder}, or wait"
+                f"{holder} has the lease (epoch {live_epoch}) and this write carries no epoch; stop {holder}, or wait "
+                "until its lease ends"
             )
         else:
             reason = f"{holder} has the lease (epoch {live_epoch}) and this write carries {epoch}; stop writing"
-        raise LeaseLost(f"{company}: nothing was written: {reason}")
+        raise LeaseLost(f"{company}: nothing was written, because {reason}")
 
     def _values(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
         """Return `{key_id: value}` of rows that begin with the id and the stored value."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
+from keystore.invocation import command
 from keystore.records import Census, SweepRun
 from keystore.store import Store
 from monitor.forecast.history import past_month
-from monitor.reports.formatting import ago, size
+from monitor.reports.formatting import ago, counted, size
 
 Verdict = Literal["ok", "warning", "critical"]
 _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
@@ -42,7 +44,7 @@ class SweepState:
 class CheckReport:
     """The counts of the table, and the verdict. `last_sweep` is the latest sweep that ended without an error.
 
-    `totals_30d` are the totals of the last 30 days, about one a day, oldest first.
+    `totals_30d` are the totals of the last 30 days, about one a day, oldest first, and `totals_30d_at` their times.
     """
 
     database: str
@@ -62,6 +64,7 @@ class CheckReport:
     verdict: Verdict
     advice: tuple[str, ...]
     totals_30d: tuple[int, ...] = ()
+    totals_30d_at: tuple[datetime, ...] = ()
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
@@ -69,6 +72,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
     findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced)
     failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
+    past = past_month(store, census.taken_at)
     return CheckReport(
         database=store.database,
         total=census.total,
@@ -86,7 +90,8 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         taken_at=census.taken_at,
         verdict=worst(findings),
         advice=tuple(finding.advice for finding in findings),
-        totals_30d=tuple(count.total for count in past_month(store, census.taken_at)),
+        totals_30d=tuple(count.total for count in past),
+        totals_30d_at=tuple(count.at for count in past),
     )
 
 
@@ -116,9 +121,12 @@ def sweep_state(runs: list[SweepRun]) -> SweepState:
 def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
     """The findings, worst first."""
     findings = [*_table_findings(census, expiry_enforced), *_sweep_findings(census, sweeps, sweep_every_s)]
+    mis_split = mis_split_advice(census)
+    if mis_split is not None:
+        findings.append(Finding("warning", mis_split))
     if census.pre_keys_rewritten_7d:
         advice = (
-            f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 days: "
+            f"{census.pre_keys_rewritten_7d:,} unused pre-keys were overwritten with other values in the last 7 days: "
             "first messages of strangers may be unreadable; look for two processes on one account"
         )
         findings.append(Finding("warning", advice))
@@ -130,28 +138,43 @@ def worst(findings: tuple[Finding, ...]) -> Verdict:
     return findings[0].verdict if findings else "ok"
 
 
+def mis_split_advice(census: Census) -> str | None:
+    """The advice on keys of a mis-split type, such as `lid`; None if there are none."""
+    unread = set(MIS_SPLIT_TYPES) - set(KEY_TYPES)  # `sender-key` is both: a wrong split and a type of its own.
+    keys_of = {count.key_type: count.total for count in census.by_type if count.key_type in unread}
+    if not keys_of:
+        return None
+    types = ", ".join(f"`{key_type}`" for key_type in sorted(keys_of))
+    have = "has" if sum(keys_of.values()) == 1 else "have"
+    return (
+        f"{counted(sum(keys_of.values()), 'key')} {have} a mis-split type ({types}) that no bot reads: run "
+        f"`{command('repair --dry-run')}` to see which of them it would correct"
+    )
+
+
 def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
     if not census.total:
         yield Finding("warning", "there are no keys here: is this the database that your bots use?")
     if census.without_expiry:
         advice = (
-            f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
-            "`python run.py backfill`, then `backfill --enforce`"
+            f"{census.without_expiry:,} of {census.total:,} keys have no expiry and will never be swept: run "
+            f"`{command('backfill')}`, then `backfill --enforce`"
         )
         yield Finding("critical" if census.without_expiry > census.total / 2 else "warning", advice)
     elif census.total and not enforced:
-        yield Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
+        yield Finding("ok", f"every key has an expiry; `{command('backfill --enforce')}` makes the database keep it so")
 
 
 def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> Iterator[Finding]:
     last, latest = sweeps.last_success, sweeps.latest
     if last is None or last.finished_at is None:
         if census.total:
-            yield Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once")
+            yield Finding("warning", f"no sweep has finished yet: start `{command('serve')}`, or run `sweep` once")
     elif census.taken_at - last.finished_at > timedelta(seconds=2 * sweep_every_s):
-        hours = (census.taken_at - last.finished_at).total_seconds() / 3600
-        yield Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
+        hours = f"{(census.taken_at - last.finished_at).total_seconds() / 3600:,.0f} h"
+        yield Finding("critical", f"the last successful sweep was {hours} ago: is `{command('serve')}` running on it?")
     elif census.expired > BACKLOG_SHARE * census.total:
-        yield Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
+        expired = counted(census.expired, "expired key")
+        yield Finding("ok", f"the next sweep deletes {expired}; `{command('sweep')}` does it now")
     if latest is not None and latest.error is not None and latest is not last:
         yield Finding("warning", f"the latest sweep failed: {latest.error}")

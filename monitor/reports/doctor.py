@@ -9,8 +9,11 @@ from typing import Literal
 
 from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
+from keystore.invocation import command
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
+from monitor.reports.check import Verdict, mis_split_advice
+from monitor.reports.formatting import counted
 
 Status = Literal["ok", "warning", "failed"]
 Result = tuple[Status, str]
@@ -27,6 +30,11 @@ class DoctorCheck:
     status: Status
     detail: str
 
+    @property
+    def verdict(self) -> Verdict:
+        """The status in the words that all reports share."""
+        return "critical" if self.status == "failed" else self.status
+
 
 @dataclass(frozen=True)
 class DoctorReport:
@@ -39,6 +47,12 @@ class DoctorReport:
         """True if no check failed; warnings may remain."""
         return all(check.status != "failed" for check in self.checks)
 
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of all checks."""
+        verdicts = {check.verdict for check in self.checks}
+        return "critical" if "critical" in verdicts else "warning" if "warning" in verdicts else "ok"
+
 
 def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: Result) -> DoctorReport:
     """Make every check, even if an earlier one fails; `telegram` is the result of `check_token`."""
@@ -47,12 +61,12 @@ def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, tel
         "ttl": _result(
             not short_lived,
             f"no key expires within the {UNDELIVERED_DAYS} days that WhatsApp keeps messages",
-            f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and these keys may go before "
-            f"they arrive: {', '.join(short_lived)}. KEYSTORE_TTL=careful keeps each longer",
+            f"WhatsApp's servers keep undelivered messages for {UNDELIVERED_DAYS} days, and keys of these types may be "
+            f"deleted earlier: {', '.join(short_lived)}. Set KEYSTORE_TTL=careful to keep them longer",
         ),
         "guard": _result(
             guard,
-            "keys that can't be replaced are kept from the sweep",
+            "no sweep deletes a key that can't be replaced",
             "KEYSTORE_GUARD is off: sync keys and current pre-keys are swept when they expire",
         ),
         "telegram": telegram,
@@ -69,8 +83,10 @@ def _database(store: Store) -> dict[str, Result]:
     began = datetime.now(UTC)
     skew_s = abs((store.now() - began).total_seconds())
     census = store.census()
+    companies = counted(census.companies, "company", "companies")
+    mis_split = mis_split_advice(census)
     results: dict[str, Result] = {
-        "database": ("ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
+        "database": ("ok", f"{store.database}: {counted(census.total, 'key')} of {companies}"),
         "clock": _result(
             skew_s <= CLOCK_SKEW_S,
             f"this machine and the database agree within {skew_s:.1f} s",
@@ -79,15 +95,17 @@ def _database(store: Store) -> dict[str, Result]:
         "schema": _result(
             store.converted,
             "all migrations are applied",
-            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until "
+            f"only the watch is attached; `{command('migrate')}`, with the bot stopped, converts the values. Until "
             "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills",
         ),
         "expiry": _result(
             not census.without_expiry,
-            "every key has one; `python run.py backfill --enforce` makes the database keep it so",
-            f"{census.without_expiry} keys have none; run `python run.py backfill --enforce`",
+            f"every key has one; `{command('backfill --enforce')}` makes the database keep it so",
+            f"{census.without_expiry:,} keys have none; run `{command('backfill --enforce')}`",
         ),
     }
+    if mis_split is not None:
+        results["types"] = "warning", mis_split
     if store.expiry_enforced:
         results["expiry"] = "ok", "the database refuses keys without expiry"
     if store.database.startswith("sqlite:///"):

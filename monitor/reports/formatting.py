@@ -22,6 +22,11 @@ def duration(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 key`, `1,158 keys`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def signed(percent: int) -> str:
     """A number with its sign."""
     return f"+{percent}" if percent > 0 else f"−{-percent}" if percent < 0 else "±0"

@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from keystore.records import TypeCount
 from keystore.store import Store
 from monitor.forecast.history import past_month
+from monitor.reports.check import mis_split_advice
 
 
 @dataclass(frozen=True)
 class TypesReport:
-    """Keys by type, largest type first. `totals_30d` are each type's totals of the last 30 days, about one a day."""
+    """Keys by type, largest type first.
+
+    `totals_30d` are each type's totals of the last 30 days, about one a day, and `totals_30d_at` their times. `advice`
+    says what to do about types that no bot reads.
+    """
 
     database: str
     total: int
@@ -18,12 +24,15 @@ class TypesReport:
     without_expiry: int
     types: tuple[TypeCount, ...]
     totals_30d: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    totals_30d_at: tuple[datetime, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 def types_report(store: Store) -> TypesReport:
     """Count the table by type."""
     census = store.census()
     past = past_month(store, census.taken_at)
+    mis_split = mis_split_advice(census)
     return TypesReport(
         database=store.database,
         total=census.total,
@@ -32,5 +41,7 @@ def types_report(store: Store) -> TypesReport:
         totals_30d={
             count.key_type: tuple(table.by_type.get(count.key_type, 0) for table in past) for count in census.by_type
         },
+        totals_30d_at=tuple(count.at for count in past),
+        advice=() if mis_split is None else (mis_split,),
         types=tuple(sorted(census.by_type, key=lambda count: (-count.total, count.key_type))),
     )

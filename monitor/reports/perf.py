@@ -17,6 +17,7 @@ from keystore.errors import InvalidInput, StoreUnavailable
 from keystore.ids import canonical_company
 from keystore.store import Store
 from keystore.tally import PROBE_COMPANY
+from monitor.reports.check import Verdict
 
 Rating = Literal["excellent", "good", "acceptable", "slow"]
 
@@ -36,7 +37,7 @@ class PerfReport:
     """Medians in milliseconds over `rounds`. `keys` and `loaded_bytes` are the size of one load.
 
     `reconnect_ms` is the time that a returning bot waits: a load and a burst. `rating` is for the load,
-    `within_budget` for the reconnect.
+    `within_budget` for the reconnect, `verdict` for both.
     """
 
     database: str
@@ -52,6 +53,13 @@ class PerfReport:
     budget_ms: float
     within_budget: bool
     rounds: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict in the words that all reports share."""
+        if self.rating == "slow":
+            return "critical"
+        return "warning" if self.rating == "acceptable" or not self.within_budget else "ok"
 
 
 def perf_report(

@@ -7,9 +7,21 @@ from datetime import datetime
 from typing import Any
 
 from monitor.forecast.forecast import Forecast
-from monitor.reports.doctor import DoctorReport
+from monitor.reports.doctor import DoctorCheck, DoctorReport
+from monitor.reports.perf import PerfReport
+from monitor.sweeper import SweepReport
+from monitor.upkeep.backfill import BackfillReport
+from monitor.upkeep.repair import RepairReport
 
-PROPERTIES: Mapping[type, tuple[str, ...]] = {DoctorReport: ("healthy",), Forecast: ("keys_in_days",)}
+PROPERTIES: Mapping[type, tuple[str, ...]] = {
+    BackfillReport: ("keys",),
+    DoctorCheck: ("verdict",),
+    DoctorReport: ("healthy", "verdict"),
+    Forecast: ("keys_in_days",),
+    PerfReport: ("verdict",),
+    RepairReport: ("keys",),
+    SweepReport: ("keys",),
+}
 """The properties that belong to a report's JSON, after its fields."""
 
 

@@ -11,13 +11,22 @@ BATCH_KEYS = 1_000
 
 @dataclass(frozen=True)
 class BackfillReport:
-    """The keys that got an expiry; with `dry_run`, that would. `enforced`: the database rejects keys without one."""
+    """The keys that got an expiry; with `dry_run`, that would.
+
+    `enforced`: the database refuses keys without an expiry. `enforce`: the command was asked to make it do so.
+    """
 
     database: str
     updated: int
     by_type: dict[str, int]
     enforced: bool
     dry_run: bool
+    enforce: bool = False
+
+    @property
+    def keys(self) -> int:
+        """The number of keys that got an expiry, under the name that all commands share."""
+        return self.updated
 
 
 def backfill_expiries(
@@ -34,10 +43,10 @@ def backfill_expiries(
     """
     lacking = {count.key_type: count.without_expiry for count in store.census().by_type if count.without_expiry}
     total = sum(lacking.values())
-    if dry_run:
-        return BackfillReport(store.database, total, lacking, store.expiry_enforced, dry_run=True)
     if enforce and not store.converted:
         store.enforce_expiry()  # Raises beside a running bot: before anything is changed, not after.
+    if dry_run:
+        return BackfillReport(store.database, total, lacking, store.expiry_enforced, dry_run=True, enforce=enforce)
     by_type: Counter[str] = Counter()
     while batch := store.backfill(batch_keys):
         by_type.update(batch)
@@ -45,4 +54,7 @@ def backfill_expiries(
             progress(by_type.total(), max(total, by_type.total()))
     if enforce:
         store.enforce_expiry()
-    return BackfillReport(store.database, by_type.total(), dict(by_type), store.expiry_enforced, dry_run=False)
+    counts = dict(by_type)
+    return BackfillReport(
+        store.database, by_type.total(), counts, store.expiry_enforced, dry_run=False, enforce=enforce
+    )

@@ -19,6 +19,9 @@ from keystore.records import KeyRow
 from keystore.store import Store
 from keystore.ttl import DIARY, expires_at
 
+COMPANY = "demo"
+"""The id of the company that `seed` writes, unless another is named."""
+
 SEED = 20251008
 """The seed of the random numbers: the date of the data set."""
 

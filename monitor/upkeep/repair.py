@@ -39,6 +39,11 @@ class RepairReport:
     kept: tuple[Move, ...]
     dry_run: bool
 
+    @property
+    def keys(self) -> int:
+        """The number of keys that moved, under the name that all commands share."""
+        return self.moved
+
 
 def repair_rows(
     store: Store, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None

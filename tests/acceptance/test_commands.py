@@ -1,8 +1,11 @@
 """The commands on the demo data set, as an operator types them, on both backends."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from keystore import open_store
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
+from rig.program import RUN, environment
 from tests.acceptance.in_process import run, run_json, run_refused
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
@@ -38,7 +42,7 @@ def test_growth_prints_the_original_operator_s_arithmetic(seeded: str) -> None:
         "14": {"keys": 854, "change": 189, "percent": 28},
     }
     text = run("growth", url=seeded).stdout
-    for part in ("665", "330", "425", "61/day", "427", "−36 %", "238", "854", "+28 %", "189"):
+    for part in ("665", "330", "425", "61 a day", "427", "−36 %", "238", "854", "+28 %", "189"):
         assert part in text
 
 
@@ -199,6 +203,69 @@ def test_a_terminal_that_cannot_show_a_character_is_no_error(seeded: str) -> Non
         for command in (["growth"], ["repair", "--dry-run", "--json"]):
             done = run(*command, url=seeded, charset=charset)
             assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_errors_of_a_command_with_json_are_json(tmp_path: Path) -> None:
+    for args, code, part in (
+        (["check", "--json"], 1, "no such file"),
+        (["check", "--json", "--nonsense"], 2, "--nonsense"),
+    ):
+        done = run(*args, url=f"sqlite:///{tmp_path}/k.db")
+        assert (done.returncode, done.stdout) == (code, "")
+        document = json.loads(done.stderr)
+        assert document["exit_code"] == code
+        assert part in document["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_a_full_disk_behind_standard_output_is_one_clear_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/k.db"
+    assert run("seed", url=url).returncode == 0
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, RUN, "types"],
+            env=environment(url, {}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output can't be written")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_demo_is_not_written_beside_other_companies_unasked(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/k.db"
+    with open_store(url) as store:
+        store.set("962302", {"session": {"a": b"A"}})
+    assert "1 company beside the demo" in run_refused("seed", url=url)
+    assert run_json("seed", "--yes", url=url)["keys"] == 665
+    assert run("seed", "--company", "second", url=url).returncode == 1
+
+
+def test_reports_date_the_totals_of_the_last_30_days(seeded: str) -> None:
+    run_json("sweep", url=seeded)
+    for report in ("check", "types"):
+        (at,) = run_json(report, url=seeded)["totals_30d_at"]
+        assert datetime.fromisoformat(at).tzinfo is not None
+
+
+def test_mis_split_rows_are_reported_with_the_command_that_corrects_them(seeded: str) -> None:
+    for report in ("check", "types"):
+        assert any("172 keys" in advice and "repair" in advice for advice in run_json(report, url=seeded)["advice"])
+    checks = {check["name"]: check for check in run_json("doctor", url=seeded)["checks"]}
+    assert "repair" in checks["types"]["detail"]
+    run_json("repair", url=seeded)
+    assert run_json("types", url=seeded)["advice"] == []
+
+
+def test_a_dry_run_of_enforcing_says_what_the_database_would_refuse(seeded: str) -> None:
+    text = run("backfill", "--enforce", "--dry-run", url=seeded).stdout
+    assert "the database would then refuse every write of a key without expiry" in text
+    assert "would then refuse" not in run("backfill", "--dry-run", url=seeded).stdout
 
 
 def test_help_describes_every_command() -> None:

@@ -199,6 +199,7 @@ class TestLeases:
             for headers in ({}, {"Keystore_Epoch": str(epoch + 1)}):
                 refused = api.ask(method, path + end, body, **headers)
                 assert (refused.status, refused.problem) == (409, "lease-lost")
+                assert refused.json["detail"].count("nothing was written") == 1
             assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}, "nothing is written"
         assert api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch=str(epoch)).status == 204
 
@@ -207,6 +208,7 @@ class TestLeases:
         held = api.ask("POST", f"{path}/lease", {"holder": "bot-2", "ttl_s": 60})
         assert (held.status, held.problem, held.json["holder"]) == (409, "lease-held", "bot-1")
         assert held.json["expires_at"].endswith("Z")
+        assert held.json["detail"].count("wait") == held.json["detail"].count("force") == 1
         second = self.lease(api, company, "bot-2", force=True)
         assert second > first
         assert api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch=str(first)).problem == "lease-lost"

@@ -1,5 +1,6 @@
 """Simulated months through the real store: the same seed gives the same month, and forecasts are checked by it."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from bench.simulate.__main__ import main as simulate
 from bench.simulate.month import Clock, Month, accuracy, month
 from bench.simulate.traffic import random_mix
 from keystore import open_store
+from monitor.growth import growth_report
+from monitor.reports.check import check_report
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +44,18 @@ def test_a_database_with_keys_is_left_alone(postgres_url: str, capsys: pytest.Ca
         assert store.load("962302").total == 1
     with pytest.raises(SystemExit):
         simulate(["--url", "sqlite:///k.db"])
+
+
+@pytest.mark.timeout(600)
+def test_a_month_can_be_lived_up_to_now_for_the_status_page(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/demo.db"
+    assert simulate(["--into", address]) == 0
+    with open_store(address) as store:
+        report = check_report(store, 21_600.0)
+        assert growth_report(store).forecast is not None
+    assert report.verdict == "ok"
+    assert len(report.totals_30d) >= 30
+    assert report.taken_at - report.totals_30d_at[-1] < timedelta(hours=1)
 
 
 def test_an_unwritable_file_is_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:

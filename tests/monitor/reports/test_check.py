@@ -1,10 +1,11 @@
 """The verdict and the advice of `check`, as a function of the counts."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from keystore.records import Census, SweepRun
+from keystore.records import Census, SweepRun, TypeCount
 from monitor.reports.check import Finding, judge, sweep_state, worst
 from tests.monitor.sample_censuses import census, run
 
@@ -35,6 +36,15 @@ def test_keys_without_expiry_are_a_warning_and_most_of_them_critical(lacking: in
     assert worst(findings) == verdict
     assert f"{lacking} of 100" in findings[0].advice
     assert "backfill" in findings[0].advice
+
+
+def test_keys_of_a_mis_split_type_are_a_warning_that_names_repair() -> None:
+    counts = (TypeCount("lid", 1_172, 0, 1_172, 0, 0, 0, 0), TypeCount("sender-key", 9, 9, 0, 0, 0, 0, 0))
+    mis_split = replace(HEALTHY, total=1_181, by_type=counts)
+    (finding,) = judged(mis_split, RECENT)
+    assert finding.verdict == "warning"
+    assert "1,172 keys have a mis-split type (`lid`)" in finding.advice
+    assert "python run.py repair" in finding.advice
 
 
 def test_a_table_that_could_enforce_expiries_is_ok_with_advice() -> None:

@@ -21,7 +21,9 @@ from monitor.reports.key_types import TypesReport
 from monitor.reports.perf import PerfReport, Rating, rating
 from monitor.reports.report_json import as_json
 from monitor.sweeper import SweepReport
+from monitor.transfer.state import TransferReport
 from monitor.upkeep.backfill import BackfillReport
+from monitor.upkeep.repair import Move, RepairReport
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census
 from tests.monitor.sample_reports import CHECK as A_CHECK
@@ -33,7 +35,7 @@ PERF = PerfReport("db", "demo", 12.34, 1.0, 20.0, 32.34, 665, 240_000, 900_000, 
 
 def text(renderable: RenderableType) -> str:
     out = io.StringIO()
-    Console(file=out, width=140, markup=False, highlight=False).print(renderable)
+    Console(file=out, width=140).print(renderable, overflow="ignore", crop=False)
     return out.getvalue()
 
 
@@ -71,14 +73,14 @@ def test_growth_shows_the_forecast_beside_the_legacy_projection() -> None:
         "in 30 days",
         "1,005 to 1,055",
         "in 310 days",
-        "250 every 4.0 days",
-        "1,000, 400 of them by use",
-        "forever",
-        "keeps growing",
+        "pre-key: bursts of 250 new keys every 4.0 days",
         "--ttl",
-        "5 forecasts, off by 3.2 % in the median and 9.9 % at worst; 4 within",
     ):
         assert part in shown
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["session", "800", "12.5", "7", "d", "900", "1,000", "400"] in rows
+    assert ["identity-key", "0", "0.5", "forever", "15", "never"] in rows
+    assert ["7", "days", "5", "3.2", "%", "9.9", "%", "4"] in rows
     document = plain(report)
     assert document["forecast"]["keys_in_days"]["30"] == {"low": 1_005, "expected": 1_030, "high": 1_055}
     assert "path" not in document["forecast"], "365 numbers are nothing to read"
@@ -86,7 +88,7 @@ def test_growth_shows_the_forecast_beside_the_legacy_projection() -> None:
 
 def test_growth_gives_the_reason_for_a_missing_forecast() -> None:
     report = replace(growth_of(census(), "db"), forecast_waits_for="three days")
-    assert "none yet: it waits for three days" in text(terminal.growth(report))
+    assert "none yet: it needs three days" in text(terminal.growth(report))
     assert plain(report)["forecast"] is None
 
 
@@ -132,7 +134,7 @@ def test_a_missing_sweep_is_shown_as_never_and_null() -> None:
 def test_names_of_types_are_shown_without_markup() -> None:
     shown = text(terminal.types(TYPES))
     assert "[red]odd" in shown
-    assert [row.split("│")[2].strip() for row in shown.splitlines() if "all" in row] == ["10"]
+    assert shown.splitlines()[-1].split() == ["all", "types", "10", "4", "6"]
     assert plain(TYPES)["types"][0]["key_type"] == "[red]odd"
     assert {"total", "with_expiry", "without_expiry"} <= plain(TYPES)["types"][0].keys()
 
@@ -142,7 +144,7 @@ def test_growth_prints_the_original_operator_s_numbers() -> None:
         census(total=665, created_24h=330, created_7d=425, oldest_created_at=START - timedelta(days=17.1)), "db"
     )
     shown = text(terminal.growth(report))
-    for part in ("665 keys", "17 days", "330", "425, 61/day", "427", "−36 %, 238 fewer", "854", "+28 %, 189 more"):
+    for part in ("665 keys", "17 days", "330", "425, 61 a day", "427", "−36 %, 238 fewer", "854", "+28 %, 189 more"):
         assert part in shown
     document = plain(report)
     assert document["diary"] == {
@@ -154,9 +156,11 @@ def test_growth_prints_the_original_operator_s_numbers() -> None:
 
 def test_perf_says_rating_times_and_budget() -> None:
     shown = text(terminal.perf(PERF))
-    for part in ("excellent  db", "12.3 ms (665 keys", "within the budget of 750 ms"):
+    for part in ("OK  db", "12.3 ms, excellent (665 keys", "within the budget of 750 ms"):
         assert part in shown
-    assert "over the budget" in text(terminal.perf(replace(PERF, within_budget=False)))
+    over = replace(PERF, within_budget=False)
+    assert "WARNING  db" in text(terminal.perf(over))
+    assert "over the budget" in text(terminal.perf(over))
     assert {"load_ms", "get_ms", "burst_ms", "keys", "size_bytes", "rating", "budget_ms"} <= plain(PERF).keys()
 
 
@@ -173,6 +177,8 @@ def test_a_dry_run_of_backfill_reads_differently() -> None:
     assert "609 keys got an expiry in db" in text(terminal.backfill(done))
     assert "refuses keys without expiry" in text(terminal.backfill(done))
     assert "609 keys would get" in text(terminal.backfill(replace(done, dry_run=True)))
+    asked = replace(done, dry_run=True, enforced=False, enforce=True)
+    assert "would then refuse every write of a key without expiry" in text(terminal.backfill(asked))
     assert plain(done)["by_type"] == {"session": 9, "pre-key": 600}
 
 
@@ -185,6 +191,68 @@ def test_a_skipped_sweep_reads_differently_from_an_empty_one() -> None:
 
 def test_doctor_shows_status_and_advice() -> None:
     report = DoctorReport((DoctorCheck("file", "failed", "run `chmod 600 k.db`"), DoctorCheck("ttl", "ok", "well")))
-    assert "failed  file  run `chmod 600 k.db`" in text(terminal.doctor(report))
+    lines = text(terminal.doctor(report)).splitlines()
+    assert lines[:2] == ["CRITICAL  1 of 2 checks passed", "  critical  file  run `chmod 600 k.db`"]
     assert plain(report)["healthy"] is False
     assert plain(DoctorReport(report.checks[1:]))["healthy"] is True
+
+
+def test_every_verdict_in_json_is_one_of_three_words_under_one_name() -> None:
+    doctor = DoctorReport((DoctorCheck("file", "failed", "…"), DoctorCheck("ttl", "warning", "…")))
+    assert [check["verdict"] for check in plain(doctor)["checks"]] == ["critical", "warning"]
+    for report, verdict in (
+        (CHECK, "warning"),
+        (doctor, "critical"),
+        (DoctorReport(doctor.checks[1:]), "warning"),
+        (PERF, "ok"),
+        (replace(PERF, within_budget=False), "warning"),
+        (replace(PERF, rating="slow"), "critical"),
+    ):
+        assert plain(report)["verdict"] == verdict
+
+
+def test_every_command_that_changes_keys_counts_them_under_one_name() -> None:
+    move = Move("1", "lid", "mapping-1", "lid-mapping", "1")
+    for report in (
+        SweepReport("db", 3, {"session": 3}, 12.5),
+        BackfillReport("db", 3, {"session": 3}, enforced=False, dry_run=False),
+        RepairReport("db", 3, {"lid → lid-mapping": 3}, (move,) * 3, (), dry_run=False),
+    ):
+        assert plain(report)["keys"] == 3
+
+
+def test_what_is_left_out_for_one_reason_is_one_line_without_names() -> None:
+    skipped = [(f"lid mapping-7926000{number}", "a mis-split row") for number in range(172)]
+    report = TransferReport(
+        company="demo",
+        database="db",
+        source="db",
+        target="folder",
+        keys=493,
+        by_type={"session": 493},
+        creds=True,
+        expired=0,
+        skipped=(
+            *skipped,
+            *((f"session-{number}.json", f"empty (character {number})") for number in (1, 2)),
+            ("pre-key-7.json", "not JSON (character 5)"),
+        ),
+        dry_run=False,
+    )
+    lines = text(terminal.transfer(report)).splitlines()
+    at = lines.index("left out: 175")
+    assert lines[at + 1 :] == [
+        "  172             a mis-split row",
+        "  2               empty",
+        "  pre-key-7.json  not JSON (character 5)",
+        "--json lists each by its name",
+    ]
+    assert len(plain(report)["skipped"]) == 175
+
+
+def test_the_rows_of_a_repair_are_counted_by_company_and_type() -> None:
+    moves = tuple(Move("demo", "lid", f"mapping-7926000{number}", "lid-mapping", "7926") for number in range(1_158))
+    shown = text(terminal.repair(RepairReport("db", 1_158, {}, moves, moves[:1], dry_run=True)))
+    assert "  demo  lid → lid-mapping  1,158\n" in shown
+    assert "1 row will stay" in shown
+    assert "7926" not in shown
