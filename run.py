@@ -3,11 +3,14 @@
 `python run.py` serves; `python run.py --help` lists the commands.
 """
 
+import os
+import socket
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from api.access.tokens import announce_first_admin_token
+from api.access.tokens import announce_first_admin_token, token_file
 from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
@@ -15,6 +18,7 @@ from commands.opening import opened_store
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
+from monitor.instances import Instance, InstanceNote
 from monitor.telegram.bot import Bot
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import deliver_notice
@@ -42,6 +46,12 @@ def wire(settings: Settings) -> Service:
         zone=settings.timezone,
         summary_at=settings.summary_at,
         version=version("signal-keystore"),
+        name=settings.name,
+    )
+    host = socket.gethostname()
+    port = f"pid-{os.getpid()}" if listening is None else listening.getsockname()[1]
+    instance = Instance(
+        f"{host}:{port}", settings.name, host, watch_settings.version, datetime.now(UTC), settings.http_workers
     )
 
     upkeep = upkeep_loop(store, settings.sweep_every_s)
@@ -58,8 +68,10 @@ def wire(settings: Settings) -> Service:
 
     api = None
     if listening is not None:
+        first_token = None
         if isinstance(store, SqliteStore):
             announce_first_admin_token(store, store.link.path)
+            first_token = token_file(store.link.path).name
         config = WorkerConfig(
             url=settings.url.get_secret_value(),
             policy=settings.ttl,
@@ -73,9 +85,14 @@ def wire(settings: Settings) -> Service:
             tls_key=key,
             over_tls=cert is not None or settings.behind_proxy,
             version=watch_settings.version,
+            name=settings.name,
+            zone=settings.timezone.key,
+            address=instance.address,
+            started_at=instance.started_at.timestamp(),
+            admin_token_file=first_token,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
-    return Service(store, Background(upkeep, watch, outbox, telegram, bot), api)
+    return Service(store, Background(upkeep, watch, outbox, telegram, bot, InstanceNote(store, instance)), api)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import io
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import time
@@ -135,6 +136,7 @@ class Settings(BaseModel):
     connections: int = Field(8, alias="KEYSTORE_CONNECTIONS", ge=1, le=1_000)
     log: Literal["text", "json"] = Field("text", alias="KEYSTORE_LOG")
     timezone: Annotated[ZoneInfo, BeforeValidator(_timezone)] = Field(ZoneInfo("UTC"), alias="KEYSTORE_TIMEZONE")
+    name: str = Field(default_factory=socket.gethostname, alias="KEYSTORE_NAME", min_length=1, max_length=64)
     summary_at: Annotated[time | None, BeforeValidator(_time_of_day)] = Field(time(9), alias="KEYSTORE_SUMMARY_AT")
     memory_alert_percent: float = Field(90.0, alias="KEYSTORE_MEMORY_ALERT_PERCENT", ge=10, le=100)
     telegram_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN", repr=False)

@@ -66,10 +66,15 @@ def announce_first_admin_token(store: Store, database: Path) -> None:
     if store.tokens():
         return
     token, record = _new_token(None, None)
-    file = database.with_name(database.name + FILE_SUFFIX)
+    file = token_file(database)
     _write_private(file, token + "\n")
     store.add_token(record)
     log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
+
+
+def token_file(database: Path) -> Path:
+    """Return the file that the first admin token of an embedded database is written to."""
+    return database.with_name(database.name + FILE_SUFFIX)
 
 
 def _write_private(file: Path, text: str) -> None:

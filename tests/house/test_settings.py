@@ -1,5 +1,6 @@
 """Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
+import socket
 from datetime import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
     assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
     assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
+    assert settings.name == socket.gethostname()
 
 
 def test_everything_can_be_set(tmp_path: Path) -> None:
@@ -51,11 +53,12 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_TIMEZONE="Europe/Berlin",
         KEYSTORE_SUMMARY_AT="off",
         KEYSTORE_MEMORY_ALERT_PERCENT="85",
+        KEYSTORE_NAME="shop bots",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
     assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
-    assert settings.log == "json"
+    assert (settings.log, settings.name) == ("json", "shop bots")
     assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
     assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
     assert settings.telegram_token is not None
