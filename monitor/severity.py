@@ -30,6 +30,8 @@ SEVERITIES: Mapping[str, Severity] = {
     "no-sweep": "warning",
     # The bot has ended or hangs. The service can't tell that from a bot that its operator has stopped.
     "silent-bot": "warning",
+    # Nobody is alerted while no service's watch looks.
+    "no-watch": "warning",
     # A table that lost its keys, or never had any, is perhaps not the one that the bots use. A new one is just new.
     "no-keys": "warning",
     "new": "information",

@@ -18,6 +18,9 @@ LOW_PRE_KEYS = 5
 PRE_KEYS_ENOUGH = 20
 """Number of pre-keys at which a company is out of danger again."""
 
+SILENT_AFTER = timedelta(minutes=10)
+"""Time without a heartbeat after which a bot is silent. Bots send one every minute; a restart takes less than ten."""
+
 BURST_REPORTED_FOR = timedelta(hours=3)
 """Age up to which a burst is news. A burst that happened while no service ran is in the reports."""
 

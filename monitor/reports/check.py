@@ -46,7 +46,8 @@ class SweepState:
 class CheckReport:
     """The counts of the table, and the verdict. `last_sweep` is the latest sweep that ended without an error.
 
-    `totals_30d` are the totals of the last 30 days, about one a day, oldest first.
+    `totals_30d` are the totals of the last 30 days, about one a day, oldest first. `new` is true on the first day of a
+    table that has had no keys yet.
     """
 
     database: str
@@ -66,6 +67,7 @@ class CheckReport:
     verdict: Verdict
     advice: tuple[str, ...]
     totals_30d: tuple[int, ...] = ()
+    new: bool = False
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
@@ -92,6 +94,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         verdict=worst(findings),
         advice=tuple(finding.advice for finding in findings),
         totals_30d=tuple(count.total for count in past),
+        new=is_new(census, past),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from keystore.records import TypeCount
 from keystore.store import Store
@@ -10,7 +11,10 @@ from monitor.forecast.history import past_month
 
 @dataclass(frozen=True)
 class TypesReport:
-    """Keys by type, largest type first. `totals_30d` are each type's totals of the last 30 days, about one a day."""
+    """Keys by type, largest type first.
+
+    `totals_30d` are each type's totals of the last 30 days, about one a day, the first of `totals_since`.
+    """
 
     database: str
     total: int
@@ -18,6 +22,7 @@ class TypesReport:
     without_expiry: int
     types: tuple[TypeCount, ...]
     totals_30d: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    totals_since: datetime | None = None
 
 
 def types_report(store: Store) -> TypesReport:
@@ -32,5 +37,6 @@ def types_report(store: Store) -> TypesReport:
         totals_30d={
             count.key_type: tuple(table.by_type.get(count.key_type, 0) for table in past) for count in census.by_type
         },
+        totals_since=past[0].at if past else None,
         types=tuple(sorted(census.by_type, key=lambda count: (-count.total, count.key_type))),
     )
