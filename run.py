@@ -4,17 +4,19 @@
 """
 
 import os
+import shlex
 import socket
 import sys
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from api.access.tokens import announce_first_admin_token, token_file
+from api.access.tokens import announce_first_admin_token
 from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
 from commands.opening import opened_store
+from keystore.invocation import program_name, set_program
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
@@ -38,7 +40,7 @@ def wire(settings: Settings) -> Service:
         require_usable(cert, key)
     listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
-    store = opened_store(settings)
+    store = opened_store(settings, create=True)
     watch_settings = WatchSettings(
         sweep_every_s=settings.sweep_every_s,
         load_budget_ms=settings.load_budget_ms,
@@ -66,12 +68,12 @@ def wire(settings: Settings) -> Service:
         queries = ServiceQueries(store, watch_settings, watch, upkeep.stopping)
         bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
 
-    api = None
+    api = token_file = None
+    first_start = False
     if listening is not None:
-        first_token = None
+        first_start = not store.tokens()
         if isinstance(store, SqliteStore):
-            announce_first_admin_token(store, store.link.path)
-            first_token = token_file(store.link.path).name
+            token_file = announce_first_admin_token(store, store.link.path)
         config = WorkerConfig(
             url=settings.url.get_secret_value(),
             policy=settings.ttl,
@@ -85,15 +87,18 @@ def wire(settings: Settings) -> Service:
             tls_key=key,
             over_tls=cert is not None or settings.behind_proxy,
             version=watch_settings.version,
+            program=program_name(),
             name=settings.name,
             zone=settings.timezone.key,
             address=instance.address,
             started_at=instance.started_at.timestamp(),
-            admin_token_file=first_token,
+            admin_token_file=None if token_file is None else token_file.name,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
-    return Service(store, Background(upkeep, watch, outbox, telegram, bot, InstanceNote(store, instance)), api)
+    background = Background(upkeep, watch, outbox, telegram, bot, InstanceNote(store, instance))
+    return Service(store, background, api, first_start, token_file)
 
 
 if __name__ == "__main__":
+    set_program(shlex.join(["python", sys.argv[0]]))
     sys.exit(program.run(wire))

@@ -25,6 +25,7 @@ from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
+from keystore.invocation import command
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.sqlite.link import SqliteLink
@@ -33,7 +34,12 @@ from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 DatabaseLink = PostgresLink | SqliteLink
 Read = Callable[[str], list[tuple[Any, ...]]]
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = next(
+    folder
+    for folder in (Path(__file__).parent / "migrations", Path(__file__).parent.parent / "migrations")
+    if folder.is_dir()
+)
+"""The folder of the migrations: within this package where it is installed, beside it in a checkout."""
 
 UPKEEP_MIGRATIONS = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
@@ -47,6 +53,9 @@ expires first."""
 
 _LOCKED = {"55P03", "40P01"}
 """SQLSTATE of a lock timeout, and of a deadlock."""
+
+_NO_RIGHT = "42501"
+"""SQLSTATE of a statement for which the role has no right."""
 
 _UNAVAILABLE = ("08", "53", "57P")
 """SQLSTATE classes: connection lost, server out of resources, server shutting down."""
@@ -127,7 +136,7 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
     if isinstance(link, SqliteLink) or shape not in (Shape.LEGACY, Shape.ATTACHED):
         raise KeystoreError(
             f"{link.name}: there is nothing to attach to, because this database is {shape.value}; run "
-            "`python run.py migrate`. Attaching is for a Postgres database where a bot still writes "
+            f"`{command('migrate')}`. Attaching is for a Postgres database where a bot still writes "
             "whatsapp_keys as jsonb"
         )
     return migrate(link, only=UPKEEP_MIGRATIONS)
@@ -260,7 +269,12 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
     if sqlstate in _LOCKED:
         raise SchemaMismatch(
             f"{prefix}: another session has locked the tables, so nothing was changed. Stop the bot and every other "
-            "program with an open transaction there, and run `python run.py migrate` again"
+            f"program with an open transaction there, and run `{command('migrate')}` again"
+        ) from error
+    if sqlstate == _NO_RIGHT:
+        raise SchemaMismatch(
+            f"{prefix} failed and changed nothing: {message}; use the role that owns the tables, or for new tables run "
+            "GRANT CREATE ON SCHEMA public TO this role"
         ) from error
     if unavailable:
         raise StoreUnavailable(f"{prefix} broke off; it is safe to run this again: {message}") from error

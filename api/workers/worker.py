@@ -33,6 +33,7 @@ from api.page.routes import PageSettings
 from api.workers.concurrency_limit import ConcurrencyLimit
 from api.workers.config import BACKLOG, WorkerConfig, read_worker_config
 from keystore.errors import KeystoreError
+from keystore.invocation import set_program
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.instances import Instance
@@ -121,12 +122,15 @@ class _InProcessServer(MPServer):
 def main() -> None:
     """Read the config, and serve until the pipe closes."""
     config = read_worker_config(sys.stdin.buffer.readline())
+    set_program(config.program)
     logs.configure(config.log, verbose=True)
     access_log = AccessLog(config.log)
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)
     threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
-        lambda: open_store(config.url, policy=config.policy, guard=config.guard, max_connections=config.connections)
+        lambda: open_store(
+            config.url, policy=config.policy, guard=config.guard, max_connections=config.connections, create=False
+        )
     )
 
     def load_app() -> Any:

@@ -1,5 +1,6 @@
 """Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
+import os
 import socket
 from datetime import time
 from pathlib import Path
@@ -18,23 +19,24 @@ TOKEN = f"123456:{SECRET}-{'x' * 30}"
 def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
     env_file = tmp_path / ".env"
     env_file.write_text(file, encoding="utf-8")
-    return read_settings(environment, env_file)
+    return read_settings(environment, [env_file])
 
 
 def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
-    settings = read_settings({}, tmp_path / "absent")
+    settings = read_settings({}, [tmp_path / "absent"])
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
     assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
     assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
+    assert settings.name == socket.gethostname()
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
     assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
-    assert settings.name == socket.gethostname()
 
 
 def test_everything_can_be_set(tmp_path: Path) -> None:
     settings = read(
         tmp_path,
         KEYSTORE_URL="postgresql://bot:x@db/bots",
+        KEYSTORE_NAME="bots-berlin",
         KEYSTORE_GUARD="off",
         KEYSTORE_TTL="careful",
         KEYSTORE_HTTP="off",
@@ -53,12 +55,11 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_TIMEZONE="Europe/Berlin",
         KEYSTORE_SUMMARY_AT="off",
         KEYSTORE_MEMORY_ALERT_PERCENT="85",
-        KEYSTORE_NAME="shop bots",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
-    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, None)
+    assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, CAREFUL, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
-    assert (settings.log, settings.name) == ("json", "shop bots")
+    assert settings.log == "json"
     assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
     assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
     assert settings.telegram_token is not None
@@ -85,8 +86,83 @@ def test_database_url_is_read_if_keystore_url_is_not_set(tmp_path: Path) -> None
     assert read(tmp_path, DATABASE_URL="postgresql://a/b").url.get_secret_value() == "postgresql://a/b"
     both = read(tmp_path, DATABASE_URL="postgresql://a/b", KEYSTORE_URL="sqlite:///x.db")
     assert both.url.get_secret_value() == "sqlite:///x.db"
-    url_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:///x.db", DATABASE_URL="postgresql://a/b")
-    assert url_in_file.url.get_secret_value() == "sqlite:///x.db"
+    url_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:////srv/x.db", DATABASE_URL="postgresql://a/b")
+    assert url_in_file.url.get_secret_value() == "sqlite:////srv/x.db"
+
+
+def test_the_first_file_wins_and_each_that_was_read_is_named(tmp_path: Path) -> None:
+    files = [tmp_path / name / ".env" for name in ("working", "program", "system")]
+    for file, text in zip(files, ("", "KEYSTORE_GUARD=off\n", "KEYSTORE_GUARD=on\nKEYSTORE_LOG=json\n"), strict=True):
+        file.parent.mkdir()
+        file.write_text(text, encoding="utf-8")
+    files[0].unlink()
+    settings = read_settings({}, files)
+    assert (settings.guard, settings.log) == (False, "json")
+    assert settings.sources == ("the environment", str(files[1]), str(files[2]))
+
+
+def test_the_address_says_where_it_was(tmp_path: Path) -> None:
+    assert read_settings({}, []).url_source == "the default, a file in the working folder"
+    assert read(tmp_path, DATABASE_URL="postgresql://a/b").url_source == "DATABASE_URL in the environment"
+    assert read(tmp_path, "KEYSTORE_URL=sqlite:////srv/x.db").url_source == f"KEYSTORE_URL in {tmp_path / '.env'}"
+    chosen = read_settings({"KEYSTORE_URL": "sqlite:///x.db"}, [], "sqlite:///y.db")
+    assert (chosen.url.get_secret_value(), chosen.url_source) == ("sqlite:///y.db", "the command line")
+
+
+def test_a_relative_path_in_a_file_counts_from_its_folder(tmp_path: Path) -> None:
+    settings = read(tmp_path, "KEYSTORE_URL=sqlite:///data/k%20b.db")
+    assert settings.url.get_secret_value() == f"sqlite:///{tmp_path}/data/k%20b.db"
+
+
+def test_a_relative_path_in_the_systems_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
+    monkeypatch.setattr("settings.SYSTEM_FILE", file)
+    file.write_text("KEYSTORE_URL=sqlite:///keystore.db", encoding="utf-8")
+    with pytest.raises(SettingsError, match="a relative path"):
+        read_settings({}, [file])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_this_user_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
+    file.write_text("KEYSTORE_GUARD=off", encoding="utf-8")
+    file.chmod(0)
+    with pytest.raises(SettingsError, match="can't read it"):
+        read_settings({"KEYSTORE_URL": "sqlite:////srv/x.db"}, [file])
+    monkeypatch.setattr("settings.SYSTEM_FILE", file)
+    with pytest.raises(SettingsError, match="can't read it"):
+        read_settings({}, [file])
+    settings = read_settings({"KEYSTORE_URL": "sqlite:////srv/x.db"}, [file])
+    assert settings.sources[-1] == f"{file} (this user can't read it)"
+
+
+def test_a_folder_called_env_is_no_file_of_settings(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert read_settings({}, [tmp_path / ".env"]).sources == ("the environment",)
+
+
+def test_white_space_around_a_value_is_no_part_of_it(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path, KEYSTORE_URL="sqlite:////srv/x.db \r\n", KEYSTORE_LOG="json\r", TELEGRAM_BOT_TOKEN=f"{TOKEN}\r"
+    )
+    assert (settings.url.get_secret_value(), settings.log) == ("sqlite:////srv/x.db", "json")
+    assert settings.telegram_token is not None
+    assert settings.telegram_token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_around_a_value_are_named(tmp_path: Path, quote: str) -> None:
+    with pytest.raises(SettingsError, match="KEYSTORE_URL: the value has quotes around it"):
+        read(tmp_path, KEYSTORE_URL=f"{quote}sqlite:////srv/x.db{quote}")
+
+
+def test_a_bots_token_in_the_working_folders_file_is_not_ours(tmp_path: Path) -> None:
+    assert read(tmp_path, f"KEYSTORE_TOKEN={TOKEN}\n").guard
+
+
+def test_a_mistyped_preset_gets_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"KEYSTORE_TTL: .*did you mean careful\?"):
+        read(tmp_path, KEYSTORE_TTL="carefull")
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
@@ -116,6 +192,8 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("KEYSTORE_NAME", "two\nlines"),
+        ("KEYSTORE_NAME", "x" * 41),
         ("KEYSTORE_GUARD", "maybe"),
         ("KEYSTORE_TTL", "pre-key=soon"),
         ("KEYSTORE_TTL", "pre-key"),
@@ -123,6 +201,9 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
         ("KEYSTORE_HTTP", "0.0.0.0:99999"),
         ("KEYSTORE_HTTP", "[::1]"),
         ("KEYSTORE_HTTP_WORKERS", "0"),
+        ("KEYSTORE_HTTP_WORKERS", "2.5"),
+        ("KEYSTORE_HTTP_WORKERS", "65"),
+        ("KEYSTORE_HTTP_WORKERS", "9" * 5_000),
         ("KEYSTORE_HTTP_RATE", "0"),
         ("KEYSTORE_HTTP_RATE", "inf"),
         ("KEYSTORE_BEHIND_PROXY", "maybe"),
@@ -147,6 +228,8 @@ def test_an_unusable_value_is_refused_with_its_name(tmp_path: Path, name: str, v
     with pytest.raises(SettingsError, match=f"^{name}: ") as refusal:
         read(tmp_path, **{name: value})
     assert "\n" not in str(refusal.value)
+    assert "Input should" not in str(refusal.value)
+    assert "String should" not in str(refusal.value)
 
 
 def test_one_error_names_every_problem(tmp_path: Path) -> None:
@@ -168,7 +251,7 @@ def test_the_variable_of_the_tests_changes_no_setting(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match=r"\.env"):
-        read_settings({}, tmp_path / ".env")
+        read_settings({}, [tmp_path / ".env"])
 
 
 @pytest.mark.parametrize("line", ['KEYSTORE_URL="postgresql://bot:S3CRET@db/bots', "KEYSTORE_URL: x", "KEYSTORE_URL"])
@@ -183,8 +266,10 @@ def test_the_example_file_names_every_setting_and_sets_none() -> None:
     named = {
         line.lstrip("# ").partition("=")[0] for line in example.read_text(encoding="utf-8").splitlines() if "=" in line
     }
-    assert {str(field.alias) for field in Settings.model_fields.values()} <= named | {"KEYSTORE_SECRET_KEYS"}
-    assert read_settings({}, example) == read_settings({}, Path("absent"))
+    assert {field.alias for field in Settings.model_fields.values() if field.alias} <= named | {"KEYSTORE_SECRET_KEYS"}
+    assert read_settings({}, [example]).model_dump(exclude={"sources"}) == read_settings({}, []).model_dump(
+        exclude={"sources"}
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "off"])
