@@ -3,8 +3,11 @@
 `python run.py` serves; `python run.py --help` lists the commands.
 """
 
+import os
 import shlex
+import socket
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
@@ -17,6 +20,7 @@ from keystore.invocation import program_name, set_program
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
+from monitor.instances import Instance, InstanceNote
 from monitor.telegram.bot import Bot
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import deliver_notice
@@ -44,6 +48,12 @@ def wire(settings: Settings) -> Service:
         zone=settings.timezone,
         summary_at=settings.summary_at,
         version=version("signal-keystore"),
+        name=settings.name,
+    )
+    host = socket.gethostname()
+    port = f"pid-{os.getpid()}" if listening is None else listening.getsockname()[1]
+    instance = Instance(
+        f"{host}:{port}", settings.name, host, watch_settings.version, datetime.now(UTC), settings.http_workers
     )
 
     upkeep = upkeep_loop(store, settings.sweep_every_s)
@@ -78,9 +88,15 @@ def wire(settings: Settings) -> Service:
             over_tls=cert is not None or settings.behind_proxy,
             version=watch_settings.version,
             program=program_name(),
+            name=settings.name,
+            zone=settings.timezone.key,
+            address=instance.address,
+            started_at=instance.started_at.timestamp(),
+            admin_token_file=None if token_file is None else token_file.name,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
-    return Service(store, Background(upkeep, watch, outbox, telegram, bot), api, first_start, token_file)
+    background = Background(upkeep, watch, outbox, telegram, bot, InstanceNote(store, instance))
+    return Service(store, background, api, first_start, token_file)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from api.access_log import AccessLog, FinishedRequest
 from api.companies import company_resources
 from api.metrics import MetricsResource, RequestCounts
 from api.openapi import COMPANY_PATH, OpenApiResource
-from api.page.routes import page_resources
+from api.page.routes import PageSettings, is_browser, page_resources, show_problem
 from api.problems import MEDIA_TYPE, problem_of
 from api.reports import CachedReports
 from keystore.errors import KeystoreError
@@ -51,17 +51,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Services:
-    """The parts that the routes share.
-
-    `store` opens the store at its first call and raises StoreUnavailable while it can't. `over_tls` is true if browsers
-    use TLS, ours or a proxy's.
-    """
+    """The parts that the routes share. `store` opens the store, and raises StoreUnavailable while it can't."""
 
     store: Callable[[], Store]
     authenticator: Authenticator
     rate_limit: RateLimit
     settings: WatchSettings
-    over_tls: bool
+    page: PageSettings
     access_log: AccessLog
     counts: RequestCounts = field(default_factory=RequestCounts)
 
@@ -79,7 +75,7 @@ def all_routes(services: Services) -> list[Route]:
     """Return every route of the API and the status page."""
     store, version = services.store, services.settings.version
     reports = CachedReports(store, services.settings)
-    page_routes = page_resources(store, services.authenticator, reports, over_tls=services.over_tls)
+    page_routes = page_resources(store, services.authenticator, reports, services.settings, services.page)
     return [
         *(Route(COMPANY_PATH + path, resource, "company") for path, resource in company_resources(store)),
         Route("/healthz", health.AliveResource(), "open"),
@@ -114,7 +110,13 @@ class _RequestMiddleware:
         self._id_prefix, self._numbers = secrets.token_hex(4), count(1)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Begin a request, before its route is looked up."""
+        """Begin a request, before its route is looked up.
+
+        A HEAD is answered as a GET. Falcon leaves out the body in the end, because `process_response` restores it.
+        """
+        req.context.is_head = req.method == "HEAD"
+        if req.context.is_head:
+            req.method = "GET"
         request_id = req.get_header("X-Request-Id")
         req.context.started_at = perf_counter()
         req.context.company = req.context.caller = None
@@ -145,6 +147,8 @@ class _RequestMiddleware:
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
         """Count and log a request once its answer is ready."""
+        if req.context.is_head:
+            req.method = "HEAD"
         if req.context.caller is not None:
             self._services.rate_limit.release(req.context.caller.token_id)
         context, took_ms = req.context, (perf_counter() - req.context.started_at) * 1000
@@ -156,7 +160,7 @@ class _RequestMiddleware:
 
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    """Answer an error as a problem document; log an unexpected error with its last lines of code.
+    """Answer an error as a problem document, a browser with a page; log an unexpected error with its lines of code.
 
     The message of an unexpected error is not logged, because it could contain anything.
     """
@@ -170,8 +174,11 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, 
             error=str(error) if isinstance(error, KeystoreError) else type(error).__name__,
             code_lines=" ".join(lines[-TRACEBACK_LINES:]),
         )
-    resp.status = falcon.code_to_http_status(problem.status)
-    resp.content_type = MEDIA_TYPE
-    resp.data = problem.document(req.context.request_id)
-    resp.text = None
+    if is_browser(req):
+        show_problem(req, resp, problem)
+    else:
+        resp.status = falcon.code_to_http_status(problem.status)
+        resp.content_type = MEDIA_TYPE
+        resp.data = problem.document(req.context.request_id)
+        resp.text = None
     resp.set_headers(dict(problem.headers))

@@ -109,6 +109,8 @@ _RELEASES = [
 _LISTING = [
     _parameter("search", "query", {"type": "string"}, description="A part of the ids of companies."),
     _parameter("page", "query", {"type": "string"}, description="The page of the list of companies."),
+    _parameter("order", "query", {"type": "string"}, description="Its order: id, keys, latest or oldest."),
+    _parameter("refresh", "query", {"type": "string"}, description="Seconds until the page loads again, or off."),
 ]
 _FORM = _body({"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}, FORM)
 
@@ -155,7 +157,12 @@ PATHS: dict[str, dict[str, Document]] = {
         )
     },
     "/sign-in": {
-        "get": _operation("The form for an admin token", {"200": _text("text/html", "The form.")}, *_ANY, **_NO_TOKEN),
+        "get": _operation(
+            "The form for an admin token; while the database is down, a page that says so",
+            {"200": _text("text/html", "The form."), "503": _UNAVAILABLE},
+            *_ANY,
+            **_NO_TOKEN,
+        ),
         "post": _operation(
             "Begin a session: a cookie stands for the token, for 12 hours",
             {"303": _REDIRECT, "403": _text("text/html", "Not an admin token."), "503": _UNAVAILABLE},
@@ -163,6 +170,11 @@ PATHS: dict[str, dict[str, Document]] = {
             **_FORM,
             **_NO_TOKEN,
         ),
+    },
+    "/help": {
+        "get": _operation(
+            "The page's words and alerts, explained", {"200": _text("text/html", "The page.")}, 500, **_NO_TOKEN
+        )
     },
     "/sign-out": {"post": _operation("End the session", {"303": _REDIRECT}, *_ANY)},
 }

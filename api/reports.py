@@ -6,7 +6,7 @@ report is independent: if it fails or is late, the others are shown all the same
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Generic, TypeVar
@@ -14,11 +14,13 @@ from typing import Generic, TypeVar
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.records import CompanyPage
+from keystore.records import CompanyOrder, CompanyPage
 from keystore.store import Store
 from monitor.alerts.decisions import AlertState
+from monitor.alerts.memory import bot_reports
 from monitor.alerts.stored_state import muted_until, read_state
 from monitor.growth import growth_report
+from monitor.instances import instances
 from monitor.reports.check import check_report
 from monitor.reports.key_types import types_report
 from monitor.reports.load_time import timed_load
@@ -44,11 +46,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class ReportResult(Generic[T]):
-    """A report as of a moment, or the error that it ended with."""
+    """A report as of a moment, or the error that it ended with.
+
+    `late` is true for a result that is shown again because a newer one didn't come in time.
+    """
 
     value: T | None
     error: str | None
     at: datetime
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,9 @@ class CachedReport(Generic[T]):
                 raise TimedOut("it wasn't asked for: the reports before it took all the time there was")
             return self._calls.call(self._refresh, within_s)
         except (TimedOut, Busy) as error:
-            return self._latest or ReportResult(None, str(error), datetime.now(UTC))
+            if self._latest is None:
+                return ReportResult(None, str(error), datetime.now(UTC))
+            return replace(self._latest, late=True)
 
     def _fresh(self) -> ReportResult[T] | None:
         return self._latest if self._ticks() < self._fresh_until else None
@@ -147,17 +155,21 @@ class CachedReports:
         self.sweeps = cached("sweeps", lambda store: store.sweep_runs(SWEEPS_SHOWN))
         self.alerts = cached("alerts", alerts)
         self.events = cached("events", events_24h)
+        self.bots = cached("bots", lambda store: bot_reports(store, store.now()))
+        self.instances = cached("instances", instances)
 
     @property
     def database(self) -> str:
         """The database that the reports are about. Raises StoreUnavailable."""
         return self._store().database
 
-    def companies(self, search: str, limit: int, offset: int, within_s: float) -> ReportResult[CompanyPage]:
+    def companies(
+        self, search: str, limit: int, offset: int, order: CompanyOrder, within_s: float
+    ) -> ReportResult[CompanyPage]:
         """Return a page of the companies, which isn't cached."""
         now = datetime.now(UTC)
         try:
-            page = self._companies.call(lambda: self._store().company_page(search, limit, offset), within_s)
+            page = self._companies.call(lambda: self._store().company_page(search, limit, offset, order), within_s)
             return ReportResult(page, None, now)
         except KeystoreError as error:
             return ReportResult(None, str(error), now)

@@ -52,7 +52,7 @@ def choose_database(database: str | None, database_file: Path | None) -> None:
     if database_file is not None:
         database = f"sqlite:///{quote(str(database_file.absolute()))}"
     if database is not None:
-        _chosen.set(database)
+        _chosen.set(database.strip())
 
 
 def with_database_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -54,6 +54,9 @@ expires first."""
 _LOCKED = {"55P03", "40P01"}
 """SQLSTATE of a lock timeout, and of a deadlock."""
 
+_NO_RIGHT = "42501"
+"""SQLSTATE of a statement for which the role has no right."""
+
 _UNAVAILABLE = ("08", "53", "57P")
 """SQLSTATE classes: connection lost, server out of resources, server shutting down."""
 
@@ -267,6 +270,11 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
         raise SchemaMismatch(
             f"{prefix}: another session has locked the tables, so nothing was changed. Stop the bot and every other "
             f"program with an open transaction there, and run `{command('migrate')}` again"
+        ) from error
+    if sqlstate == _NO_RIGHT:
+        raise SchemaMismatch(
+            f"{prefix} failed and changed nothing: {message}; use the role that owns the tables, or for new tables run "
+            "GRANT CREATE ON SCHEMA public TO this role"
         ) from error
     if unavailable:
         raise StoreUnavailable(f"{prefix} broke off; it is safe to run this again: {message}") from error

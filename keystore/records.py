@@ -122,6 +122,13 @@ class CompanySummary:
     lease: CompanyLease | None
 
 
+CompanyOrder = Literal["id", "keys", "latest", "oldest"]
+"""The order of a list of companies: by id, most keys first, latest activity first, or oldest activity first.
+
+Companies that are equal in it follow each other by id.
+"""
+
+
 @dataclass(frozen=True)
 class CompanyPage:
     """A page of the companies that match a search, and the `total` of all that match."""

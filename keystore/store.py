@@ -22,6 +22,7 @@ from keystore.records import (
     Burst,
     Census,
     CompanyLease,
+    CompanyOrder,
     CompanyPage,
     DueCompany,
     HistoryEntry,
@@ -152,8 +153,13 @@ class Upkeep(ABC):
         """Return every company with creds or keys, sorted."""
 
     @abstractmethod
-    def company_page(self, search: str = "", limit: int = 50, offset: int = 0) -> CompanyPage:
-        """Return up to `limit` (at most 1,000) companies from the `offset`th on whose id contains `search`, sorted."""
+    def company_page(
+        self, search: str = "", limit: int = 50, offset: int = 0, order: CompanyOrder = "id"
+    ) -> CompanyPage:
+        """Return up to `limit` (at most 1,000) companies from the `offset`th on whose id contains `search`, sorted.
+
+        An order other than "id" counts every company that matches.
+        """
 
     @abstractmethod
     def largest_company(self) -> str | None:

@@ -9,6 +9,7 @@ MUTE = "mute"  # the end of the latest mute, until that end was announced
 SUMMARY = "summary"  # the day of the last daily summary
 ANNOUNCED = "announced/"  # by host: the last announced start of a service
 BOT_MEMORY = "memory/"  # by company: the last memory report of a bot
+INSTANCE = "instance/"  # by host and port: the last look of a service, and its role
 TELEGRAM_OFFSET = "telegram/"  # by bot: the next update to handle
 PAGE_SESSION = "page-session/"  # by the hash of its cookie: a session of the status page
 READINESS = "http/ready"  # never written: the readiness probe reads it, to ask the database something small

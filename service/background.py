@@ -13,6 +13,7 @@ from keystore.store import Store
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.watch import TICK_S, Watch
 from monitor.forecast.daily_records import write_daily_records
+from monitor.instances import InstanceNote
 from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.bot import Bot
@@ -42,6 +43,7 @@ class Background:
     outbox: Outbox
     telegram: TelegramClient | None
     bot: Bot | None
+    note: InstanceNote
     watching: Loop = field(default_factory=lambda: Loop("watch"))
 
     def start(self) -> None:
@@ -66,6 +68,7 @@ class Background:
         # Again: a look that was under way may have started it once more.
         ended &= self.bot is None or self.bot.stop(left_s())
         ended &= self.upkeep.stop(left_s())
+        self.note.remove()
         ended &= self.watch.stop(left_s(0))
         if self.telegram is not None:
             self.telegram.close()
@@ -73,6 +76,7 @@ class Background:
 
     def _tick(self) -> float | None:
         again_s = self.watch.tick()
+        self.note.renew(alerting=self.watch.is_alerting)
         if self.bot is not None and self.watch.is_alerting:
             self.bot.start()
         elif self.bot is not None:

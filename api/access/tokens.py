@@ -72,7 +72,7 @@ def announce_first_admin_token(store: Store, database: Path) -> Path | None:
     both use one id. Each writes a file of its own beforehand, named after the token's hash. The first one renames its
     file afterwards; if it dies before that, the next start renames it.
     """
-    file = database.with_name(database.name + FILE_SUFFIX)
+    file = token_file(database)
     tokens = store.tokens()
     if tokens:
         for record in tokens:
@@ -100,6 +100,11 @@ def _unannounced(file: Path, record: TokenRecord) -> Path:
 def _rename_if_there(unannounced: Path, file: Path) -> None:
     with suppress(FileNotFoundError):  # Another start has renamed it.
         unannounced.replace(file)
+
+
+def token_file(database: Path) -> Path:
+    """Return the file that the first admin token of an embedded database is written to."""
+    return database.with_name(database.name + FILE_SUFFIX)
 
 
 def _write_private(file: Path, text: str) -> None:

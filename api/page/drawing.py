@@ -5,7 +5,7 @@ for readers who hear the page. All text goes through MarkupSafe, which escapes i
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from math import ceil, floor, log10
 
 from markupsafe import Markup
@@ -26,7 +26,9 @@ TEXT = Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>')
 PATH = Markup('<path class="{}" d="{}"/>')
 
 
-def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forecast: Forecast | None) -> Markup | None:
+def growth_chart(
+    history: Sequence[TableCount], total: int, now: datetime, forecast: Forecast | None, zone: tzinfo = UTC
+) -> Markup | None:
     """Return a chart of the counted totals, and of the forecast with its band; None if there is too little to draw."""
     if len(history) < 2 and forecast is None:
         return None
@@ -49,10 +51,12 @@ def growth_chart(history: Sequence[TableCount], total: int, now: datetime, forec
         parts.append(LINE.format("now", x(now), TOP, x(now), HEIGHT - BOTTOM))
     counted = [(x(count.at), y(count.total)) for count in history]
     parts.append(PATH.format("counted", _path([*counted, (x(now), y(total))])))
-    parts += _date_labels(begin, now, end, x)
+    parts += _date_labels(begin.astimezone(zone), now, end.astimezone(zone), x)
     caption = f"Now {total:,} keys."
     if history:
-        caption = f"From {history[0].total:,} keys on {history[0].at:%d %B} to {total:,} now."
+        first_at = history[0].at.astimezone(zone)
+        since = f"{first_at:{date_form(now - first_at)}}"
+        caption = f"From {history[0].total:,} keys ({since}) to {total:,} now."
     if forecast is not None:
         low, middle, high = forecast.keys_at(AHEAD_DAYS)
         caption += f" In {AHEAD_DAYS} days about {middle:,} are expected, {low:,} to {high:,}."
@@ -85,6 +89,17 @@ def stacked_bar(segments: Iterable[tuple[str, int]], most: int, title: str) -> M
     return _picture("share", int(width), int(height), title, ", ".join(labels) or "none", drawn, stretched=True)
 
 
+def share_bar(share: float) -> Markup:
+    """Return a small bar for a used share, with the colour of trouble in its last tenth."""
+    width, height = 90, 8
+    name = "within" if share < 0.9 else "over"
+    parts = [
+        RECT.format("track", 0, 0, width, height, ""),
+        RECT.format(name, 0, 0, max(1.5, width * min(1.0, share)), height, ""),
+    ]
+    return _picture("memory-bar", width, height, "Heap used", f"{share:.0%} of its limit", parts)
+
+
 def budget_bar(took_ms: float, budget_ms: float) -> Markup:
     """Return a bar for a time, with a mark at its budget; beyond the mark the bar has another colour."""
     width, height, top, bar = 480, 46, 4, 18
@@ -100,7 +115,7 @@ def budget_bar(took_ms: float, budget_ms: float) -> Markup:
     return _picture("budget-bar", width, height, "Time of a load against its budget", caption, parts)
 
 
-def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
+def sweep_chart(runs: Sequence[SweepRun], zone: tzinfo = UTC) -> Markup | None:
     """Return a chart of the keys that each sweep deleted; None if there are too few sweeps. `runs` are newest first."""
     if len(runs) < FEWEST_SWEEPS:
         return None
@@ -112,14 +127,17 @@ def sweep_chart(runs: Sequence[SweepRun]) -> Markup | None:
     for n, run in enumerate(drawn):
         left = LEFT + n * slot + slot * 0.15
         outcome = "failed" if run.error else "unfinished" if run.finished_at is None else "deleted"
-        title = f"{run.started_at:%Y-%m-%d %H:%M} UTC: {run.deleted:,} deleted" + (", failed" if run.error else "")
+        title = f"{run.started_at.astimezone(zone):%Y-%m-%d %H:%M %Z}: {run.deleted:,} deleted" + (
+            ", failed" if run.error else ""
+        )
         # A minimum height makes a sweep visible that found nothing, and a failed one stands out.
         bar_height = max(18.0 if run.error else 2.0, floor_y - y(run.deleted))
         parts.append(RECT.format(outcome, left, floor_y - bar_height, slot * 0.7, bar_height, title))
-    parts.append(TEXT.format("label", LEFT, height - 8, f"{drawn[0].started_at:%d %b %H:%M}"))
+    parts.append(TEXT.format("label", LEFT, height - 8, f"{drawn[0].started_at.astimezone(zone):%d %b %H:%M}"))
     if len(drawn) > 6:
         end = LEFT + len(drawn) * slot
-        parts.append(TEXT.format("label end", end, height - 8, f"{drawn[-1].started_at:%d %b %H:%M}"))
+        last_at = drawn[-1].started_at.astimezone(zone)
+        parts.append(TEXT.format("label end", end, height - 8, f"{last_at:%d %b %H:%M}"))
     failures = sum(1 for run in runs if run.error)
     caption = f"{len(runs)} sweeps, {sum(run.deleted for run in runs):,} keys deleted, {failures} failed."
     return _picture("sweep-chart", WIDTH, height, "Keys deleted by each sweep", caption, parts)
@@ -131,6 +149,11 @@ def axis_ticks(highest: float, intervals: int = 4) -> list[float]:
     size = 10 ** floor(log10(rough))
     step = max(1.0, next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough))
     return [step * n for n in range(ceil(max(1.0, highest) / step) + 1)]
+
+
+def date_form(period: timedelta) -> str:
+    """Return the format of the first time of a period: a time of day for a short one, else a date."""
+    return "%H:%M" if period < timedelta(hours=20) else "%d %b %H:%M" if period < timedelta(days=3) else "%d %b"
 
 
 def short(keys: float) -> str:
@@ -164,7 +187,7 @@ def _vertical_axis(highest: float, floor_y: float) -> tuple[list[Markup], Callab
 def _date_labels(begin: datetime, now: datetime, end: datetime, x: Callable[[datetime], float]) -> Iterable[Markup]:
     """Return the dates at both ends, and "today" between them if there is room for it."""
     base = HEIGHT - 8
-    labels = [TEXT.format("label", LEFT, base, f"{begin:%d %b}")]
+    labels = [TEXT.format("label", LEFT, base, f"{begin:{date_form(now - begin)}}")]
     if end > now:
         labels.append(TEXT.format("label end", WIDTH - RIGHT, base, f"{end:%d %b}"))
         if x(now) - LEFT > 70 and WIDTH - RIGHT - x(now) > 70:

@@ -1,9 +1,12 @@
-"""The routes of the status page: `/`, `/sign-in` and `/sign-out`.
+"""The routes of the status page: `/`, `/sign-in`, `/sign-out` and `/help`.
 
 They are `open` in `api/app.py`, because a browser has no bearer token to send, and check the caller themselves. Signing
 in takes an admin token and sets a cookie that scripts can't read and that pages of other sites can't send. A form that
 another site sends for its reader is refused by its `Sec-Fetch-Site` or `Origin`: for a cookie, other ports of this
 machine count as the same site. Programs may send an admin token, as everywhere else.
+
+All addresses in pages and redirects are relative, so the page also works behind a proxy that serves it under a prefix
+(`https://example.com/keystore/`).
 """
 
 from collections.abc import Callable
@@ -16,16 +19,18 @@ import falcon
 import structlog
 
 from api.access.authentication import CHALLENGE, Authenticator, require_admin
+from api.page.availability import Availability
 from api.page.login_sessions import LIFETIME, LoginSessions
-from api.problems import Problem
+from api.page.view import View
+from api.problems import TITLES, Problem
 from api.reports import CachedReports, Deadline
 from keystore.errors import KeystoreError
 from keystore.store import Store
+from monitor.instances import Instance
 from monitor.running.bounded_calls import BoundedCalls
+from monitor.watch_settings import WatchSettings
 
 MAX_FORM_BYTES = 4_096
-MAX_SEARCH_CHARS = 64
-MAX_PAGE = 1_000_000
 DELETE_COOKIE_S = -1
 """The max-age that makes a browser delete a cookie; Falcon leaves out a 0."""
 
@@ -37,18 +42,37 @@ COMPANIES_TIMEOUT_S = 3.0
 COOKIE, SECURE_COOKIE = "keystore-session", "__Host-keystore-session"
 """Names of the cookie. The second is for TLS: a browser accepts it only over TLS, and sends it to this host alone."""
 
+STATUS_PAGE, SIGN_IN_PAGE = "./", "sign-in"
+
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class PageSettings:
+    """The service that the page belongs to, and the name of the file with the first admin token, if there is one.
+
+    `over_tls` is true if browsers use TLS, ours or a proxy's.
+    """
+
+    instance: Instance
+    over_tls: bool = False
+    admin_token_file: str | None = None
+
+
 def page_resources(
-    store: Callable[[], Store], authenticator: Authenticator, reports: CachedReports, *, over_tls: bool
+    store: Callable[[], Store],
+    authenticator: Authenticator,
+    reports: CachedReports,
+    settings: WatchSettings,
+    page: PageSettings,
 ) -> list[tuple[str, object]]:
     """Return each path with its resource."""
-    login = _PageLogin(LoginSessions(store), authenticator, over_tls=over_tls)
+    login = _PageLogin(LoginSessions(store), authenticator, over_tls=page.over_tls)
     return [
-        ("/", StatusPageResource(login, reports)),
-        ("/sign-in", SignInResource(login)),
+        ("/", StatusPageResource(login, reports, settings, page.instance)),
+        ("/sign-in", SignInResource(login, Availability(store), page.admin_token_file)),
         ("/sign-out", SignOutResource(login)),
+        ("/help", HelpResource()),
     ]
 
 
@@ -107,13 +131,15 @@ class StatusPageResource:
 
     login: _PageLogin
     reports: CachedReports
+    settings: WatchSettings
+    instance: Instance
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer an admin with the page; send another browser to the form."""
         try:
             is_admin = self.login.is_admin(req)
         except KeystoreError:
-            if not _is_browser(req):
+            if not is_browser(req):
                 raise
             _show_unavailable(resp)
             return
@@ -121,21 +147,21 @@ class StatusPageResource:
             _redirect_to_sign_in(req, resp)
             return
         rendering, reports, deadline = _rendering(), self.reports, Deadline()
-        search = (req.get_param("search") or "").strip()[:MAX_SEARCH_CHARS].removeprefix("company_")
-        page = _page_number(req.get_param("page"))
-        size = rendering.PAGE_COMPANIES
+        view, size = View.read(req.get_param), rendering.PAGE_COMPANIES
         status = rendering.Status(
             database=reports.database,
             # Reports that read one row come first: a census that hangs leaves no time for those after it.
             alerts=reports.alerts.result(deadline.left_s),
+            instances=reports.instances.result(deadline.left_s),
+            bots=reports.bots.result(deadline.left_s),
             sweeps=reports.sweeps.result(deadline.left_s),
             load=reports.load.result(deadline.left_s),
             check=reports.check.result(deadline.left_s),
             types=reports.types.result(deadline.left_s),
             growth=reports.growth.result(deadline.left_s),
-            companies=reports.companies(search, size, (page - 1) * size, COMPANIES_TIMEOUT_S),
+            companies=reports.companies(view.search, size, (view.page - 1) * size, view.order, COMPANIES_TIMEOUT_S),
         )
-        _show(resp, rendering.status_page(status, search, page, datetime.now(UTC)))
+        _show(resp, rendering.status_page(status, view, self.instance, self.settings.zone, datetime.now(UTC)))
 
 
 @dataclass(frozen=True)
@@ -143,11 +169,16 @@ class SignInResource:
     """The form for an admin token."""
 
     login: _PageLogin
+    availability: Availability
+    token_file: str | None
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the form."""
+        """Answer with the form; while the database is down, with a page that says so."""
+        if not self.availability.answers():
+            _show_unavailable(resp)
+            return
         self.login.has_admin_token(req)
-        _show(resp, _rendering().sign_in_page())
+        _show(resp, _rendering().sign_in_page(self.token_file))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Sign in with the token in the form, and redirect to the page."""
@@ -156,11 +187,11 @@ class SignInResource:
         token = _form(req).get("token", "").strip()
         try:
             self.login.sign_in(token, resp)
-            _redirect(resp, "/")
+            _redirect(resp, STATUS_PAGE)
         except Problem as problem:
             company = "This token is for a company; the page needs an admin token."
             unknown = "This token isn't known, has expired or was revoked."
-            page = _rendering().sign_in_page(company if problem.slug == "forbidden" else unknown)
+            page = _rendering().sign_in_page(self.token_file, company if problem.slug == "forbidden" else unknown)
             _show(resp, page, falcon.HTTP_403)
         except KeystoreError:
             _show_unavailable(resp)
@@ -179,7 +210,25 @@ class SignOutResource:
             _redirect_to_sign_in(req, resp)
             return
         self.login.sign_out(req, resp)
-        _redirect(resp, "/sign-in")
+        _redirect(resp, SIGN_IN_PAGE)
+
+
+@dataclass(frozen=True)
+class HelpResource:
+    """The explanations of words and alerts. They hold no secret, and are of use while the database is down."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the page."""
+        _show(resp, _rendering().help_page())
+
+
+def show_problem(req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
+    """Answer a browser with a problem as a page."""
+    # A relative address: the request's path may be any, and the service may be served under a prefix.
+    status_page = "../" * (req.path.count("/") - 1) or STATUS_PAGE
+    title = TITLES[problem.slug][1]
+    page = _rendering().problem_page(title, problem.detail, req.context.request_id, status_page)
+    _show(resp, page, falcon.code_to_http_status(problem.status))
 
 
 def _rendering() -> ModuleType:
@@ -210,10 +259,10 @@ def _show_unavailable(resp: falcon.Response) -> None:
 
 def _redirect_to_sign_in(req: falcon.Request, resp: falcon.Response) -> None:
     """Redirect a browser to the form. Raises Problem (401) for a program."""
-    if not _is_browser(req):
+    if not is_browser(req):
         detail = "sign in with a browser, or send Authorization: Bearer with an admin token"
         raise Problem("unauthorized", detail, CHALLENGE)
-    _redirect(resp, "/sign-in")
+    _redirect(resp, SIGN_IN_PAGE)
 
 
 def _redirect(resp: falcon.Response, location: str) -> None:
@@ -222,7 +271,8 @@ def _redirect(resp: falcon.Response, location: str) -> None:
     resp.content_type = falcon.MEDIA_TEXT
 
 
-def _is_browser(req: falcon.Request) -> bool:
+def is_browser(req: falcon.Request) -> bool:
+    """Return True if the client asks for a page to show."""
     return "text/html" in (req.get_header("Accept") or "")
 
 
@@ -249,9 +299,3 @@ def _form(req: falcon.Request) -> dict[str, str]:
         return {name: values[0] for name, values in parse_qs(body.decode("ascii"), max_num_fields=10).items()}
     except ValueError:
         raise Problem("invalid-input", f"the body isn't {falcon.MEDIA_URLENCODED}") from None
-
-
-def _page_number(text: str | None) -> int:
-    """Return the page of companies that is asked for; the first if `text` is no such number."""
-    number = int(text) if text and text.isascii() and text.isdigit() and len(text) < 8 else 1
-    return min(max(1, number), MAX_PAGE)

@@ -92,7 +92,7 @@ class Workers:
         """Take over the socket, which `stop` closes. Several workers keep their counts of requests in one folder."""
         self._listener = listener
         self._folder = tempfile.mkdtemp(prefix="keystore-metrics-") if count > 1 else None
-        self._config = replace(config, socket=listener.fileno(), metrics_folder=self._folder)
+        self._config = replace(config, socket=listener.fileno(), metrics_folder=self._folder, workers=count)
         self._environment = {**environment, **({} if self._folder is None else {METRICS_VARIABLE: self._folder})}
         self._count = count
         self._stopping = threading.Event()

@@ -8,12 +8,15 @@ import gc
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import structlog
 from granian._granian import SocketHolder
@@ -26,12 +29,14 @@ from api.access.authentication import Authenticator
 from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog
 from api.app import Services, build_app
+from api.page.routes import PageSettings
 from api.workers.concurrency_limit import ConcurrencyLimit
 from api.workers.config import BACKLOG, WorkerConfig, read_worker_config
 from keystore.errors import KeystoreError
 from keystore.invocation import set_program
 from keystore.opening import open_store
 from keystore.store import Store
+from monitor.instances import Instance
 from monitor.running import logs
 from monitor.watch_settings import WatchSettings
 
@@ -123,14 +128,27 @@ def main() -> None:
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)
     threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
-        lambda: open_store(config.url, policy=config.policy, guard=config.guard, max_connections=config.connections)
+        lambda: open_store(
+            config.url, policy=config.policy, guard=config.guard, max_connections=config.connections, create=False
+        )
     )
 
     def load_app() -> Any:
         logs.configure(config.log, verbose=True)  # Again, because Granian has set up its own logs meanwhile.
-        settings = WatchSettings(config.sweep_every_s, config.load_budget_ms, version=config.version)
+        settings = WatchSettings(
+            config.sweep_every_s,
+            config.load_budget_ms,
+            zone=ZoneInfo(config.zone),
+            version=config.version,
+            name=config.name,
+        )
+        started_at = datetime.fromtimestamp(config.started_at, UTC)
+        instance = Instance(
+            config.address, config.name, socket.gethostname(), config.version, started_at, config.workers
+        )
         limit = RateLimit(config.requests_per_s)
-        services = Services(store, Authenticator(store), limit, settings, config.over_tls, access_log)
+        page = PageSettings(instance, over_tls=config.over_tls, admin_token_file=config.admin_token_file)
+        services = Services(store, Authenticator(store), limit, settings, page, access_log)
         app = ConcurrencyLimit(build_app(services))
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])

@@ -314,6 +314,33 @@ LEFT JOIN keystore_company_leases l ON l.company_id = page.company_id
     AND l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
 ORDER BY page.company_id COLLATE "C"
 
+-- name: company_page_ranked
+WITH counted AS (
+    SELECT company_id, count(*) AS keys, max(updated_at) AS updated_at
+    FROM whatsapp_keys WHERE strpos(company_id, %(search)s) > 0 GROUP BY company_id
+), every AS (
+    SELECT company_id, coalesce(k.keys, 0) AS keys, greatest(k.updated_at, a.updated_at) AS active_at
+    FROM counted AS k
+    FULL JOIN (SELECT company_id, updated_at FROM whatsapp_auth WHERE strpos(company_id, %(search)s) > 0) AS a
+        USING (company_id)
+), ranked AS (
+    SELECT company_id, keys, active_at, row_number() OVER (ORDER BY
+        CASE %(order)s::text WHEN 'keys' THEN keys END DESC NULLS LAST,
+        CASE %(order)s::text WHEN 'latest' THEN active_at END DESC NULLS LAST,
+        CASE %(order)s::text WHEN 'oldest' THEN active_at END NULLS LAST,
+        company_id COLLATE "C"
+    ) AS rank
+    FROM every
+), page AS (
+    SELECT * FROM ranked ORDER BY rank LIMIT %(limit)s OFFSET %(offset)s
+)
+SELECT total.companies, page.company_id, page.keys, page.active_at, l.holder, l.epoch, l.expires_at
+FROM (SELECT count(*) AS companies FROM every) AS total
+LEFT JOIN page ON true
+LEFT JOIN keystore_company_leases l ON l.company_id = page.company_id
+    AND l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
+ORDER BY page.rank
+
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 

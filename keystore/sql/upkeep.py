@@ -18,6 +18,7 @@ from keystore.records import (
     Burst,
     Census,
     CompanyLease,
+    CompanyOrder,
     CompanyPage,
     CompanySummary,
     DueCompany,
@@ -72,12 +73,17 @@ class SqlUpkeep(SqlDialect, Upkeep):
     def companies(self) -> list[str]:
         return sorted(company_id for (company_id,) in self._run_upkeep("companies"))
 
-    def company_page(self, search: str = "", limit: int = 50, offset: int = 0) -> CompanyPage:
+    def company_page(
+        self, search: str = "", limit: int = 50, offset: int = 0, order: CompanyOrder = "id"
+    ) -> CompanyPage:
         if search:
             ids.checked_name("search", search)
         if not 1 <= limit <= MOST_ON_A_PAGE or not 0 <= offset < 2**31:
             raise InvalidInput(f"limit, offset: a page has 1 to {MOST_ON_A_PAGE} companies, from offset 0 on")
-        rows = self._run_upkeep("company_page", search=search, limit=limit, offset=offset)
+        if order == "id":
+            rows = self._run_upkeep("company_page", search=search, limit=limit, offset=offset)
+        else:
+            rows = self._run_upkeep("company_page_ranked", search=search, limit=limit, offset=offset, order=order)
         companies = []
         for _, company_id, keys, active_at, holder, epoch, expires_at in rows:
             if company_id is not None:

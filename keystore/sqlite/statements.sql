@@ -129,6 +129,31 @@ LEFT JOIN whatsapp_auth AS a ON a.company_id = seen.company_id
 LEFT JOIN keystore_company_leases AS l ON l.company_id = seen.company_id AND l.expires_at > :now
 ORDER BY seen.company_id
 
+-- name: company_page_ranked
+WITH counted AS (
+    SELECT company_id, count(*) AS keys, max(updated_at) AS updated_at
+    FROM whatsapp_keys WHERE instr(company_id, :search) > 0 GROUP BY company_id
+    UNION ALL
+    SELECT company_id, 0, updated_at FROM whatsapp_auth WHERE instr(company_id, :search) > 0
+), every AS (
+    SELECT company_id, sum(keys) AS keys, max(updated_at) AS active_at FROM counted GROUP BY company_id
+), ranked AS (
+    SELECT company_id, keys, active_at, row_number() OVER (ORDER BY
+        CASE :order WHEN 'keys' THEN keys END DESC,
+        CASE :order WHEN 'latest' THEN active_at END DESC,
+        CASE :order WHEN 'oldest' THEN active_at END,
+        company_id
+    ) AS rank
+    FROM every
+), page AS (
+    SELECT * FROM ranked ORDER BY rank LIMIT :limit OFFSET :offset
+)
+SELECT total.companies, page.company_id, page.keys, page.active_at, l.holder, l.epoch, l.expires_at
+FROM (SELECT count(*) AS companies FROM every) AS total
+LEFT JOIN page ON 1
+LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND l.expires_at > :now
+ORDER BY page.rank
+
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from monitor.alerts.decisions import AlertState, Kind, Notice
-from monitor.alerts.rules import RULES, Rule, Severity
+from monitor.alerts.rules import RULES, Rule
 from monitor.reports.formatting import duration
+from monitor.severity import Severity
 
 MOST_LINES_OF_A_RULE = 5
 """Notices of one rule that a message lists; the others are given as a number."""

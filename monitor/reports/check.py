@@ -4,7 +4,7 @@ The judgement is a pure function of the counts. A report names its database, bec
 cleaning a database that the bots had left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,8 +13,9 @@ from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
 from keystore.invocation import command
 from keystore.records import Census, SweepRun
 from keystore.store import Store
-from monitor.forecast.history import past_month
+from monitor.forecast.history import TableCount, past_month
 from monitor.reports.formatting import ago, counted, size
+from monitor.severity import SEVERITIES
 
 Verdict = Literal["ok", "warning", "critical"]
 _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
@@ -22,6 +23,9 @@ _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
 SWEEPS_LOOKED_AT = 100
 BACKLOG_SHARE = 0.05
 """The share of the table from which expired keys waiting for a sweep are reported."""
+
+NEW_FOR = timedelta(days=1)
+"""Time for which a table without keys is just new: nobody has connected a bot yet."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class CheckReport:
     """The counts of the table, and the verdict. `last_sweep` is the latest sweep that ended without an error.
 
     `totals_30d` are the totals of the last 30 days, about one a day, oldest first, and `totals_30d_at` their times.
+    `new` is true on the first day of a table that has had no keys yet.
     """
 
     database: str
@@ -65,14 +70,15 @@ class CheckReport:
     advice: tuple[str, ...]
     totals_30d: tuple[int, ...] = ()
     totals_30d_at: tuple[datetime, ...] = ()
+    new: bool = False
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     """Count the table and judge it."""
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
-    findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced)
-    failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
     past = past_month(store, census.taken_at)
+    findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced, past=past)
+    failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
     return CheckReport(
         database=store.database,
         total=census.total,
@@ -92,6 +98,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         advice=tuple(finding.advice for finding in findings),
         totals_30d=tuple(count.total for count in past),
         totals_30d_at=tuple(count.at for count in past),
+        new=is_new(census, past),
     )
 
 
@@ -118,19 +125,32 @@ def sweep_state(runs: list[SweepRun]) -> SweepState:
     return SweepState(succeeded, finished[0] if finished else None)
 
 
-def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
-    """The findings, worst first."""
-    findings = [*_table_findings(census, expiry_enforced), *_sweep_findings(census, sweeps, sweep_every_s)]
+def judge(
+    census: Census,
+    sweeps: SweepState,
+    sweep_every_s: float,
+    *,
+    expiry_enforced: bool,
+    past: Sequence[TableCount] = (),
+) -> tuple[Finding, ...]:
+    """The findings, worst first; `past` are earlier counts of the table, oldest first."""
+    findings = [*_table_findings(census, expiry_enforced, past), *_sweep_findings(census, sweeps, sweep_every_s)]
     mis_split = mis_split_advice(census)
     if mis_split is not None:
-        findings.append(Finding("warning", mis_split))
+        findings.append(Finding(verdict_on("mis-split"), mis_split))
     if census.pre_keys_rewritten_7d:
         advice = (
             f"{census.pre_keys_rewritten_7d:,} unused pre-keys were overwritten with other values in the last 7 days: "
             "first messages of strangers may be unreadable; look for two processes on one account"
         )
-        findings.append(Finding("warning", advice))
+        findings.append(Finding(verdict_on("pre-keys-rewritten"), advice))
     return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
+
+
+def verdict_on(fact: str) -> Verdict:
+    """The verdict on a fact, by its severity."""
+    severity = SEVERITIES[fact]
+    return "ok" if severity == "information" else severity
 
 
 def worst(findings: tuple[Finding, ...]) -> Verdict:
@@ -152,15 +172,26 @@ def mis_split_advice(census: Census) -> str | None:
     )
 
 
-def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
-    if not census.total:
-        yield Finding("warning", "there are no keys here: is this the database that your bots use?")
+def is_new(census: Census, past: Sequence[TableCount]) -> bool:
+    """True for a table that has no keys, and as far as is known never had any, for a day at most."""
+    had_keys = any(count.total for count in past)
+    return not census.total and not had_keys and (not past or census.taken_at - past[0].at <= NEW_FOR)
+
+
+def _table_findings(census: Census, enforced: bool, past: Sequence[TableCount]) -> Iterator[Finding]:
+    if is_new(census, past):
+        yield Finding(verdict_on("new"), "there are no keys here yet: is this the database that your bots use?")
+    elif not census.total:
+        most = max(count.total for count in past)
+        before = f"there were up to {most:,} in the last 30 days" if most else "there were none since yesterday"
+        advice = f"there are no keys here, and {before}: is this the database that your bots use?"
+        yield Finding(verdict_on("no-keys"), advice)
     if census.without_expiry:
         advice = (
             f"{census.without_expiry:,} of {census.total:,} keys have no expiry and will never be swept: run "
             f"`{command('backfill')}`, then `backfill --enforce`"
         )
-        yield Finding("critical" if census.without_expiry > census.total / 2 else "warning", advice)
+        yield Finding(verdict_on("no-expiry"), advice)
     elif census.total and not enforced:
         yield Finding("ok", f"every key has an expiry; `{command('backfill --enforce')}` makes the database keep it so")
 
@@ -169,12 +200,14 @@ def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) ->
     last, latest = sweeps.last_success, sweeps.latest
     if last is None or last.finished_at is None:
         if census.total:
-            yield Finding("warning", f"no sweep has finished yet: start `{command('serve')}`, or run `sweep` once")
+            advice = f"no sweep has finished yet: start `{command('serve')}`, or run `sweep` once"
+            yield Finding(verdict_on("no-sweep"), advice)
     elif census.taken_at - last.finished_at > timedelta(seconds=2 * sweep_every_s):
         hours = f"{(census.taken_at - last.finished_at).total_seconds() / 3600:,.0f} h"
-        yield Finding("critical", f"the last successful sweep was {hours} ago: is `{command('serve')}` running on it?")
+        advice = f"the last successful sweep was {hours} ago: is `{command('serve')}` running on it?"
+        yield Finding(verdict_on("sweeper"), advice)
     elif census.expired > BACKLOG_SHARE * census.total:
         expired = counted(census.expired, "expired key")
         yield Finding("ok", f"the next sweep deletes {expired}; `{command('sweep')}` does it now")
     if latest is not None and latest.error is not None and latest is not last:
-        yield Finding("warning", f"the latest sweep failed: {latest.error}")
+        yield Finding(verdict_on("sweep-failed"), f"the latest sweep failed: {latest.error}")

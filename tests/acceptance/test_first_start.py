@@ -99,7 +99,7 @@ def test_the_first_start_shows_the_banner_and_the_second_none(tmp_path: Path) ->
             eventually(lambda: "serving" in log.read_text(encoding="utf-8"), "it serves", 30)
             eventually(lambda: "sweep_finished" in log.read_text(encoding="utf-8"), "it has swept", 30)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(5) == 0
+            assert process.wait(10) == 0
             assert ("stop         Ctrl-C" in log.read_text(encoding="utf-8")) is shown
 
 

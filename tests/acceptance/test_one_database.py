@@ -1,5 +1,6 @@
 """Which database a command opens: only four commands make one, and each says which one it speaks of."""
 
+import json
 import os
 import pty
 import sqlite3
@@ -142,8 +143,9 @@ def test_the_working_folders_file_is_read_and_doctor_says_so(tmp_path: Path) -> 
     (tmp_path / ".env").write_text("KEYSTORE_URL=sqlite:///bots.db\n", encoding="utf-8")
     assert run("seed", cwd=tmp_path).returncode == 0
     assert (tmp_path / "bots.db").is_file()
-    (settings,) = [line for line in run("doctor", cwd=tmp_path).stdout.splitlines() if " settings " in line]
-    assert f"KEYSTORE_URL in {tmp_path / '.env'}" in settings
+    checks = json.loads(run("doctor", "--json", cwd=tmp_path).stdout)["checks"]
+    (detail,) = [check["detail"] for check in checks if check["name"] == "settings"]
+    assert f"KEYSTORE_URL in {tmp_path / '.env'}" in detail
 
 
 def test_an_error_within_a_command_names_the_database(tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ from api.access.rate_limit import MAX_IN_PROGRESS, RateLimit
 from api.access.tokens import hash_of, in_force
 from api.access_log import AccessLog
 from api.app import NO_ROUTE, Route, Services, all_routes
+from api.page.routes import PageSettings
 from api.problems import Problem
 from keystore import Store
 from keystore.records import TokenRecord
+from monitor.instances import Instance
 from monitor.watch_settings import WatchSettings
 from rig.waiting import eventually
 from tests.api.service import Answer, Api, ask, serving_api
 
-OPEN = {"/healthz", "/readyz", "/", "/sign-in", "/sign-out"}
+OPEN = {"/healthz", "/readyz", "/", "/sign-in", "/sign-out", "/help"}
 """Routes without a token; the status page checks its callers itself (test_page.py)."""
 
 PROBES = {"/healthz", "/readyz"}
@@ -34,7 +36,8 @@ def routes() -> list[Route]:
         raise AssertionError("the table of routes needs no store")
 
     authenticator = Authenticator(no_store)
-    return all_routes(Services(no_store, authenticator, RateLimit(None), WatchSettings(), False, AccessLog("json")))
+    page = PageSettings(Instance("vm1:8080", "bots", "vm1", "test", datetime.now(UTC), 1))
+    return all_routes(Services(no_store, authenticator, RateLimit(None), WatchSettings(), page, AccessLog("json")))
 
 
 def calls(access: str) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from tests.api.test_access import routes
 
 pytestmark = pytest.mark.slow
 
-PAGES = {"/", "/sign-in", "/sign-out"}
+PAGES = {"/", "/sign-in", "/sign-out", "/help"}
 """Pages for people, which answer a browser in their own way."""
 
 REQUESTS = 2_000

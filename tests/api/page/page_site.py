@@ -34,12 +34,18 @@ class Site:
     admin: str = field(repr=False)
     service: Service
 
-    def ask(self, path: str, headers: Mapping[str, str] = MappingProxyType({}), body: str | None = None) -> Answer:
-        """Send a GET, or a POST if there is a body."""
+    def ask(
+        self,
+        path: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        body: str | None = None,
+        method: str | None = None,
+    ) -> Answer:
+        """Send a request: by default a GET, or a POST if there is a body."""
         address = urlsplit(self.url)
         connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
         try:
-            connection.request("GET" if body is None else "POST", path, body, dict(headers))
+            connection.request(method or ("GET" if body is None else "POST"), path, body, dict(headers))
             response = connection.getresponse()
             lower_headers = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, lower_headers, response.read().decode())

@@ -15,7 +15,9 @@ from api.access.tokens import create_token
 from api.access_log import AccessLog
 from api.app import Services, build_app
 from api.page.login_sessions import LIFETIME, LoginSessions
+from api.page.routes import PageSettings
 from keystore import Store, open_store
+from monitor.instances import Instance
 from monitor.note_names import PAGE_SESSION
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
@@ -45,15 +47,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_a_browser_is_sent_to_the_form_and_a_program_gets_a_401(site: Site) -> None:
     browser, program = site.ask("/", BROWSER), site.ask("/")
-    assert (browser.status, browser.headers["location"], browser.body) == (303, "/sign-in", "")
+    assert (browser.status, browser.headers["location"], browser.body) == (303, "sign-in", "")
     assert (program.status, program.headers["content-type"]) == (401, "application/problem+json")
     assert "Bearer" in program.headers["www-authenticate"]
-    assert site.ask("/sign-out", FORM, "").headers["location"] == "/sign-in"
+    assert site.ask("/sign-out", FORM, "").headers["location"] == "sign-in"
 
 
 def test_signing_in_sets_a_strict_cookie_for_every_worker(site: Site) -> None:
     answer = site.sign_in(site.admin)
-    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert (answer.status, answer.headers["location"]) == (303, "./")
     name_and_value, *attributes = answer.headers["set-cookie"].split("; ")
     assert name_and_value.startswith("keystore-session=")
     assert sorted(attributes) == ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Strict"]
@@ -103,7 +105,7 @@ def test_a_companys_token_gives_no_access(site: Site) -> None:
 def test_signing_out_ends_the_session_on_the_server(site: Site) -> None:
     cookie = site.cookie()
     answer = site.ask("/sign-out", {**FORM, "Cookie": cookie}, "")
-    assert (answer.status, answer.headers["location"]) == (303, "/sign-in")
+    assert (answer.status, answer.headers["location"]) == (303, "sign-in")
     assert "keystore-session=;" in answer.headers["set-cookie"].replace('""', "")
     assert "Max-Age=-1" in answer.headers["set-cookie"]
     assert site.ask("/", {**BROWSER, "Cookie": cookie}).status == 303
@@ -191,7 +193,7 @@ def test_over_tls_the_cookie_is_secure(store: Store) -> None:
         authenticator=Authenticator(lambda: store),
         rate_limit=RateLimit(None),
         settings=WatchSettings(sweep_every_s=3_600, version="test"),
-        over_tls=True,
+        page=PageSettings(Instance("vm1:8080", "bots", "vm1", "test", datetime.now(UTC), 1), over_tls=True),
         access_log=AccessLog("text"),
     )
     token = create_token(store, None, None)[0]
@@ -209,17 +211,49 @@ def test_an_outage_is_reported_in_time_and_ends_by_itself(
 ) -> None:
     with serving_site(tmp_path, relay.url(migrated_postgres_url)) as site:
         cookie = {**BROWSER, "Cookie": site.cookie()}
-        assert "Needs a look" in site.ask("/", cookie).body
+        assert "Welcome" in site.ask("/", cookie).body
         with relay.refusing() if outage == "stopped" else relay.swallowing():
             began = monotonic()
             answer = site.ask("/", cookie)
             assert monotonic() - began < 10
             assert (answer.status, answer.headers["retry-after"]) == (503, "5")
             assert "does not answer" in answer.body
+            form = site.ask("/sign-in", BROWSER)
+            assert (form.status, form.headers["retry-after"]) == (503, "5"), "before anybody types a token"
+            assert "does not answer" in form.body
+            assert "<form" not in form.body
+            assert site.ask("/help", BROWSER).status == 200
             assert "postgresql" not in answer.body
             assert site.ask("/", {**cookie, "Accept": "*/*"}).headers["content-type"] == "application/problem+json"
         eventually(lambda: site.ask("/", cookie).status == 200, "the page is back", 60)
-        assert "Needs a look" in site.ask("/", cookie).body
+        assert "Welcome" in site.ask("/", cookie).body
+        eventually(lambda: site.ask("/sign-in", BROWSER).status == 200, "the form is back")
+
+
+def test_a_head_is_answered_as_a_get_without_its_body(site: Site) -> None:
+    admin = {"Authorization": f"Bearer {site.admin}"}
+    paths = ["/healthz", "/readyz", "/", "/sign-in", "/help", "/metrics", "/v1/health", "/openapi.json"]
+    for path in [*paths, "/v1/companies/none/state", "/v1/companies/none/creds", "/nothing"]:
+        got, headed = site.ask(path, admin), site.ask(path, admin, method="HEAD")
+        assert (headed.status, headed.body) == (got.status, ""), path
+        assert headed.headers["content-type"] == got.headers["content-type"], path
+        assert int(headed.headers["content-length"]) > 0, path
+    assert site.ask("/", BROWSER, method="HEAD").status == 303
+    refused = site.ask("/v1/companies/none/keys", admin, method="HEAD")
+    assert (refused.status, refused.headers["allow"]) == (405, "POST, OPTIONS")
+    assert site.ask("/sign-in", FORM, "token=x").body, "a POST has its body"
+
+
+def test_a_browser_gets_errors_as_pages_and_a_program_as_problems(site: Site) -> None:
+    for path, status, home in (("/wp-login.php", 404, "./"), ("/a/b/c", 404, "../../"), ("/metrics", 401, "./")):
+        page, problem = site.ask(path, BROWSER), site.ask(path)
+        assert (page.status, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert f'<a href="{home}">Status page</a>' in page.body
+        assert page.headers["x-request-id"] in page.body
+        assert "content-security-policy" in page.headers
+        assert (problem.status, problem.headers["content-type"]) == (status, "application/problem+json")
+    assert "www-authenticate" in site.ask("/metrics", BROWSER).headers
+    assert "<script" not in site.ask("/<script>alert(1)</script>", BROWSER).body
 
 
 def test_the_log_has_no_token_and_no_cookie(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:

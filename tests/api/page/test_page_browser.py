@@ -8,7 +8,10 @@ import pytest
 
 from keystore import open_store
 from keystore.records import KeyRow
+from monitor.alerts.memory import BotMemory, report_memory
+from monitor.alerts.rules import SILENT_AFTER
 from monitor.upkeep.demo import seed
+from rig.waiting import eventually
 from tests.api.page.browser import CHROMIUM, DESK, PHONE, Browser, chromium
 from tests.api.page.page_site import Site, serving_site
 
@@ -122,9 +125,9 @@ def sign_in(browser: Browser, site: Site) -> None:
 def test_the_page_shows_its_sections_and_logs_no_error(browser: Browser, site: Site, companies: int) -> None:
     sign_in(browser, site)
     headings = browser.js("[...document.querySelectorAll('h2')].map(e => e.textContent.trim())")
-    # Without the sign and the space before the words. Alone, the demo is critical: most of its keys have no expiry.
-    assert headings[0][2:] == ("Needs you now" if companies == 1 else "Needs a look")
-    assert headings[1:] == ["Alerts", "Counts", "Keys by type", "Sweeps", "Growth", "Load time", "Companies"]
+    assert headings[0][2:] == ("Needs a look" if companies else "Welcome"), "without the sign and the space"
+    counts = ["Counts", "Keys by type", "Sweeps", "Growth", "Load time"] if companies else []
+    assert headings[1:] == ["Alerts", *counts, "Companies"]
     listed_companies = browser.js("[...document.querySelectorAll('.companies tbody th')].map(e => e.textContent)")
     expected = [*(f"bot{number:04}" for number in range(companies - 1)), *(["demo"] if companies else [])]
     assert listed_companies == expected[:25]
@@ -156,6 +159,11 @@ def test_search_paging_and_signing_out_work_by_keyboard(browser: Browser, site: 
     if companies > 25:
         browser.tab_to("#companies form a")  # Show all.
         browser.press("Enter", navigates=True)
+        browser.tab_to("th a[href*='order=keys']")
+        browser.press("Enter", navigates=True)
+        assert browser.text(".companies tbody th") == "demo", "the one with the most keys"
+        browser.tab_to("th a[href='./#companies']")
+        browser.press("Enter", navigates=True)
         browser.tab_to("a[rel=next]")
         browser.press("Enter", navigates=True)
         assert browser.text(".companies tbody th") == "bot0025"
@@ -174,7 +182,7 @@ def test_texts_are_legible_and_elements_are_named(
     browser: Browser, site: Site, tmp_path: Path, size: tuple[int, int], dark: bool, companies: int
 ) -> None:
     browser.set_screen(size, dark=dark)
-    for path in ("/sign-in", "/"):
+    for path in ("/sign-in", "/help", "/nothing", "/"):
         if path == "/":
             sign_in(browser, site)
         else:
@@ -184,3 +192,65 @@ def test_texts_are_legible_and_elements_are_named(
         assert browser.js(POOR_CONTRAST_JS) == []
         assert browser.js(UNNAMED_ELEMENTS_JS) == []
         assert browser.js("document.querySelectorAll('h1').length") == 1
+
+
+def test_the_page_loads_itself_again_and_keeps_its_place(browser: Browser, site: Site, companies: int) -> None:
+    if companies != 1:
+        pytest.skip("once is enough")
+    sign_in(browser, site)
+    browser.set_screen(PHONE)
+    loaded = "window.before === undefined && document.readyState"
+    for chosen in ("?refresh=5", "?search=demo&refresh=5#companies"):
+        browser.open(f"{site.url}/{chosen}")
+        browser.js("window.scrollTo(0, document.getElementById('companies').offsetTop)")
+        for _ in range(2 if "#" in chosen else 1):
+            browser.js("window.before = true")
+            eventually(lambda: browser.js(loaded) == "complete", "it is loaded again")
+            assert browser.js("location.search + location.hash").replace("&again=1", "") == chosen
+            assert browser.js("window.scrollY") > 500, "the reader isn't sent to the top"
+    browser.open(f"{site.url}/sign-in")
+    assert browser.js("document.querySelector('meta[http-equiv]')") is None, "a form is left in peace"
+
+
+def test_a_page_that_is_not_loaded_again_marks_itself_as_old(browser: Browser, site: Site, companies: int) -> None:
+    if companies != 1:
+        pytest.skip("once is enough")
+    sign_in(browser, site)
+    look = "getComputedStyle(document.querySelector('.stale')).visibility"
+    assert browser.js(look) == "hidden"
+    (delay_ms,) = browser.js("document.getAnimations().map(each => each.effect.getTiming().delay)")
+    browser.js(f"document.getAnimations()[0].currentTime = {delay_ms} - 1000")
+    assert browser.js(look) == "hidden"
+    browser.js(f"document.getAnimations()[0].currentTime = {delay_ms} + 1000")
+    assert browser.js(look) == "visible"
+    assert browser.text(".stale").startswith("✕ Old: this page shows ")
+
+
+def test_bots_are_on_the_page_and_a_silent_one_stands_out(browser: Browser, tmp_path: Path) -> None:
+    store_url = f"sqlite:///{tmp_path}/k.db"
+    memory = BotMemory(100_000_000, 120_000_000, 400_000_000, 180_000_000)
+    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(minutes=1)
+    with open_store(store_url, clock=lambda: earlier) as store:
+        for company in ("alive", "silent"):
+            store.set(company, {"session": {"a": b"{}"}})
+            report_memory(store, company, memory)
+    with open_store(store_url) as store:
+        report_memory(store, "alive", memory)
+        store.lease_company("alive", "node-1", 3_600)
+    with serving_site(tmp_path, store_url, KEYSTORE_NAME="shop", KEYSTORE_TIMEZONE="Asia/Tokyo") as site:
+        site.service.logged("alerting_taken_over")
+        sign_in(browser, site)
+        bots = browser.js("[...document.querySelectorAll('.bots tbody tr')].map(e => e.innerText)")
+        assert [bot.split()[:3] for bot in bots] == [["silent", "✕", "silent"], ["alive", "✓", "alive"]]
+        assert "25% of 400.0 MB" in bots[1]
+        assert "JST" in bots[1]
+        rows = browser.js("[...document.querySelectorAll('.companies tbody tr')].map(e => [e.className, e.innerText])")
+        assert [row[0] for row in rows] == ["", "warning"]
+        assert "node-1" in rows[0][1]
+        assert browser.text("#verdict-head") == "! Needs a look"
+        assert "1 bot is silent: silent" in browser.text("#verdict")
+        assert browser.text("h1") == "Signal Keystore · shop"
+        assert "sends the alerts" in browser.text(".facts")
+        browser.set_screen(PHONE)
+        assert browser.js("document.documentElement.scrollWidth") <= PHONE[0]
+        assert browser.js(POOR_CONTRAST_JS) == []

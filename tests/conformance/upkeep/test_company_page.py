@@ -79,6 +79,24 @@ def test_company_pages_and_companies_have_the_same_order(store: Store) -> None:
     assert ids(store.company_page()) == sorted(names) == store.companies()
 
 
+def test_companies_are_ordered_by_keys_and_by_activity(store: Store, clock: Clock) -> None:
+    for company, keys in (("a", 1), ("c", 3), ("B", 3), ("d", 2)):
+        store.set(company, {"session": {str(n): b"A" for n in range(keys)}})
+        clock.advance(MINUTE)
+    store.set_creds("e", b"C")
+    lease = store.lease_company("c", "host a", 60)
+    assert ids(store.company_page(order="keys")) == ["B", "c", "d", "a", "e"]
+    assert ids(store.company_page(order="latest")) == ["e", "d", "B", "c", "a"]
+    assert ids(store.company_page(order="oldest")) == ["a", "c", "B", "d", "e"]
+    second = store.company_page(limit=1, offset=1, order="keys")
+    assert second == CompanyPage(5, (CompanySummary("c", 3, START + MINUTE, lease),))
+    assert (
+        store.company_page("x", order="keys") == store.company_page(offset=9, limit=1, search="x") == CompanyPage(0, ())
+    )
+    by_id, by_keys = store.company_page(), store.company_page(order="keys")
+    assert set(by_id.companies) == set(by_keys.companies)
+
+
 def test_a_search_matches_any_part_of_an_id(many: Store) -> None:
     page = many.company_page("11", limit=5)
     assert page.total == 11
