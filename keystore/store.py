@@ -217,7 +217,11 @@ class Upkeep(ABC):
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        """Acquire the lease for `ttl_s` seconds, also when it is the holder's own; None while another's is live."""
+        """Acquire the lease for `ttl_s` seconds, also when it is the holder's own; None while another's is live.
+
+        All holders of a lease use the same `ttl_s`. One that ends minutes later than that from now was made before the
+        clock was set back, and is free.
+        """
 
     @abstractmethod
     def release_lease(self, lease: Lease) -> None:

@@ -332,12 +332,15 @@ ORDER BY page.company_id COLLATE "C"
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 
+-- A lease that ends much later than the asked time from now is free as well: it was made before the clock was set back.
+-- Its holder, if it lives, renews it soon. (clock_timestamp, because the statement may have waited for the holder's.)
 -- name: acquire_lease
 INSERT INTO keystore_leases AS l (name, holder, epoch, expires_at)
 SELECT %(name)s, %(holder)s, 1, clock.now + %(ttl_s)s * interval '1 second'
 FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at
 WHERE l.holder = excluded.holder OR l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
+   OR l.expires_at > coalesce(%(now)s::timestamptz, clock_timestamp()) + (%(ttl_s)s + 30) * interval '1 second'
 RETURNING epoch, expires_at
 
 -- name: renew_lease

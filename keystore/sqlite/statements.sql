@@ -188,11 +188,13 @@ FROM keystore_tokens WHERE token_id = :token_id
 UPDATE keystore_tokens SET revoked_at = coalesce(revoked_at, :now) WHERE token_id = :token_id
 RETURNING 1
 
+-- A lease that ends much later than the asked time from now is free as well: it was made before the clock was set back.
+-- Its holder, if it lives, renews it soon. (Two minutes, because :now is from before the wait for other writers.)
 -- name: acquire_lease
 INSERT INTO keystore_leases (name, holder, epoch, expires_at)
 VALUES (:name, :holder, 1, :now + CAST(:ttl_s * 1000000 AS INTEGER))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = epoch + 1, expires_at = excluded.expires_at
-WHERE holder = excluded.holder OR expires_at <= :now
+WHERE holder = excluded.holder OR expires_at <= :now OR expires_at > excluded.expires_at + 120000000
 RETURNING epoch, expires_at
 
 -- name: renew_lease

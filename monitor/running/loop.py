@@ -1,15 +1,20 @@
 """Repeats jobs in a thread of its own: `schedule`, wrapped.
 
-`schedule` leaves a job that raises due, so that it starves the others, and it has no retries. So each job is wrapped:
+`schedule` counts in naive local time. Where summer time ends, or the clock is set back, its jobs stand still for as
+long as the clock repeats. So here the times of its jobs come from a monotonic clock.
+
+It also leaves a job that raises due, so that it starves the others, and it has no retries. So each job is wrapped:
 a failure is logged, never ends the loop, and is tried again after a short pause that doubles up to the job's own
 interval. A job that could not do its work for now returns when to run it again.
 """
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import structlog
-from schedule import Scheduler
+from schedule import Job, Scheduler
 
 from monitor.running.backoff import Backoff, no_jitter
 
@@ -20,10 +25,15 @@ log = structlog.get_logger()
 
 
 class Loop:
-    """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped."""
+    """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped.
 
-    def __init__(self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S) -> None:
-        self._scheduler = Scheduler()
+    The intervals are those of `ticks`, a monotonic clock in seconds: no step of the wall clock changes them.
+    """
+
+    def __init__(
+        self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S, ticks: Callable[[], float] = monotonic
+    ) -> None:
+        self._scheduler = _MonotonicScheduler(ticks)
         self._first_retry_s = first_retry_s
         self.stopping = threading.Event()
         """Set once the loop should end; a long job looks at it between its steps."""
@@ -75,3 +85,36 @@ class Loop:
             backoff.reset()
         if again_s is not None:  # Once: the next run clears it.
             self._scheduler.every(max(1, round(again_s))).seconds.do(self._run_job, name, run, backoff).tag(again)
+
+
+class _MonotonicScheduler(Scheduler):
+    """A scheduler whose times are those of a monotonic clock, as datetimes since its start."""
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        super().__init__()
+        self._ticks = ticks
+
+    def now(self) -> datetime:
+        """The monotonic clock's time."""
+        return datetime.min.replace(tzinfo=UTC) + timedelta(seconds=self._ticks())
+
+    def every(self, interval: int = 1) -> "_MonotonicJob":
+        return _MonotonicJob(interval, self)
+
+    @property
+    def idle_seconds(self) -> float | None:
+        next_run: datetime | None = self.next_run
+        return None if next_run is None else (next_run - self.now()).total_seconds()
+
+
+class _MonotonicJob(Job):
+    """A job with an interval in seconds, by its scheduler's clock."""
+
+    scheduler: _MonotonicScheduler
+
+    @property
+    def should_run(self) -> bool:
+        return self.next_run is not None and self.scheduler.now() >= self.next_run
+
+    def _schedule_next_run(self) -> None:
+        self.next_run = self.scheduler.now() + timedelta(seconds=self.interval)
