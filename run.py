@@ -3,6 +3,7 @@
 `python run.py` serves; `python run.py --help` lists the commands.
 """
 
+import shlex
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
 from commands.opening import opened_store
+from keystore.invocation import program_name, set_program
 from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
@@ -34,7 +36,7 @@ def wire(settings: Settings) -> Service:
         require_usable(cert, key)
     listening = None if settings.http is None else listen(settings.http.host, settings.http.port)
 
-    store = opened_store(settings)
+    store = opened_store(settings, create=True)
     watch_settings = WatchSettings(
         sweep_every_s=settings.sweep_every_s,
         load_budget_ms=settings.load_budget_ms,
@@ -73,10 +75,12 @@ def wire(settings: Settings) -> Service:
             tls_key=key,
             over_tls=cert is not None or settings.behind_proxy,
             version=watch_settings.version,
+            program=program_name(),
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
     return Service(store, Background(upkeep, watch, outbox, telegram, bot), api)
 
 
 if __name__ == "__main__":
+    set_program(shlex.join(["python", sys.argv[0]]))
     sys.exit(program.run(wire))

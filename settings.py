@@ -1,4 +1,4 @@
-"""Reads the settings from the environment and from a `.env` file beside run.py.
+"""Reads the settings: from the environment, and from env files that the service and every command share.
 
 Three places of the original operator's bot read the environment by themselves. One of them had a wrong name, and
 nobody noticed until `/db_health` was needed. So everything is read here, once, at start. A `KEYSTORE_*` or
@@ -10,28 +10,40 @@ import io
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from keystore.errors import InvalidInput
 from keystore.ttl import DIARY, Policy, parse_duration, parse_policy
 
-ENV_FILE = Path(__file__).parent / ".env"
+SYSTEM_FILE = Path("/etc/signal-keystore/env")
+"""The file that the systemd unit reads, so that a command beside the unit sees the same database."""
+
+DEFAULT_URL = "sqlite:///keystore.db"
 
 PREFIXES = ("KEYSTORE_", "TELEGRAM_")
 """The prefixes of the project's own variables."""
 
-READ_ELSEWHERE = {"KEYSTORE_TEST_URL"}
-"""Variables with such a prefix that the service itself doesn't read: the address of the tests' database."""
+READ_ELSEWHERE = {"KEYSTORE_TEST_URL", "KEYSTORE_TOKEN"}
+"""Variables with such a prefix that others read: the tests, and a bot, whose `.env` may be in the working folder."""
+
+ENVIRONMENT = "the environment"
+"""The name of the environment as a source of settings."""
 
 MIN_SWEEP_EVERY_S = 60.0
+
+MOST_NAME_CHARACTERS = 40
+"""Longest `KEYSTORE_NAME`: it heads each message on a phone."""
 
 
 class SettingsError(InvalidInput):
@@ -79,6 +91,12 @@ def _time_of_day(text: str) -> time | None:
     return time(int(match[1]), int(match[2]))
 
 
+def _name(text: str) -> str:
+    if not text.isprintable() or len(text) > MOST_NAME_CHARACTERS:
+        raise ValueError(f"expected one line of at most {MOST_NAME_CHARACTERS} characters, for example bots-berlin")
+    return text
+
+
 def _no_sealing(_text: str) -> None:
     raise ValueError("this version can't seal values yet; unset it, since values would be stored unsealed")
 
@@ -114,7 +132,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    url: SecretStr = Field(SecretStr("sqlite:///keystore.db"), alias="KEYSTORE_URL", repr=False)
+    sources: tuple[str, ...] = Field((), repr=False)
+    """Where settings were read, as text: the environment and files."""
+    url_source: str = Field("the default, a file in the working folder", repr=False)
+    """The variable or option that gave the database's address, and where it was."""
+    url: SecretStr = Field(SecretStr(DEFAULT_URL), alias="KEYSTORE_URL", repr=False)
+    name: Annotated[str, BeforeValidator(_name)] = Field(default_factory=socket.gethostname, alias="KEYSTORE_NAME")
     guard: Annotated[bool, BeforeValidator(_switch)] = Field(True, alias="KEYSTORE_GUARD")
     ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DIARY, alias="KEYSTORE_TTL")
     secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
@@ -155,30 +178,104 @@ class Settings(BaseModel):
         )
 
 
-def read_settings(environment: Mapping[str, str] | None = None, env_file: Path = ENV_FILE) -> Settings:
-    """Return the settings of the environment and `.env`. The environment wins; an empty variable counts as not set.
+def default_files() -> tuple[Path, ...]:
+    """The env files, first the ones that win: of the working folder, beside run.py, of the system."""
+    return tuple(dict.fromkeys([Path.cwd() / ".env", Path(__file__).parent / ".env", SYSTEM_FILE]))
+
+
+def read_settings(
+    environment: Mapping[str, str] | None = None, files: Sequence[Path] | None = None, database: str | None = None
+) -> Settings:
+    """Return the settings of the environment and the env files; `database` is an address from the command line.
+
+    The environment wins over the files, and each file over those after it. An empty variable counts as not set.
 
     Raises SettingsError, which names every variable that is unknown or has an unusable value. No message shows a
     secret.
     """
-    variables = {**_read_file(env_file), **(os.environ if environment is None else environment)}
-    values = {
-        name: value
-        for name, value in variables.items()
-        if name.startswith(PREFIXES) and name not in READ_ELSEWHERE and value.strip()
+    read: dict[str, Mapping[str, str]] = {ENVIRONMENT: os.environ if environment is None else environment}
+    unreadable = []
+    for file in default_files() if files is None else files:
+        try:
+            read[str(file)] = _read_file(file)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            unreadable.append(file)
+    variables = {
+        name: (value.strip(), source)
+        for source, values in reversed(read.items())
+        for name, value in values.items()
+        if value.strip()
     }
-    if "KEYSTORE_URL" not in values and variables.get("DATABASE_URL", "").strip():
-        values["KEYSTORE_URL"] = variables["DATABASE_URL"]
-    names = [str(field.alias) for field in Settings.model_fields.values()]
+    url, url_source = _address(variables, read, database)
+    # The unit's process can't read the system's file itself: systemd has read it, and passes on what is in it.
+    required = [file for file in unreadable if file != SYSTEM_FILE or url is None]
+    if required:
+        raise SettingsError(f"{required[0]}: this user can't read it; run this as its owner (sudo)")
+    values = {name: value for name, (value, _) in variables.items() if _is_ours(name)}
+    names = [field.alias for field in Settings.model_fields.values() if field.alias]
     problems = [_unknown(name, names) for name in values if name not in names]
+    quoted = [name for name in values if name in names and _is_quoted(values[name])]
+    problems += [f"{name}: the value has quotes around it, which this env file keeps; remove them" for name in quoted]
+    sources = (*read, *(f"{file} (this user can't read it)" for file in unreadable))
+    used = {name: value for name, value in values.items() if name in names and name not in quoted}
+    if url is not None:
+        used |= {"KEYSTORE_URL": url, "url_source": url_source}
     try:
-        settings = Settings.model_validate({name: value for name, value in values.items() if name in names})
+        settings = Settings.model_validate({**used, "sources": sources})
     except ValidationError as error:
-        for details in error.errors(include_url=False, include_input=False):
-            problems.append(f"{details['loc'][0]}: {details['msg'].removeprefix('Value error, ')}")
+        problems += [_problem(details) for details in error.errors(include_url=False, include_input=False)]
     if problems:
         raise SettingsError("; ".join(problems))
     return settings
+
+
+def _address(
+    variables: Mapping[str, tuple[str, str]], read: Mapping[str, object], database: str | None
+) -> tuple[str | None, str]:
+    """Return the database's address, and its source as text.
+
+    A relative path in a file counts from the file's folder, so that it means the same database from every folder.
+    """
+    if database is not None:
+        return database, "the command line"
+    name = next((name for name in ("KEYSTORE_URL", "DATABASE_URL") if name in variables), None)
+    if name is None:
+        return None, ""
+    url, source = variables[name]
+    scheme, relative = url[: len("sqlite:///")], url[len("sqlite:///") :]
+    if source != ENVIRONMENT and scheme == "sqlite:///" and relative and not relative.startswith(("/", ":")):
+        if source == str(SYSTEM_FILE):
+            raise SettingsError(f"{name} in {source}: a relative path; name the whole one (sqlite:////srv/keystore.db)")
+        url = f"sqlite:///{quote(str(Path(source).parent / unquote(relative)))}"
+    return url, f"{name} in {source}"
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(PREFIXES) and name not in READ_ELSEWHERE
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+
+
+def _problem(details: ErrorDetails) -> str:
+    """Return a value's problem in our own words: a library's would change with its version."""
+    limits: dict[str, Any] = details.get("ctx", {})
+    bound = next((limits[name] for name in ("ge", "gt", "le") if name in limits), "")
+    expected = {
+        "value_error": details["msg"].removeprefix("Value error, "),
+        "int_parsing": "expected a whole number",
+        "float_parsing": "expected a number",
+        "finite_number": "expected a finite number",
+        "greater_than_equal": f"expected at least {bound}",
+        "greater_than": f"expected more than {bound}",
+        "less_than_equal": f"expected at most {bound}",
+        "literal_error": f"expected {limits.get('expected')}",
+        "string_pattern_mismatch": "expected an address such as https://host.example",
+    }
+    return f"{details['loc'][0]}: {expected.get(details['type'], 'this value can not be used')}"
 
 
 def environment_of_workers() -> dict[str, str]:
@@ -189,16 +286,18 @@ def environment_of_workers() -> dict[str, str]:
 
 
 def _read_file(env_file: Path) -> dict[str, str]:
-    """Return the variables of a `.env` file; none if there is no file. Values are taken literally.
+    """Return the variables of an env file. Values are taken literally. Raises SettingsError, FileNotFoundError.
 
     This uses dotenv's parser, because `dotenv_values` skips a line that it can't read.
     """
-    if not env_file.is_file():
-        return {}
     try:
         lines = list(parse_stream(io.StringIO(env_file.read_text(encoding="utf-8-sig"))))
     except UnicodeDecodeError as error:
         raise SettingsError(f"{env_file}: not UTF-8; save it as UTF-8 text") from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise FileNotFoundError(env_file) from error  # `.env` may be the folder of a virtual environment.
+    except (FileNotFoundError, PermissionError):
+        raise
     except OSError as error:
         raise SettingsError(f"{env_file}: can't be read: {error.strerror}") from error
     for line in lines:

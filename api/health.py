@@ -9,6 +9,7 @@ import msgspec
 
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
+from keystore.invocation import command
 from keystore.store import Store
 from monitor.note_names import READINESS
 from monitor.reports.check import check_report
@@ -59,9 +60,10 @@ class ReadyResource:
             converted = self._calls.call(self._converted, READY_TIMEOUT_S)
         except KeystoreError:
             return (
-                "the database doesn't answer, or its tables aren't ours; the service's log and `run.py doctor` say more"
+                "the database doesn't answer, or its tables aren't ours; the service's log and "
+                f"`{command('doctor')}` say more"
             )
-        return None if converted else "only the watch is attached here; run `python run.py migrate`"
+        return None if converted else f"only the watch is attached here; run `{command('migrate')}`"
 
     def _converted(self) -> bool:
         store = self._store()

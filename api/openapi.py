@@ -11,6 +11,7 @@ import msgspec
 
 from api import company_schemas as schemas
 from api.problems import MEDIA_TYPE, TITLES, ProblemDocument
+from keystore.invocation import command
 from monitor.reports.check import CheckReport
 
 Document = dict[str, Any]
@@ -188,7 +189,9 @@ def openapi(version: str) -> Document:
         "security": [{"token": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "`run.py token create`"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": f"`{command('token create')}`"}
+            },
             "schemas": _schemas(),
         },
     }

@@ -14,8 +14,17 @@ from monitor.reports.report_json import as_json
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+"""Exit codes of `check --exit-code`: those of a Nagios plugin."""
+
 PIPED_WIDTH = 200
 """The width of output that goes to no terminal; nothing is wrapped at it."""
+
+
+class UsageError(typer.TyperException):
+    """The command line can't be right, whatever is stored."""
+
+    exit_code = 2
 
 
 def show_report(text: RenderableType, report: Any, json: bool) -> None:
@@ -28,6 +37,11 @@ def show_report(text: RenderableType, report: Any, json: bool) -> None:
         with console.capture() as captured:
             console.print(text)
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def show_note(message: str) -> None:
+    """Print a line for a person on standard error, beside a report on standard output."""
+    print(message, file=sys.stderr)
 
 
 def show_error(message: str, code: int = 1) -> int:

@@ -3,21 +3,39 @@
 import io
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from commands import reports, tokens, transfer, upkeep
+from commands import companies, reports, tokens, transfer, upkeep
+from commands.opening import (
+    DatabaseFile,
+    DatabaseUrl,
+    choose_database,
+    chosen_settings,
+    no_database_chosen,
+    with_database_options,
+)
 from commands.output import show_error
 from keystore.errors import KeystoreError
+from keystore.invocation import INSTALLED, command, program_name
 from service.lifetime import Wire, serve_until_signal
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after SIGINT and SIGTERM."""
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"signal-keystore {version('signal-keystore')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Stores the Signal-protocol keys of WhatsApp bots, and monitors them. Without a command: serve.",
-    add_completion=False,
+    add_completion=program_name() == INSTALLED,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,37 +43,70 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def main(context: typer.Context) -> None:
+def main(
+    context: typer.Context,
+    database: DatabaseUrl = None,
+    database_file: DatabaseFile = None,
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
     """Serve, if no command is given."""
+    choose_database(database, database_file)
     if context.invoked_subcommand is None:
         serve(context)
 
 
-@app.command()
 def serve(context: typer.Context) -> None:
     """Run the service until SIGTERM or Ctrl-C: HTTP API, sweeper, watch and, with a token, the Telegram bot."""
     wire: Wire = context.obj
-    serve_until_signal(wire)
+    serve_until_signal(wire, chosen_settings)
 
 
-app.command("migrate")(upkeep.migrate_tables)
-app.command()(reports.check)
-app.command()(reports.types)
-app.command()(reports.growth)
-app.command()(reports.perf)
-app.command()(upkeep.backfill)
-app.command()(upkeep.sweep)
-app.command("import")(transfer.import_state)
-app.command("export")(transfer.export_state)
-app.command()(upkeep.repair)
-app.command()(upkeep.seed)
-app.command()(reports.doctor)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "serve": serve,
+    "migrate": upkeep.migrate_tables,
+    "check": reports.check,
+    "types": reports.types,
+    "growth": reports.growth,
+    "perf": reports.perf,
+    "backfill": upkeep.backfill,
+    "sweep": upkeep.sweep,
+    "import": transfer.import_state,
+    "export": transfer.export_state,
+    "repair": upkeep.repair,
+    "seed": upkeep.seed,
+    "doctor": reports.doctor,
+}
+TOKEN_COMMANDS: dict[str, Callable[..., None]] = {
+    "create": tokens.create,
+    "list": tokens.list_all,
+    "revoke": tokens.revoke,
+}
 
-token_app = typer.Typer(help="Make, list and revoke the API's tokens.", rich_markup_mode=None)
-app.add_typer(token_app, name="token")
-token_app.command("create")(tokens.create)
-token_app.command("list")(tokens.list_all)
-token_app.command("revoke")(tokens.revoke)
+COMPANY_COMMANDS: dict[str, Callable[..., None]] = {"delete": companies.delete}
+
+
+def _add_commands(group: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
+    for name, function in commands.items():
+        group.command(name)(with_database_options(function))
+
+
+def _add_group(name: str, help_text: str, commands: Mapping[str, Callable[..., None]]) -> None:
+    """Add commands with a name of two words; the first word alone shows their help."""
+    group = typer.Typer(help=help_text, rich_markup_mode=None, invoke_without_command=True, callback=_show_help)
+    _add_commands(group, commands)
+    app.add_typer(group, name=name)
+
+
+def _show_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+_add_commands(app, COMMANDS)
+_add_group("token", "Make, list and revoke the API's tokens.", TOKEN_COMMANDS)
+_add_group("company", "Delete what is stored for a company.", COMPANY_COMMANDS)
 
 
 def run(wire: Wire, args: Sequence[str] | None = None) -> int:
@@ -65,12 +116,15 @@ def run(wire: Wire, args: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # Characters that a terminal can't show become question marks.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # An exception: everything is cleaned up.
     try:
-        code = int(app(args, obj=wire, standalone_mode=False) or 0)
+        with no_database_chosen():
+            code = int(app(args, prog_name=program_name(), obj=wire, standalone_mode=False) or 0)
         if code == INTERRUPTED:
             return show_error("interrupted; completed work stays, and nothing is half-done", code)
         return code
     except typer.TyperException as error:
-        return show_error(f"{error.format_message()} See python run.py --help", error.exit_code)
+        return show_error(f"{error.format_message().rstrip('.')}. See `{command('--help')}`", error.exit_code)
+    except typer.Abort:
+        return show_error("interrupted at a question; nothing was changed", INTERRUPTED)
     except KeystoreError as error:
         return show_error(str(error))
     except BrokenPipeError:

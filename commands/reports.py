@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from commands.opening import command_settings, opened_store
-from commands.output import AsJson, show_report
+from commands.opening import command_settings, database, opened_store
+from commands.output import CRITICAL, OK, UNKNOWN, WARNING, AsJson, show_error, show_report
+from keystore.errors import KeystoreError
 from keystore.ttl import parse_policy
 from monitor.growth import growth_report
 from monitor.reports import terminal
@@ -19,17 +20,29 @@ from monitor.telegram.client import check_token
 from settings import SettingsError
 
 
-def check(as_json: AsJson = False) -> None:
+def check(
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="For cron: exit with 0 if ok, 1 warning, 2 critical, 3 no answer.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Count the keys, judge the state of the table and the sweeper, and say what to do."""
-    settings = command_settings()
-    with opened_store(settings) as store:
-        report = check_report(store, settings.sweep_every_s)
+    try:
+        settings = command_settings()
+        with database(settings) as store:
+            report = check_report(store, settings.sweep_every_s)
+    except KeystoreError as error:
+        if not exit_code:
+            raise
+        raise typer.Exit(show_error(str(error), UNKNOWN)) from error
     show_report(terminal.check(report), report, as_json)
+    if exit_code:
+        raise typer.Exit({"ok": OK, "warning": WARNING, "critical": CRITICAL}[report.verdict])
 
 
 def types(as_json: AsJson = False) -> None:
     """Count the keys by type, with and without an expiry."""
-    with opened_store(command_settings()) as store:
+    with database(command_settings()) as store:
         report = types_report(store)
     show_report(terminal.types(report), report, as_json)
 
@@ -44,7 +57,7 @@ def growth(
     """Say how fast keys come, how many there will be, and how wrong earlier forecasts were."""
     settings = command_settings()
     what_if = None if ttl is None else parse_policy(ttl, settings.ttl)
-    with opened_store(settings) as store:
+    with database(settings) as store:
         report = growth_report(store, what_if)
     show_report(terminal.growth(report), report, as_json)
 
@@ -58,7 +71,7 @@ def perf(
 ) -> None:
     """Time load, get and burst on the live database, against the budget. The keys it writes are removed again."""
     settings = command_settings()
-    with opened_store(settings) as store, progress_bar("timing") as progress:
+    with database(settings) as store, progress_bar("timing") as progress:
         report = perf_report(store, settings.load_budget_ms, company, rounds=rounds, progress=progress)
     show_report(terminal.perf(report), report, as_json)
 
@@ -73,7 +86,9 @@ def doctor(as_json: AsJson = False) -> None:
         open_store = partial(opened_store, settings)
         token = None if settings.telegram_token is None else settings.telegram_token.get_secret_value()
         telegram = check_token(token, settings.telegram_chats, settings.telegram_api_url)
-        report = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
+        examined = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
+        detail = f"read from {', '.join(settings.sources)}; the database's address from {settings.url_source}"
+        report = DoctorReport((DoctorCheck("settings", "ok", detail), *examined.checks))
     show_report(terminal.doctor(report), report, as_json)
     if not report.healthy:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands.opening import command_settings, opened_store
+from commands.opening import command_settings, database
 from commands.output import AsJson, DryRun, show_report
 from keystore.errors import InvalidInput
 from keystore.store import Store
@@ -31,7 +31,7 @@ def import_state(
     as_json: AsJson = False,
 ) -> None:
     """Import a company's state, all of it or nothing, and read every key back. Unreadable files are listed."""
-    with opened_store(command_settings()) as store, progress_bar("import") as progress:
+    with database(command_settings(), create=not dry_run) as store, progress_bar("import") as progress:
         source = BaileysFolder(path) if path.is_dir() else ArchiveFile(path)
         if company is None and path.is_dir():
             raise InvalidInput(f"{path} doesn't name its company; give --company")
@@ -52,7 +52,7 @@ def export_state(
 ) -> None:
     """Export a company's state: an archive keeps all values and times, a folder is for useMultiFileAuthState."""
     target = ArchiveFile(path) if path.suffix == ".jsonl" else BaileysFolder(path)
-    with opened_store(command_settings()) as store, progress_bar("export") as progress:
+    with database(command_settings()) as store, progress_bar("export") as progress:
         report = transfer.export_state(
             store, company or _only_company(store), target, force=force, dry_run=dry_run, progress=progress
         )

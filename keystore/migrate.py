@@ -25,6 +25,7 @@ from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
+from keystore.invocation import command
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.sqlite.link import SqliteLink
@@ -127,7 +128,7 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
     if isinstance(link, SqliteLink) or shape not in (Shape.LEGACY, Shape.ATTACHED):
         raise KeystoreError(
             f"{link.name}: there is nothing to attach to, because this database is {shape.value}; run "
-            "`python run.py migrate`. Attaching is for a Postgres database where a bot still writes "
+            f"`{command('migrate')}`. Attaching is for a Postgres database where a bot still writes "
             "whatsapp_keys as jsonb"
         )
     return migrate(link, only=UPKEEP_MIGRATIONS)
@@ -260,7 +261,7 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
     if sqlstate in _LOCKED:
         raise SchemaMismatch(
             f"{prefix}: another session has locked the tables, so nothing was changed. Stop the bot and every other "
-            "program with an open transaction there, and run `python run.py migrate` again"
+            f"program with an open transaction there, and run `{command('migrate')}` again"
         ) from error
     if unavailable:
         raise StoreUnavailable(f"{prefix} broke off; it is safe to run this again: {message}") from error

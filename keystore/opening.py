@@ -7,13 +7,18 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.invocation import command
 from keystore.migrate import UPKEEP_MIGRATIONS, DatabaseLink, Shape, migrate, schema_of
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE_QUERY, PostgresStore
+from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.sqlite.link import SqliteLink
+from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import DIARY, Policy
+
+TABLE_STATEMENTS = {PostgresLink: POSTGRES_STATEMENTS["tables"], SqliteLink: SQLITE_STATEMENTS["tables"]}
 
 MAX_CONNECTIONS = 8
 """Default size of the pool. It is enough for the threads of one process: a call holds a connection only while its
@@ -29,32 +34,41 @@ def open_store(
     policy: Policy = DIARY,
     guard: bool = True,
     max_connections: int = MAX_CONNECTIONS,
+    create: bool = True,
 ) -> Store:
     """Open the database at `url`, creating the tables of a new one. The store is pooled and thread-safe.
+
+    Without `create` nothing is made or changed by opening: no file, no table, no journal mode. A database without our
+    tables is then refused, so that a mistyped address is noticed.
 
     `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. `policy` sets the lifetimes of
     keys. `guard` keeps sweeps from keys that can't be replaced. The pool has up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
-    SchemaMismatch when a server's tables need `run.py migrate` first. An SQLite file is migrated here.
+    SchemaMismatch when its tables aren't ours, or need `migrate` first. With `create` an SQLite file is migrated here.
     """
-    link = open_link(url, max_connections)
+    link = open_link(url, max_connections, create=create)
     try:
+        if create:
+            make_tables(link)
         schema = schema_of(link)
-        if schema.pending and (isinstance(link, SqliteLink) or schema.shape is Shape.EMPTY):
-            migrate(link)
-            schema = schema_of(link)
+        if schema.shape is Shape.EMPTY:
+            raise SchemaMismatch(
+                f"{link.name}: {_other_tables(link)}. Is this the right database? If it is, "
+                f"`{command('migrate')}` or `{command('serve')}` makes the tables"
+            )
         if schema.shape is Shape.LEGACY:
             raise SchemaMismatch(
-                f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run `python run.py "
-                "migrate` to convert them, or run `python run.py migrate --attach` to watch beside the running bot"
+                f"{link.name}: the tables are a bot's own, with jsonb values. Stop the bot and run "
+                f"`{command('migrate')}` to convert them, or run `{command('migrate --attach')}` to watch beside the "
+                "running bot"
             )
         if schema.shape is Shape.ATTACHED and set(schema.pending) & set(UPKEEP_MIGRATIONS):
-            raise SchemaMismatch(f"{link.name}: the watch needs new tables; run `python run.py migrate --attach`")
+            raise SchemaMismatch(f"{link.name}: the watch needs new tables; run `{command('migrate --attach')}`")
         if schema.shape is not Shape.ATTACHED and schema.pending:
             raise SchemaMismatch(
                 f"{link.name}: schema outdated, {len(schema.pending)} to apply ({schema.pending[0]} first); "
-                "run `python run.py migrate`"
+                f"run `{command('migrate')}`"
             )
         if isinstance(link, SqliteLink):
             return SqliteStore(link, clock, policy, guard=guard)
@@ -64,8 +78,19 @@ def open_store(
         raise
 
 
-def open_link(url: str, max_connections: int = MAX_CONNECTIONS) -> DatabaseLink:
-    """Open a connection pool to the database at `url`, regardless of its tables.
+def make_tables(link: DatabaseLink) -> list[str]:
+    """Migrate a file, or a server's database that has none of our tables, and return the migrations applied.
+
+    A server's older tables aren't changed: that is the decision of whoever runs `migrate`.
+    """
+    schema = schema_of(link)
+    if schema.pending and (isinstance(link, SqliteLink) or schema.shape is Shape.EMPTY):
+        return migrate(link)
+    return []
+
+
+def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool = True) -> DatabaseLink:
+    """Open a connection pool to the database at `url`, regardless of its tables. `create` makes a missing file.
 
     Raises InvalidInput for an address that can't be read, and StoreUnavailable when the database doesn't answer.
     """
@@ -73,10 +98,17 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS) -> DatabaseLink:
     if max_connections < 1:
         raise InvalidInput(f"max_connections: {max_connections}; at least 1 is needed")
     if scheme == "sqlite":
-        return SqliteLink(_sqlite_path(url), max_connections)
+        return SqliteLink(_sqlite_path(url), max_connections, create=create)
     if scheme in ("postgresql", "postgres"):
         return PostgresLink(url, max_connections, LARGE_QUERY)
     raise InvalidInput(f"database address: can't tell which kind it is; {_ADDRESSES}")
+
+
+def _other_tables(link: DatabaseLink) -> str:
+    ((count, first),) = link.rows(TABLE_STATEMENTS[type(link)], {})
+    if not count:
+        return "this database is empty"
+    return f"this database has no table of Signal Keystore, and {count} of something else (for example {first})"
 
 
 def _sqlite_path(url: str) -> Path:

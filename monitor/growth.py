@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from keystore.invocation import command
 from keystore.records import Census
 from keystore.store import Store
 from keystore.ttl import Policy
@@ -107,6 +108,6 @@ def _waits_for(store: Store, observed: Observed) -> str:
     if not observed.counts:
         return "keys written through the store (none in the last two weeks)"
     if not observed.snapshots:
-        return "the watch (run `python run.py`, which looks at the table every hour)"
+        return f"the watch (run `{command('serve')}`, which looks at the table every hour)"
     seen = observed.days
     return f"{MIN_DAYS} days of counted arrivals and of the watch running; there are {seen:.1f}"

@@ -59,10 +59,13 @@ Wire: TypeAlias = Callable[[Settings], Service]
 """Puts the service together; raises KeystoreError."""
 
 
-def serve_until_signal(wire: Wire) -> None:
-    """Run the service until SIGTERM, SIGINT or SIGHUP. Raises KeystoreError when it can't start."""
+def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings) -> None:
+    """Run the service with the settings that `read` returns, until SIGTERM, SIGINT or SIGHUP.
+
+    Raises KeystoreError when it can't start.
+    """
     end_signals = EndSignals()
-    settings = read_settings()
+    settings = read()
     logs.configure(settings.log, verbose=True)
     service = wire(settings)
     if service.api is not None:

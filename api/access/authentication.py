@@ -12,6 +12,7 @@ from time import monotonic
 
 from api.access.tokens import TOKEN, hash_of, in_force
 from api.problems import Problem
+from keystore.invocation import command
 from keystore.records import TokenRecord
 from keystore.store import Store
 from monitor.running.bounded_calls import BoundedCalls
@@ -40,7 +41,9 @@ class Authenticator:
         """Return the caller of an `Authorization` header. Raises Problem (401), StoreUnavailable."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Problem("unauthorized", "send Authorization: Bearer with a token of `run.py token create`", CHALLENGE)
+            raise Problem(
+                "unauthorized", f"send Authorization: Bearer with a token of `{command('token create')}`", CHALLENGE
+            )
         return self.caller(token.strip())
 
     def caller(self, token: str) -> TokenRecord:

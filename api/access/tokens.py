@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import structlog
 
 from keystore.errors import InvalidInput, KeystoreError
 from keystore.ids import canonical_company
+from keystore.invocation import command
 from keystore.records import TokenRecord
 from keystore.store import Store
 
@@ -40,22 +42,29 @@ def create_token(store: Store, company: str | None, expires_in_s: float | None) 
     return token, record
 
 
-def token_line(token: TokenRecord, now: datetime) -> str:
-    """Return a token as one line for a terminal."""
+def token_lines(tokens: Sequence[TokenRecord], now: datetime) -> list[str]:
+    """Return a line for each token, in columns, for a terminal."""
+    owners = ["admin" if token.company_id is None else f"company {token.company_id}" for token in tokens]
+    ids_wide = max((len(token.token_id) for token in tokens), default=0)
+    owners_wide = max(map(len, owners), default=0)
+    return [
+        f"{token.token_id:{ids_wide}}  {owner:{owners_wide}}  made {token.created_at:%Y-%m-%d}  {_state(token, now)}"
+        for token, owner in zip(tokens, owners, strict=True)
+    ]
+
+
+def _state(token: TokenRecord, now: datetime) -> str:
     if token.revoked_at is not None:
-        state = f"revoked {token.revoked_at:%Y-%m-%d %H:%M} UTC"
-    elif token.expires_at is None:
-        state = "in force"
-    else:
-        state = f"{'in force until' if in_force(token, now) else 'expired'} {token.expires_at:%Y-%m-%d %H:%M} UTC"
-    owner = "admin" if token.company_id is None else f"company {token.company_id}"
-    return f"{token.token_id}  {owner}  made {token.created_at:%Y-%m-%d}  {state}"
+        return f"revoked {token.revoked_at:%Y-%m-%d %H:%M} UTC"
+    if token.expires_at is None:
+        return "in force"
+    return f"{'in force until' if in_force(token, now) else 'expired'} {token.expires_at:%Y-%m-%d %H:%M} UTC"
 
 
 def revoke_token(store: Store, token_id: str) -> None:
     """End a token: every worker refuses it within 5 seconds. Raises InvalidInput if no token has this id."""
     if not store.revoke_token(token_id):
-        raise InvalidInput(f"token {ascii(token_id)[:80]}: no token has this id; see `python run.py token list`")
+        raise InvalidInput(f"token {ascii(token_id)[:80]}: no token has this id; see `{command('token list')}`")
 
 
 def announce_first_admin_token(store: Store, database: Path) -> None:

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from api.page import drawing
 from api.page.login_sessions import LIFETIME
 from api.reports import Alerts, FiringAlert, ReportResult
+from keystore.invocation import command
 from keystore.records import CompanyPage, SweepRun, TypeCount
 from monitor.alerts.rules import RULES, Severity
 from monitor.growth import GrowthReport
@@ -196,7 +197,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {"ago": _ago, "with_code": _with_code}
 # Our own style sheet isn't escaped, or it would no longer match its hash.
-_TEMPLATES.globals |= {"draw": drawing, "style": Markup(STYLE)}  # noqa: S704
+_TEMPLATES.globals |= {"draw": drawing, "style": Markup(STYLE), "command": command}  # noqa: S704
 
 
 def _render(template: str, **context: object) -> str:

@@ -18,8 +18,9 @@ class WorkerConfig:
     """All that a worker needs; it reads no settings itself.
 
     `requests_per_s` limits one token in one worker; None means no limit. `tls_cert` and `tls_key` are the paths of two
-    PEM files, both or neither. `socket` is the file descriptor of a listening socket that the worker inherits.
-    `metrics_folder` is the folder in which several workers keep their counts; the last worker to end removes it.
+    PEM files, both or neither. `program` is the command that started the service. `socket` is the file descriptor of a
+    listening socket that the worker inherits. `metrics_folder` is the folder in which several workers keep their
+    counts; the last worker to end removes it.
     """
 
     url: str = field(repr=False)
@@ -34,6 +35,7 @@ class WorkerConfig:
     tls_key: str | None
     over_tls: bool
     version: str
+    program: str
     socket: int = -1
     metrics_folder: str | None = None
 

@@ -29,6 +29,7 @@ from api.app import Services, build_app
 from api.workers.concurrency_limit import ConcurrencyLimit
 from api.workers.config import BACKLOG, WorkerConfig, read_worker_config
 from keystore.errors import KeystoreError
+from keystore.invocation import set_program
 from keystore.opening import open_store
 from keystore.store import Store
 from monitor.running import logs
@@ -116,6 +117,7 @@ class _InProcessServer(MPServer):
 def main() -> None:
     """Read the config, and serve until the pipe closes."""
     config = read_worker_config(sys.stdin.buffer.readline())
+    set_program(config.program)
     logs.configure(config.log, verbose=True)
     access_log = AccessLog(config.log)
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)

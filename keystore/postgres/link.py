@@ -28,6 +28,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
+from keystore.invocation import command
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
 
@@ -271,7 +272,7 @@ class PostgresLink:
             case psycopg.IntegrityError() | psycopg.DataError():
                 raise KeystoreError(f"{self.name}: the database refused the data: {text}") from None
             case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
-                translated = SchemaMismatch(f"{self.name}: {text}; run `python run.py migrate`")
+                translated = SchemaMismatch(f"{self.name}: {text}; run `{command('migrate')}`")
             case errors.InsufficientPrivilege():
                 translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
             case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():

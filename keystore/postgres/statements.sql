@@ -247,6 +247,10 @@ SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS
                  WHERE attrelid = to_regclass('whatsapp_keys') AND attname = 'value'), ''),
        to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid)
 
+-- The tables in the database, for a message that it isn't ours.
+-- name: tables
+SELECT count(*), min(tablename::text) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+
 -- name: applied_migrations
 SELECT migration_id FROM _yoyo_migration
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from keystore import ttl
 from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.invocation import command
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row
 from keystore.tally import Count, Tally
 from keystore.ttl import Policy
@@ -112,7 +113,7 @@ class SqlDialect(ABC):
         if not self.converted:
             raise SchemaMismatch(
                 f"{self.database}: the values are not converted yet: only the watch is attached here. Stop the bot, "
-                "run `python run.py migrate`, then let it use this store"
+                f"run `{command('migrate')}`, then let it use this store"
             )
 
     # Counting events.

@@ -14,6 +14,7 @@ from typing import Any
 
 from keystore import codec, ids
 from keystore.errors import InvalidInput, LeaseLost
+from keystore.invocation import command
 from keystore.records import (
     Burst,
     Census,
@@ -262,13 +263,13 @@ class SqlUpkeep(SqlDialect, Upkeep):
         if not self.converted:
             raise InvalidInput(
                 f"{self.database}: not while a bot writes to the tables directly: every key that it writes without an "
-                "expiry would be lost. Stop the bot, run `python run.py migrate`, and enforce it then"
+                f"expiry would be lost. Stop the bot, run `{command('migrate')}`, and enforce it then"
             )
         if self.expiry_enforced:
             return
         if self._run_upkeep("types_without_expiry", limit=1):
             raise InvalidInput(
-                f"{self.database}: there are keys without expiry; run `python run.py backfill` before enforcing it"
+                f"{self.database}: there are keys without expiry; run `{command('backfill')}` before enforcing it"
             )
         self._enforce_expiry()
 

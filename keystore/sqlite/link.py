@@ -18,10 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 from sqlite_utils import Database
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
+from keystore.invocation import command
 from keystore.sql.link import Row, Run, T, require_own_process
 
 Params = Mapping[str, Any] | Sequence[Row]
@@ -48,8 +50,8 @@ _REMEDIES = {
 class SqliteLink:
     """Up to `max_connections` connections to one SQLite file; thread-safe."""
 
-    def __init__(self, path: Path, max_connections: int) -> None:
-        """Open the file, or create it for its owner alone. Raises KeystoreError."""
+    def __init__(self, path: Path, max_connections: int, *, create: bool) -> None:
+        """Open the file; with `create` make it for its owner alone, and write ahead. Raises KeystoreError."""
         if sqlite3.sqlite_version_info < (3, 35):
             raise KeystoreError(
                 f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or newer is needed (RETURNING)"
@@ -62,8 +64,19 @@ class SqliteLink:
         self._idle: list[Database] = []
         self._closed = False
         self._process = os.getpid()
+        self._uses_wal = create
         try:
-            _create(self.path)
+            if create:
+                _create(self.path)
+            else:
+                self.path.stat()
+        except FileNotFoundError as error:
+            if create:
+                raise StoreUnavailable(f"{self.name}: can't make the file: its folder doesn't exist") from error
+            raise StoreUnavailable(
+                f"{self.name}: there is no such file; name the file that the service uses, or make this one with "
+                f"`{command('migrate')}`"
+            ) from error
         except OSError as error:
             raise StoreUnavailable(f"{self.name}: can't open the file for writing: {error.strerror}") from error
         if not os.access(self.path, os.R_OK | os.W_OK):
@@ -121,10 +134,13 @@ class SqliteLink:
             db.close()
 
     def _connect(self) -> Database:
-        conn = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        # `mode=rw` makes no file: not one in place of a file that was deleted, either.
+        address = f"file:{quote(str(self.path))}?mode=rw"
+        conn = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         db = Database(conn, execute_plugins=False)
         try:
-            _use_wal(db)
+            if self._uses_wal:
+                _use_wal(db)
             conn.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error:
             db.close()
@@ -166,7 +182,7 @@ class SqliteLink:
         if code == sqlite3.SQLITE_CONSTRAINT:
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
-            raise SchemaMismatch(f"{self.name}: {error}; run `python run.py migrate`") from error
+            raise SchemaMismatch(f"{self.name}: {error}; run `{command('migrate')}`") from error
         raise StoreUnavailable(f"{self.name}: {_REMEDIES.get(code, error)}") from error
 
 

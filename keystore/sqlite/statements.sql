@@ -410,6 +410,10 @@ ON CONFLICT (company_id, key_type, key_id) DO UPDATE
 SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
     expires_at = excluded.expires_at
 
+-- The tables in the file, for a message that it isn't ours.
+-- name: tables
+SELECT count(*), min(name) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
+
 -- name: applied_migrations
 SELECT migration_id FROM _yoyo_migration
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from math import ceil
 
+from keystore.invocation import command
 from keystore.records import Burst, Census, SweepRun
 from monitor.alerts import rules
 from monitor.alerts.decisions import Sample
@@ -79,7 +80,7 @@ def of_census(census: Census) -> Iterator[Sample]:
     yield Sample(rules.BACKLOG, "", share, backlog)
     lacking = (
         f"{census.without_expiry:,} of {census.total:,} keys have none and will never be swept: "
-        "run `python run.py backfill`, then `backfill --enforce`"
+        f"run `{command('backfill')}`, then `backfill --enforce`"
     )
     yield Sample(rules.NO_EXPIRY, "", census.without_expiry, lacking if census.without_expiry else "every key has one")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from keystore.invocation import command
 from keystore.records import Census, SweepRun
 from keystore.store import Store
 from monitor.forecast.history import past_month
@@ -136,22 +137,24 @@ def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
     if census.without_expiry:
         advice = (
             f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
-            "`python run.py backfill`, then `backfill --enforce`"
+            f"`{command('backfill')}`, then `backfill --enforce`"
         )
         yield Finding("critical" if census.without_expiry > census.total / 2 else "warning", advice)
     elif census.total and not enforced:
-        yield Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
+        yield Finding("ok", f"every key has an expiry; `{command('backfill --enforce')}` makes the database keep it so")
 
 
 def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) -> Iterator[Finding]:
     last, latest = sweeps.last_success, sweeps.latest
     if last is None or last.finished_at is None:
         if census.total:
-            yield Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once")
+            yield Finding("warning", f"no sweep has finished yet: start `{command('serve')}`, or run `sweep` once")
     elif census.taken_at - last.finished_at > timedelta(seconds=2 * sweep_every_s):
         hours = (census.taken_at - last.finished_at).total_seconds() / 3600
-        yield Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
+        yield Finding(
+            "critical", f"the last successful sweep was {hours:.0f} h ago: is `{command('serve')}` running on it?"
+        )
     elif census.expired > BACKLOG_SHARE * census.total:
-        yield Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
+        yield Finding("ok", f"{census.expired} expired keys go with the next sweep; `{command('sweep')}` does it now")
     if latest is not None and latest.error is not None and latest is not last:
         yield Finding("warning", f"the latest sweep failed: {latest.error}")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
+from keystore.invocation import command
 from keystore.store import Store
 from keystore.ttl import UNDELIVERED_DAYS, Policy
 
@@ -85,13 +86,13 @@ def _database(store: Store) -> dict[str, Result]:
         "schema": _result(
             store.converted,
             "all migrations are applied",
-            "only the watch is attached; `python run.py migrate`, with the bot stopped, converts the values. Until "
+            f"only the watch is attached; `{command('migrate')}`, with the bot stopped, converts the values. Until "
             "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills",
         ),
         "expiry": _result(
             not census.without_expiry,
-            "every key has one; `python run.py backfill --enforce` makes the database keep it so",
-            f"{census.without_expiry} keys have none; run `python run.py backfill --enforce`",
+            f"every key has one; `{command('backfill --enforce')}` makes the database keep it so",
+            f"{census.without_expiry} keys have none; run `{command('backfill --enforce')}`",
         ),
     }
     if store.expiry_enforced:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from keystore import baileys, ids
 from keystore.errors import InvalidInput
+from keystore.invocation import command
 from keystore.store import Store
 from monitor.transfer.export_staging import require_parent, staged, write_private
 from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
@@ -176,7 +177,7 @@ def _file_name(name: Name) -> str:
         return baileys.CREDS_FILE
     file_name = baileys.file_name(*name)
     if baileys.corrected_name(*name) is not None:
-        raise InvalidInput("a mis-split row; run `python run.py repair` first")
+        raise InvalidInput(f"a mis-split row; run `{command('repair')}` first")
     if baileys.key_of_file(file_name) != name:
         raise InvalidInput("no file name of Baileys says this type and id; export an archive instead")
     if len(os.fsencode(file_name)) > 255:  # File systems take no longer one.

@@ -76,9 +76,9 @@ def test_a_wrong_password(own_server: OwnServer) -> None:
     assert PASSWORD not in line
 
 
-def test_a_missing_folder(tmp_path: Path) -> None:
-    line = run_refused("check", url=f"sqlite:///{tmp_path}/no/such/k.db")
-    assert "can't open the file" in line
+@pytest.mark.parametrize(("command", "problem"), [("check", "there is no such file"), ("seed", "folder doesn't exist")])
+def test_a_missing_folder(command: str, problem: str, tmp_path: Path) -> None:
+    assert problem in run_refused(command, url=f"sqlite:///{tmp_path}/no/such/k.db")
     assert not (tmp_path / "no").exists()
 
 
@@ -138,7 +138,7 @@ def test_an_outdated_schema_says_to_migrate(migrated_postgres_url: str) -> None:
     with psycopg.connect(migrated_postgres_url, autocommit=True) as conn:
         conn.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE '%closed_tables'")
     for command in (["check"], ["serve"]):
-        assert "python run.py migrate" in run_refused(*command, url=migrated_postgres_url)
+        assert "run.py migrate" in run_refused(*command, url=migrated_postgres_url)
     assert run("migrate", url=migrated_postgres_url).returncode == 0
     assert run("check", url=migrated_postgres_url).returncode == 0
 

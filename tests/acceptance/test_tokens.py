@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from keystore import open_store
 from tests.acceptance.in_process import run, run_json, run_refused
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """A new embedded database."""
-    return f"sqlite:///{tmp_path}/k.db"
+    address = f"sqlite:///{tmp_path}/k.db"
+    open_store(address).close()
+    return address
 
 
 def secret_of(token: str) -> str:
@@ -65,14 +68,12 @@ def test_the_list_shows_company_and_state_of_each_token(url: str) -> None:
 
 def test_an_empty_list_says_so(url: str) -> None:
     assert run("token", "list", url=url).stdout == "there are no tokens\n"
-    assert run_json("token", "list", url=url) == {"tokens": []}
+    assert run_json("token", "list", url=url)["tokens"] == []
 
 
 @pytest.mark.parametrize(
     ("args", "expected_text"),
     [
-        (["create"], "--company"),
-        (["create", "--company", "a", "--admin"], "--company"),
         (["create", "--company", "b@d"], "company_id"),
         (["create", "--admin", "--expires", "soon"], "--expires"),
         (["revoke", "nothing"], "no token has this id"),
@@ -80,12 +81,33 @@ def test_an_empty_list_says_so(url: str) -> None:
 )
 def test_a_refused_command_prints_one_line_and_creates_no_token(url: str, args: list[str], expected_text: str) -> None:
     assert expected_text in run_refused("token", *args, url=url)
-    assert run_json("token", "list", url=url) == {"tokens": []}
+    assert run_json("token", "list", url=url)["tokens"] == []
 
 
-def test_tokens_work_on_postgres_as_well(postgres_url: str) -> None:
-    token = run_json("token", "create", "--company", "a", url=postgres_url)
-    assert run("token", "revoke", token["token_id"], url=postgres_url).returncode == 0
-    (listed,) = run_json("token", "list", url=postgres_url)["tokens"]
+@pytest.mark.parametrize("args", [[], ["--company", "a", "--admin"]], ids=" ".join)
+def test_a_token_without_an_owner_is_a_mistake_of_the_command_line(url: str, args: list[str]) -> None:
+    assert "--company X or --admin" in run_refused("token", "create", *args, url=url, code=2)
+    assert run_json("token", "list", url=url)["tokens"] == []
+
+
+def test_the_list_is_aligned_and_names_its_database(url: str) -> None:
+    for company in ("a", "a-company-with-a-long-name"):
+        run("token", "create", "--company", company, url=url)
+    listed = run("token", "list", url=url)
+    assert len({line.index("  made ") for line in listed.stdout.splitlines()}) == 1
+    assert url.removeprefix("sqlite:///") in listed.stderr
+
+
+def test_token_alone_shows_its_help() -> None:
+    shown = run("token")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "revoke" in shown.stdout
+
+
+def test_tokens_work_on_postgres_as_well(migrated_postgres_url: str) -> None:
+    token = run_json("token", "create", "--company", "a", url=migrated_postgres_url)
+    revoked = run_json("token", "revoke", token["token_id"], url=migrated_postgres_url)
+    assert revoked == {"database": revoked["database"], "token_id": token["token_id"], "revoked": True}
+    (listed,) = run_json("token", "list", url=migrated_postgres_url)["tokens"]
     assert (listed["token_id"], listed["in_force"]) == (token["token_id"], False)
     assert secret_of(token["token"]) not in json.dumps(listed)

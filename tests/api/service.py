@@ -102,6 +102,7 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
         "tls_key": None,
         "over_tls": False,
         "version": "test",
+        "program": "python run.py",
     }
     return WorkerConfig(**{**fields, **changes})
 

@@ -1,5 +1,6 @@
 """Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
+import socket
 from datetime import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,14 +18,15 @@ TOKEN = f"123456:{SECRET}-{'x' * 30}"
 def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
     env_file = tmp_path / ".env"
     env_file.write_text(file, encoding="utf-8")
-    return read_settings(environment, env_file)
+    return read_settings(environment, [env_file])
 
 
 def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
-    settings = read_settings({}, tmp_path / "absent")
+    settings = read_settings({}, [tmp_path / "absent"])
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
     assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
     assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
+    assert settings.name == socket.gethostname()
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
     assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
 
@@ -33,6 +35,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     settings = read(
         tmp_path,
         KEYSTORE_URL="postgresql://bot:x@db/bots",
+        KEYSTORE_NAME="bots-berlin",
         KEYSTORE_GUARD="off",
         KEYSTORE_TTL="careful",
         KEYSTORE_HTTP="off",
@@ -53,7 +56,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_MEMORY_ALERT_PERCENT="85",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
-    assert (settings.guard, settings.ttl, settings.http) == (False, CAREFUL, None)
+    assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, CAREFUL, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
     assert settings.log == "json"
     assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
@@ -82,8 +85,8 @@ def test_database_url_is_read_if_keystore_url_is_not_set(tmp_path: Path) -> None
     assert read(tmp_path, DATABASE_URL="postgresql://a/b").url.get_secret_value() == "postgresql://a/b"
     both = read(tmp_path, DATABASE_URL="postgresql://a/b", KEYSTORE_URL="sqlite:///x.db")
     assert both.url.get_secret_value() == "sqlite:///x.db"
-    url_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:///x.db", DATABASE_URL="postgresql://a/b")
-    assert url_in_file.url.get_secret_value() == "sqlite:///x.db"
+    url_in_file = read(tmp_path, "KEYSTORE_URL=sqlite:////srv/x.db", DATABASE_URL="postgresql://a/b")
+    assert url_in_file.url.get_secret_value() == "sqlite:////srv/x.db"
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
@@ -113,6 +116,8 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("KEYSTORE_NAME", "two\nlines"),
+        ("KEYSTORE_NAME", "x" * 41),
         ("KEYSTORE_GUARD", "maybe"),
         ("KEYSTORE_TTL", "pre-key=soon"),
         ("KEYSTORE_TTL", "pre-key"),
@@ -165,7 +170,7 @@ def test_the_variable_of_the_tests_changes_no_setting(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match=r"\.env"):
-        read_settings({}, tmp_path / ".env")
+        read_settings({}, [tmp_path / ".env"])
 
 
 @pytest.mark.parametrize("line", ['KEYSTORE_URL="postgresql://bot:S3CRET@db/bots', "KEYSTORE_URL: x", "KEYSTORE_URL"])
@@ -180,8 +185,10 @@ def test_the_example_file_names_every_setting_and_sets_none() -> None:
     named = {
         line.lstrip("# ").partition("=")[0] for line in example.read_text(encoding="utf-8").splitlines() if "=" in line
     }
-    assert {str(field.alias) for field in Settings.model_fields.values()} <= named | {"KEYSTORE_SECRET_KEYS"}
-    assert read_settings({}, example) == read_settings({}, Path("absent"))
+    assert {field.alias for field in Settings.model_fields.values() if field.alias} <= named | {"KEYSTORE_SECRET_KEYS"}
+    assert read_settings({}, [example]).model_dump(exclude={"sources"}) == read_settings({}, []).model_dump(
+        exclude={"sources"}
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "off"])
