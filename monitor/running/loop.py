@@ -57,7 +57,8 @@ class Loop:
 
     def run_all(self) -> None:
         """Run every job once."""
-        self._scheduler.run_all()
+        for job in self._scheduler.get_jobs():
+            job.run()
 
     def run_due(self) -> None:
         """Run the jobs that are due."""
