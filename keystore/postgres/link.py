@@ -12,25 +12,27 @@ Its rules:
 """
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from time import monotonic
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
 
 import psycopg
+import structlog
 from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.adapt import Dumper
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
 from keystore.invocation import command
+from keystore.postgres.address import read_address
 from keystore.postgres.arrays import Blobs, Texts
-from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
+from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, StatementTimedOut, T, require_own_process
 
 Params = Mapping[str, Any]
 
@@ -40,16 +42,16 @@ CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 15.0
 """Timeout for the answer to a bot's statement."""
 
-NOT_AN_ADDRESS = (
-    "not a Postgres address; expected postgresql://user:password@host:5432/database, "
-    "with @ / : # ? in user or password percent-encoded"
-)
-
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
 
 _WAIT_BRIEFLY = "SELECT set_config('lock_timeout', '200ms', true)"
 """Holds until the end of the transaction, and so of the pipeline."""
+
+_UNUSABLE_VALUE = re.compile(r"invalid \w+ value: |bad value for ")
+"""Begins libpq's or psycopg's reason when a parameter of the address has a value that it doesn't know."""
+
+log = structlog.get_logger()
 
 _PREPARED_STATEMENT_LOST = (
     errors.InvalidSqlStatementName,
@@ -104,8 +106,11 @@ class PostgresLink:
 
         `large_query` is a bot's statement with many rows (see `rows`), and parameters for which it has none.
         """
-        self.name = database_name(url)
-        self.url = url
+        address = read_address(url, _libpq_parameters(), _parse_address)
+        self.name = address.name
+        self._conninfo = make_conninfo(**address.params)
+        if address.passed_over:
+            log.info("address_parameters_passed_over", database=self.name, parameters=list(address.passed_over))
         self.answer_timeout_s = ANSWER_TIMEOUT_S
         self._options: dict[str, Any] = {
             "autocommit": True,
@@ -121,14 +126,10 @@ class PostgresLink:
         self._max_connections = max_connections
         self._large_query = large_query
         self._process = os.getpid()
-        try:
-            options_of_url = conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            raise InvalidInput(NOT_AN_ADDRESS) from None
-        self._options = {key: value for key, value in self._options.items() if key not in options_of_url}
+        self._options = {key: value for key, value in self._options.items() if key not in address.params}
         self.connect(ANSWER_TIMEOUT_S).close()
         self._pool: ConnectionPool[_BoundedConnection] = ConnectionPool(
-            url,
+            self._conninfo,
             connection_class=_BoundedConnection,
             kwargs=self._options,
             min_size=0,
@@ -190,7 +191,7 @@ class PostgresLink:
     def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
         """Open a connection outside the pool, which the caller closes. Raises StoreUnavailable."""
         try:
-            conn = _BoundedConnection.connect(self.url, **self._options)
+            conn = _BoundedConnection.connect(self._conninfo, **self._options)
         except psycopg.Error as error:
             self._raise(error)
         conn.answer_timeout_s = answer_timeout_s
@@ -277,10 +278,17 @@ class PostgresLink:
                 translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
             case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():
                 translated = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
+            case errors.QueryCanceled():
+                translated = StatementTimedOut(
+                    f"{self.name}: {text}; where the role has a short statement_timeout, ALTER ROLE … SET "
+                    "statement_timeout gives it more time"
+                )
             case errors.LockNotAvailable():
                 translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 translated = KeystoreError(f"{self.name}: {text}")
+            case _ if _UNUSABLE_VALUE.search(text):
+                raise InvalidInput(f"{self.name}: database address: {text}") from error
             case _ if "authentication failed" in text or "no password supplied" in text:
                 translated = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
             case _:
@@ -288,21 +296,15 @@ class PostgresLink:
         raise translated from error
 
 
-def database_name(url: str) -> str:
-    """Return the host, port and database of a Postgres address without secrets: `postgresql://db.example:5432/bots`.
+def _libpq_parameters() -> set[str]:
+    return {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} | {"ssl"}
 
-    Raises InvalidInput, without showing the address, when the password can't be told from the rest.
-    """
+
+def _parse_address(url: str) -> dict[str, Any]:
     try:
-        parts = urlsplit(url)
-        readable = parts.port is None or parts.port > 0
-    except ValueError:
-        raise InvalidInput(NOT_AN_ADDRESS) from None
-    behind_host = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
-    if not readable or parts.netloc.count("@") > 1 or "@" in behind_host:
-        raise InvalidInput(NOT_AN_ADDRESS)
-    host = parts.netloc.rpartition("@")[2] or "local socket"
-    return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ValueError("libpq can't read the address") from None
 
 
 def _execute(

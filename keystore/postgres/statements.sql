@@ -240,12 +240,29 @@ INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
 SELECT '', ''::bytea, now(), now() WHERE false
 ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 
+-- Columns that a write leaves empty and that must not be.
+-- name: columns_in_the_way
+SELECT attrelid::regclass::text, attname FROM pg_attribute
+WHERE attrelid IN ('whatsapp_keys'::regclass, 'whatsapp_auth'::regclass) AND attnum > 0 AND NOT attisdropped
+  AND attnotnull AND NOT atthasdef AND attidentity = ''
+  AND attname NOT IN ('company_id', 'key_type', 'key_id', 'value', 'creds', 'created_at', 'updated_at', 'expires_at')
+ORDER BY 1, attnum
+
 -- name: schema
 SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS NOT NULL,
        to_regclass('_yoyo_migration') IS NOT NULL,
        coalesce((SELECT format_type(atttypid, NULL) FROM pg_attribute
                  WHERE attrelid = to_regclass('whatsapp_keys') AND attname = 'value'), ''),
-       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid)
+       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid),
+       coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.oid = coalesce(to_regclass('whatsapp_keys'), to_regclass('whatsapp_auth'))), ''),
+       coalesce(current_schema(), '')
+
+-- The GRANT that this role lacks to make tables in the schema that it would make them in.
+-- name: grant_needed
+SELECT format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', name, current_user)
+FROM (SELECT coalesce(current_schema(), 'public') AS name) AS schema
+WHERE NOT has_schema_privilege(name, 'USAGE') OR NOT has_schema_privilege(name, 'CREATE')
 
 -- The tables in the database, for a message that it isn't ours.
 -- name: tables
