@@ -92,9 +92,11 @@ SELECT key_type, count(*), count(expires_at), sum(past AND NOT guarded), sum(pas
        sum(created_at > :now - 86400000000), sum(created_at > :now - 604800000000), max(updated_at), min(created_at)
 FROM keys GROUP BY key_type ORDER BY key_type
 
+-- name: count_companies
+SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth)
+
 -- name: census_totals
 SELECT :now,
-       (SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth)),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0) FROM keystore_counters WHERE event = 'rewritten' AND hour > :now - 604800000000),
        (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())

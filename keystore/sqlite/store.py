@@ -126,13 +126,13 @@ class SqliteStore(SqlStore):
         ]
         self.link.work(lambda run: run(self._sql["add_count"], rows))
 
-    def _run_life_counts(self, types: list[str]) -> list[Row]:
+    def _life_params(self, types: list[str]) -> dict[str, Any]:
         lives = [(key_type, *ttl_and_step(self._policy, key_type)) for key_type in types]
         firsts = [
             (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
             for key_type, ttl_s, step_s in lives
         ]
-        return self._run_upkeep("life_counts", guard=self._guard, firsts=json.dumps(firsts, ensure_ascii=False))
+        return {"guard": self._guard, "firsts": json.dumps(firsts, ensure_ascii=False), "never": NEVER_US}
 
     def _by_type(self, rows: list[Row]) -> dict[str, int]:
         return dict(Counter(key_type for (key_type,) in rows))

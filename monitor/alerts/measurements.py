@@ -15,6 +15,7 @@ import structlog
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import SweepRun
+from keystore.sql.link import StatementTimedOut
 from keystore.store import Store
 from monitor.alerts import memory, rules, samples
 from monitor.alerts.decisions import AlertState, Sample
@@ -85,7 +86,7 @@ class Measurements:
             return []
         try:
             self._largest_company, counted = self.surveys.call(lambda: self._counted(state, now), SURVEY_WITHIN_S)
-        except (TimedOut, Busy):
+        except (TimedOut, Busy, StatementTimedOut):
             # A table too large to count in time is no outage: all else may answer.
             log.warning("survey_too_slow", within_s=SURVEY_WITHIN_S)
             return []

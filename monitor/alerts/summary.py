@@ -12,6 +12,7 @@ from time import monotonic
 
 import structlog
 
+from keystore.sql.link import StatementTimedOut
 from keystore.store import Store
 from monitor.alerts.measurements import SURVEY_WITHIN_S
 from monitor.growth import GrowthReport, growth_report
@@ -58,7 +59,7 @@ class DailySummary:
                 lambda: (check_report(self.store, self.settings.sweep_every_s), growth_report(self.store)),
                 SURVEY_WITHIN_S,
             )
-        except (TimedOut, Busy) as error:  # A table too large to count in time is no outage.
+        except (TimedOut, Busy, StatementTimedOut) as error:  # A table too large to count in time is no outage.
             log.warning("summary_put_off", error=str(error), retry_s=RETRY_S)
             return None
         self.questions.call(lambda: self.store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))

@@ -70,6 +70,17 @@ def test_without_the_privilege_to_write_a_table_the_probe_fails(
         store.probe_write()
 
 
+def test_a_column_that_no_write_fills_is_named(migrated_postgres_url: str) -> None:
+    with open_store(migrated_postgres_url) as store, closing(psycopg.connect(migrated_postgres_url)) as conn:
+        conn.execute("ALTER TABLE whatsapp_keys ADD tenant_id int NOT NULL, ADD n int NOT NULL DEFAULT 1")
+        conn.commit()
+        with pytest.raises(SchemaMismatch, match=r"whatsapp_keys\.tenant_id must not be null"):
+            store.probe_write()
+        conn.execute("ALTER TABLE whatsapp_keys ALTER tenant_id DROP NOT NULL")
+        conn.commit()
+        store.probe_write()
+
+
 def test_a_table_without_its_primary_key_takes_no_write(migrated_postgres_url: str) -> None:
     with open_store(migrated_postgres_url) as store, closing(psycopg.connect(migrated_postgres_url)) as conn:
         conn.execute("ALTER TABLE whatsapp_keys DROP CONSTRAINT whatsapp_keys_pkey")
