@@ -37,6 +37,9 @@ BUSY_TIMEOUT_S = 60.0
 TURN_TIMEOUT_S = 60.0
 """Wait for a connection, or for a turn to write, while other threads of this process have them."""
 
+ROOM_FOR_A_LOG_BYTES = 65_536
+"""Free space below which SQLite's files beside the database find no room: the smallest ones are 32 KiB."""
+
 _creating = threading.Lock()
 """Held while a file is created, so that no other thread has locks on it when the descriptor is closed."""
 
@@ -208,7 +211,16 @@ class SqliteLink:
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise SchemaMismatch(f"{self.name}: {error}; run `{command('migrate')}`") from error
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and self._disk_is_full():
+            code = sqlite3.SQLITE_FULL  # No room for the files beside the database.
         raise StoreUnavailable(f"{self.name}: {_REMEDIES.get(code, error)}") from error
+
+    def _disk_is_full(self) -> bool:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize < ROOM_FOR_A_LOG_BYTES
 
 
 def _execute(db: Database, statement: str, params: Params) -> list[Row]:

@@ -42,7 +42,8 @@ class Loop:
     def every(self, seconds: float, name: str, run: Callable[[], float | None]) -> None:
         """Add a job, before `start`. If it returns a number, it runs again after that many seconds."""
         backoff = Backoff(min(self._first_retry_s, seconds), seconds, no_jitter)
-        self._scheduler.every(max(1, round(seconds))).seconds.do(self._run_job, name, run, backoff)
+        job = self._scheduler.every(max(1, round(seconds)))
+        job.seconds.do(self._run_job, job, name, run, backoff)
 
     def start(self) -> None:
         """Begin, with a run of each job."""
@@ -58,7 +59,8 @@ class Loop:
     def run_all(self) -> None:
         """Run every job once."""
         for job in self._scheduler.get_jobs():
-            job.run()
+            job.next_run = self._scheduler.now()
+        self.run_due()
 
     def run_due(self) -> None:
         """Run the jobs that are due."""
@@ -71,21 +73,17 @@ class Loop:
             self.stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
             self.run_due()
 
-    def _run_job(self, name: str, run: Callable[[], float | None], backoff: Backoff) -> None:
-        """Run a job; after a failure it runs again, once, after the backoff's pause."""
+    def _run_job(self, job: "_MonotonicJob", name: str, run: Callable[[], float | None], backoff: Backoff) -> None:
+        """Run a job; after a failure it runs again after the backoff's pause."""
         if self.stopping.is_set():
             return
-        again = f"again {name}"
-        self._scheduler.clear(again)
         try:
-            again_s = run()
+            job.again_s = run()
         except Exception as error:  # noqa: BLE001  the edge of the thread: one job's failure ends nothing
-            again_s = backoff.next_s()
-            log.error("job_failed", job=name, error=str(error), kind=type(error).__name__, retry_s=again_s)
+            job.again_s = backoff.next_s()
+            log.error("job_failed", job=name, error=str(error), kind=type(error).__name__, retry_s=job.again_s)
         else:
             backoff.reset()
-        if again_s is not None:  # Once: the next run clears it.
-            self._scheduler.every(max(1, round(again_s))).seconds.do(self._run_job, name, run, backoff).tag(again)
 
 
 class _MonotonicScheduler(Scheduler):
@@ -112,10 +110,13 @@ class _MonotonicJob(Job):
     """A job with an interval in seconds, by its scheduler's clock."""
 
     scheduler: _MonotonicScheduler
+    again_s: float | None = None
+    """Seconds until the next run, where it isn't the interval; set by each run."""
 
     @property
     def should_run(self) -> bool:
         return self.next_run is not None and self.scheduler.now() >= self.next_run
 
     def _schedule_next_run(self) -> None:
-        self.next_run = self.scheduler.now() + timedelta(seconds=self.interval)
+        pause_s = self.interval if self.again_s is None else max(1.0, self.again_s)
+        self.next_run = self.scheduler.now() + timedelta(seconds=pause_s)

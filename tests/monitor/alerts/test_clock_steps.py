@@ -8,6 +8,7 @@ import pytest
 
 from keystore import Store, StoreUnavailable
 from monitor.alerts.stored_state import muted_until
+from monitor.forecast.history import lives_since, record_counts
 from monitor.running.clock_steps import ClockSteps, EventAge
 from monitor.sweeper import sweep
 from rig.fixtures.clock import START, Clock, Ticks
@@ -121,6 +122,15 @@ def test_a_sweeper_that_stands_still_is_an_alert_after_a_step(watched: Watched, 
     assert any("🔴 sweeper" in text for text in messages), "after two intervals of six hours"
     sweep(watched.store)
     assert "🟢 sweeper" in "".join(watched.look(3))
+
+
+def test_records_from_before_the_clock_was_set_back_stop_none(store: Store, clock: Clock) -> None:
+    assert record_counts(store) is not None
+    clock.advance(-40 * DAY)
+    assert record_counts(store) is not None
+    assert record_counts(store) is None, "this hour has its record"
+    lives = lives_since(store, clock() - DAY)
+    assert [life.at.date() for life in lives] == [clock().date(), (clock() + 40 * DAY).date()]
 
 
 def test_the_status_states_real_ages_after_a_step(watched: Watched, step: timedelta) -> None:
