@@ -58,10 +58,12 @@ def wire(settings: Settings) -> Service:
         queries = ServiceQueries(store, watch_settings, watch, upkeep.stopping)
         bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
 
-    api = None
+    api = token_file = None
+    first_start = False
     if listening is not None:
+        first_start = not store.tokens()
         if isinstance(store, SqliteStore):
-            announce_first_admin_token(store, store.link.path)
+            token_file = announce_first_admin_token(store, store.link.path)
         config = WorkerConfig(
             url=settings.url.get_secret_value(),
             policy=settings.ttl,
@@ -78,7 +80,7 @@ def wire(settings: Settings) -> Service:
             program=program_name(),
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())
-    return Service(store, Background(upkeep, watch, outbox, telegram, bot), api)
+    return Service(store, Background(upkeep, watch, outbox, telegram, bot), api, first_start, token_file)
 
 
 if __name__ == "__main__":

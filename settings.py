@@ -212,7 +212,9 @@ def read_settings(
     # The unit's process can't read the system's file itself: systemd has read it, and passes on what is in it.
     required = [file for file in unreadable if file != SYSTEM_FILE or url is None]
     if required:
-        raise SettingsError(f"{required[0]}: this user can't read it; run this as its owner (sudo)")
+        raise SettingsError(
+            f"{required[0]}: this user can't read it; run this with sudo, or set KEYSTORE_URL if systemd has read it"
+        )
     values = {name: value for name, (value, _) in variables.items() if _is_ours(name)}
     names = [field.alias for field in Settings.model_fields.values() if field.alias]
     problems = [_unknown(name, names) for name in values if name not in names]

@@ -1,4 +1,4 @@
-"""What is stored for one company: `company delete`."""
+"""The data of one company: `company delete`."""
 
 import sys
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ def choose_database(database: str | None, database_file: Path | None) -> None:
     if database_file is not None:
         database = f"sqlite:///{quote(str(database_file.absolute()))}"
     if database is not None:
-        _chosen.set(database)
+        _chosen.set(database.strip())
 
 
 def with_database_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -100,7 +100,7 @@ def opened_store(settings: Settings, *, create: bool = False) -> Store:
 
 
 def opened_link(settings: Settings, *, create: bool) -> DatabaseLink:
-    """Open the database that the settings name, whatever its tables. The caller closes it. Raises KeystoreError."""
+    """Open the database that the settings name, with any tables. The caller closes it. Raises KeystoreError."""
     with _address_named(settings):
         return open_link(settings.url.get_secret_value(), create=create)
 

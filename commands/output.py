@@ -22,7 +22,7 @@ PIPED_WIDTH = 200
 
 
 class UsageError(typer.TyperException):
-    """The command line can't be right, whatever is stored."""
+    """The command line can't be right on any database."""
 
     exit_code = 2
 

@@ -34,7 +34,12 @@ from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 DatabaseLink = PostgresLink | SqliteLink
 Read = Callable[[str], list[tuple[Any, ...]]]
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = next(
+    folder
+    for folder in (Path(__file__).parent / "migrations", Path(__file__).parent.parent / "migrations")
+    if folder.is_dir()
+)
+"""The folder of the migrations: within this package where it is installed, beside it in a checkout."""
 
 UPKEEP_MIGRATIONS = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
@@ -289,7 +294,7 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
     if sqlstate.startswith(("22", "23")):  # Invalid data or a violated constraint: the message may quote a row.
         raise SchemaMismatch(f"{prefix} failed and changed nothing: {message.partition(': ')[0]}") from None
     grant = _grant_needed(link) if sqlstate in _NOT_PERMITTED else None
-    advice = f". As a superuser or the schema's owner, run: {grant}" if grant else ""
+    advice = f"; use the role that owns the tables, or for new tables run {grant}" if grant else ""
     raise SchemaMismatch(f"{prefix} failed and changed nothing: {message}{advice}") from error
 
 

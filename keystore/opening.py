@@ -82,7 +82,7 @@ def open_store(
 def make_tables(link: DatabaseLink) -> list[str]:
     """Migrate a file, or a server's database that has none of our tables, and return the migrations applied.
 
-    A server's older tables aren't changed: that is the decision of whoever runs `migrate`.
+    A server's older tables aren't changed here: an operator decides that, by `migrate`.
     """
     schema = schema_of(link)
     if schema.pending and (isinstance(link, SqliteLink) or schema.shape is Shape.EMPTY):

@@ -16,6 +16,11 @@ class AuthState:
     creds: bytes | None = field(repr=False)
     keys: dict[str, dict[str, bytes]] = field(repr=False)
 
+    def __repr__(self) -> str:
+        """Say how much is there, without a value: `AuthState(creds=2,048 bytes, keys=721 of 9 types)`."""
+        creds = "None" if self.creds is None else f"{len(self.creds):,} bytes"
+        return f"AuthState(creds={creds}, keys={self.total:,} of {len(self.keys)} types)"
+
     @property
     def total(self) -> int:
         """The number of keys."""

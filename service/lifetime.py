@@ -1,11 +1,15 @@
 """The life of the service: it starts, runs until a signal, and stops within five seconds."""
 
 import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from time import monotonic
 from typing import NoReturn, TypeAlias
 
@@ -15,6 +19,7 @@ from api.workers.supervisor import Workers
 from keystore.store import Store
 from monitor.running import logs
 from service.background import Background
+from service.banner import start_banner
 from settings import Settings, read_settings
 
 STOP_WITHIN_S = 4.0
@@ -45,6 +50,31 @@ class EndSignals:
         """Wait for the next signal; its name."""
         return signal.Signals(os.read(self._arrived, 1)[0]).name
 
+    @contextmanager
+    def ending_a_start(self) -> Iterator[None]:
+        """End the process within 5 seconds of a signal, even while the block waits for a lock or a server.
+
+        Starting changes the database in transactions alone, so nothing is half-done. A block that ends in time goes on
+        to `get`, which returns the signal.
+        """
+        block_ended, ending = os.pipe()
+
+        def exit_if_stuck() -> None:
+            readable, _, _ = select.select([self._arrived, block_ended], [], [])
+            if block_ended not in readable and not select.select([block_ended], [], [], STOP_WITHIN_S)[0]:
+                log.warning("stopped_during_start")
+                sys.stderr.flush()
+                os._exit(0)
+
+        guard = threading.Thread(target=exit_if_stuck, name="start-guard", daemon=True)
+        guard.start()
+        try:
+            yield
+        finally:
+            os.close(ending)
+            guard.join()
+            os.close(block_ended)
+
 
 @dataclass(frozen=True)
 class Service:
@@ -53,6 +83,10 @@ class Service:
     store: Store
     background: Background
     api: Workers | None
+    first_start: bool = False
+    """True if nobody has a token for the API yet, apart from the one that this start made."""
+    token_file: Path | None = None
+    """The file of the first admin token, if there is one."""
 
 
 Wire: TypeAlias = Callable[[Settings], Service]
@@ -67,10 +101,11 @@ def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings)
     end_signals = EndSignals()
     settings = read()
     logs.configure(settings.log, verbose=True)
-    service = wire(settings)
-    if service.api is not None:
-        service.api.start()
-    service.background.start()
+    with end_signals.ending_a_start():
+        service = wire(settings)
+        if service.api is not None:
+            service.api.start()
+        service.background.start()
     url = None if service.api is None else service.api.url
     every_s, guard = settings.sweep_every_s, settings.guard
     log.info("serving", database=service.store.database, http=url, sweep_every_s=every_s, guard=guard)
@@ -78,6 +113,10 @@ def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings)
         log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
     elif not settings.telegram_chats:
         log.warning("telegram_answers_nobody", hint="TELEGRAM_CHAT_ID is empty: no chat is answered or alerted")
+    if sys.stderr.isatty() or (service.first_start and settings.log == "text"):
+        release, database = version("signal-keystore"), service.store.database
+        sys.stderr.write(start_banner(settings.name, release, database, url, service.token_file) + "\n")
+        sys.stderr.flush()
     log.info("stopping", signal=end_signals.get())
     stop(service)
 

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,9 @@ TOKEN = re.compile(r"kst_([a-z0-9]{1,32})_([A-Za-z0-9_-]{20,128})")
 
 ID_BYTES = 6
 SECRET_BYTES = 32
+
+FIRST_ID = "first"
+"""The id of the admin token that the first start makes."""
 
 FILE_SUFFIX = ".admin-token"
 
@@ -67,37 +71,57 @@ def revoke_token(store: Store, token_id: str) -> None:
         raise InvalidInput(f"token {ascii(token_id)[:80]}: no token has this id; see `{command('token list')}`")
 
 
-def announce_first_admin_token(store: Store, database: Path) -> None:
+def announce_first_admin_token(store: Store, database: Path) -> Path | None:
     """Create an admin token if the database never had a token, and log the file that holds it. Raises KeystoreError.
 
-    The file is written before the token is stored: a start that dies in between is the first start again.
+    Returns that file, also if an earlier start made it. The database decides which of two starts is the first, because
+    both use one id. Each writes a file of its own beforehand, named after the token's hash. The first one renames its
+    file afterwards; if it dies before that, the next start renames it.
     """
-    if store.tokens():
-        return
-    token, record = _new_token(None, None)
     file = database.with_name(database.name + FILE_SUFFIX)
-    _write_private(file, token + "\n")
-    store.add_token(record)
-    log.info("admin_token_made", file=str(file), hint="send it as Authorization: Bearer")
+    tokens = store.tokens()
+    if tokens:
+        for record in tokens:
+            if record.token_id == FIRST_ID:
+                _rename_if_there(_unannounced(file, record), file)
+        return file if file.is_file() else None
+    token, record = _new_token(None, None, FIRST_ID)
+    unannounced = _unannounced(file, record)
+    _write_private(unannounced, token + "\n")
+    try:
+        store.add_token(record)
+    except InvalidInput:  # Another start was the first.
+        unannounced.unlink(missing_ok=True)
+        return announce_first_admin_token(store, database)
+    _rename_if_there(unannounced, file)
+    log.info("admin_token_made", file=str(file), hint="sign in with it, or send it as Authorization: Bearer")
+    return file
+
+
+def _unannounced(file: Path, record: TokenRecord) -> Path:
+    """The token's file until it is known that its token is the first."""
+    return file.with_name(f"{file.name}.{record.secret_hash.hex()[:16]}")
+
+
+def _rename_if_there(unannounced: Path, file: Path) -> None:
+    with suppress(FileNotFoundError):  # Another start has renamed it.
+        unannounced.replace(file)
 
 
 def _write_private(file: Path, text: str) -> None:
-    """Write a file that its owner alone can read: all of it, or nothing. Raises KeystoreError."""
-    unfinished = file.with_name(file.name + ".new")
+    """Write a new file that its owner alone can read. Raises KeystoreError."""
     try:
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as opened:
             opened.write(text)
             opened.flush()
             os.fsync(descriptor)
-        unfinished.replace(file)
     except OSError as error:
         raise KeystoreError(f"{file}: the admin token can't be written: {error.strerror}") from error
 
 
-def _new_token(company: str | None, expires_in_s: float | None) -> tuple[str, TokenRecord]:
-    token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
+def _new_token(company: str | None, expires_in_s: float | None, token_id: str | None = None) -> tuple[str, TokenRecord]:
+    token_id, secret = token_id or secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
     company_id = None if company is None else canonical_company(company)
     now = datetime.now(UTC)
     expires_at = None if expires_in_s is None else now + timedelta(seconds=expires_in_s)

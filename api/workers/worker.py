@@ -123,7 +123,9 @@ def main() -> None:
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)
     threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
-        lambda: open_store(config.url, policy=config.policy, guard=config.guard, max_connections=config.connections)
+        lambda: open_store(
+            config.url, policy=config.policy, guard=config.guard, max_connections=config.connections, create=False
+        )
     )
 
     def load_app() -> Any:

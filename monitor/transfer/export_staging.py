@@ -55,8 +55,14 @@ def require_parent(target: Path) -> None:
 def _clear_abandoned(folder: Path, prefix: str) -> None:
     """Remove the folders of killed exports; an export at work holds its folder's lock."""
     for abandoned in folder.glob(f"{glob.escape(prefix)}*"):
-        lock = os.open(abandoned, os.O_RDONLY | os.O_NOFOLLOW)
         try:
+            # Others may write into this folder (/tmp). Opening their named pipe would wait for a writer without end.
+            lock = os.open(abandoned, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            if os.fstat(lock).st_uid != os.geteuid():
+                continue
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(abandoned, ignore_errors=True)
         except BlockingIOError:

@@ -16,7 +16,7 @@ from rig.paths import PROJECT
 from tests.acceptance.in_process import run, run_json, run_refused
 
 REPORTS = ("check", "types", "growth", "perf", "doctor")
-COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair")
+COMMANDS = (*REPORTS, "serve", "migrate", "backfill", "sweep", "import", "export", "seed", "repair", "token", "company")
 DEMO_TYPES = {"lid-mapping": (56, 56), "pre-key": (251, 0), "session": (120, 0), "lid": (172, 0)}
 
 

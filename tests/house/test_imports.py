@@ -30,9 +30,10 @@ MAY_IMPORT = {
     "service": {*LAYERS[:3], "settings"},
     "commands": {*LAYERS[:4], "settings"},
     "run.py": {*LAYERS, "settings"},
+    "signal_keystore": {"run", "commands", "keystore"},
     **BESIDE,
 }
-HOUSE = {*LAYERS, "settings", "rig", "bench", "tests"}
+HOUSE = {*LAYERS, "settings", "signal_keystore", "rig", "bench", "tests"}
 
 ONE_MODULE = {
     "psycopg": "keystore/postgres/link.py",

@@ -1,5 +1,6 @@
 """Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
+import os
 import socket
 from datetime import time
 from pathlib import Path
@@ -89,6 +90,81 @@ def test_database_url_is_read_if_keystore_url_is_not_set(tmp_path: Path) -> None
     assert url_in_file.url.get_secret_value() == "sqlite:////srv/x.db"
 
 
+def test_the_first_file_wins_and_each_that_was_read_is_named(tmp_path: Path) -> None:
+    files = [tmp_path / name / ".env" for name in ("working", "program", "system")]
+    for file, text in zip(files, ("", "KEYSTORE_GUARD=off\n", "KEYSTORE_GUARD=on\nKEYSTORE_LOG=json\n"), strict=True):
+        file.parent.mkdir()
+        file.write_text(text, encoding="utf-8")
+    files[0].unlink()
+    settings = read_settings({}, files)
+    assert (settings.guard, settings.log) == (False, "json")
+    assert settings.sources == ("the environment", str(files[1]), str(files[2]))
+
+
+def test_the_address_says_where_it_was(tmp_path: Path) -> None:
+    assert read_settings({}, []).url_source == "the default, a file in the working folder"
+    assert read(tmp_path, DATABASE_URL="postgresql://a/b").url_source == "DATABASE_URL in the environment"
+    assert read(tmp_path, "KEYSTORE_URL=sqlite:////srv/x.db").url_source == f"KEYSTORE_URL in {tmp_path / '.env'}"
+    chosen = read_settings({"KEYSTORE_URL": "sqlite:///x.db"}, [], "sqlite:///y.db")
+    assert (chosen.url.get_secret_value(), chosen.url_source) == ("sqlite:///y.db", "the command line")
+
+
+def test_a_relative_path_in_a_file_counts_from_its_folder(tmp_path: Path) -> None:
+    settings = read(tmp_path, "KEYSTORE_URL=sqlite:///data/k%20b.db")
+    assert settings.url.get_secret_value() == f"sqlite:///{tmp_path}/data/k%20b.db"
+
+
+def test_a_relative_path_in_the_systems_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
+    monkeypatch.setattr("settings.SYSTEM_FILE", file)
+    file.write_text("KEYSTORE_URL=sqlite:///keystore.db", encoding="utf-8")
+    with pytest.raises(SettingsError, match="a relative path"):
+        read_settings({}, [file])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_this_user_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
+    file.write_text("KEYSTORE_GUARD=off", encoding="utf-8")
+    file.chmod(0)
+    with pytest.raises(SettingsError, match="can't read it"):
+        read_settings({"KEYSTORE_URL": "sqlite:////srv/x.db"}, [file])
+    monkeypatch.setattr("settings.SYSTEM_FILE", file)
+    with pytest.raises(SettingsError, match="can't read it"):
+        read_settings({}, [file])
+    settings = read_settings({"KEYSTORE_URL": "sqlite:////srv/x.db"}, [file])
+    assert settings.sources[-1] == f"{file} (this user can't read it)"
+
+
+def test_a_folder_called_env_is_no_file_of_settings(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert read_settings({}, [tmp_path / ".env"]).sources == ("the environment",)
+
+
+def test_white_space_around_a_value_is_no_part_of_it(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path, KEYSTORE_URL="sqlite:////srv/x.db \r\n", KEYSTORE_LOG="json\r", TELEGRAM_BOT_TOKEN=f"{TOKEN}\r"
+    )
+    assert (settings.url.get_secret_value(), settings.log) == ("sqlite:////srv/x.db", "json")
+    assert settings.telegram_token is not None
+    assert settings.telegram_token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_around_a_value_are_named(tmp_path: Path, quote: str) -> None:
+    with pytest.raises(SettingsError, match="KEYSTORE_URL: the value has quotes around it"):
+        read(tmp_path, KEYSTORE_URL=f"{quote}sqlite:////srv/x.db{quote}")
+
+
+def test_a_bots_token_in_the_working_folders_file_is_not_ours(tmp_path: Path) -> None:
+    assert read(tmp_path, f"KEYSTORE_TOKEN={TOKEN}\n").guard
+
+
+def test_a_mistyped_preset_gets_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"KEYSTORE_TTL: .*did you mean careful\?"):
+        read(tmp_path, KEYSTORE_TTL="carefull")
+
+
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
     settings = read(tmp_path, KEYSTORE_URL="", KEYSTORE_TTL=" ", TELEGRAM_BOT_TOKEN="")
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
@@ -125,6 +201,9 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
         ("KEYSTORE_HTTP", "0.0.0.0:99999"),
         ("KEYSTORE_HTTP", "[::1]"),
         ("KEYSTORE_HTTP_WORKERS", "0"),
+        ("KEYSTORE_HTTP_WORKERS", "2.5"),
+        ("KEYSTORE_HTTP_WORKERS", "65"),
+        ("KEYSTORE_HTTP_WORKERS", "9" * 5_000),
         ("KEYSTORE_HTTP_RATE", "0"),
         ("KEYSTORE_HTTP_RATE", "inf"),
         ("KEYSTORE_BEHIND_PROXY", "maybe"),
@@ -149,6 +228,8 @@ def test_an_unusable_value_is_refused_with_its_name(tmp_path: Path, name: str, v
     with pytest.raises(SettingsError, match=f"^{name}: ") as refusal:
         read(tmp_path, **{name: value})
     assert "\n" not in str(refusal.value)
+    assert "Input should" not in str(refusal.value)
+    assert "String should" not in str(refusal.value)
 
 
 def test_one_error_names_every_problem(tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_no_repr_shows_a_value() -> None:
     assert "session" in repr(row)
 
 
+def test_the_repr_of_a_state_counts() -> None:
+    state = AuthState(b"C" * 2_048, {"session": {"a": b"A", "b": b"B"}, "pre-key": {"1": b"P"}})
+    assert repr(state) == "AuthState(creds=2,048 bytes, keys=3 of 2 types)"
+    assert repr(AuthState(None, {})) == "AuthState(creds=None, keys=0 of 0 types)"
+
+
 def test_a_state_counts_its_keys() -> None:
     assert AuthState(None, {}).total == 0
     assert AuthState(b"C", {"session": {"a": b"A", "b": b"B"}, "pre-key": {"1": b"P"}}).total == 3

@@ -114,6 +114,16 @@ def test_a_role_without_rights_is_told_to_use_the_owner(legacy: LegacyDatabase, 
         open_store(stranger)
 
 
+def test_a_role_that_may_make_no_tables_is_shown_the_grant(legacy: LegacyDatabase, stranger: str) -> None:
+    with closing(legacy.admin()) as conn:
+        query(conn, "DROP TABLE whatsapp_keys, whatsapp_auth")
+        query(conn, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    with pytest.raises(
+        SchemaMismatch, match=r"permission denied for schema public; .*GRANT USAGE, CREATE ON SCHEMA public TO "
+    ):
+        open_store(stranger)
+
+
 def test_a_role_without_access_to_the_schema_creates_no_second_tables(legacy: LegacyDatabase, stranger: str) -> None:
     run_migrate(legacy.url)
     with closing(legacy.admin()) as conn:

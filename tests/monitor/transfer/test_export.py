@@ -178,6 +178,14 @@ def test_the_next_export_clears_up_after_a_killed_one(tmp_path: Path, form: str)
     assert staging_folders(tmp_path) == []
 
 
+def test_a_named_pipe_of_a_stranger_does_not_hold_up_an_export(store: Store, tmp_path: Path) -> None:
+    store.set("1", {"session": {"a": b'{"a":1}'}})
+    pipe = tmp_path / ".auth.partial-x"
+    os.mkfifo(pipe)
+    assert export_state(store, "1", BaileysFolder(tmp_path / "auth")).verified == 1
+    assert pipe.exists()
+
+
 def test_an_export_at_work_is_not_cleared_away_by_another(store: Store, tmp_path: Path) -> None:
     store.set("1", real_keys(), real_creds())
     file_counts: list[int] = []
