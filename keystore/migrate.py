@@ -293,8 +293,10 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
         raise StoreUnavailable(f"{prefix} broke off; it is safe to run this again: {message}") from error
     if sqlstate.startswith(("22", "23")):  # Invalid data or a violated constraint: the message may quote a row.
         raise SchemaMismatch(f"{prefix} failed and changed nothing: {message.partition(': ')[0]}") from None
-    grant = _grant_needed(link) if sqlstate in _NOT_PERMITTED else None
-    advice = f"; use the role that owns the tables, or for new tables run {grant}" if grant else ""
+    advice = ""
+    if sqlstate in _NOT_PERMITTED:
+        grant = _grant_needed(link)
+        advice = "; use the role that owns the tables" + (f", or for new tables run {grant}" if grant else "")
     raise SchemaMismatch(f"{prefix} failed and changed nothing: {message}{advice}") from error
 
 
