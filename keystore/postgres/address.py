@@ -46,7 +46,7 @@ def read_address(url: str, known: Collection[str], parse: Callable[[str], dict[s
     """
     login, place, query = _parts(url)
     parts = {"user or password": login, "host or database": place}
-    kept, passed_over, schema = [], [], ""
+    for_libpq, passed_over, schema = [], [], ""
     for parameter in query.split("&") if query else []:
         name, equals, value = parameter.partition("=")
         parts[f"parameter {name}"] = value
@@ -57,7 +57,7 @@ def read_address(url: str, known: Collection[str], parse: Callable[[str], dict[s
         elif name in PASSED_OVER:
             passed_over.append(name)
         elif name in known:
-            kept.append(parameter)
+            for_libpq.append(parameter)
         else:
             close = difflib.get_close_matches(name, [*known, *PASSED_OVER, SCHEMA], n=1)
             meant = f"; did you mean {close[0]}?" if close else "; remove it"
@@ -66,7 +66,7 @@ def read_address(url: str, known: Collection[str], parse: Callable[[str], dict[s
         if _BAD_PERCENT.search(text):
             raise InvalidInput(f"database address: {part}: a % there begins no percent-encoding; write it as %25")
     try:
-        params = parse("postgresql://" + login + place + ("?" + "&".join(kept) if kept else ""))
+        params = parse("postgresql://" + login + place + ("?" + "&".join(for_libpq) if for_libpq else ""))
     except ValueError:  # Its message may quote a part of the password.
         raise InvalidInput(f"database address: {NOT_AN_ADDRESS}") from None
     for port in filter(None, str(params.get("port", "")).split(",")):
