@@ -72,11 +72,11 @@ def test_portions_get_smaller_where_a_statement_takes_too_long(url: str, monkeyp
         store._sql = {**store._sql, "low_on_pre_keys": SLOW}
         with open_store(url) as filler:
             for n in range(8):
-                filler.set(f"more {n}", {"session": {f"{key}": b"A" for key in range(50)}})
+                filler.set(f"more-{n}", {"session": {f"{key}": b"A" for key in range(50)}})
             filler.clear("big")
         counted = store.low_on_pre_keys(1_000)
         assert sum(counted.values()) > 400
-        assert counted["more 7"] == 50
+        assert counted["more-7"] == 50
 
 
 def test_a_statement_that_the_server_ends_names_the_setting(url: str) -> None:

@@ -41,8 +41,8 @@ def test_a_probe_leaves_nothing_behind(store: Store) -> None:
     assert store.companies() == []
 
 
-def test_a_read_only_database_is_named(store: Store, store_url: str) -> None:
-    _make_read_only(store, store_url)
+def test_a_read_only_database_is_named(store: Store, store_url: str, postgres_site: PostgresSite) -> None:
+    _make_read_only(store, store_url, postgres_site)
     with pytest.raises(StoreUnavailable, match=r"read-only|can't be written") as probed:
         store.probe_write()
     with pytest.raises(StoreUnavailable) as written:
@@ -98,7 +98,7 @@ def test_a_full_disk_fails_a_probe_although_the_file_can_be_read(tmp_path: Path)
     assert "the disk" in done.stdout, done.stdout + done.stderr
 
 
-def test_doctor_and_db_health_try_a_write(store: Store, store_url: str) -> None:
+def test_doctor_and_db_health_try_a_write(store: Store, store_url: str, postgres_site: PostgresSite) -> None:
     settings = WatchSettings(3_600.0, 750.0, version="1.2.3")
 
     def doctor() -> dict[str, tuple[str, str]]:
@@ -107,7 +107,7 @@ def test_doctor_and_db_health_try_a_write(store: Store, store_url: str) -> None:
 
     assert doctor()["writes"][0] == "ok"
     assert db_health(store, settings).write_error is None
-    _make_read_only(store, store_url)
+    _make_read_only(store, store_url, postgres_site)
     health = db_health(store, settings)
     assert health.verdict == "critical"
     assert health.write_error
@@ -116,13 +116,13 @@ def test_doctor_and_db_health_try_a_write(store: Store, store_url: str) -> None:
         assert doctor()["writes"] == ("failed", f"no bot can save a key: {health.write_error}")
 
 
-def _make_read_only(store: Store, url: str) -> None:
+def _make_read_only(store: Store, url: str, site: PostgresSite) -> None:
     if isinstance(store, SqliteStore):
         link: SqliteLink = store.link
         link.rows("PRAGMA query_only = on", {})
         return
     database = url.rpartition("/")[2]
-    with closing(psycopg.connect(url, autocommit=True)) as conn:
+    with closing(site.admin(database)) as conn:  # Not through a pooler, which would keep this connection.
         conn.execute(
             sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(sql.Identifier(database))
         )
