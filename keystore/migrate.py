@@ -54,8 +54,8 @@ expires first."""
 _LOCKED = {"55P03", "40P01"}
 """SQLSTATE of a lock timeout, and of a deadlock."""
 
-_NO_RIGHT = "42501"
-"""SQLSTATE of a statement for which the role has no right."""
+_NOT_PERMITTED = {"42501", "3F000"}
+"""SQLSTATE of a missing privilege, and of a search path without a schema that the role may use."""
 
 _UNAVAILABLE = ("08", "53", "57P")
 """SQLSTATE classes: connection lost, server out of resources, server shutting down."""
@@ -77,10 +77,15 @@ class Shape(Enum):
 
 @dataclass(frozen=True)
 class Schema:
-    """The shape of a database's tables, and the ids of the pending migrations, in order."""
+    """The shape of a database's tables, the ids of the pending migrations, in order, and the schemas of the tables."""
 
     shape: Shape
     pending: tuple[str, ...]
+    tables_in: str = ""
+    """The schema of a Postgres database that holds the tables; empty without any."""
+
+    makes_in: str = ""
+    """The schema in which Postgres would make new tables; empty when it has none for this role."""
 
 
 def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
@@ -91,7 +96,15 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
     """
 
     def pending_ids(read: Read | None = None) -> list[str]:
-        return [name for name in schema_of(link, read).pending if only is None or name in only]
+        schema = schema_of(link, read)
+        ids = [name for name in schema.pending if only is None or name in only]
+        if ids and schema.tables_in and schema.tables_in != schema.makes_in:
+            raise SchemaMismatch(
+                f"{link.name}: the tables are in the schema {schema.tables_in}, and new ones would be made in "
+                f"{schema.makes_in}: add schema={schema.tables_in} to the address's parameters, or set the role's "
+                "search_path to that schema alone"
+            )
+        return ids
 
     if not pending_ids():
         return []
@@ -149,13 +162,16 @@ def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
     """
     read = read or (lambda statement: link.rows(statement, {}))
     applied: set[str] = set()
+    tables_in = makes_in = ""
     if isinstance(link, SqliteLink):
         ((has_keys, has_migration_table),) = read(SQLITE_STATEMENTS["schema"])
         if has_migration_table:
             applied = {name for (name,) in read(SQLITE_STATEMENTS["applied_migrations"])}
         shape = Shape.CONVERTED if has_keys else Shape.EMPTY
     else:
-        ((has_keys, has_creds, has_migration_table, value_type, rows_are_hidden),) = read(POSTGRES_STATEMENTS["schema"])
+        ((has_keys, has_creds, has_migration_table, value_type, rows_are_hidden, tables_in, makes_in),) = read(
+            POSTGRES_STATEMENTS["schema"]
+        )
         if rows_are_hidden:
             raise SchemaMismatch(
                 f"{link.name}: row-level security hides the tables from this role; use the role that owns them "
@@ -175,7 +191,7 @@ def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
         raise SchemaMismatch(
             f"{link.name}: its tables were made by a newer version ({unknown[-1]}); upgrade this program"
         )
-    return Schema(shape, tuple(name for name in known if name not in applied))
+    return Schema(shape, tuple(name for name in known if name not in applied), tables_in, makes_in)
 
 
 def _migrations(link: DatabaseLink) -> MigrationList:
@@ -222,8 +238,10 @@ class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ig
         return self._link.connect(STATEMENT_TIMEOUT_S)
 
     def acquire_migration_lock(self) -> None:
-        """Acquire the lock that ends with the transaction."""
+        """Acquire the lock that ends with the transaction, and set what the migrations' SQL needs."""
         self.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
+        # The migrations have backslashes in their strings, which a role's old setting may give another meaning.
+        self.execute("SET LOCAL standard_conforming_strings = on")
         self.execute(POSTGRES_STATEMENTS["migration_lock"])
 
     def rollback(self) -> None:
@@ -271,13 +289,21 @@ def _raise_translated(link: DatabaseLink, migration: str | None, error: Exceptio
             f"{prefix}: another session has locked the tables, so nothing was changed. Stop the bot and every other "
             f"program with an open transaction there, and run `{command('migrate')}` again"
         ) from error
-    if sqlstate == _NO_RIGHT:
-        raise SchemaMismatch(
-            f"{prefix} failed and changed nothing: {message}; use the role that owns the tables, or for new tables run "
-            "GRANT CREATE ON SCHEMA public TO this role"
-        ) from error
     if unavailable:
         raise StoreUnavailable(f"{prefix} broke off; it is safe to run this again: {message}") from error
     if sqlstate.startswith(("22", "23")):  # Invalid data or a violated constraint: the message may quote a row.
         raise SchemaMismatch(f"{prefix} failed and changed nothing: {message.partition(': ')[0]}") from None
-    raise SchemaMismatch(f"{prefix} failed and changed nothing: {message}") from error
+    advice = ""
+    if sqlstate in _NOT_PERMITTED:
+        grant = _grant_needed(link)
+        advice = "; use the role that owns the tables" + (f", or for new tables run {grant}" if grant else "")
+    raise SchemaMismatch(f"{prefix} failed and changed nothing: {message}{advice}") from error
+
+
+def _grant_needed(link: DatabaseLink) -> str | None:
+    """The GRANT without which this role can make no tables; None where it may, or can't ask."""
+    try:
+        rows = link.rows(POSTGRES_STATEMENTS["grant_needed"], {})
+    except KeystoreError:
+        return None
+    return str(rows[0][0]) if rows else None

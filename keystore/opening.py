@@ -1,6 +1,7 @@
 """`open_store`: from a database's address to a store that works, or one clear reason why it doesn't."""
 
 import os
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -94,6 +95,11 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool 
 
     Raises InvalidInput for an address that can't be read, and StoreUnavailable when the database doesn't answer.
     """
+    url = url.strip()
+    if url[:1] in ("'", '"'):
+        raise InvalidInput("database address: it is in quotes; remove them (an env file of Docker's keeps them)")
+    if any(ord(character) < 32 for character in url):
+        raise InvalidInput("database address: it has a line break or another control character in it; remove it")
     scheme = url.partition("://")[0].lower()
     if max_connections < 1:
         raise InvalidInput(f"max_connections: {max_connections}; at least 1 is needed")
@@ -101,6 +107,8 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool 
         return SqliteLink(_sqlite_path(url), max_connections, create=create)
     if scheme in ("postgresql", "postgres"):
         return PostgresLink(url, max_connections, LARGE_QUERY)
+    if re.fullmatch(r"postgres(ql)?\+\w+", scheme):
+        raise InvalidInput(f"database address: {scheme}:// names a driver of SQLAlchemy's; write postgresql://")
     raise InvalidInput(f"database address: can't tell which kind it is; {_ADDRESSES}")
 
 

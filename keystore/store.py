@@ -142,6 +142,14 @@ class Upkeep(ABC):
     def now(self) -> datetime:
         """Return the store's time."""
 
+    @abstractmethod
+    def probe_write(self) -> None:
+        """Make a real, durable write that leaves nothing behind. Raises what a bot's write would raise now.
+
+        For example StoreUnavailable, with the database's reason, when it is read-only or its disk is full, and
+        SchemaMismatch when the role may not write a table. No guarantee for a table that refuses a company's rows.
+        """
+
     # Counts.
 
     @abstractmethod
@@ -215,7 +223,11 @@ class Upkeep(ABC):
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        """Acquire the lease for `ttl_s` seconds, also when it is the holder's own; None while another's is live."""
+        """Acquire the lease for `ttl_s` seconds, also when it is the holder's own; None while another's is live.
+
+        All holders of a lease use the same `ttl_s`. One that ends minutes later than that from now was made before the
+        clock was set back, and is free.
+        """
 
     @abstractmethod
     def release_lease(self, lease: Lease) -> None:

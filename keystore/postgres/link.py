@@ -12,25 +12,27 @@ Its rules:
 """
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from time import monotonic
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
 
 import psycopg
+import structlog
 from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.adapt import Dumper
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
 from keystore.invocation import command
+from keystore.postgres.address import read_address
 from keystore.postgres.arrays import Blobs, Texts
-from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, T, require_own_process
+from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, StatementTimedOut, T, require_own_process
 
 Params = Mapping[str, Any]
 
@@ -40,16 +42,16 @@ CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 15.0
 """Timeout for the answer to a bot's statement."""
 
-NOT_AN_ADDRESS = (
-    "not a Postgres address; expected postgresql://user:password@host:5432/database, "
-    "with @ / : # ? in user or password percent-encoded"
-)
-
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
 
 _LIMIT_LOCK_WAIT = "SELECT set_config('lock_timeout', '200ms', true)"
 """Limits each wait for a lock to 200 ms, until the transaction ends. A pipeline is one transaction."""
+
+_UNUSABLE_VALUE = re.compile(r"invalid \w+ value: |bad value for ")
+"""Begins libpq's or psycopg's reason when a parameter of the address has a value that it doesn't know."""
+
+log = structlog.get_logger()
 
 _PREPARED_STATEMENT_LOST = (
     errors.InvalidSqlStatementName,
@@ -96,6 +98,7 @@ class _BoundedConnection(psycopg.Connection[Row]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.opened_at = monotonic()
         self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
@@ -110,8 +113,11 @@ class PostgresLink:
 
         `large_query` is the statement of a bot that returns many rows (see `rows`), with parameters that match no row.
         """
-        self.name = database_name(url)
-        self.url = url
+        address = read_address(url, _libpq_parameters(), _parse_address)
+        self.name = address.name
+        self._conninfo = make_conninfo(**address.params)
+        if address.passed_over:
+            log.info("address_parameters_passed_over", database=self.name, parameters=list(address.passed_over))
         self.answer_timeout_s = ANSWER_TIMEOUT_S
         self._options: dict[str, Any] = {
             "autocommit": True,
@@ -127,14 +133,10 @@ class PostgresLink:
         self._max_connections = max_connections
         self._large_query = large_query
         self._process = os.getpid()
-        try:
-            options_of_url = conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            raise InvalidInput(NOT_AN_ADDRESS) from None
-        self._options = {key: value for key, value in self._options.items() if key not in options_of_url}
+        self._options = {key: value for key, value in self._options.items() if key not in address.params}
         self.connect(ANSWER_TIMEOUT_S).close()
         self._pool: ConnectionPool[_BoundedConnection] = ConnectionPool(
-            url,
+            self._conninfo,
             connection_class=_BoundedConnection,
             kwargs=self._options,
             min_size=0,
@@ -176,7 +178,7 @@ class PostgresLink:
             # values into the text of the statements.
             cursor = psycopg.ClientCursor(conn)
             cursor.execute(";".join(statements), params)
-            return [row for result in cursor.results() for row in result.fetchall()]
+            return [row for result in cursor.results() if result.description for row in result.fetchall()]
 
         return self._retry(run, None)
 
@@ -197,7 +199,7 @@ class PostgresLink:
     def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
         """Open a connection outside the pool; the caller closes it. Raises StoreUnavailable."""
         try:
-            conn = _BoundedConnection.connect(self.url, **self._options)
+            conn = _BoundedConnection.connect(self._conninfo, **self._options)
         except psycopg.Error as error:
             self._raise(error)
         conn.answer_timeout_s = answer_timeout_s
@@ -214,7 +216,8 @@ class PostgresLink:
         the pool has connections.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
-        give_up_at = monotonic() + max(answer_timeout_s, CONNECT_TIMEOUT_S)
+        began = monotonic()
+        give_up_at = began + max(answer_timeout_s, CONNECT_TIMEOUT_S)
         repeats = self._max_connections + 1
         while True:
             conn = self._checkout()
@@ -234,6 +237,8 @@ class PostgresLink:
                     # reaches the primary, and prepares the statement again.
                     conn.close()
                 repeatable = conn.closed or isinstance(error, _REPEATABLE)
+                if isinstance(error, errors.ReadOnlySqlTransaction) and conn.opened_at > began:
+                    repeatable = False  # A new connection reaches a server that takes no writes either.
                 if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
                     self._raise(error)
                 repeats -= 1
@@ -284,10 +289,17 @@ class PostgresLink:
                 translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
             case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():
                 translated = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
+            case errors.QueryCanceled():
+                translated = StatementTimedOut(
+                    f"{self.name}: {text}; where the role has a short statement_timeout, ALTER ROLE … SET "
+                    "statement_timeout gives it more time"
+                )
             case errors.LockNotAvailable():
                 translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 translated = KeystoreError(f"{self.name}: {text}")
+            case _ if _UNUSABLE_VALUE.search(text):
+                raise InvalidInput(f"{self.name}: database address: {text}") from error
             case _ if "authentication failed" in text or "no password supplied" in text:
                 translated = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
             case _:
@@ -295,23 +307,15 @@ class PostgresLink:
         raise translated from error
 
 
-def database_name(url: str) -> str:
-    """Return the host, port and database of a Postgres address without secrets: `postgresql://db.example:5432/bots`.
+def _libpq_parameters() -> set[str]:
+    return {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} | {"ssl"}
 
-    Raises InvalidInput if the port is no number, or if it isn't clear where the password ends. The message doesn't
-    show the address.
-    """
+
+def _parse_address(url: str) -> dict[str, Any]:
     try:
-        parts = urlsplit(url)
-        has_valid_port = parts.port is None or parts.port > 0
-    except ValueError:
-        raise InvalidInput(NOT_AN_ADDRESS) from None
-    # An unencoded / # or ? in the password ends the host early, and leaves the real @ in one of these parts.
-    after_host = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
-    if not has_valid_port or parts.netloc.count("@") > 1 or "@" in after_host:
-        raise InvalidInput(NOT_AN_ADDRESS)
-    host = parts.netloc.rpartition("@")[2] or "local socket"
-    return f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ValueError("libpq can't read the address") from None
 
 
 def _execute(

@@ -221,12 +221,48 @@ WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
 -- name: now
 SELECT statement_timestamp()
 
+-- The next two write no row, but need all that a write needs: a primary key to conflict with, the privileges, and a
+-- transaction that may write.
+-- name: probe_keys
+WITH gone AS (
+    DELETE FROM whatsapp_keys WHERE false
+)
+INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT '', '', '', ''::bytea, now(), now(), now() WHERE false
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+
+-- name: probe_creds
+WITH gone AS (
+    DELETE FROM whatsapp_auth WHERE false
+)
+INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+SELECT '', ''::bytea, now(), now() WHERE false
+ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+
+-- Columns that a write leaves empty and that must not be.
+-- name: columns_in_the_way
+SELECT attrelid::regclass::text, attname FROM pg_attribute
+WHERE attrelid IN ('whatsapp_keys'::regclass, 'whatsapp_auth'::regclass) AND attnum > 0 AND NOT attisdropped
+  AND attnotnull AND NOT atthasdef AND attidentity = ''
+  AND attname NOT IN ('company_id', 'key_type', 'key_id', 'value', 'creds', 'created_at', 'updated_at', 'expires_at')
+ORDER BY 1, attnum
+
 -- name: schema
 SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS NOT NULL,
        to_regclass('_yoyo_migration') IS NOT NULL,
        coalesce((SELECT format_type(atttypid, NULL) FROM pg_attribute
                  WHERE attrelid = to_regclass('whatsapp_keys') AND attname = 'value'), ''),
-       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid)
+       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid),
+       coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.oid = coalesce(to_regclass('whatsapp_keys'), to_regclass('whatsapp_auth'))), ''),
+       coalesce(current_schema(), '')
+
+-- The GRANT that this role lacks to make tables in the schema that it would make them in.
+-- name: grant_needed
+SELECT format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', name, current_user)
+FROM (SELECT coalesce(current_schema(), 'public') AS name) AS schema
+WHERE NOT has_schema_privilege(name, 'USAGE') OR NOT has_schema_privilege(name, 'CREATE')
 
 -- The tables in the database, for a message that it isn't ours.
 -- name: tables
@@ -238,6 +274,9 @@ SELECT migration_id FROM _yoyo_migration
 -- name: migration_lock
 SELECT pg_advisory_xact_lock(8317047285)
 
+-- The next statements count the companies after %(after)s up to %(upto)s, and null is no limit. (The planner knows the
+-- values, so that without limits it plans as if there were no condition.) See keystore/sql/portions.py.
+
 -- A key past its expiry is `guarded` when a guard keeps it, by the same rules as in sweep_companies.
 -- name: census
 WITH clock AS (
@@ -245,11 +284,15 @@ WITH clock AS (
 ), newest_pre_key AS (
     SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
            max(created_at) - interval '1 hour' AS created_from
-    FROM whatsapp_keys WHERE key_type = 'pre-key' AND %(guard)s GROUP BY company_id
+    FROM whatsapp_keys
+    WHERE key_type = 'pre-key' AND %(guard)s
+      AND (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
+    GROUP BY company_id
 ), held_group AS (
     SELECT company_id, CASE key_type WHEN 'sender-key' THEN split_part(key_id, '::', 1) ELSE key_id END AS group_id
     FROM whatsapp_keys, clock
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
+      AND (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
     GROUP BY 1, 2
     HAVING bool_or(key_type = 'sender-key-memory') AND bool_or(expires_at IS NULL OR expires_at > clock.now)
 ), keys AS (
@@ -265,6 +308,7 @@ WITH clock AS (
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
     LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
         AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END
+    WHERE (%(after)s::text IS NULL OR k.company_id > %(after)s) AND (%(upto)s::text IS NULL OR k.company_id <= %(upto)s)
 )
 SELECT key_type, count(*), count(expires_at),
        count(*) FILTER (WHERE past AND NOT guarded), count(*) FILTER (WHERE past AND guarded),
@@ -273,9 +317,14 @@ SELECT key_type, count(*), count(expires_at),
        max(updated_at), min(created_at)
 FROM keys GROUP BY key_type ORDER BY key_type
 
+-- name: count_companies
+SELECT count(*) FROM (
+    SELECT company_id FROM whatsapp_keys k WHERE (%(after)s::text IS NULL OR k.company_id > %(after)s) AND (%(upto)s::text IS NULL OR k.company_id <= %(upto)s)
+    UNION SELECT company_id FROM whatsapp_auth a WHERE (%(after)s::text IS NULL OR a.company_id > %(after)s) AND (%(upto)s::text IS NULL OR a.company_id <= %(upto)s)
+) AS companies
+
 -- name: census_totals
 SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
-       (SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth) AS c),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
         WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '168 hours'),
@@ -283,6 +332,21 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
             SELECT 'whatsapp_auth'::regclass AS relid UNION SELECT 'whatsapp_keys'::regclass
             UNION SELECT relid FROM pg_partition_tree('whatsapp_keys')
         ) AS tables)::bigint
+
+-- The server's limit for a statement in ms; 0 for none.
+-- name: statement_timeout
+SELECT extract(epoch FROM current_setting('statement_timeout')::interval) * 1000
+
+-- The keys of each company among the next %(limit)s keys after a company. The last one may be incomplete.
+-- name: company_sizes
+SELECT company_id, count(*) FROM (
+    SELECT company_id FROM whatsapp_keys WHERE %(after)s::text IS NULL OR company_id > %(after)s
+    ORDER BY company_id LIMIT %(limit)s
+) AS keys
+GROUP BY company_id ORDER BY company_id
+
+-- name: company_size
+SELECT count(*) FROM whatsapp_keys WHERE company_id = %(company_id)s
 
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
@@ -344,12 +408,15 @@ ORDER BY page.rank
 -- name: largest_company
 SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
 
+-- A lease that ends much later than the asked time from now is free as well: it was made before the clock was set back.
+-- Its holder, if it lives, renews it soon. (clock_timestamp, because the statement may have waited for the holder's.)
 -- name: acquire_lease
 INSERT INTO keystore_leases AS l (name, holder, epoch, expires_at)
 SELECT %(name)s, %(holder)s, 1, clock.now + %(ttl_s)s * interval '1 second'
 FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at
 WHERE l.holder = excluded.holder OR l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
+   OR l.expires_at > coalesce(%(now)s::timestamptz, clock_timestamp()) + (%(ttl_s)s + 30) * interval '1 second'
 RETURNING epoch, expires_at
 
 -- name: renew_lease
@@ -551,6 +618,7 @@ WHERE event = 'burst' AND hour >= %(since)s ORDER BY hour, company_id, key_type
 
 -- name: key_types
 SELECT DISTINCT key_type FROM whatsapp_keys
+WHERE (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
 
 -- gone_on is the first day, counted from 1970, at whose beginning the key has expired. See LifeCount.
 -- name: life_counts
@@ -559,7 +627,10 @@ WITH policy AS (
     FROM unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
 ), newest_pre_key AS (
     SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
-    FROM whatsapp_keys WHERE key_type = 'pre-key' AND %(guard)s GROUP BY company_id
+    FROM whatsapp_keys
+    WHERE key_type = 'pre-key' AND %(guard)s
+      AND (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
+    GROUP BY company_id
 )
 SELECT k.key_type,
        CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= n.generation_from, false)
@@ -571,6 +642,7 @@ SELECT k.key_type,
        count(*)
 FROM whatsapp_keys k JOIN policy USING (key_type)
 LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
+WHERE (%(after)s::text IS NULL OR k.company_id > %(after)s) AND (%(upto)s::text IS NULL OR k.company_id <= %(upto)s)
 GROUP BY 1, 2, 3
 
 -- One look-up for each company with creds, which stops after `below` pre-keys.
@@ -580,7 +652,9 @@ SELECT a.company_id, (
         SELECT 1 FROM whatsapp_keys k WHERE k.company_id = a.company_id AND k.key_type = 'pre-key' LIMIT %(below)s
     ) AS first
 ) AS pre_keys
-FROM whatsapp_auth a ORDER BY a.company_id
+FROM whatsapp_auth a
+WHERE (%(after)s::text IS NULL OR a.company_id > %(after)s) AND (%(upto)s::text IS NULL OR a.company_id <= %(upto)s)
+ORDER BY a.company_id
 
 -- name: remember
 INSERT INTO keystore_notes AS n (name, document, updated_at)

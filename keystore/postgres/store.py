@@ -5,17 +5,19 @@ fetch.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
+from keystore.errors import SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
 from keystore.records import KeyRow, Keys, Lease, SweepRun
 from keystore.sql.dialect import Clock, read_statements, ttl_and_step
 from keystore.sql.link import Row, RowLocked, Run
+from keystore.sql.portions import WHOLE_TABLE, Portion
 from keystore.sql.store import SqlStore
 from keystore.tally import Count
 from keystore.ttl import Policy
@@ -26,6 +28,12 @@ LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""
 
 ENFORCE_BATCH_KEYS = 1_000
+
+COUNTED_PER_MS = 80
+"""Keys in a portion for each millisecond of the server's `statement_timeout`: an idle server counts some 300 in it."""
+
+FEWEST_AT_A_TIME = 100
+"""Keys counted by one statement at least, however short the `statement_timeout` is."""
 
 CLEAR_PASSES = 3
 """Deletions in one clear. A clear that waited for a concurrent set doesn't see the keys which that set added, so the
@@ -112,6 +120,18 @@ class PostgresStore(SqlStore):
 
     # Upkeep.
 
+    def probe_write(self) -> None:
+        super().probe_write()
+        if self.converted:
+            for table, column in self._run("columns_in_the_way"):
+                raise SchemaMismatch(
+                    f"{self.database}: {table}.{column} must not be null and has no default, so every write fails; "
+                    "give it a default, or let it be null"
+                )
+
+    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
+        return self.link.run_in_turn(statements, params)
+
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
         self._run_upkeep(
             "add_counts",
@@ -122,8 +142,54 @@ class PostgresStore(SqlStore):
             ns=list(counts.values()),
         )
 
-    def _run_life_counts(self, types: list[str]) -> list[Row]:
-        return self._run_upkeep("life_counts", guard=self._guard, **self._policy_params(types))
+    def _life_params(self, types: list[str]) -> dict[str, Any]:
+        return {"guard": self._guard, **self._policy_params(types)}
+
+    def _portions(self, run: Run, share: float) -> list[Portion]:
+        most_keys = self._keys_at_a_time(run, share)
+        if most_keys is None:
+            return [WHOLE_TABLE]
+        portions: list[Portion] = []
+        after = last = None
+        keys_in_portion = 0
+        for company_id, keys in self._company_sizes(run, most_keys):
+            if keys_in_portion and keys_in_portion + keys > most_keys:
+                portions.append({"after": after, "upto": last})
+                after, keys_in_portion = last, 0
+            last = company_id
+            keys_in_portion += keys
+        return [*portions, {"after": after, "upto": None}]
+
+    def _keys_at_a_time(self, run: Run, share: float = 1.0) -> int | None:
+        """Return how many keys a statement counts safely within the server's `statement_timeout`; None without one."""
+        timeout_ms = float(run(self._sql["statement_timeout"], {})[0][0])
+        return max(FEWEST_AT_A_TIME, round(share * COUNTED_PER_MS * timeout_ms)) if timeout_ms else None
+
+    def _company_sizes(self, run: Run, most_keys: int) -> Iterator[tuple[str, int]]:
+        """Yield every company with its number of keys, sorted as the database sorts them."""
+        after: str | None = None
+        while rows := run(self._sql["company_sizes"], {"after": after, "limit": most_keys}):
+            all_read = sum(keys for _, keys in rows) < most_keys
+            if not all_read and len(rows) == 1:  # A company with more keys than were asked for.
+                after = rows[0][0]
+                yield after, run(self._sql["company_size"], {"company_id": after})[0][0]
+                continue
+            complete = rows if all_read else rows[:-1]
+            yield from complete
+            if all_read:
+                return
+            after = complete[-1][0]
+
+    def largest_company(self) -> str | None:
+        def largest(run: Run) -> str | None:
+            most_keys = self._keys_at_a_time(run)
+            if most_keys is None:
+                rows = run(self._sql["largest_company"], {})
+                return rows[0][0] if rows else None
+            sizes = self._company_sizes(run, most_keys)
+            return max(sizes, key=lambda size: size[1], default=(None, 0))[0]
+
+        return self.link.work(largest, snapshot=True)
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
         params = {"run_id": run.run_id, **self._lease_params(lease, ttl_s), **self._sweep_params(company_ids)}

@@ -23,6 +23,10 @@ class RowLocked(StoreUnavailable):
     """A row lock was not released within the statement's lock timeout."""
 
 
+class StatementTimedOut(StoreUnavailable):
+    """The server's own limit for a statement ended it."""
+
+
 class Link(Protocol):
     """A connection pool to one database; thread-safe."""
 

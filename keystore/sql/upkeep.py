@@ -4,6 +4,7 @@ A backend adds the steps in which the two databases differ most.
 """
 
 import json
+import secrets
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -32,28 +33,43 @@ from keystore.records import (
     SweepRun,
     TypeCount,
 )
-from keystore.sql.dialect import SqlDialect
 from keystore.sql.link import Row, Run
+from keystore.sql.portions import CountedInPortions, summed_by_type
 from keystore.store import Upkeep
 from keystore.tally import EVERYBODY, hour_of
 
 MOST_ON_A_PAGE = 1_000
 
+PROBE = "probe/"
+"""The beginning of the names of the notes that `probe_write` writes and deletes."""
 
-class SqlUpkeep(SqlDialect, Upkeep):
+
+class SqlUpkeep(CountedInPortions, Upkeep):
     """The upkeep half of a store on a SQL database."""
+
+    # The store itself.
+
+    def probe_write(self) -> None:
+        names = ["remember", "forget"]
+        if self.converted:
+            names += ["probe_keys", "probe_creds"]
+        # A name of its own: two probes at a time don't wait for each other's row.
+        note = {"name": f"{PROBE}{secrets.token_hex(8)}", "document": "", "now": self._now_param()}
+        self._run_in_turn([self._sql[name] for name in names], note)
+
+    @abstractmethod
+    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
+        """Run several statements in one transaction with the timeout of a bot's call, and return the rows of all."""
 
     # Counts.
 
     def census(self) -> Census:
-        params = {"now": self._now_param(), "guard": self._guard, "attached": not self.converted}
-
-        rows, ((now, companies, paired_at, rewritten, size_bytes),) = self.link.work(
-            lambda run: [run(self._sql[name], params) for name in ("census", "census_totals")], snapshot=True
-        )
+        names = ("census", "count_companies", "census_totals")
+        params = {"guard": self._guard, "attached": not self.converted}
+        rows, companies, ((now, paired_at, rewritten, size_bytes),) = self._in_portions(names, params)
         types = tuple(
             TypeCount(key_type, total, with_expiry, total - with_expiry, expired, guarded, created_24h, created_7d)
-            for key_type, total, with_expiry, expired, guarded, created_24h, created_7d, _, _ in rows
+            for key_type, (total, with_expiry, expired, guarded, created_24h, created_7d) in summed_by_type(rows)
         )
         activity = [self._time(at) for at in (paired_at, *(row[7] for row in rows)) if at is not None]
         summed = ("total", "expired", "guarded", "without_expiry", "created_24h", "created_7d")
@@ -62,7 +78,7 @@ class SqlUpkeep(SqlDialect, Upkeep):
             **sums,
             taken_at=self._time(now),
             active=sums["total"] - sums["expired"] - sums["guarded"],
-            companies=companies,
+            companies=sum(count for (count,) in companies),
             last_activity_at=max(activity, default=None),
             oldest_created_at=min((self._time(row[8]) for row in rows if row[8] is not None), default=None),
             pre_keys_rewritten_7d=rewritten,
@@ -117,18 +133,25 @@ class SqlUpkeep(SqlDialect, Upkeep):
     def life_counts(self) -> list[LifeCount]:
         if not self.converted:
             return []
-        types = [key_type for (key_type,) in self._run_upkeep("key_types")]
+        (types,) = self._in_portions(["key_types"], {})
+        (rows,) = self._in_portions(["life_counts"], self._life_params(sorted({key_type for (key_type,) in types})))
+        lives: Counter[tuple[str, int, int | None]] = Counter()
+        for *life, keys in rows:
+            lives[tuple(life)] += keys
         return [
             LifeCount(key_type, bool(lasting), None if gone_on is None else _EPOCH + timedelta(days=gone_on), keys)
-            for key_type, lasting, gone_on, keys in self._run_life_counts(types)
+            for (key_type, lasting, gone_on), keys in lives.items()
         ]
 
     @abstractmethod
-    def _run_life_counts(self, types: list[str]) -> list[Row]:
-        """Return rows `(key_type, lasting, gone_on, keys)`, with `gone_on` in days since 1970 or None."""
+    def _life_params(self, types: list[str]) -> dict[str, Any]:
+        """Return the parameters of `life_counts`.
+
+        Its rows are `(key_type, lasting, gone_on, keys)`, with `gone_on` in days since 1970 or None.
+        """
 
     def low_on_pre_keys(self, below: int) -> dict[str, int]:
-        rows = self._run_upkeep("low_on_pre_keys", below=below)
+        (rows,) = self._in_portions(["low_on_pre_keys"], {"below": below})
         return {company_id: pre_keys for company_id, pre_keys in rows if pre_keys < below}
 
     # Notes and series.

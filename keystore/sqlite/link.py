@@ -6,6 +6,8 @@ Its rules:
   Threads take turns on a lock and processes on SQLite's busy timeout, so that no `database is locked` reaches a caller.
   (Elsewhere in this field, such an error silently drops messages.)
 * A connection belongs to no thread, and is used by one at a time.
+* A connection goes on writing to a file that was deleted or replaced, and those writes end with the process. So a call
+  compares the file at the path with the one that was opened, and a write does so before it is acknowledged.
 
 A connection is sqlite-utils' `Database`. Its `atomic()` isn't used, because it begins deferred.
 """
@@ -34,6 +36,9 @@ BUSY_TIMEOUT_S = 60.0
 
 TURN_TIMEOUT_S = 60.0
 """Wait for a connection, or for a turn to write, while other threads of this process have them."""
+
+ROOM_FOR_A_LOG_BYTES = 65_536
+"""Free space below which SQLite's files beside the database find no room: the smallest ones are 32 KiB."""
 
 _creating = threading.Lock()
 """Held while a file is created, so that no other thread has locks on it when the descriptor is closed."""
@@ -83,6 +88,7 @@ class SqliteLink:
             raise StoreUnavailable(f"{self.name}: {_REMEDIES[sqlite3.SQLITE_READONLY]}")
         try:
             self._idle.append(self._connect())
+            self._file = self._file_at_path()
         except sqlite3.Error as error:
             self._raise(error)
 
@@ -105,6 +111,8 @@ class SqliteLink:
                 db.conn.execute("BEGIN" if snapshot else "BEGIN IMMEDIATE")
                 result = unit(lambda statement, params: _execute(db, statement, params))
                 db.conn.execute("COMMIT")
+                if not snapshot:
+                    self._require_same_file(written=True)
             finally:
                 if db.conn.in_transaction:
                     db.conn.execute("ROLLBACK")
@@ -157,6 +165,7 @@ class SqliteLink:
                 db = self._idle.pop() if self._idle else None
             db = db or self._connect()
             try:
+                self._require_same_file()
                 return operation(db)
             finally:
                 with self._idle_lock:
@@ -168,6 +177,25 @@ class SqliteLink:
             self._raise(error)
         finally:
             self._slots.release()
+
+    def _file_at_path(self) -> tuple[int, int] | None:
+        """The file that the path names now; None if it names none."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _require_same_file(self, *, written: bool = False) -> None:
+        """Raise StoreUnavailable if the path no longer names the file that was opened, or has lost its write log."""
+        log_gone = written and self._uses_wal and not Path(f"{self.path}-wal").exists()
+        if not log_gone and self._file_at_path() == self._file:
+            return
+        lost = "its -wal file was" if log_gone else "the file was"
+        raise StoreUnavailable(
+            f"{self.name}: {lost} deleted or replaced while it was open, so writes would be lost; stop every program "
+            "that uses it, put the right file there, and start again"
+        )
 
     def _raise(self, error: sqlite3.Error) -> NoReturn:
         """Raise our error for SQLite's. (Its messages name tables and columns, never values.)"""
@@ -183,7 +211,16 @@ class SqliteLink:
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise SchemaMismatch(f"{self.name}: {error}; run `{command('migrate')}`") from error
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and self._disk_is_full():
+            code = sqlite3.SQLITE_FULL  # No room for the files beside the database.
         raise StoreUnavailable(f"{self.name}: {_REMEDIES.get(code, error)}") from error
+
+    def _disk_is_full(self) -> bool:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize < ROOM_FOR_A_LOG_BYTES
 
 
 def _execute(db: Database, statement: str, params: Params) -> list[Row]:

@@ -92,12 +92,25 @@ SELECT key_type, count(*), count(expires_at), sum(past AND NOT guarded), sum(pas
        sum(created_at > :now - 86400000000), sum(created_at > :now - 604800000000), max(updated_at), min(created_at)
 FROM keys GROUP BY key_type ORDER BY key_type
 
+-- name: count_companies
+SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth)
+
 -- name: census_totals
 SELECT :now,
-       (SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth)),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0) FROM keystore_counters WHERE event = 'rewritten' AND hour > :now - 604800000000),
        (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())
+
+-- The next two write no row, but need all that a write needs: a primary key to conflict with, and a file to write to.
+-- name: probe_keys
+INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT '', '', '', x'', :now, :now, :now WHERE false
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+
+-- name: probe_creds
+INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) SELECT '', x'', :now, :now WHERE false
+ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
 
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
@@ -202,11 +215,13 @@ FROM keystore_tokens WHERE token_id = :token_id
 UPDATE keystore_tokens SET revoked_at = coalesce(revoked_at, :now) WHERE token_id = :token_id
 RETURNING 1
 
+-- A lease that ends much later than the asked time from now is free as well: it was made before the clock was set back.
+-- Its holder, if it lives, renews it soon. (Two minutes, because :now is from before the wait for other writers.)
 -- name: acquire_lease
 INSERT INTO keystore_leases (name, holder, epoch, expires_at)
 VALUES (:name, :holder, 1, :now + CAST(:ttl_s * 1000000 AS INTEGER))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = epoch + 1, expires_at = excluded.expires_at
-WHERE holder = excluded.holder OR expires_at <= :now
+WHERE holder = excluded.holder OR expires_at <= :now OR expires_at > excluded.expires_at + 120000000
 RETURNING epoch, expires_at
 
 -- name: renew_lease

@@ -116,6 +116,9 @@ class SqliteStore(SqlStore):
 
     # Upkeep.
 
+    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
+        return self.link.work(lambda run: [row for statement in statements for row in run(statement, params)])
+
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
         rows = [
             (count.company_id, self._time_param(count.hour), count.key_type, count.event, keys)
@@ -123,13 +126,13 @@ class SqliteStore(SqlStore):
         ]
         self.link.work(lambda run: run(self._sql["add_count"], rows))
 
-    def _run_life_counts(self, types: list[str]) -> list[Row]:
+    def _life_params(self, types: list[str]) -> dict[str, Any]:
         lives = [(key_type, *ttl_and_step(self._policy, key_type)) for key_type in types]
         firsts = [
             (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
             for key_type, ttl_s, step_s in lives
         ]
-        return self._run_upkeep("life_counts", guard=self._guard, firsts=json.dumps(firsts, ensure_ascii=False))
+        return {"guard": self._guard, "firsts": json.dumps(firsts, ensure_ascii=False), "never": NEVER_US}
 
     def _by_type(self, rows: list[Row]) -> dict[str, int]:
         return dict(Counter(key_type for (key_type,) in rows))

@@ -99,6 +99,23 @@ def decide(
     return AlertState(standings), tuple(notices)
 
 
+def after_clock_step(state: AlertState, step: timedelta) -> AlertState:
+    """The state after the wall clock was set forward by `step`, or back where it is negative.
+
+    A subject has stood at its threshold for as long as before. A cooldown may end early, but never late.
+    """
+
+    def moved(standing: Standing) -> Standing:
+        above_since, raised_at = standing.above_since, standing.raised_at
+        return replace(
+            standing,
+            above_since=None if above_since is None else above_since + step,
+            raised_at=None if raised_at is None else raised_at + min(step, timedelta(0)),
+        )
+
+    return AlertState({key: moved(standing) for key, standing in state.standings.items()})
+
+
 def _judge(limits: Thresholds, before: Standing, sample: Sample, now: datetime) -> tuple[Standing, Notice | None]:
     above = sample.value >= limits.raise_at
     if sample.rule.severity == "information":

@@ -14,6 +14,8 @@ from pathlib import Path
 import structlog
 
 from keystore.errors import KeystoreError, StoreUnavailable
+from keystore.records import SweepRun
+from keystore.sql.link import StatementTimedOut
 from keystore.store import Store
 from monitor.alerts import memory, rules, samples
 from monitor.alerts.decisions import AlertState, Sample
@@ -21,6 +23,7 @@ from monitor.forecast.backtest import judge_saved
 from monitor.reports.check import SWEEPS_LOOKED_AT
 from monitor.reports.load_time import time_load
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
+from monitor.running.clock_steps import EventAge
 from monitor.watch_settings import WatchSettings
 
 LOAD_WITHIN_S = 10.0
@@ -53,6 +56,7 @@ class Measurements:
         self._loads = BoundedCalls(1, "watch-load")
         self._survey_due_at = 0.0
         self._largest_company: str | None = None
+        self._sweep_age = EventAge(self.ticks)
         self._loads_ms: deque[float] = deque(maxlen=LATEST_LOADS)
 
     def of_this_machine(self) -> Iterator[Sample]:
@@ -68,7 +72,8 @@ class Measurements:
                 yield samples.of_disk(usage.total - usage.free, usage.free)
 
     def of_database(self, state: AlertState, now: datetime) -> Iterator[Sample]:
-        """The samples that the database is asked for. Raises StoreUnavailable when it stops answering meanwhile."""
+        """The samples that the database is asked for. Raises KeystoreError when it stops answering or taking writes."""
+        self.questions.call(self.store.probe_write)
         reports = self.questions.call(lambda: memory.bot_reports(self.store, now))
         yield from samples.of_bots(reports, state.subjects(rules.BOT_MEMORY), now)
         yield from self._survey(state, now)
@@ -81,7 +86,7 @@ class Measurements:
             return []
         try:
             self._largest_company, counted = self.surveys.call(lambda: self._counted(state, now), SURVEY_WITHIN_S)
-        except (TimedOut, Busy):
+        except (TimedOut, Busy, StatementTimedOut):
             # A table too large to count in time is no outage: all else may answer.
             log.warning("survey_too_slow", within_s=SURVEY_WITHIN_S)
             return []
@@ -98,11 +103,16 @@ class Measurements:
         low_on_pre_keys = store.low_on_pre_keys(rules.PRE_KEYS_ENOUGH)
         return largest_company, [
             *samples.of_census(census),
-            samples.of_sweeps(runs, self.settings.sweep_every_s, self.watching_since, now),
+            self._sweeper(runs, now),
             *samples.of_growth(judge_saved(store, census), now),
             *samples.of_pre_keys(low_on_pre_keys, state.subjects(rules.PRE_KEYS)),
-            *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR)),
+            *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR), now),
         ]
+
+    def _sweeper(self, runs: list[SweepRun], now: datetime) -> Sample:
+        """The time since the last sweep, which a step of the clock neither hides nor makes up."""
+        since, event = samples.last_sweep(runs, self.watching_since)
+        return samples.of_sweeps(event, self._sweep_age.seconds(since, now), self.settings.sweep_every_s)
 
     def _load(self) -> Iterator[Sample]:
         """Time a load of the largest company's state, which renews no key."""

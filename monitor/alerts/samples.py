@@ -85,16 +85,17 @@ def of_census(census: Census) -> Iterator[Sample]:
     yield Sample(rules.NO_EXPIRY, "", census.without_expiry, lacking if census.without_expiry else "every key has one")
 
 
-def of_sweeps(runs: list[SweepRun], sweep_every_s: float, watching_since: datetime, now: datetime) -> Sample:
-    """Sweep intervals since the last success; without one, since the first try or the start of the watch."""
+def last_sweep(runs: list[SweepRun], watching_since: datetime) -> tuple[datetime, str]:
+    """The time and the name of the last success; without one, of the first try or the start of the watch."""
     success = sweep_state(runs).last_success
     if success is not None and success.finished_at is not None:
-        since, event = success.finished_at, "the last success was"
-    else:
-        since, event = min([watching_since, *(run.started_at for run in runs)]), "none succeeded; the first try was"
-        if not runs:
-            event = "none has run; this service started"
-    ago_s = (now - since).total_seconds()
+        return success.finished_at, "the last success was"
+    first_try = min([watching_since, *(run.started_at for run in runs)])
+    return first_try, "none succeeded; the first try was" if runs else "none has run; this service started"
+
+
+def of_sweeps(event: str, ago_s: float, sweep_every_s: float) -> Sample:
+    """Sweep intervals since this event."""
     detail = f"{event} {duration(ago_s)} ago, and one is due every {duration(sweep_every_s)}"
     return Sample(rules.SWEEPER, "", ago_s / sweep_every_s, detail)
 
@@ -121,10 +122,10 @@ def of_pre_keys(low: Mapping[str, int], firing: Collection[str]) -> Iterator[Sam
             yield Sample(rules.PRE_KEYS, company, LOW_PRE_KEYS - PRE_KEYS_ENOUGH, enough)
 
 
-def of_bursts(bursts: Iterable[Burst]) -> Iterator[Sample]:
-    """Each burst of pre-keys: a bot has reconnected."""
+def of_bursts(bursts: Iterable[Burst], now: datetime) -> Iterator[Sample]:
+    """Each burst of pre-keys: a bot has reconnected. One in the future is from before the clock was set back."""
     for burst in bursts:
-        if burst.key_type == "pre-key":
+        if burst.key_type == "pre-key" and burst.at <= now:
             detail = f"{burst.company_id} wrote {burst.keys:,} new pre-keys after {burst.at:%Y-%m-%d %H:%M} UTC"
             yield Sample(rules.BURST, f"{burst.company_id} {burst.at:%Y-%m-%d %H}h", 1.0, detail)
 

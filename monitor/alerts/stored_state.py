@@ -6,7 +6,7 @@ that take a store raise what the store raises.
 
 import json
 from dataclasses import astuple, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -60,6 +60,7 @@ class Mute:
     store: Upkeep
     questions: BoundedCalls
     until: datetime | None = None
+    _set_back_by: timedelta = timedelta(0)
 
     def is_on(self, now: datetime) -> bool:
         """True until the mute ends."""
@@ -67,7 +68,18 @@ class Mute:
 
     def refresh(self, within_s: float = ANSWER_WITHIN_S) -> None:
         """Read the stored mute."""
-        self.until = self.questions.call(lambda: last_mute(self.store), within_s)
+        until = self.questions.call(lambda: last_mute(self.store), within_s)
+        if until is not None and self._set_back_by:
+            until = moved = until - self._set_back_by
+            self.questions.call(lambda: set_mute(self.store, moved), within_s)
+        self.until, self._set_back_by = until, timedelta(0)
+
+    def set_back(self, by: timedelta) -> None:
+        """End the mute earlier by this, because the clock was set back: it lasts no longer than was asked for.
+        The next `refresh` stores that."""
+        self._set_back_by += by
+        if self.until is not None:
+            self.until -= by
 
     def begin(self, until: datetime) -> None:
         """Mute until then, from this moment on."""

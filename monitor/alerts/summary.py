@@ -12,6 +12,7 @@ from time import monotonic
 
 import structlog
 
+from keystore.sql.link import StatementTimedOut
 from keystore.store import Store
 from monitor.alerts.measurements import SURVEY_WITHIN_S
 from monitor.growth import GrowthReport, growth_report
@@ -58,7 +59,7 @@ class DailySummary:
                 lambda: (check_report(self.store, self.settings.sweep_every_s), growth_report(self.store)),
                 SURVEY_WITHIN_S,
             )
-        except (TimedOut, Busy) as error:  # A table too large to count in time is no outage.
+        except (TimedOut, Busy, StatementTimedOut) as error:  # A table too large to count in time is no outage.
             log.warning("summary_put_off", error=str(error), retry_s=RETRY_S)
             return None
         self.questions.call(lambda: self.store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
@@ -78,12 +79,15 @@ class DailySummary:
 
 
 def due(last_day: date | None, now: datetime, zone: tzinfo, at: time) -> date | None:
-    """The local day whose summary is to be sent now, None when there is none. `last_day` is the last summary's day."""
+    """The local day whose summary is to be sent now, None when there is none. `last_day` is the last summary's day.
+
+    A last day in the future was sent before the clock was set back, and counts for nothing.
+    """
     today = now.astimezone(zone).date()
     for day in (today, today - timedelta(days=1)):
         # In UTC: two local times of one zone are subtracted as if no clock had been changed between them.
         due_at = datetime.combine(day, at, zone).astimezone(UTC)
-        if timedelta(0) <= now - due_at < LATE_AT_MOST and (last_day is None or last_day < day):
+        if timedelta(0) <= now - due_at < LATE_AT_MOST and (last_day is None or not day <= last_day <= today):
             return day
     return None
 

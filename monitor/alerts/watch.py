@@ -16,7 +16,7 @@ import structlog
 from keystore.errors import KeystoreError
 from keystore.store import Store, Upkeep
 from monitor.alerts import memory, samples
-from monitor.alerts.decisions import AlertState, Sample, decide
+from monitor.alerts.decisions import AlertState, Sample, after_clock_step, decide
 from monitor.alerts.measurements import Measurements
 from monitor.alerts.notices import firing_lines, message
 from monitor.alerts.outbox import Outbox
@@ -26,6 +26,7 @@ from monitor.alerts.summary import DailySummary
 from monitor.note_names import ANNOUNCED
 from monitor.reports.formatting import duration
 from monitor.running.bounded_calls import BoundedCalls
+from monitor.running.clock_steps import ClockSteps
 from monitor.running.leader import Leader
 from monitor.watch_settings import WatchSettings
 
@@ -101,23 +102,26 @@ class Watch:
         self._thresholds = thresholds(settings)
         self._clock = clock
         self._process_memory = process_memory
-        self._began = clock()
+        self._ticks = ticks
+        self._began = ticks()
+        self._clock_steps = ClockSteps(clock(), ticks)
         self._questions = questions
         self._leader = Leader(store, LEASE, LEASE_S, questions)
         self._mute = Mute(store, questions)
         self._announcements = Announcements(store, settings.version, outbox.post, questions)
         self._summary = DailySummary(store, settings, questions, surveys, ticks)
-        self._measurements = Measurements(store, settings, questions, surveys, self._began, ticks, process_memory)
+        self._measurements = Measurements(store, settings, questions, surveys, clock(), ticks, process_memory)
         self.is_alerting = False
         """True for the one watch that alerts, and that may poll Telegram."""
         self._state = AlertState()
         self._stored_state: AlertState | None = None
-        self._looked_at: datetime | None = None
+        self._looked_at: float | None = None
         self._outage: str | None = None
 
     def tick(self) -> float | None:
         """Look once; the seconds until the next look, where that is sooner than usual."""
         now, outage = self._clock(), None
+        self._follow_clock(now)
         measured: list[Sample] = []
         try:
             self._renew(now)
@@ -137,7 +141,7 @@ class Watch:
                 outage = str(error)
         if (outage is None) != (self._outage is None):
             log.warning("database_away" if outage else "database_back", database=self._store.database, error=outage)
-        self._outage, self._looked_at = outage, now
+        self._outage, self._looked_at = outage, self._ticks()
         return None if outage is None else AWAY_TICK_S
 
     def mute(self, until: datetime) -> None:
@@ -158,7 +162,7 @@ class Watch:
             except KeystoreError as error:
                 self._outage = str(error)
         if not self._mute.is_on(now):
-            self._announcements.stop(self._uptime(now), firing_lines(self._state, now))
+            self._announcements.stop(self._uptime(), firing_lines(self._state, now))
         delivered = self._outbox.stop(max(0.0, within_s - 2 * STOP_WITHIN_S))
         self.is_alerting = False
         if self._outage is None:
@@ -172,9 +176,9 @@ class Watch:
         """The state of the service itself, in plain text; asks the database nothing."""
         now = self._clock()
         announcements, database = self._announcements, f"database: {self._store.database}"
-        looked = None if self._looked_at is None else duration((now - self._looked_at).total_seconds())
+        looked = None if self._looked_at is None else duration(self._ticks() - self._looked_at)
         lines = [
-            f"{announcements.service} on {announcements.host}, up {self._uptime(now)}",
+            f"{announcements.service} on {announcements.host}, up {self._uptime()}",
             database if self._outage is None else f"{database} is away: {self._outage}",
             f"memory: {samples.of_process(self._process_memory()).detail}",
             "last look: none yet" if looked is None else f"last look: {looked} ago",
@@ -189,6 +193,16 @@ class Watch:
             lines.append(f"notices that wait to be delivered: {self._outbox.pending:,}")
         firing = firing_lines(self._state, now)
         return "\n".join([*lines, "firing:" if firing else "nothing fires", *firing])
+
+    def _follow_clock(self, now: datetime) -> None:
+        """After a step of the wall clock, move the times of the state with it: no alert comes later for it."""
+        step = self._clock_steps.since_last(now)
+        if not step:
+            return
+        log.warning("clock_was_set", seconds=round(step.total_seconds()), now=now.isoformat(timespec="seconds"))
+        self._state = after_clock_step(self._state, step)
+        if self.is_alerting and step < timedelta(0):
+            self._mute.set_back(-step)
 
     def _renew(self, now: datetime) -> None:
         """Renew the lease or ask for it, and change the role accordingly."""
@@ -243,5 +257,5 @@ class Watch:
         if summary is not None and not self._mute.is_on(now):
             self._outbox.post(summary)
 
-    def _uptime(self, now: datetime) -> str:
-        return duration((now - self._began).total_seconds())
+    def _uptime(self) -> str:
+        return duration(self._ticks() - self._began)

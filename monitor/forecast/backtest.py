@@ -64,7 +64,7 @@ class Outcome:
 
 def is_saved(store: Store, now: datetime) -> bool:
     """True if a forecast of this UTC day is saved already."""
-    return bool(store.history(SERIES, start_of_day(now)))
+    return any(entry.at <= now for entry in store.history(SERIES, start_of_day(now)))
 
 
 def save(store: Store, forecast: Forecast, widening_factor: float) -> None:

@@ -59,7 +59,8 @@ def record_counts(store: Store) -> Census | None:
     the evening it keeps the first.
     """
     now = store.now()
-    if store.history(COUNTS, hour_of(now)):
+    # Entries in the future are from before the clock was set back.
+    if any(entry.at <= now for entry in store.history(COUNTS, hour_of(now))):
         return None
     census = store.census()
     by_type = {count.key_type: count.total for count in census.by_type}
@@ -67,7 +68,7 @@ def record_counts(store: Store) -> Census | None:
     store.add_history(COUNTS, now, json.dumps(document, ensure_ascii=False))
     store.thin_history(COUNTS, now - HOURLY_FOR, now - COUNTS_FOR)
     today = start_of_day(now)
-    if now - today >= EVENING or not store.history(LIVES, today):
+    if now - today >= EVENING or all(entry.at != today for entry in store.history(LIVES, today)):
         rows = [(c.key_type, c.lasting, c.gone_on and c.gone_on.isoformat(), c.keys) for c in store.life_counts()]
         lives = {"at": now.isoformat(), "counts": rows}
         store.add_history(LIVES, today, json.dumps(lives, ensure_ascii=False, separators=(",", ":")))

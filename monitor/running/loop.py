@@ -1,15 +1,20 @@
 """Repeats jobs in a thread of its own: `schedule`, wrapped.
 
-`schedule` leaves a job that raises due, so that it starves the others, and it has no retries. So each job is wrapped:
+`schedule` counts in naive local time. Where summer time ends, or the clock is set back, its jobs stand still for as
+long as the clock repeats. So here the times of its jobs come from a monotonic clock.
+
+It also leaves a job that raises due, so that it starves the others, and it has no retries. So each job is wrapped:
 a failure is logged, never ends the loop, and is tried again after a short pause that doubles up to the job's own
 interval. A job that could not do its work for now returns when to run it again.
 """
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import structlog
-from schedule import Scheduler
+from schedule import Job, Scheduler
 
 from monitor.running.backoff import Backoff, no_jitter
 
@@ -20,10 +25,15 @@ log = structlog.get_logger()
 
 
 class Loop:
-    """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped."""
+    """Runs jobs at their intervals, the first time at once, one after the other, until it is stopped.
 
-    def __init__(self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S) -> None:
-        self._scheduler = Scheduler()
+    The intervals are those of `ticks`, a monotonic clock in seconds: no step of the wall clock changes them.
+    """
+
+    def __init__(
+        self, name: str = "loop", first_retry_s: float = FIRST_RETRY_S, ticks: Callable[[], float] = monotonic
+    ) -> None:
+        self._scheduler = _MonotonicScheduler(ticks)
         self._first_retry_s = first_retry_s
         self.stopping = threading.Event()
         """Set once the loop should end; a long job looks at it between its steps."""
@@ -32,7 +42,8 @@ class Loop:
     def every(self, seconds: float, name: str, run: Callable[[], float | None]) -> None:
         """Add a job, before `start`. If it returns a number, it runs again after that many seconds."""
         backoff = Backoff(min(self._first_retry_s, seconds), seconds, no_jitter)
-        self._scheduler.every(max(1, round(seconds))).seconds.do(self._run_job, name, run, backoff)
+        job = self._scheduler.every(max(1, round(seconds)))
+        job.seconds.do(self._run_job, job, name, run, backoff)
 
     def start(self) -> None:
         """Begin, with a run of each job."""
@@ -47,7 +58,9 @@ class Loop:
 
     def run_all(self) -> None:
         """Run every job once."""
-        self._scheduler.run_all()
+        for job in self._scheduler.get_jobs():
+            job.next_run = self._scheduler.now()
+        self.run_due()
 
     def run_due(self) -> None:
         """Run the jobs that are due."""
@@ -60,18 +73,50 @@ class Loop:
             self.stopping.wait(_LONGEST_SLEEP_S if idle_s is None else min(max(idle_s, 0.0), _LONGEST_SLEEP_S))
             self.run_due()
 
-    def _run_job(self, name: str, run: Callable[[], float | None], backoff: Backoff) -> None:
-        """Run a job; after a failure it runs again, once, after the backoff's pause."""
+    def _run_job(self, job: "_MonotonicJob", name: str, run: Callable[[], float | None], backoff: Backoff) -> None:
+        """Run a job; after a failure it runs again after the backoff's pause."""
         if self.stopping.is_set():
             return
-        again = f"again {name}"
-        self._scheduler.clear(again)
         try:
-            again_s = run()
+            job.again_s = run()
         except Exception as error:  # noqa: BLE001  the edge of the thread: one job's failure ends nothing
-            again_s = backoff.next_s()
-            log.error("job_failed", job=name, error=str(error), kind=type(error).__name__, retry_s=again_s)
+            job.again_s = backoff.next_s()
+            log.error("job_failed", job=name, error=str(error), kind=type(error).__name__, retry_s=job.again_s)
         else:
             backoff.reset()
-        if again_s is not None:  # Once: the next run clears it.
-            self._scheduler.every(max(1, round(again_s))).seconds.do(self._run_job, name, run, backoff).tag(again)
+
+
+class _MonotonicScheduler(Scheduler):
+    """A scheduler whose times are those of a monotonic clock, as datetimes since its start."""
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        super().__init__()
+        self._ticks = ticks
+
+    def now(self) -> datetime:
+        """The monotonic clock's time."""
+        return datetime.min.replace(tzinfo=UTC) + timedelta(seconds=self._ticks())
+
+    def every(self, interval: int = 1) -> "_MonotonicJob":
+        return _MonotonicJob(interval, self)
+
+    @property
+    def idle_seconds(self) -> float | None:
+        next_run: datetime | None = self.next_run
+        return None if next_run is None else (next_run - self.now()).total_seconds()
+
+
+class _MonotonicJob(Job):
+    """A job with an interval in seconds, by its scheduler's clock."""
+
+    scheduler: _MonotonicScheduler
+    again_s: float | None = None
+    """Seconds until the next run, where it isn't the interval; set by each run."""
+
+    @property
+    def should_run(self) -> bool:
+        return self.next_run is not None and self.scheduler.now() >= self.next_run
+
+    def _schedule_next_run(self) -> None:
+        pause_s = self.interval if self.again_s is None else max(1.0, self.again_s)
+        self.next_run = self.scheduler.now() + timedelta(seconds=pause_s)

@@ -131,6 +131,8 @@ def test_an_example_is_a_command_line_that_can_be_read(example: str) -> None:
     context = None
     while isinstance(command, TyperGroup):
         context = command.make_context("run.py", args, parent=context)
-        _, command, args = command.resolve_command(context, args)
+        _, subcommand, args = command.resolve_command(context, args)
+        assert subcommand is not None
+        command = subcommand
     if args != ["--help"]:
         command.make_context(example, args, parent=context)

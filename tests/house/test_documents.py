@@ -53,9 +53,9 @@ def test_compose_sets_settings_and_mounts_files_that_exist() -> None:
 
 def test_the_scrape_configuration_is_the_same_with_and_without_containers() -> None:
     deploy = PROJECT / "deploy"
-    ours = yaml.safe_load((deploy / "prometheus.yml").read_text(encoding="utf-8"))
+    by_hand = yaml.safe_load((deploy / "prometheus.yml").read_text(encoding="utf-8"))
     compose = yaml.safe_load((deploy / "compose.yaml").read_text(encoding="utf-8"))
     contained = yaml.safe_load(compose["configs"]["prometheus"]["content"])
-    for config in (ours, contained):
+    for config in (by_hand, contained):
         del config["scrape_configs"][0]["static_configs"]
-    assert ours == contained
+    assert by_hand == contained

@@ -35,6 +35,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "find_token": lambda store: store.find_token("a"),
     "revoke_token": lambda store: store.revoke_token("a"),
     "now": lambda store: store.now(),
+    "probe_write": lambda store: store.probe_write(),
     "census": lambda store: store.census(),
     "companies": lambda store: store.companies(),
     "largest_company": lambda store: store.largest_company(),

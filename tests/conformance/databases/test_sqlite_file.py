@@ -6,20 +6,20 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from keystore import open_store
+from keystore import StoreUnavailable, open_store
 from keystore.sqlite.store import SqliteStore
 from rig.paths import PROJECT
 from tests.conformance.worker_process import Worker, workers, write_one_by_one
 
 pytestmark = pytest.mark.slow
 
-OPEN_AND_CLOSE = "import sys; from keystore import open_store; open_store(sys.argv[1]).close()"
+OPEN_AND_CLOSE = "import sys; from keystore import StoreUnavailable, open_store; open_store(sys.argv[1]).close()"
 
 
 def in_another_process(url: str) -> None:
@@ -58,6 +58,58 @@ def test_a_second_store_in_the_process_loses_no_acknowledged_write(tmp_path: Pat
         first.set("1", {"session": {"after": b"2"}})
         with open_store(url) as fresh:
             assert fresh.load("1").keys == {"session": {"before": b"1", "after": b"2"}}
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def replace_by_a_backup(path: Path) -> None:
+    backup = path.with_name("backup.db")
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("VACUUM INTO ?", (str(backup),))
+    backup.rename(path)
+
+
+def delete_the_log(path: Path) -> None:
+    Path(f"{path}-wal").unlink()
+
+
+@pytest.mark.parametrize("harm", [delete, replace_by_a_backup, delete_the_log])
+def test_no_write_to_a_file_that_is_gone_is_acknowledged(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "keystore.db"
+    with open_store(f"sqlite:///{path}") as store:
+        store.set("1", {"session": {"a": b"A"}})
+        harm(path)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+                store.set("1", {"session": {"b": b"B"}})
+            with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+                store.probe_write()
+
+
+def test_a_file_that_is_put_back_is_used_again(tmp_path: Path) -> None:
+    path, aside = tmp_path / "keystore.db", tmp_path / "aside.db"
+    with open_store(f"sqlite:///{path}") as store:
+        path.rename(aside)
+        with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+            store.load("1")
+        aside.rename(path)
+        store.set("1", {"session": {"a": b"A"}})
+
+
+@pytest.mark.parametrize("backup", ["VACUUM INTO '{}'", ".backup {}"])
+def test_a_backup_of_an_open_store_holds_every_acknowledged_write(backup: str, tmp_path: Path) -> None:
+    path, copy = tmp_path / "keystore.db", tmp_path / "copy.db"
+    with open_store(f"sqlite:///{path}") as store:
+        store.set("1", {"session": {"a": b"A"}})
+        with closing(sqlite3.connect(path)) as conn, closing(sqlite3.connect(copy)) as target:
+            if backup.startswith("."):
+                conn.backup(target)
+            else:
+                conn.execute(backup.format(copy))
+        with open_store(f"sqlite:///{copy}") as restored:
+            assert restored.load("1").keys == {"session": {"a": b"A"}}
 
 
 @pytest.fixture

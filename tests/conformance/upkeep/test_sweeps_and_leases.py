@@ -42,6 +42,15 @@ def test_a_lease_has_one_holder_until_it_expires(store: Store, make_store: MakeS
     assert store.acquire_lease("sweep", "a", 60) is None
 
 
+def test_a_lease_from_before_the_clock_was_set_back_is_free(store: Store, clock: Clock) -> None:
+    acquired(store.acquire_lease("sweep", "a", 60))
+    clock.advance(timedelta(seconds=-20))
+    assert store.acquire_lease("sweep", "b", 60) is None
+    clock.advance(timedelta(hours=-1))
+    acquired(store.acquire_lease("sweep", "b", 60))
+    assert store.acquire_lease("sweep", "a", 60) is None
+
+
 def test_leases_of_other_names_are_free(store: Store) -> None:
     acquired(store.acquire_lease("sweep", "a", 60))
     acquired(store.acquire_lease("alert", "b", 60))

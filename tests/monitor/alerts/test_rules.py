@@ -1,10 +1,10 @@
 """Samples of measurements, and the notices of whole days: a day of the original operator among them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from keystore.records import Burst
+from keystore.records import Burst, SweepRun
 from monitor.alerts import rules, samples
 from monitor.alerts.decisions import AlertState, Notice, Sample, decide
 from monitor.alerts.memory import BotMemory, BotReport, Limit, ProcessMemory
@@ -152,18 +152,24 @@ def test_one_key_without_expiry_is_enough() -> None:
     assert (none.value, none.detail) == (0, "every key has one")
 
 
+def sweeper(runs: list[SweepRun], watching_since: datetime) -> Sample:
+    """The sample of a sweeper at START."""
+    since, event = samples.last_sweep(runs, watching_since)
+    return samples.of_sweeps(event, (START - since).total_seconds(), EVERY_S)
+
+
 def test_a_sweeper_is_late_two_intervals_after_its_last_success() -> None:
-    late = samples.of_sweeps([run(HOUR, error="disk full"), run(12 * HOUR)], EVERY_S, START, START)
+    late = sweeper([run(HOUR, error="disk full"), run(12 * HOUR)], START)
     assert late.value == 2
     assert "the last success was 12 h ago, and one is due every 6 h" in late.detail
-    assert samples.of_sweeps([run(HOUR)], EVERY_S, START - 9 * DAY, START).value < THRESHOLDS["sweeper"].clear_at
+    assert sweeper([run(HOUR)], START - 9 * DAY).value < THRESHOLDS["sweeper"].clear_at
 
 
 def test_a_sweeper_without_success_is_late_from_its_first_try_or_the_start() -> None:
-    tried = samples.of_sweeps([run(18 * HOUR, error="disk full")], EVERY_S, START - HOUR, START)
+    tried = sweeper([run(18 * HOUR, error="disk full")], START - HOUR)
     assert tried.value == 3
     assert "none succeeded; the first try was 18 h ago" in tried.detail
-    silent = samples.of_sweeps([], EVERY_S, START - 24 * HOUR, START)
+    silent = sweeper([], START - 24 * HOUR)
     assert silent.value == 4
     assert "none has run; this service started 24 h ago" in silent.detail
 
@@ -193,13 +199,17 @@ def test_pre_keys_alert_below_five_and_recover_at_twenty() -> None:
     assert value({}, ("a",)) <= limits.clear_at, "it is no longer among those with fewer than 20"
 
 
+def test_a_burst_in_the_future_is_from_before_the_clock_was_set_back() -> None:
+    assert list(samples.of_bursts([Burst("a", START + 40 * DAY, "pre-key", 812)], START)) == []
+
+
 def test_each_burst_of_pre_keys_is_one_event() -> None:
     bursts = [
         Burst("a", START - HOUR, "pre-key", 812),
         Burst("a", START, "pre-key", 250),
         Burst("a", START, "lid", 100),
     ]
-    first, second = samples.of_bursts(bursts)
+    first, second = samples.of_bursts(bursts, START)
     assert first.subject != second.subject
     assert "a wrote 812 new pre-keys after 2025-10-08 08:41 UTC" in first.detail
     state, notices = decide(THRESHOLDS, AlertState(), [first, second], START)

@@ -90,6 +90,12 @@ def test_lateness_is_counted_in_time_that_passed_not_clock_time() -> None:
     assert due(autumn - timedelta(days=1), datetime(2026, 10, 25, 4, 30, tzinfo=UTC), BERLIN, early) is None
 
 
+def test_a_summary_from_before_the_clock_was_set_back_hides_none() -> None:
+    ahead, now = date(2025, 11, 17), datetime(2025, 10, 8, 9, 1, tzinfo=UTC)
+    assert due(ahead, now, UTC, time(9)) == now.date()
+    assert due(now.date(), now, UTC, time(9)) is None
+
+
 def test_after_a_week_of_downtime_one_summary_is_sent() -> None:
     back = datetime(2025, 10, 15, 9, 0, tzinfo=UTC)
     assert sent(BERLIN, NINE, back, back + timedelta(hours=12), last=date(2025, 10, 8)) == [back]

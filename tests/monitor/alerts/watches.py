@@ -31,6 +31,7 @@ class Watched:
     ) -> None:
         self.store = store
         self.clock = clock
+        self._steps = timedelta(0)
         self.messages: list[str] = []
         self.failing: Exception | None = None
         self.used_share = 0.5
@@ -53,6 +54,11 @@ class Watched:
             self.outbox.deliver_due()
         return self.messages[before:]
 
+    def clock_is_set(self, step: timedelta) -> None:
+        """Set the wall clock, while no time passes."""
+        self.clock.advance(step)
+        self._steps += step
+
     def settled(self) -> "Watched":
         """The watch after a sweep and its first look, with their messages forgotten."""
         sweep(self.store)
@@ -66,7 +72,7 @@ class Watched:
         self.messages.append(text)
 
     def _ticks(self) -> float:
-        return self.clock().timestamp()
+        return (self.clock() - self._steps).timestamp()
 
     def _memory(self) -> ProcessMemory:
         rss = round(self.used_share * 1_000_000_000)

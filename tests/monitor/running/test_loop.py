@@ -1,14 +1,19 @@
-"""Jobs run at their intervals, a failing job is retried and starves no other, and the loop stops when asked."""
+"""Jobs run at their intervals through steps of the wall clock, a failing job starves no other, and the loop stops."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 from structlog.testing import capture_logs
 
 from monitor.running.loop import Loop
+from rig.fixtures.clock import Ticks
+from rig.paths import PROJECT
 from rig.waiting import eventually
 
 HOUR_S = 3_600.0
@@ -28,35 +33,95 @@ class Job:
 
 
 @pytest.fixture
-def traveller() -> Iterator[time_machine.Traveller]:
-    """The clock of the whole process, standing still until it is moved."""
-    with time_machine.travel(datetime(2025, 10, 8, 9, 0, tzinfo=UTC), tick=False) as traveller:
-        yield traveller
+def ticks() -> Ticks:
+    """The clock of the loops, standing still until it is moved."""
+    return Ticks()
 
 
-def test_a_job_runs_at_its_interval(traveller: time_machine.Traveller) -> None:
-    loop, job = Loop(), Job()
+def test_a_job_runs_at_its_interval(ticks: Ticks) -> None:
+    loop, job = Loop(ticks=ticks), Job()
     loop.every(6 * HOUR_S, "sweep", job)
     loop.run_all()
     assert job.runs == 1
-    traveller.shift(6 * HOUR_S - 1)
+    ticks.now_s += 6 * HOUR_S - 1
     loop.run_due()
     assert job.runs == 1
-    traveller.shift(1)
+    ticks.now_s += 1
     loop.run_due()
     assert job.runs == 2
 
 
-def test_a_failing_job_is_logged_and_retried_after_longer_pauses(traveller: time_machine.Traveller) -> None:
-    loop, job = Loop(first_retry_s=30), Job(broken=True)
+@pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(days=40), timedelta(days=-40)], ids=str)
+def test_a_step_of_the_wall_clock_changes_no_interval(ticks: Ticks, step: timedelta) -> None:
+    loop, job = Loop(ticks=ticks), Job()
+    with time_machine.travel(datetime(2025, 10, 8, 9, 0, tzinfo=UTC), tick=False) as traveller:
+        loop.every(60, "look", job)
+        loop.run_all()
+        traveller.shift(step)
+        for minute in range(1, 6):
+            ticks.now_s += 59
+            loop.run_due()
+            assert job.runs == minute
+            ticks.now_s += 1
+            loop.run_due()
+            assert job.runs == minute + 1
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_a_loop_goes_on_where_summer_time_ends() -> None:
+    now = datetime.now(UTC)
+    ends_at = (now + timedelta(seconds=3)).replace(microsecond=0) + timedelta(hours=2)  # In local time: CEST.
+    rule = f"CET-1CEST,J1/0,J{_day_without_leap_day(ends_at)}/{ends_at:%H:%M:%S}"
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS_EACH_SECOND],
+        cwd=PROJECT,
+        env={**os.environ, "TZ": rule},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    offsets, pauses_s = json.loads(done.stdout)
+    assert (offsets[0], offsets[-1]) == (7_200, 3_600), "the clock of that zone was set back meanwhile"
+    assert max(pauses_s) < 3, pauses_s
+
+
+LOOKS_EACH_SECOND = """
+import json, threading, time
+from monitor.running.loop import Loop
+
+offsets, times, enough = [], [], threading.Event()
+
+def look():
+    offsets.append(time.localtime().tm_gmtoff)
+    times.append(time.monotonic())
+    if len(times) == 8:
+        enough.set()
+
+loop = Loop()
+loop.every(1, "look", look)
+loop.start()
+enough.wait(30)
+print(json.dumps([offsets, [after - before for before, after in zip(times, times[1:])]]))
+"""
+
+
+def _day_without_leap_day(moment: datetime) -> int:
+    """The day of the year as a TZ rule's `J` counts it: 29 February never counts."""
+    return moment.replace(year=2025).timetuple().tm_yday
+
+
+def test_a_failing_job_is_logged_and_retried_after_longer_pauses(ticks: Ticks) -> None:
+    loop, job = Loop(first_retry_s=30, ticks=ticks), Job(broken=True)
     loop.every(6 * HOUR_S, "sweep", job)
     with capture_logs() as logs:
         loop.run_all()
         for runs, wait_s in ((2, 30), (3, 60), (4, 120), (5, 240)):
-            traveller.shift(wait_s - 1)
+            ticks.now_s += wait_s - 1
             loop.run_due()
             assert job.runs == runs - 1
-            traveller.shift(1)
+            ticks.now_s += 1
             loop.run_due()
             assert job.runs == runs
     assert [(entry["event"], entry["job"], entry["error"]) for entry in logs] == [
@@ -64,49 +129,49 @@ def test_a_failing_job_is_logged_and_retried_after_longer_pauses(traveller: time
     ] * 5
 
 
-def test_a_job_that_recovers_goes_back_to_its_interval(traveller: time_machine.Traveller) -> None:
-    loop, job = Loop(first_retry_s=30), Job(broken=True)
+def test_a_job_that_recovers_goes_back_to_its_interval(ticks: Ticks) -> None:
+    loop, job = Loop(first_retry_s=30, ticks=ticks), Job(broken=True)
     loop.every(6 * HOUR_S, "sweep", job)
     loop.run_all()
     job.broken = False
-    traveller.shift(30)
+    ticks.now_s += 30
     loop.run_due()
     assert job.runs == 2
-    traveller.shift(HOUR_S)
+    ticks.now_s += HOUR_S
     loop.run_due()
     assert job.runs == 2, "no retry is left"
-    traveller.shift(6 * HOUR_S)
+    ticks.now_s += 6 * HOUR_S
     loop.run_due()
     assert job.runs == 3
 
 
 def test_a_job_that_asks_to_run_again_does_and_returns_to_its_interval(
-    traveller: time_machine.Traveller,
+    ticks: Ticks,
 ) -> None:
-    loop = Loop()
+    loop = Loop(ticks=ticks)
     answers: list[float | None] = [30.0, 30.0, None, None]
     left = answers.copy()
     loop.every(6 * HOUR_S, "sweep", lambda: left.pop(0))
     loop.run_all()
     for expected in (2, 1):
-        traveller.shift(30)
+        ticks.now_s += 30
         loop.run_due()
         assert len(left) == expected
-    traveller.shift(HOUR_S)
+    ticks.now_s += HOUR_S
     loop.run_due()
     assert len(left) == 1
-    traveller.shift(6 * HOUR_S)
+    ticks.now_s += 6 * HOUR_S
     loop.run_due()
     assert left == []
 
 
-def test_a_failing_job_starves_no_other(traveller: time_machine.Traveller) -> None:
-    loop, broken, well = Loop(), Job(broken=True), Job()
+def test_a_failing_job_starves_no_other(ticks: Ticks) -> None:
+    loop, broken, well = Loop(ticks=ticks), Job(broken=True), Job()
     loop.every(HOUR_S, "broken", broken)
     loop.every(HOUR_S, "well", well)
     loop.run_all()
     for _ in range(5):
-        traveller.shift(HOUR_S)
+        ticks.now_s += HOUR_S
         loop.run_due()
     assert well.runs == 6
     assert broken.runs >= 6
