@@ -19,7 +19,7 @@ from rig.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
-LIBRARIES = {str(Path(library.__file__).parent.parent) for library in (typer, hatchling)}
+LIBRARIES = {str(Path(str(library.__file__)).parent.parent) for library in (typer, hatchling)}
 
 
 def run(*args: str | Path, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
