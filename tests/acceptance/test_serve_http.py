@@ -83,10 +83,12 @@ def test_a_server_database_gets_no_token_by_itself(postgres_url: str, log: Path,
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_workers_open_their_own_stores_and_show_no_secret(
-    postgres_url: str, log: Path, tmp_path: Path, count: int
+    migrated_postgres_url: str, log: Path, tmp_path: Path, count: int
 ) -> None:
-    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
-    with serving(log, postgres_url, KEYSTORE_HTTP_WORKERS=str(count), TELEGRAM_API_URL="http://127.0.0.1:1") as service:
+    token = run_json("token", "create", "--admin", url=migrated_postgres_url)["token"]
+    with serving(
+        log, migrated_postgres_url, KEYSTORE_HTTP_WORKERS=str(count), TELEGRAM_API_URL="http://127.0.0.1:1"
+    ) as service:
         eventually(lambda: answers(service, token, STATE), "it answers")
         assert len(workers(service)) == count
         for process in workers(service):
@@ -98,9 +100,9 @@ def test_workers_open_their_own_stores_and_show_no_secret(
     assert token.rpartition("_")[2] not in log.read_text(encoding="utf-8")
 
 
-def test_idle_it_stays_small(postgres_url: str, log: Path) -> None:
-    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
-    with serving(log, postgres_url) as service:
+def test_idle_it_stays_small(migrated_postgres_url: str, log: Path) -> None:
+    token = run_json("token", "create", "--admin", url=migrated_postgres_url)["token"]
+    with serving(log, migrated_postgres_url) as service:
         eventually(lambda: answers(service, token, STATE), "it answers")
         own = psutil.Process(service.process.pid)
         used = [process.memory_info().rss for process in (own, *own.children(recursive=True))]
@@ -163,15 +165,15 @@ def test_a_request_in_hand_is_answered_when_the_service_stops(postgres_url: str,
         assert store.get("a", "session", ["y"]) == {"y": b"2"}
 
 
-def test_a_request_that_never_ends_does_not_hold_it_up(postgres_url: str, log: Path) -> None:
-    token = run_json("token", "create", "--admin", url=postgres_url)["token"]
-    with serving(log, postgres_url) as service, ThreadPoolExecutor(1) as pool:
+def test_a_request_that_never_ends_does_not_hold_it_up(migrated_postgres_url: str, log: Path) -> None:
+    token = run_json("token", "create", "--admin", url=migrated_postgres_url)["token"]
+    with serving(log, migrated_postgres_url) as service, ThreadPoolExecutor(1) as pool:
         eventually(lambda: answers(service, token, STATE), "it answers")
         left = workers(service)
-        with closing(psycopg.connect(postgres_url)) as blocker:
+        with closing(psycopg.connect(migrated_postgres_url)) as blocker:
             blocker.execute("LOCK TABLE whatsapp_keys")
             asked = pool.submit(ask, service.port, "POST", "/v1/companies/a/keys", {"session": {"y": 2}}, token=token)
-            eventually(lambda: _waiting(postgres_url), "the write waits for the table")
+            eventually(lambda: _waiting(migrated_postgres_url), "the write waits for the table")
             assert service.end(signal.SIGTERM) == 0
             assert not any(process.is_running() for process in left)
             with pytest.raises((OSError, HTTPException)):

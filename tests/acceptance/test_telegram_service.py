@@ -95,6 +95,7 @@ def test_a_bad_token_is_reported_and_the_service_serves(telegram: FakeTelegram, 
 
 def test_doctor_asks_telegram_for_the_name_of_the_bot(telegram: FakeTelegram, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/k.db"
+    open_store(url).close()
     checks = {check["name"]: check for check in run_json("doctor", url=url, **settings(telegram))["checks"]}
     assert checks["telegram"]["status"] == "ok"
     assert USERNAME in checks["telegram"]["detail"]
