@@ -6,6 +6,7 @@ Each fixture lives in a file of `rig/fixtures/` that says what it is for.
 import os
 from collections import Counter
 
+import hypothesis
 import pytest
 
 pytest_plugins = [
@@ -15,6 +16,10 @@ pytest_plugins = [
     "rig.fixtures.pgbouncer",
     "rig.fixtures.telegram",
 ]
+
+# A slow example on a loaded machine is no fault of the code.
+hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.load_profile("without a deadline")
 
 
 def pytest_xdist_auto_num_workers() -> int:

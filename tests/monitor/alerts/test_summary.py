@@ -133,7 +133,7 @@ def test_the_summary_states_the_counts_and_the_advice() -> None:
         replace(growth_of(counted, "postgresql://db/bots"), history=history),
         ["🔴 disk: full (for 2 h)"],
     ).split("\n")
-    assert lines[0] == "🔴 Wednesday, 08 October: critical, postgresql://db/bots"
+    assert lines[0] == "🟡 Wednesday, 08 October: warning, postgresql://db/bots"
     assert "keys: 665 of 1 companies, 1.5 MB" in lines
     assert "expired 0, guarded 5, without expiry 609" in lines
     assert "created: 330 in 24 h, 425 in 7 days" in lines
