@@ -164,6 +164,7 @@ def test_the_exit_code_of_check_is_that_of_a_nagios_plugin(tmp_path: Path) -> No
     run("backfill", url=url)
     assert run("check", "--exit-code", url=url).returncode == 1, "nothing was swept yet"
     run("sweep", url=url)
+    run("repair", url=url)
     assert run("check", "--exit-code", url=url).returncode == 0
 
 
