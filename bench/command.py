@@ -5,9 +5,11 @@ Each `python -m bench.X` builds a `Command`, adds its own options, and runs a fu
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,13 +43,27 @@ class MissingProgramError(KeystoreError):
     """A program that the measurement runs on is not installed; the exit code is 2."""
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Help whose paragraphs fit the terminal, between words; indented lines are commands and stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = []
+        for is_command, lines in groupby(text.strip().splitlines(), lambda line: line.startswith("  ")):
+            if is_command:
+                filled += lines
+            else:
+                for paragraph in "\n".join(lines).split("\n\n"):
+                    filled.append(textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False))
+                    filled.append("")
+                filled.pop()
+        return "\n".join(indent + line for line in filled)
+
+
 class Command(argparse.ArgumentParser):
     """A measurement's command line. `url` is the help of its option `--url`; without a text it has none."""
 
     def __init__(self, program: str, doc: str | None, epilog: str = "", *, url: str = "", url_required: bool = False):
-        super().__init__(
-            f"python -m {program}", description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        super().__init__(f"python -m {program}", description=doc, epilog=epilog, formatter_class=HelpFormatter)
         if url:
             self.add_argument("--url", type=postgres_address, required=url_required, help=url)
         self.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -127,8 +128,8 @@ def test_help_fits_and_ends_with_examples(command: str) -> None:
 
 @pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
 def test_an_example_is_a_command_line_that_can_be_read(example: str) -> None:
-    command, args = typer.main.get_command(program.app), example.split()
-    context = None
+    command: Any = typer.main.get_command(program.app)
+    args, context = example.split(), None
     while isinstance(command, TyperGroup):
         context = command.make_context("run.py", args, parent=context)
         _, subcommand, args = command.resolve_command(context, args)

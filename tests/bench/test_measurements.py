@@ -5,14 +5,33 @@ from pathlib import Path
 import pytest
 
 from bench import idle
+from bench.command import Main
+from bench.distance import main as distance
 from bench.gates import sweeping
 from bench.gates.operations import OPERATIONS, OTHER_BURSTS, Operation
 from bench.http_api.__main__ import main as http_api
+from bench.peers.__main__ import main as peers
+from bench.scale.__main__ import main as scale
+from bench.schema import main as schema
+from bench.simulate.__main__ import main as simulate
+from bench.storms.__main__ import main as storms
+from bench.targets import main as targets
 from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+
+
+@pytest.mark.parametrize("main", [distance, http_api, peers, scale, schema, simulate, storms, targets])
+def test_the_help_of_a_measurement_fits_80_columns(
+    main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    prose = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  python -m ")]
+    assert [line for line in prose if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, *OTHER_BURSTS], ids=lambda operation: operation.name)
