@@ -117,7 +117,7 @@ def main() -> None:
     """Read the config, and serve until the pipe closes."""
     config = read_worker_config(sys.stdin.buffer.readline())
     logs.configure(config.log, verbose=True)
-    access_log = AccessLog(config.log)
+    access_log = AccessLog(config.log, logs.lines_of_service())
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)
     threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
@@ -158,4 +158,5 @@ def _exit(config: WorkerConfig, access_log: AccessLog) -> NoReturn:
     if stopping.is_set() and config.metrics_folder is not None:
         shutil.rmtree(config.metrics_folder, ignore_errors=True)
     access_log.flush()
+    logs.lines_of_service().drain()
     os._exit(0)

@@ -17,6 +17,7 @@ from api.app import NO_ROUTE, Route, Services, all_routes
 from api.problems import Problem
 from keystore import Store
 from keystore.records import TokenRecord
+from monitor.running.logs import LineWriter
 from monitor.watch_settings import WatchSettings
 from rig.waiting import eventually
 from tests.api.service import Answer, Api, ask, serving_api
@@ -34,7 +35,9 @@ def routes() -> list[Route]:
         raise AssertionError("the table of routes needs no store")
 
     authenticator = Authenticator(no_store)
-    return all_routes(Services(no_store, authenticator, RateLimit(None), WatchSettings(), False, AccessLog("json")))
+    return all_routes(
+        Services(no_store, authenticator, RateLimit(None), WatchSettings(), False, AccessLog("json", LineWriter(2)))
+    )
 
 
 def calls(access: str) -> Iterator[tuple[str, str]]:

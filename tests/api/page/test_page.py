@@ -17,6 +17,7 @@ from api.app import Services, build_app
 from api.page.login_sessions import LIFETIME, LoginSessions
 from keystore import Store, open_store
 from monitor.note_names import PAGE_SESSION
+from monitor.running.logs import LineWriter
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
 from rig.relay import Relay
@@ -192,7 +193,7 @@ def test_over_tls_the_cookie_is_secure(store: Store) -> None:
         rate_limit=RateLimit(None),
         settings=WatchSettings(sweep_every_s=3_600, version="test"),
         over_tls=True,
-        access_log=AccessLog("text"),
+        access_log=AccessLog("text", LineWriter(2)),
     )
     token = create_token(store, None, None)[0]
     answer = testing.TestClient(build_app(services)).simulate_post(
