@@ -35,7 +35,12 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-UPKEEP_MIGRATIONS = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
+UPKEEP_MIGRATIONS = (
+    "20261124_01_keystore_tables",
+    "20261125_01_watch_memory",
+    "20261125_02_access",
+    "20261126_01_closed_sequences",
+)
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
 
 LOCK_TIMEOUT_S = 60
