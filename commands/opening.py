@@ -16,5 +16,9 @@ def command_settings() -> Settings:
 def opened_store(settings: Settings) -> Store:
     """Open the store that the settings name; the caller closes it. Raises KeystoreError."""
     return open_store(
-        settings.url.get_secret_value(), policy=settings.ttl, guard=settings.guard, max_connections=settings.connections
+        settings.url.get_secret_value(),
+        policy=settings.ttl,
+        guard=settings.guard,
+        quota=settings.quota,
+        max_connections=settings.connections,
     )

@@ -10,6 +10,7 @@ from keystore.errors import InvalidInput, SchemaMismatch
 from keystore.migrate import UPKEEP_MIGRATIONS, DatabaseLink, Shape, migrate, schema_of
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE_QUERY, PostgresStore
+from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
@@ -28,12 +29,14 @@ def open_store(
     clock: Callable[[], datetime] | None = None,
     policy: Policy = DIARY,
     guard: bool = True,
+    quota: Quota = DEFAULT_QUOTA,
     max_connections: int = MAX_CONNECTIONS,
 ) -> Store:
     """Open the database at `url`, creating the tables of a new one. The store is pooled and thread-safe.
 
     `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. `policy` sets the lifetimes of
-    keys. `guard` keeps sweeps from keys that can't be replaced. The pool has up to `max_connections`.
+    keys. `guard` keeps sweeps from keys that can't be replaced. `quota` bounds each company. The pool has
+    up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
     SchemaMismatch when a server's tables need `run.py migrate` first. An SQLite file is migrated here.
@@ -57,8 +60,8 @@ def open_store(
                 "run `python run.py migrate`"
             )
         if isinstance(link, SqliteLink):
-            return SqliteStore(link, clock, policy, guard=guard)
-        return PostgresStore(link, clock, policy, guard=guard, attached=schema.shape is Shape.ATTACHED)
+            return SqliteStore(link, clock, policy, quota, guard=guard)
+        return PostgresStore(link, clock, policy, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
     except BaseException:
         link.close()
         raise

@@ -121,7 +121,13 @@ def main() -> None:
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)
     threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
-        lambda: open_store(config.url, policy=config.policy, guard=config.guard, max_connections=config.connections)
+        lambda: open_store(
+            config.url,
+            policy=config.policy,
+            guard=config.guard,
+            quota=config.quota,
+            max_connections=config.connections,
+        )
     )
 
     def load_app() -> Any:

@@ -262,20 +262,27 @@ class PostgresLink:
         text = (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
         translated: KeystoreError
         match error:
-            case errors.CheckViolation() | errors.NotNullViolation():
+            case (
+                psycopg.IntegrityError() | psycopg.DataError() | errors.RaiseException() | errors.ProgramLimitExceeded()
+            ):
+                # Repeating can't help: a constraint, a column's length, a trigger or an index refuses this row.
                 raise InvalidInput(f"{self.name}: the database refused a row: {text}") from None
-            case psycopg.IntegrityError() | psycopg.DataError():
-                raise KeystoreError(f"{self.name}: the database refused the data: {text}") from None
             case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
                 translated = SchemaMismatch(f"{self.name}: {text}; run `python run.py migrate`")
             case errors.InsufficientPrivilege():
                 translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
             case errors.InvalidPassword() | errors.InvalidAuthorizationSpecification():
                 translated = StoreUnavailable(f"{self.name}: the server refused the login: {text}")
+            case errors.InvalidColumnReference():
+                translated = SchemaMismatch(
+                    f"{self.name}: {text}; the tables have lost the primary key that a write relies on"
+                )
             case errors.LockNotAvailable():
                 translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 translated = KeystoreError(f"{self.name}: {text}")
+            case psycopg.ProgrammingError() if (error.sqlstate or "").startswith("42"):
+                translated = SchemaMismatch(f"{self.name}: {text}; the tables aren't those of this version")
             case _ if "authentication failed" in text or "no password supplied" in text:
                 translated = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
             case _:
