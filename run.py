@@ -78,6 +78,7 @@ def wire(settings: Settings) -> Service:
             url=settings.url.get_secret_value(),
             policy=settings.ttl,
             guard=settings.guard,
+            quota=settings.quota,
             connections=settings.connections,
             log=settings.log,
             sweep_every_s=settings.sweep_every_s,

@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic_core import ErrorDetails
 
 from keystore.errors import InvalidInput
+from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.ttl import DIARY, Policy, parse_duration, parse_policy
 
 SYSTEM_FILE = Path("/etc/signal-keystore/env")
@@ -155,6 +156,8 @@ class Settings(BaseModel):
     behind_proxy: Annotated[bool, BeforeValidator(_switch)] = Field(False, alias="KEYSTORE_BEHIND_PROXY")
     sweep_every_s: Annotated[float, BeforeValidator(_sweep_every)] = Field(21_600.0, alias="KEYSTORE_SWEEP_EVERY")
     load_budget_ms: float = Field(750.0, alias="KEYSTORE_LOAD_BUDGET_MS", gt=0, allow_inf_nan=False)
+    company_keys: int = Field(DEFAULT_QUOTA.keys, alias="KEYSTORE_COMPANY_KEYS", ge=1)
+    company_mb: int = Field(DEFAULT_QUOTA.value_bytes // 2**20, alias="KEYSTORE_COMPANY_MB", ge=1)
     connections: int = Field(8, alias="KEYSTORE_CONNECTIONS", ge=1, le=1_000)
     log: Literal["text", "json"] = Field("text", alias="KEYSTORE_LOG")
     timezone: Annotated[ZoneInfo, BeforeValidator(_timezone)] = Field(ZoneInfo("UTC"), alias="KEYSTORE_TIMEZONE")
@@ -163,6 +166,11 @@ class Settings(BaseModel):
     telegram_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN", repr=False)
     telegram_chats: Annotated[tuple[int, ...], BeforeValidator(_chats)] = Field((), alias="TELEGRAM_CHAT_ID")
     telegram_api_url: str = Field("https://api.telegram.org", alias="TELEGRAM_API_URL", pattern=r"^https?://\S+$")
+
+    @property
+    def quota(self) -> Quota:
+        """The quota of each company."""
+        return Quota(self.company_keys, self.company_mb * 2**20)
 
     def require_closed_http(self) -> None:
         """Raise SettingsError if tokens would travel unencrypted between machines."""

@@ -169,7 +169,7 @@ def _growth(report: GrowthReport) -> Iterator[Metric]:
 
 def _load(load: LoadTime) -> Iterator[Metric]:
     took_s = None if load.company is None else load.took_ms / 1000
-    yield Gauge("keystore_load_seconds", "Duration of a load of the largest company's state.", took_s)
+    yield Gauge("keystore_load_seconds", "Duration of a load of the largest company's state (at most 16 MiB).", took_s)
     yield Gauge("keystore_load_budget_seconds", "Budget for that load.", load.budget_ms / 1000)
 
 

@@ -30,10 +30,12 @@ TITLES = {
     "lease-lost": (409, "The lease has passed on"),
     "lease-held": (409, "Another holder has the lease"),
     "too-large": (413, "The request is too large"),
+    "over-quota": (413, "The company has no room for this"),
     "unsupported-media-type": (415, "The body isn't JSON"),
     "too-many-requests": (429, "Too many requests"),
     "internal": (500, "Something went wrong in the service"),
     "unavailable": (503, "The database can't be reached"),
+    "schema-mismatch": (503, "The database's tables don't fit"),
 }
 """Status and title of every problem, by the last part of its type."""
 
@@ -86,10 +88,12 @@ def problem_of(error: Exception) -> Problem:
             return Problem("lease-held", str(error), extra=extra)
         case errors.LeaseLost():
             return Problem("lease-lost", str(error))
+        case errors.QuotaExceeded():
+            return Problem("over-quota", str(error))
         case errors.InvalidInput():
             return Problem("invalid-input", str(error))
         case errors.SchemaMismatch():
-            return Problem("unavailable", str(error), retry_after(RETRY_AFTER_MIGRATION_S))
+            return Problem("schema-mismatch", str(error), retry_after(RETRY_AFTER_MIGRATION_S))
         case errors.StoreUnavailable() | errors.StoreClosed():
             return Problem("unavailable", f"{error}; repeating the request is safe", retry_after(RETRY_AFTER_S))
         case errors.KeystoreError():

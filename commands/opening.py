@@ -94,6 +94,7 @@ def opened_store(settings: Settings, *, create: bool = False) -> Store:
             settings.url.get_secret_value(),
             policy=settings.ttl,
             guard=settings.guard,
+            quota=settings.quota,
             max_connections=settings.connections,
             create=create,
         )

@@ -10,12 +10,13 @@ from keystore.errors import (
     KeystoreError,
     LeaseHeld,
     LeaseLost,
+    QuotaExceeded,
     SchemaMismatch,
     StoreClosed,
     StoreUnavailable,
 )
 from keystore.opening import open_store
-from keystore.records import AuthState
+from keystore.records import AuthState, Quota
 from keystore.store import KeyStore, Store
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "KeystoreError",
     "LeaseHeld",
     "LeaseLost",
+    "Quota",
+    "QuotaExceeded",
     "SchemaMismatch",
     "Store",
     "StoreClosed",

@@ -2,6 +2,7 @@
 
 KeystoreError
 ├── InvalidInput      the call itself is wrong: never retry
+├── QuotaExceeded     the company has as many keys, bytes or types as it may: delete some, or raise the quota
 ├── StoreUnavailable  the database did not answer: safe to repeat, every operation is idempotent
 ├── CorruptValue      a stored value can't be read back: never retry, look at the named key
 ├── SchemaMismatch    the tables aren't the ones this version works with: migrate
@@ -22,6 +23,10 @@ class KeystoreError(Exception):
 
 class InvalidInput(KeystoreError, ValueError):
     """The contract doesn't allow the call's arguments; repeating it can't help."""
+
+
+class QuotaExceeded(KeystoreError):
+    """The write would take the company over its quota of keys, bytes or key types; nothing was written."""
 
 
 class StoreUnavailable(KeystoreError):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
 from keystore.errors import InvalidInput
 
 COMPANY_PREFIX = "company_"
@@ -17,11 +18,27 @@ MAX_VALUE_BYTES = 16 * 1024 * 1024
 MAX_EPOCH = 2**63 - 1
 MAX_LEASE_S = 86_400
 
+KNOWN_TYPES = frozenset((*KEY_TYPES, *MIS_SPLIT_TYPES))
+"""The key types that every count names: Baileys' own, and those that a split file name leaves behind."""
+
+OTHER_TYPES = "other"
+"""The name under which counts sum up all other types. A company chooses its types, so their number has no end."""
+
+MAX_OTHER_TYPES = 24
+"""Limit of a company's types besides the known ones. Baileys needs none of these."""
+
+
+class ReservedCompany(str):
+    """The id of a company that only this program itself uses: no string from outside is of this class."""
+
+
 _COMPANY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def canonical_company(company_id: str) -> str:
     """Return the id without any `company_` prefix: 1-64 characters of `A-Z a-z 0-9 _ -`."""
+    if isinstance(company_id, ReservedCompany):
+        return str(company_id)
     if not isinstance(company_id, str):
         raise InvalidInput(f"company_id: expected a string, got {type(company_id).__name__}")
     bare = company_id

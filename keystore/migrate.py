@@ -41,7 +41,12 @@ MIGRATIONS = next(
 )
 """The folder of the migrations: within this package where it is installed, beside it in a checkout."""
 
-UPKEEP_MIGRATIONS = ("20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access")
+UPKEEP_MIGRATIONS = (
+    "20261124_01_keystore_tables",
+    "20261125_01_watch_memory",
+    "20261125_02_access",
+    "20261126_01_closed_sequences",
+)
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
 
 LOCK_TIMEOUT_S = 60

@@ -13,6 +13,7 @@ from keystore.migrate import UPKEEP_MIGRATIONS, DatabaseLink, Shape, migrate, sc
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE_QUERY, PostgresStore
 from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
+from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 from keystore.sqlite.store import SqliteStore
@@ -34,6 +35,7 @@ def open_store(
     clock: Callable[[], datetime] | None = None,
     policy: Policy = DIARY,
     guard: bool = True,
+    quota: Quota = DEFAULT_QUOTA,
     max_connections: int = MAX_CONNECTIONS,
     create: bool = True,
 ) -> Store:
@@ -43,7 +45,8 @@ def open_store(
     tables is then refused, so that a mistyped address is noticed.
 
     `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. `policy` sets the lifetimes of
-    keys. `guard` keeps sweeps from keys that can't be replaced. The pool has up to `max_connections`.
+    keys. `guard` keeps sweeps from keys that can't be replaced. `quota` bounds each company. The pool has
+    up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
     SchemaMismatch when its tables aren't ours, or need `migrate` first. With `create` an SQLite file is migrated here.
@@ -72,8 +75,8 @@ def open_store(
                 f"run `{command('migrate')}`"
             )
         if isinstance(link, SqliteLink):
-            return SqliteStore(link, clock, policy, guard=guard)
-        return PostgresStore(link, clock, policy, guard=guard, attached=schema.shape is Shape.ATTACHED)
+            return SqliteStore(link, clock, policy, quota, guard=guard)
+        return PostgresStore(link, clock, policy, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
     except BaseException:
         link.close()
         raise

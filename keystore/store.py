@@ -150,6 +150,11 @@ class Upkeep(ABC):
         SchemaMismatch when the role may not write a table. No guarantee for a table that refuses a company's rows.
         """
 
+    @property
+    @abstractmethod
+    def durable(self) -> bool:
+        """True when the database waits for its disk before it acknowledges a write."""
+
     # Counts.
 
     @abstractmethod
@@ -171,7 +176,11 @@ class Upkeep(ABC):
 
     @abstractmethod
     def largest_company(self) -> str | None:
-        """Return the company with the most keys, or None when there are no keys."""
+        """Return the company to time a load of: of the ten with the most keys, the largest that may be loaded whole.
+
+        A larger one isn't loaded, because the service would need a multiple of its size in memory: its limits are
+        20,000 keys and 16 MiB of values. Returns None without such a company, and on a legacy database.
+        """
 
     @abstractmethod
     def counts(self, since: datetime) -> list[HourCount]:

@@ -13,6 +13,7 @@ from datetime import datetime
 import structlog
 
 from keystore.errors import KeystoreError
+from keystore.ids import ReservedCompany
 from keystore.records import Event
 
 SAVE_EVERY_S = 60.0
@@ -24,8 +25,8 @@ CLOSE_WITHIN_S = 2.0
 BURST_FROM_KEYS = 100
 """Keys of a type created by one set that make a burst: a reconnect (Baileys writes 250, or 812) or a first sync."""
 
-PROBE_COMPANY = "keystore-perf-probe"
-"""The company of performance probes; writes for it are measurements and aren't counted."""
+PROBE_COMPANY = ReservedCompany("~performance probe")
+"""The company of performance probes. Nobody else can have this id, and writes for it aren't counted."""
 
 EVERYBODY = ""
 """The company id that holds the counts of the whole database."""

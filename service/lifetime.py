@@ -141,5 +141,5 @@ def stop(service: Service) -> None:
 def _exit_now(database: str) -> NoReturn:
     """Exit during a batch: its transaction is rolled back, so nothing is half-done."""
     log.warning("stopped_during_a_batch", database=database)
-    sys.stderr.flush()
+    logs.lines_of_service().drain()
     os._exit(0)

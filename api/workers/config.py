@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from keystore.records import Quota
 from keystore.ttl import Policy
 
 BACKLOG = 1024
@@ -28,6 +29,7 @@ class WorkerConfig:
     url: str = field(repr=False)
     policy: Policy
     guard: bool
+    quota: Quota
     connections: int
     log: Literal["text", "json"]
     sweep_every_s: float
@@ -57,4 +59,5 @@ def read_worker_config(line: bytes) -> WorkerConfig:
     fields = json.loads(line)
     policy = fields.pop("policy")
     containing = tuple(map(tuple, policy.pop("containing")))
-    return WorkerConfig(policy=Policy(containing=containing, **policy), **fields)
+    quota = Quota(**fields.pop("quota"))
+    return WorkerConfig(policy=Policy(containing=containing, **policy), quota=quota, **fields)

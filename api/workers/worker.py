@@ -124,12 +124,17 @@ def main() -> None:
     config = read_worker_config(sys.stdin.buffer.readline())
     set_program(config.program)
     logs.configure(config.log, verbose=True)
-    access_log = AccessLog(config.log)
+    access_log = AccessLog(config.log, logs.lines_of_service())
     stop_args = (sys.stdin.buffer.fileno(), config, access_log)
     threading.Thread(target=_stop_when_pipe_closes, args=stop_args, name="supervisor-pipe", daemon=True).start()
     store = LazyStore(
         lambda: open_store(
-            config.url, policy=config.policy, guard=config.guard, max_connections=config.connections, create=False
+            config.url,
+            policy=config.policy,
+            guard=config.guard,
+            quota=config.quota,
+            max_connections=config.connections,
+            create=False,
         )
     )
 
@@ -178,4 +183,5 @@ def _exit(config: WorkerConfig, access_log: AccessLog) -> NoReturn:
     if stopping.is_set() and config.metrics_folder is not None:
         shutil.rmtree(config.metrics_folder, ignore_errors=True)
     access_log.flush()
+    logs.lines_of_service().drain()
     os._exit(0)

@@ -279,10 +279,11 @@ class PostgresLink:
         text = (error.diag.message_primary or str(error).strip() or type(error).__name__).splitlines()[0]
         translated: KeystoreError
         match error:
-            case errors.CheckViolation() | errors.NotNullViolation():
+            case (
+                psycopg.IntegrityError() | psycopg.DataError() | errors.RaiseException() | errors.ProgramLimitExceeded()
+            ):
+                # Repeating can't help: a constraint, a column's length, a trigger or an index refuses this row.
                 raise InvalidInput(f"{self.name}: the database refused a row: {text}") from None
-            case psycopg.IntegrityError() | psycopg.DataError():
-                raise KeystoreError(f"{self.name}: the database refused the data: {text}") from None
             case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
                 translated = SchemaMismatch(f"{self.name}: {text}; run `{command('migrate')}`")
             case errors.InsufficientPrivilege():
@@ -294,12 +295,18 @@ class PostgresLink:
                     f"{self.name}: {text}; where the role has a short statement_timeout, ALTER ROLE … SET "
                     "statement_timeout gives it more time"
                 )
+            case errors.InvalidColumnReference():
+                translated = SchemaMismatch(
+                    f"{self.name}: {text}; the tables have lost the primary key that a write relies on"
+                )
             case errors.LockNotAvailable():
                 translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 translated = KeystoreError(f"{self.name}: {text}")
             case _ if _UNUSABLE_VALUE.search(text):
                 raise InvalidInput(f"{self.name}: database address: {text}") from error
+            case psycopg.ProgrammingError() if (error.sqlstate or "").startswith("42"):
+                translated = SchemaMismatch(f"{self.name}: {text}; the tables aren't those of this version")
             case _ if "authentication failed" in text or "no password supplied" in text:
                 translated = StoreUnavailable(f"{self.name}: the server refused the login; check user and password")
             case _:

@@ -12,12 +12,14 @@ from typing import Any
 
 from keystore import codec, ids
 from keystore.errors import SchemaMismatch
+from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
-from keystore.records import KeyRow, Keys, Lease, SweepRun
+from keystore.records import KeyRow, Keys, Lease, Quota, SweepRun
 from keystore.sql.dialect import Clock, read_statements, ttl_and_step
 from keystore.sql.link import Row, RowLocked, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
+from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import SqlStore
 from keystore.tally import Count
 from keystore.ttl import Policy
@@ -26,6 +28,9 @@ STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
 LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""
+
+MEASURES = ("keys", "bytes", "keys_after", "bytes_after", "types")
+"""The numbers that a measured `set` returns: the company's use before and after it, and its unknown types."""
 
 ENFORCE_BATCH_KEYS = 1_000
 
@@ -46,13 +51,19 @@ class PostgresStore(SqlStore):
     link: PostgresLink
     _sql = STATEMENTS
 
-    def __init__(self, link: PostgresLink, clock: Clock | None, policy: Policy, *, guard: bool, attached: bool) -> None:
-        super().__init__(link, clock, policy, guard=guard)
+    def __init__(
+        self, link: PostgresLink, clock: Clock | None, policy: Policy, quota: Quota, *, guard: bool, attached: bool
+    ) -> None:
+        super().__init__(link, clock, policy, quota, guard=guard)
         self._attached = attached
 
     @property
     def converted(self) -> bool:
         return not self._attached
+
+    @property
+    def durable(self) -> bool:
+        return bool(self._run_upkeep("durable")[0][0])
 
     # The operations of a bot.
 
@@ -82,6 +93,9 @@ class PostgresStore(SqlStore):
                 self._require_allowed(company, epoch, rows)
             return
         types = {key_type for key_type, _, _ in written}
+        others = other_types(company, types)
+        size = Usage(len(written), sum(len(value) for _, _, value in written))
+        measured = bool(written) and not self._allowances.spend(company, size)
         params = {
             "company_id": company,
             "epoch": epoch,
@@ -90,7 +104,7 @@ class PostgresStore(SqlStore):
             "values": Blobs(codec.encode(value) for _, _, value in written),
             **self._policy_params(types),
         }
-        if not deleted and creds is None and "pre-key" not in types:
+        if not deleted and creds is None and not measured and not others and "pre-key" not in types:
             events = self._run_for_bot("put", **params)
             self._require_epoch(company, epoch, *events[0][3:])
             self._count_events(company, [row[:3] for row in events])
@@ -98,11 +112,32 @@ class PostgresStore(SqlStore):
         params |= {
             "gone_types": Texts(key_type for key_type, _ in deleted),
             "gone_ids": Texts(key_id for _, key_id in deleted),
+            "measured": measured,
+            "most_keys": self._allowances.quota.keys,
+            "most_bytes": self._allowances.quota.value_bytes,
+            "other_types": Texts(others),
+            "known_types": Texts(KNOWN_TYPES),
+            "most_types": len(KNOWN_TYPES) + MAX_OTHER_TYPES + 1,
+            "most_other_types": MAX_OTHER_TYPES,
         }
         events = self._run_for_bot("set", creds=creds, **params)
         self._require_allowed(company, epoch, events)
-        self._count_events(company, [row for row in events if row[0] != "rewritten"])
+        numbers = {event: n for event, _, n in events if event in MEASURES}
+        if numbers.get("types", 0) > MAX_OTHER_TYPES:
+            raise too_many_types(company, numbers["types"])
+        if measured:
+            after = Usage(numbers["keys_after"], numbers["bytes_after"])
+            self._allowances.require(company, Usage(numbers["keys"], numbers["bytes"]), after)
+            self._allowances.grant(company, after)
+        self._count_events(company, [row for row in events if row[0] not in ("rewritten", *MEASURES)])
         self._warn_rewritten(company, [key_id for event, key_id, _ in events if event == "rewritten"])
+
+    def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
+        return {
+            "key_types": Texts(key_type for key_type, _ in used),
+            "key_ids": Texts(key_id for _, key_id in used),
+            **self._policy_params({key_type for key_type, _ in used}),
+        }
 
     def clear(self, company_id: str, *, epoch: int | None = None) -> None:
         self._require_converted()
@@ -200,9 +235,6 @@ class PostgresStore(SqlStore):
         if not rows:
             raise self._lease_lost(lease)
         return dict(json.loads(rows[0][0]))
-
-    def _by_type(self, rows: list[Row]) -> dict[str, int]:
-        return dict(rows)
 
     def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
         params = {

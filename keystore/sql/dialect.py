@@ -17,8 +17,11 @@ from typing import Any
 
 from keystore import ttl
 from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.ids import KNOWN_TYPES, OTHER_TYPES
 from keystore.invocation import command
+from keystore.records import Quota
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row
+from keystore.sql.quota import Allowances
 from keystore.tally import Count, Tally
 from keystore.ttl import Policy
 
@@ -31,12 +34,15 @@ class SqlDialect(ABC):
     _sql: Mapping[str, str]
     """The backend's statements by name."""
 
-    def __init__(self, link: Link, clock: Clock | None, policy: Policy, *, guard: bool) -> None:
+    def __init__(self, link: Link, clock: Clock | None, policy: Policy, quota: Quota, *, guard: bool) -> None:
         self.link = link
         self._clock = clock
         self._policy = policy
         self._guard = guard
+        self._named_types = KNOWN_TYPES.union(policy.by_type)
+        """The types that are counted by name: the known ones, and those that the policy names."""
         self._tally = Tally(self._save_counts)
+        self._allowances = Allowances(quota)
 
     @property
     def database(self) -> str:
@@ -44,6 +50,10 @@ class SqlDialect(ABC):
 
     @property
     def converted(self) -> bool:
+        return True
+
+    @property
+    def durable(self) -> bool:
         return True
 
     @property
@@ -120,7 +130,12 @@ class SqlDialect(ABC):
 
     def _count_events(self, company_id: str, events: Iterable[tuple[Any, str, int]]) -> None:
         """Count events `(event, key_type, keys)` by the hour."""
-        self._tally.add(company_id, self._clock_time() or datetime.now(UTC), events)
+        named = [(event, self._counted_as(key_type), keys) for event, key_type, keys in events]
+        self._tally.add(company_id, self._clock_time() or datetime.now(UTC), named)
+
+    def _counted_as(self, key_type: str) -> str:
+        """Return the name under which a type is counted: its own, or `other`."""
+        return key_type if key_type in self._named_types else OTHER_TYPES
 
     def _count_rows(self, company_id: str, event: str, rows: Iterable[Row]) -> None:
         """Count one key for each row, whose first column is its type."""

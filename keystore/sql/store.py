@@ -1,6 +1,8 @@
 """The operations of a bot, as far as both SQL backends share them."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import structlog
 
@@ -44,14 +46,12 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             for key_id in ids.checked_ids(keys[key_type])
         )
         if used:
-            renewed = self._run_for_bot(
-                "touch",
-                company_id=company,
-                key_types=self._list_param(key_type for key_type, _ in used),
-                key_ids=self._list_param(key_id for _, key_id in used),
-                **self._policy_params({key_type for key_type, _ in used}),
-            )
+            renewed = self._run_for_bot("touch", company_id=company, **self._used_params(used))
             self._count_rows(company, "renewed", renewed)
+
+    @abstractmethod
+    def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
+        """Return the keys `(key_type, key_id)` and the lifetimes of their types, as parameters of `touch`."""
 
     def get_creds(self, company_id: str) -> bytes | None:
         company = ids.canonical_company(company_id)

@@ -8,12 +8,13 @@ import secrets
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from keystore import codec, ids
 from keystore.errors import InvalidInput, LeaseLost
+from keystore.ids import OTHER_TYPES
 from keystore.invocation import command
 from keystore.records import (
     Burst,
@@ -42,6 +43,11 @@ MOST_ON_A_PAGE = 1_000
 
 PROBE = "probe/"
 """The beginning of the names of the notes that `probe_write` writes and deletes."""
+MOST_KEYS_LOADED, MOST_BYTES_LOADED = 20_000, 16 * 2**20
+"""Limits of the company that the service itself loads, to time it."""
+
+MOST_OTHERS_LISTED = 20
+"""Number of types, besides the named ones, that a census lists by name."""
 
 
 class SqlUpkeep(CountedInPortions, Upkeep):
@@ -67,7 +73,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         names = ("census", "count_companies", "census_totals")
         params = {"guard": self._guard, "attached": not self.converted}
         rows, companies, ((now, paired_at, rewritten, size_bytes),) = self._in_portions(names, params)
-        types = tuple(
+        types = self._listed(
             TypeCount(key_type, total, with_expiry, total - with_expiry, expired, guarded, created_24h, created_7d)
             for key_type, (total, with_expiry, expired, guarded, created_24h, created_7d) in summed_by_type(rows)
         )
@@ -85,6 +91,17 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             size_bytes=size_bytes,
             by_type=types,
         )
+
+    def _listed(self, types: Iterable[TypeCount]) -> tuple[TypeCount, ...]:
+        """Return the counts of the named types and of the 20 largest others, and the sum of the rest as `other`."""
+        by_type = {count.key_type: count for count in types}
+        others = by_type.keys() - self._named_types - {OTHER_TYPES}
+        smaller = sorted(others, key=lambda key_type: (-by_type[key_type].total, key_type))[MOST_OTHERS_LISTED:]
+        if smaller:
+            summed = [by_type.pop(key_type) for key_type in {*smaller, OTHER_TYPES} & by_type.keys()]
+            sums = [sum(numbers) for numbers in zip(*(astuple(count)[1:] for count in summed), strict=True)]
+            by_type[OTHER_TYPES] = TypeCount(OTHER_TYPES, *sums)
+        return tuple(by_type[key_type] for key_type in sorted(by_type))
 
     def companies(self) -> list[str]:
         return sorted(company_id for (company_id,) in self._run_upkeep("companies"))
@@ -108,7 +125,9 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         return CompanyPage(rows[0][0], tuple(companies))
 
     def largest_company(self) -> str | None:
-        rows = self._run_upkeep("largest_company")
+        if not self.converted:
+            return None
+        rows = self._run_upkeep("largest_company", most_keys=MOST_KEYS_LOADED, most_bytes=MOST_BYTES_LOADED)
         return rows[0][0] if rows else None
 
     def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
@@ -117,8 +136,10 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             yield KeyName(company_id, key_type, key_id, self._time(updated_at))
 
     def counts(self, since: datetime) -> list[HourCount]:
-        rows = self._run_counters("counts", since)
-        return [HourCount(self._time(hour), key_type, event, keys) for hour, key_type, event, keys in rows]
+        totals: Counter[tuple[Any, str, Any]] = Counter()
+        for hour, key_type, event, keys in self._run_counters("counts", since):
+            totals[hour, self._counted_as(key_type), event] += keys
+        return [HourCount(self._time(hour), key_type, event, n) for (hour, key_type, event), n in totals.items()]
 
     def bursts(self, since: datetime) -> list[Burst]:
         rows = self._run_counters("bursts", since)
@@ -133,8 +154,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
     def life_counts(self) -> list[LifeCount]:
         if not self.converted:
             return []
-        (types,) = self._in_portions(["key_types"], {})
-        (rows,) = self._in_portions(["life_counts"], self._life_params(sorted({key_type for (key_type,) in types})))
+        (rows,) = self._in_portions(["life_counts"], self._life_params([*self._named_types, OTHER_TYPES]))
         lives: Counter[tuple[str, int, int | None]] = Counter()
         for *life, keys in rows:
             lives[tuple(life)] += keys
@@ -234,6 +254,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             "company_ids": self._list_param(company_ids),
             "guard": self._guard,
             "attached": not self.converted,
+            "named": self._list_param(self._named_types),
             "now": self._now_param(),
         }
 
@@ -262,9 +283,12 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             return {}
         return self._by_type(self._run_upkeep(name, limit=limit, **self._policy_params(types)))
 
-    @abstractmethod
     def _by_type(self, rows: list[Row]) -> dict[str, int]:
-        """Return the number of keys of each type, from the rows of a sweep or a backfill."""
+        """Return the number of keys of each type, from the rows `(key_type, keys)` of a sweep or a backfill."""
+        by_type: Counter[str] = Counter()
+        for key_type, keys in rows:
+            by_type[self._counted_as(key_type)] += keys
+        return dict(by_type)
 
     @property
     def expiry_enforced(self) -> bool:

@@ -207,7 +207,7 @@ class SqliteLink:
                 f"{self.name}: the file is damaged ({error}); stop everything that uses it, keep a copy, and restore "
                 "a backup or run `sqlite3 FILE .recover`"
             ) from error
-        if code == sqlite3.SQLITE_CONSTRAINT:
+        if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG):
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise SchemaMismatch(f"{self.name}: {error}; run `{command('migrate')}`") from error

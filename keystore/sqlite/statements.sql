@@ -1,27 +1,46 @@
 -- The statements of keystore/sqlite/store.py. Times are microseconds since 1970 UTC; :never is the expiry of keys that
 -- never expire. Lists are JSON arrays. :policy is a JSON list of [key_type, expires_at, due_before]: a use at :now renews
--- an expiry before due_before to expires_at.
+-- an expiry before due_before to expires_at. CROSS JOIN reads the table on its left first. Without it the planner may read
+-- a list once for each key, and no cost may be a product of two lists: all companies share one write lock.
 
 -- name: get
 SELECT key_id, value, expires_at < :due_before FROM whatsapp_keys
 WHERE company_id = :company_id AND key_type = :key_type AND key_id IN (SELECT value FROM json_each(:key_ids))
 
+-- SQLite reads no value for this: a row knows how long its value is.
+-- name: usage
+SELECT count(*), coalesce(sum(length(value)), 0) FROM whatsapp_keys WHERE company_id = :company_id
+
+-- Skips from one type to the next in the index, instead of reading all keys.
+-- name: types_of
+WITH RECURSIVE stored AS (
+    SELECT min(key_type) AS key_type FROM whatsapp_keys WHERE company_id = :company_id
+    UNION ALL
+    SELECT (SELECT min(k.key_type) FROM whatsapp_keys AS k
+            WHERE k.company_id = :company_id AND k.key_type > stored.key_type)
+    FROM stored WHERE stored.key_type IS NOT NULL
+    LIMIT :limit
+)
+SELECT key_type FROM stored WHERE key_type IS NOT NULL
+
+-- name: has_type
+SELECT 1 FROM whatsapp_keys WHERE company_id = :company_id AND key_type = :key_type LIMIT 1
+
+-- :used is a JSON list of [key_type, key_id, expires_at, due_before]. It is an insert that always conflicts, because the
+-- planner reads the table of an UPDATE ... FROM first, and then the list for each key: 319 s for 10,000 ids.
 -- name: touch
-UPDATE whatsapp_keys AS k SET expires_at = used.expires_at
-FROM (
-    SELECT t.value AS key_type, i.value AS key_id,
-           json_extract(p.value, '$[1]') AS expires_at, json_extract(p.value, '$[2]') AS due_before
-    FROM json_each(:key_types) AS t
-    JOIN json_each(:key_ids) AS i ON i.key = t.key
-    JOIN json_each(:policy) AS p ON json_extract(p.value, '$[0]') = t.value
-) AS used
-WHERE k.company_id = :company_id AND k.key_type = used.key_type AND k.key_id = used.key_id
-  AND k.expires_at < used.due_before
+INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT k.company_id, k.key_type, k.key_id, k.value, k.created_at, k.updated_at, json_extract(used.value, '$[2]')
+FROM json_each(:used) AS used CROSS JOIN whatsapp_keys AS k
+WHERE k.company_id = :company_id
+  AND k.key_type = json_extract(used.value, '$[0]') AND k.key_id = json_extract(used.value, '$[1]')
+  AND k.expires_at < json_extract(used.value, '$[3]')
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE SET expires_at = excluded.expires_at
 RETURNING key_type
 
 -- :names is a JSON list of [key_type, key_id].
 -- name: count_existing
-SELECT json_extract(i.value, '$[0]'), count(*) FROM json_each(:names) AS i JOIN whatsapp_keys AS k
+SELECT json_extract(i.value, '$[0]'), count(*) FROM json_each(:names) AS i CROSS JOIN whatsapp_keys AS k
 ON k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
 GROUP BY 1
 
@@ -168,7 +187,14 @@ LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND l.e
 ORDER BY page.rank
 
 -- name: largest_company
-SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 1
+SELECT large.company_id
+FROM (
+    SELECT company_id, count(*) AS keys FROM whatsapp_keys
+    GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
+) AS large
+WHERE large.keys <= :most_keys
+  AND (SELECT sum(length(k.value)) FROM whatsapp_keys AS k WHERE k.company_id = large.company_id) <= :most_bytes
+ORDER BY large.keys DESC, large.company_id LIMIT 1
 
 -- The live lease.
 -- name: company_lease
@@ -244,11 +270,11 @@ WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
 ), newest_pre_key AS (
     SELECT company_id, max(updated_at) - 3600000000 AS generation_from
-    FROM whatsapp_keys JOIN swept USING (company_id) WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
+    FROM swept CROSS JOIN whatsapp_keys USING (company_id) WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 ), held_group AS (
     SELECT company_id,
            CASE key_type WHEN 'sender-key' THEN substr(key_id, 1, instr(key_id || '::', '::') - 1) ELSE key_id END AS group_id
-    FROM whatsapp_keys JOIN swept USING (company_id)
+    FROM swept CROSS JOIN whatsapp_keys USING (company_id)
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
     GROUP BY 1, 2
     HAVING max(key_type = 'sender-key-memory') AND max(expires_at IS NULL OR expires_at > :now)
@@ -256,7 +282,7 @@ WITH swept AS (
 DELETE FROM whatsapp_keys
 WHERE (company_id, key_type, key_id) IN (
     SELECT k.company_id, k.key_type, k.key_id
-    FROM swept JOIN whatsapp_keys k USING (company_id)
+    FROM swept CROSS JOIN whatsapp_keys k USING (company_id)
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
     LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
         AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN substr(k.key_id, 1, instr(k.key_id || '::', '::') - 1)
@@ -298,26 +324,26 @@ WHERE company_id = '' AND hour >= :since ORDER BY hour, key_type, event
 SELECT company_id, hour, key_type, n FROM keystore_counters
 WHERE event = 'burst' AND hour >= :since ORDER BY hour, company_id, key_type
 
--- name: key_types
-SELECT DISTINCT key_type FROM whatsapp_keys
-
--- :firsts is a JSON list of [key_type, ttl, step] (microseconds; null for never). gone_on is the first day, counted from
+-- :firsts is a JSON list of [key_type, ttl, step] (microseconds; null for never), with an entry for each type that is
+-- counted by name, and one for all others. gone_on is the first day, counted from
 -- 1970, at whose beginning the key has expired. See LifeCount.
 -- name: life_counts
-WITH policy AS (
-    SELECT json_extract(value, '$[0]') AS key_type, json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
+WITH policy AS MATERIALIZED (
+    SELECT CAST(json_extract(value, '$[0]') AS TEXT) AS key_type,
+           json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
     FROM json_each(:firsts)
 ), newest_pre_key AS (
     SELECT company_id, max(updated_at) - 3600000000 AS generation_from
     FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 )
-SELECT k.key_type,
+SELECT policy.key_type,
        CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= n.generation_from, 0)
             ELSE coalesce(k.expires_at > (k.created_at + policy.ttl + policy.step - 1) / policy.step * policy.step, 0)
        END AS lasting,
        CASE WHEN k.expires_at < :never THEN (k.expires_at + 86399999999) / 86400000000 END AS gone_on,
        count(*)
-FROM whatsapp_keys k JOIN policy USING (key_type)
+FROM whatsapp_keys k CROSS JOIN policy
+    ON policy.key_type = CASE WHEN k.key_type IN (SELECT key_type FROM policy) THEN k.key_type ELSE 'other' END
 LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
 GROUP BY 1, 2, 3
 
@@ -365,15 +391,18 @@ FROM keystore_sweeps ORDER BY run_id DESC LIMIT :limit
 -- name: types_without_expiry
 SELECT DISTINCT key_type FROM (SELECT key_type FROM whatsapp_keys WHERE expires_at IS NULL LIMIT :limit)
 
+-- An insert that always conflicts, for the reason given at `touch`.
 -- name: backfill
-UPDATE whatsapp_keys AS k SET expires_at = lacking.expires_at
-FROM (
-    SELECT w.company_id, w.key_type, w.key_id, json_extract(p.value, '$[1]') AS expires_at
-    FROM whatsapp_keys w JOIN json_each(:policy) AS p ON json_extract(p.value, '$[0]') = w.key_type
-    WHERE w.expires_at IS NULL
-    LIMIT :limit
-) AS lacking
-WHERE k.company_id = lacking.company_id AND k.key_type = lacking.key_type AND k.key_id = lacking.key_id
+INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+WITH policy AS MATERIALIZED (
+    SELECT CAST(json_extract(value, '$[0]') AS TEXT) AS key_type, json_extract(value, '$[1]') AS expires_at
+    FROM json_each(:policy)
+)
+SELECT k.company_id, k.key_type, k.key_id, k.value, k.created_at, k.updated_at, policy.expires_at
+FROM whatsapp_keys AS k CROSS JOIN policy USING (key_type)
+WHERE k.expires_at IS NULL
+LIMIT :limit
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE SET expires_at = excluded.expires_at
 RETURNING key_type
 
 -- name: expiry_enforced

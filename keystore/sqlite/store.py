@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids, ttl
+from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
 from keystore.records import KeyRow, Keys
 from keystore.sql.dialect import read_statements, ttl_and_step
 from keystore.sql.link import Row, Run
+from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import SqlStore
 from keystore.sqlite.link import SqliteLink
 from keystore.tally import Count
@@ -60,6 +62,9 @@ class SqliteStore(SqlStore):
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
         if not written and not deleted and stored_creds is None:
             return
+        others = other_types(company, {row[0] for row in written})
+        size = Usage(len(written), sum(len(value) for _, _, value in written))
+        measured = bool(written) and not self._allowances.spend(company, size)
         now = self._now_param()
         expiry = {key_type: expires_at for key_type, expires_at, _ in self._lives({row[0] for row in written})}
         rows = [
@@ -70,6 +75,9 @@ class SqliteStore(SqlStore):
 
         def write(run: Run) -> tuple[list[str], list[tuple[str, str, int]]]:
             self._require_lease(run, company, epoch, now)
+            if others:
+                self._require_few_types(run, company, others)
+            used = self._usage(run, company) if measured else None
             before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
             events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
             if deleted:
@@ -84,6 +92,10 @@ class SqliteStore(SqlStore):
                 run(self._sql["put"], rows)
             if stored_creds is not None:
                 run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": now})
+            if used is not None:
+                after = self._usage(run, company)
+                self._allowances.require(company, used, after)
+                self._allowances.grant(company, after)
             before[PRE_KEY] = len(unused)
             for key_type, keys in Counter(row[0] for row in written).items():
                 existing = before.get(key_type, 0)
@@ -93,6 +105,22 @@ class SqliteStore(SqlStore):
         rewritten, events = self.link.work(write)
         self._count_events(company, events)
         self._warn_rewritten(company, rewritten)
+
+    def _usage(self, run: Run, company: str) -> Usage:
+        return Usage(*run(self._sql["usage"], {"company_id": company})[0])
+
+    def _require_few_types(self, run: Run, company: str, others: list[str]) -> None:
+        """Raise QuotaExceeded if the company would have too many types besides the known ones."""
+        limit = len(KNOWN_TYPES) + MAX_OTHER_TYPES + 1
+        stored = {key_type for (key_type,) in run(self._sql["types_of"], {"company_id": company, "limit": limit})}
+        added = [name for name in others if not run(self._sql["has_type"], {"company_id": company, "key_type": name})]
+        types = len(stored - KNOWN_TYPES) + len(added)
+        if added and types > MAX_OTHER_TYPES:
+            raise too_many_types(company, types)
+
+    def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
+        lives = {key_type: times for key_type, *times in self._lives({key_type for key_type, _ in used})}
+        return {"used": json.dumps([(*name, *lives[name[0]]) for name in used], ensure_ascii=False)}
 
     def _count_existing(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
@@ -135,7 +163,7 @@ class SqliteStore(SqlStore):
         return {"guard": self._guard, "firsts": json.dumps(firsts, ensure_ascii=False), "never": NEVER_US}
 
     def _by_type(self, rows: list[Row]) -> dict[str, int]:
-        return dict(Counter(key_type for (key_type,) in rows))
+        return super()._by_type(list(Counter(key_type for (key_type,) in rows).items()))
 
     def _enforce_expiry(self) -> None:
         steps = ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index")
@@ -176,14 +204,18 @@ class SqliteStore(SqlStore):
     def _lives(self, key_types: Iterable[str]) -> list[tuple[str, int, int]]:
         """Return `(key_type, expires_at, due_before)`: a use renews an expiry before `due_before` to `expires_at`."""
         now = self._moment()
-        return [
-            (
-                key_type,
-                self._expiry_param(ttl.expires_at(self._policy, key_type, now)),
-                self._expiry_param(ttl.renewed_before(self._policy, key_type, now)),
-            )
-            for key_type in key_types
-        ]
+        times: dict[float, tuple[int, int]] = {}  # Types share a few lifetimes.
+        lives = []
+        for key_type in key_types:
+            ttl_s = self._policy.ttl_s(key_type)
+            if ttl_s not in times:
+                expires_at, due_before = (
+                    self._expiry_param(time_of(self._policy, key_type, now))
+                    for time_of in (ttl.expires_at, ttl.renewed_before)
+                )
+                times[ttl_s] = expires_at, due_before
+            lives.append((key_type, *times[ttl_s]))
+        return lives
 
     def _expiry_param(self, time: datetime | None) -> int:
         return NEVER_US if time is None else self._time_param(time)

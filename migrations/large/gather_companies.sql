@@ -1,7 +1,7 @@
 -- For large installations, never run by `migrate`: moves each company's keys together on disk, while the bots run.
 -- Keys lie in the order of their arrival, between those of all other companies, and a load reads a page for nearly each.
 -- docs/scaling.md has the reasons and measurements. Run it as the tables' owner, in a quiet hour, every month or so:
---   psql -v ON_ERROR_STOP=1 -f migrations/large/gather_companies.sql "$KEYSTORE_URL"
+--   psql -v ON_ERROR_STOP=1 -f migrations/large/gather_companies.sql service=keystore
 -- Each company is one transaction of some ten milliseconds. Writers wait for it, because a key that a bot deletes during
 -- the move would stay. (Loads don't wait.) Companies whose keys lie together already are skipped, so the script may be
 -- stopped and run again.

@@ -1,6 +1,6 @@
 -- For large installations only, never run by `migrate`: turns whatsapp_keys into hash partitions by company_id.
 -- docs/scaling.md has the reasons and measurements. Stop the bots, and run it as the tables' owner:
---   PGOPTIONS='-c keystore.partitions=16' psql -v ON_ERROR_STOP=1 -f migrations/large/hash_partitions.sql "$KEYSTORE_URL"
+--   PGOPTIONS='-c keystore.partitions=16' psql -v ON_ERROR_STOP=1 -f migrations/large/hash_partitions.sql service=keystore
 -- It is one transaction, and changes nothing when the table is partitioned already.
 -- It copies the table, each company's keys together, so there must be disk space for a second copy.
 

@@ -21,6 +21,11 @@ Result = tuple[Status, str]
 
 CLOCK_SKEW_S = 5.0
 
+NOT_DURABLE = (
+    "synchronous_commit is off: acknowledged writes are lost when the server crashes. Find where it is set (server, "
+    "database or role), and run `ALTER ROLE the_role SET synchronous_commit = on`"
+)
+
 
 @dataclass(frozen=True)
 class DoctorCheck:
@@ -103,6 +108,11 @@ def _database(store: Store) -> dict[str, Result]:
             "all migrations are applied",
             f"only the watch is attached; `{command('migrate')}`, with the bot stopped, converts the values. Until "
             "then a backfill counts as the bot's activity (its trigger sets updated_at), and keeps pre-keys it fills",
+        ),
+        "durability": (
+            ("ok", "the database waits for its disk before it acknowledges a write")
+            if store.durable
+            else ("failed", NOT_DURABLE)
         ),
         "expiry": _result(
             not census.without_expiry,

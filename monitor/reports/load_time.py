@@ -1,4 +1,7 @@
-"""The time that a bot's start waits for: a load of the largest company's state. It renews nothing."""
+"""The time that a bot's start waits for: a load of the largest company's state. It renews nothing.
+
+A company that is too large to load without harm to the service isn't loaded: see `Store.largest_company`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

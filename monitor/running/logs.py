@@ -1,14 +1,101 @@
-"""Structured logs on standard error: one line for each event, as text or as JSON. Libraries' logs go the same way."""
+"""Structured logs on standard error: one line for each event, as text or as JSON. Libraries' logs go the same way.
 
+A service must not depend on the reader of its log. A pipe that nobody reads fills up, and then each write to it waits
+without end. So a service's lines go through a bounded queue, to one thread that writes them.
+"""
+
+import atexit
 import logging
+import os
+import select
 import sys
+import threading
+from collections import deque
+from functools import cache
 from typing import Literal
 
 import structlog
 
+MOST_PENDING_CHARS = 1_000_000
+"""Limit of what waits to be written. Lines beyond it are dropped and counted."""
+
+FLUSH_WITHIN_S = 0.3
+"""Time that the end of the process gives to the lines which still wait."""
+
+log = structlog.get_logger()
+
+
+class LineWriter:
+    """Writes lines to a file descriptor, from a thread of its own: no caller waits for the reader.
+
+    It writes past `sys.stderr`, whose lock a blocked thread would hold when the interpreter shuts down.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._changed = threading.Condition()
+        self._pending: deque[str] = deque()
+        self._pending_chars = 0
+        self._dropped = 0
+        self._writing = False
+        threading.Thread(target=self._run, name="log-lines", daemon=True).start()
+
+    def write(self, lines: str) -> None:
+        """Add lines, to be written soon; drop and count them if too much waits."""
+        with self._changed:
+            if self._pending_chars + len(lines) > MOST_PENDING_CHARS:
+                self._dropped += lines.count("\n")
+                return
+            self._pending.append(lines)
+            self._pending_chars += len(lines)
+            self._changed.notify_all()
+
+    def drain(self, within_s: float = FLUSH_WITHIN_S) -> None:
+        """Wait until everything is written, for a limited time."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending and not self._writing, within_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._pending)
+                lines = "".join(self._pending)
+                self._pending.clear()
+                self._pending_chars = 0
+                self._writing = True
+            written = self._write_all(lines.encode(errors="replace"))
+            with self._changed:
+                self._dropped += 0 if written else lines.count("\n")
+                dropped, self._dropped = (self._dropped, 0) if written else (0, self._dropped)
+            if dropped:
+                log.warning(
+                    "log_lines_dropped", lines=dropped, reason="standard error wasn't read, or its disk is full"
+                )
+
+    def _write_all(self, data: bytes) -> bool:
+        """Write everything, however long it takes; False if the reader is gone or the disk is full."""
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return False
+        return True
+
+
+@cache
+def lines_of_service() -> LineWriter:
+    """The writer of this process's log, when it is a service."""
+    writer = LineWriter(sys.stderr.fileno())
+    atexit.register(writer.drain)
+    return writer
+
 
 def configure(style: Literal["text", "json"], *, verbose: bool) -> None:
-    """Set logging up for the process; `verbose` also shows the events of normal work, as a service should."""
+    """Set logging up for the process: for a command, or (`verbose`) for a service, with the events of normal work."""
     level = logging.INFO if verbose else logging.WARNING
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -30,7 +117,7 @@ def configure(style: Literal["text", "json"], *, verbose: bool) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lines_of_service() if verbose else sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from keystore import open_store
+from keystore.migrate import UPKEEP_MIGRATIONS
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT
@@ -167,7 +168,7 @@ def test_migrate_adopts_a_legacy_database_and_reports_its_steps(postgres_site: P
     assert "migrate --attach" in run_refused("check", url=postgres_url)
     pending = run_json("migrate", "--dry-run", url=postgres_url)["pending"]
     assert len(pending) == 8
-    upkeep_tables = ["20261124_01_keystore_tables", "20261125_01_watch_memory", "20261125_02_access"]
+    upkeep_tables = list(UPKEEP_MIGRATIONS)
     assert run_json("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == upkeep_tables
     attached = run_json("migrate", "--attach", url=postgres_url)["applied"]
     assert attached == upkeep_tables

@@ -13,6 +13,7 @@ from api.access.tokens import create_token
 from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen
 from keystore import Store, open_store
+from keystore.records import DEFAULT_QUOTA
 from keystore.ttl import DIARY
 
 TIMEOUT_S = 30.0
@@ -93,6 +94,7 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
         "url": url,
         "policy": DIARY,
         "guard": True,
+        "quota": DEFAULT_QUOTA,
         "connections": 8,
         "log": "json",
         "sweep_every_s": 21_600.0,

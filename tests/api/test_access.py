@@ -19,6 +19,7 @@ from api.problems import Problem
 from keystore import Store
 from keystore.records import TokenRecord
 from monitor.instances import Instance
+from monitor.running.logs import LineWriter
 from monitor.watch_settings import WatchSettings
 from rig.waiting import eventually
 from tests.api.service import Answer, Api, ask, serving_api
@@ -37,7 +38,8 @@ def routes() -> list[Route]:
 
     authenticator = Authenticator(no_store)
     page = PageSettings(Instance("vm1:8080", "bots", "vm1", "test", datetime.now(UTC), 1))
-    return all_routes(Services(no_store, authenticator, RateLimit(None), WatchSettings(), page, AccessLog("json")))
+    access_log = AccessLog("json", LineWriter(2))
+    return all_routes(Services(no_store, authenticator, RateLimit(None), WatchSettings(), page, access_log))
 
 
 def calls(access: str) -> Iterator[tuple[str, str]]:

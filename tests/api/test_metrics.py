@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rig.fixtures.clock import START
 from rig.paths import PROJECT
 from rig.waiting import eventually
 from tests.api.page.page_site import Site, serving_site
+from tests.conformance.flood import flood
 from tests.monitor.sample_reports import FORECAST, GROWTH
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -141,6 +143,25 @@ def test_reports_without_a_database_are_missing_and_not_up() -> None:
     assert "\nkeystore_keys " not in text
     for report in ("check", "types", "growth", "load", "alerts", "events"):
         assert value(text, "keystore_report_up", report=report) == 0
+
+
+def test_twenty_thousand_types_of_a_company_make_few_series(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/k.db"
+    with open_store(url) as store:
+        flood(url, "1", 20_000)
+        reports = CachedReports(lambda: store, SETTINGS)
+        for name in ("check", "types", "growth", "events"):
+            up = ("keystore_report_up", frozenset({("report", name)}))
+            eventually(partial(reported, reports, up), f"{name} is there", 60.0)
+        text = scraped(reports)
+    assert value(text, "keystore_keys") == 20_000
+    assert value(text, "keystore_keys_by_type", key_type="other") == 20_000 - 20
+    assert len(text) < 30_000
+
+
+def reported(reports: CachedReports, up: tuple[str, frozenset[tuple[str, str]]]) -> bool:
+    """True once a scrape has this report."""
+    return samples(scraped(reports))[up] == 1
 
 
 def scraped(reports: CachedReports) -> str:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from keystore import Store, open_store
+from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.ttl import DIARY, Policy
 from rig.fixtures.clock import Clock
 from rig.waiting import eventually
@@ -38,6 +39,7 @@ class MakeStore(Protocol):
         clock: Callable[[], datetime] | None = None,
         policy: Policy = DIARY,
         guard: bool = True,
+        quota: Quota = DEFAULT_QUOTA,
         max_connections: int = 8,
     ) -> Store: ...
 
@@ -97,9 +99,12 @@ def make_store(backend: Backend) -> Iterator[MakeStore]:
         clock: Callable[[], datetime] | None = None,
         policy: Policy = DIARY,
         guard: bool = True,
+        quota: Quota = DEFAULT_QUOTA,
         max_connections: int = 8,
     ) -> Store:
-        store = open_store(backend.url, clock=clock, policy=policy, guard=guard, max_connections=max_connections)
+        store = open_store(
+            backend.url, clock=clock, policy=policy, guard=guard, quota=quota, max_connections=max_connections
+        )
         stores.append(store)
         return store
 

@@ -19,7 +19,7 @@ LAYERS = ("keystore", "monitor", "api", "service", "commands", "run")
 """The parts of the program, lowest first. Each may import those before it."""
 
 BESIDE = {
-    "settings.py": {"keystore.ttl", "keystore.errors"},
+    "settings.py": {"keystore.ttl", "keystore.errors", "keystore.records"},
     "rig": {"keystore"},
     "bench": {"keystore", "monitor", "rig"},
 }

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.ttl import CAREFUL, DIARY
 from rig.paths import PROJECT
 from settings import HttpAddress, Settings, SettingsError, environment_of_workers, read_settings
@@ -26,7 +27,7 @@ def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
     settings = read_settings({}, [tmp_path / "absent"])
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
     assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
-    assert (settings.sweep_every_s, settings.load_budget_ms) == (6 * 3600, 750)
+    assert (settings.sweep_every_s, settings.load_budget_ms, settings.quota) == (6 * 3600, 750, DEFAULT_QUOTA)
     assert settings.name == socket.gethostname()
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
     assert (settings.timezone, settings.summary_at, settings.memory_alert_percent) == (ZoneInfo("UTC"), time(9), 90)
@@ -43,6 +44,8 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_SWEEP_EVERY="90m",
         KEYSTORE_LOAD_BUDGET_MS="300.5",
         KEYSTORE_CONNECTIONS="3",
+        KEYSTORE_COMPANY_KEYS="5000",
+        KEYSTORE_COMPANY_MB="32",
         KEYSTORE_LOG="json",
         KEYSTORE_HTTP_WORKERS="2",
         KEYSTORE_HTTP_RATE="off",
@@ -59,6 +62,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
     assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, CAREFUL, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
+    assert settings.quota == Quota(5_000, 32 * 2**20)
     assert settings.log == "json"
     assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
     assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
@@ -213,6 +217,8 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
         ("KEYSTORE_LOAD_BUDGET_MS", "inf"),
         ("KEYSTORE_LOAD_BUDGET_MS", "fast"),
         ("KEYSTORE_CONNECTIONS", "0"),
+        ("KEYSTORE_COMPANY_KEYS", "0"),
+        ("KEYSTORE_COMPANY_MB", "many"),
         ("KEYSTORE_LOG", "xml"),
         ("KEYSTORE_SECRET_KEYS", "abc"),
         ("TELEGRAM_CHAT_ID", "me"),

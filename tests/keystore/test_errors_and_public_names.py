@@ -19,6 +19,8 @@ PUBLIC_NAMES = [
     "KeystoreError",
     "LeaseHeld",
     "LeaseLost",
+    "Quota",
+    "QuotaExceeded",
     "SchemaMismatch",
     "Store",
     "StoreClosed",
@@ -72,7 +74,7 @@ def test_every_method_of_the_contract_is_abstract_and_documented() -> None:
 
 
 def test_every_error_is_a_documented_keystore_error() -> None:
-    assert len(ERRORS) == 8
+    assert len(ERRORS) == 9
     for kind in ERRORS:
         assert issubclass(kind, KeystoreError)
         assert kind.__doc__

@@ -16,6 +16,7 @@ from keystore.ids import (
     checked_value,
     checked_writes,
 )
+from keystore.tally import PROBE_COMPANY
 
 BARE = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True).filter(lambda name: not name.startswith(COMPANY_PREFIX))
 
@@ -142,3 +143,10 @@ def test_a_refused_name_is_shown_escaped_and_short() -> None:
         canonical_company("\x1b[31m" + "x" * 10_000)
     assert str(refusal.value).isprintable()
     assert len(str(refusal.value)) < 250
+
+
+@pytest.mark.parametrize("name", [str(PROBE_COMPANY), f"{COMPANY_PREFIX}{PROBE_COMPANY}"])
+def test_nobody_can_name_the_company_of_the_probes(name: str) -> None:
+    assert canonical_company(PROBE_COMPANY) == PROBE_COMPANY
+    with pytest.raises(InvalidInput):
+        canonical_company(name)

@@ -23,6 +23,7 @@ OUR_FILES = (
     "20261124_04_closed_tables",
     "20261125_01_watch_memory",
     "20261125_02_access",
+    "20261126_01_closed_sequences",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)

@@ -152,3 +152,13 @@ def test_roles_with_default_grants_get_no_rights_on_our_tables(own_server: OwnSe
     assert granted == ({"whatsapp_auth", "whatsapp_keys"} if attached else set())
     anon = make_conninfo(own_server.url, user="anon", password=STRANGER_PASSWORD)
     assert seen_by(anon, "keystore_counters") == "denied"
+
+
+def test_a_stranger_cannot_set_the_sequence_of_the_sweeps(legacy: LegacyDatabase, stranger: str) -> None:
+    legacy.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC")
+    run_migrate(legacy.url)
+    with (
+        closing(psycopg.connect(stranger, autocommit=True)) as conn,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        conn.execute("SELECT setval('keystore_sweeps_run_id_seq', 1)")

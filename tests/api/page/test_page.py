@@ -19,6 +19,7 @@ from api.page.routes import PageSettings
 from keystore import Store, open_store
 from monitor.instances import Instance
 from monitor.note_names import PAGE_SESSION
+from monitor.running.logs import LineWriter
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
 from rig.relay import Relay
@@ -194,7 +195,7 @@ def test_over_tls_the_cookie_is_secure(store: Store) -> None:
         rate_limit=RateLimit(None),
         settings=WatchSettings(sweep_every_s=3_600, version="test"),
         page=PageSettings(Instance("vm1:8080", "bots", "vm1", "test", datetime.now(UTC), 1), over_tls=True),
-        access_log=AccessLog("text"),
+        access_log=AccessLog("text", LineWriter(2)),
     )
     token = create_token(store, None, None)[0]
     answer = testing.TestClient(build_app(services)).simulate_post(

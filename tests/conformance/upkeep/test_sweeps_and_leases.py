@@ -135,7 +135,7 @@ def test_a_sweep_of_many_types_counts_each(store: Store, clock: Clock) -> None:
     )
     clock.advance(20 * DAY)
     run = sweep(store)
-    assert (run.deleted, run.by_type) == (6, {"session": 2, "device-list": 1, "x": 3})
+    assert (run.deleted, run.by_type) == (6, {"session": 2, "device-list": 1, "other": 3})
     assert store.sweep_runs(1) == [run]
 
 

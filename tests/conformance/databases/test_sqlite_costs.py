@@ -1,0 +1,65 @@
+"""SQLite only: no statement's cost is a product of two lists, because one write lock serves all companies.
+
+Processor time is measured, so that a busy machine fails no test. An operation whose cost is a product takes minutes.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from time import thread_time
+
+import pytest
+
+from keystore import Store, open_store
+from rig.fixtures.clock import Clock
+from tests.conformance.flood import flood
+from tests.conformance.full_sweep import sweep
+
+KEYS = 10_000
+IDS = [f"{n}" for n in range(KEYS)]
+LIMIT_S = 1.0
+TRIES = 3
+
+OPERATIONS: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get("1", "session", IDS),
+    "touch": lambda store: store.touch("1", {"session": IDS}),
+    "touch of many types": lambda store: store.touch("1", {f"type {id_}": [id_] for id_ in IDS}),
+    "set": lambda store: store.set("1", {"session": dict.fromkeys(IDS, b"V" * 100)}),
+    "set of pre-keys": lambda store: store.set("1", {"pre-key": dict.fromkeys(IDS, b"V" * 100)}),
+    "deletion": lambda store: store.set("2", {"session": dict.fromkeys(IDS)}),
+    "load": lambda store: store.load("1"),
+    "census": lambda store: store.census(),
+    "life_counts": lambda store: store.life_counts(),
+    "backfill": lambda store: store.backfill(1_000),
+    "sweep": sweep,
+}
+
+
+@pytest.fixture(scope="module")
+def full_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with two companies of 10,000 keys, and one with as many types."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('full')}/k.db"
+    with open_store(url) as store:
+        for company in ("1", "2"):
+            store.set(company, {"session": dict.fromkeys(IDS, b"V" * 100)})
+    flood(url, "3", KEYS)
+    return url
+
+
+@pytest.fixture
+def full(full_url: str, clock: Clock) -> Iterator[Store]:
+    """A store on it, in whose time every session is due for renewal."""
+    clock.advance(timedelta(days=5))
+    with open_store(full_url, clock=clock) as store:
+        yield store
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_no_operation_on_ten_thousand_keys_takes_a_second(full: Store, operation: str) -> None:
+    took_s = []
+    for _ in range(TRIES):
+        began = thread_time()
+        OPERATIONS[operation](full)
+        took_s.append(thread_time() - began)
+        if took_s[-1] < LIMIT_S:
+            return
+    pytest.fail(f"{operation}: {min(took_s):.1f} s at best")
