@@ -448,6 +448,9 @@ LEFT JOIN keystore_company_leases l ON l.company_id = page.company_id
     AND l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
 ORDER BY page.rank
 
+-- name: company_bytes
+SELECT coalesce(sum(octet_length(value)), 0)::bigint FROM whatsapp_keys WHERE company_id = %(company_id)s
+
 -- name: largest_company
 SELECT large.company_id
 FROM (

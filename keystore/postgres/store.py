@@ -21,6 +21,7 @@ from keystore.sql.link import Row, RowLocked, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
 from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import SqlStore
+from keystore.sql.upkeep import MOST_BYTES_LOADED, MOST_KEYS_LOADED
 from keystore.tally import Count
 from keystore.ttl import Policy
 
@@ -39,6 +40,9 @@ COUNTED_PER_MS = 80
 
 FEWEST_AT_A_TIME = 100
 """Keys counted by one statement at least, however short the `statement_timeout` is."""
+
+CANDIDATES = 10
+"""Number of companies, the largest first, that `largest_company` looks at."""
 
 CLEAR_PASSES = 3
 """Deletions in one clear. A clear that waited for a concurrent set doesn't see the keys which that set added, so the
@@ -216,13 +220,22 @@ class PostgresStore(SqlStore):
             after = complete[-1][0]
 
     def largest_company(self) -> str | None:
+        if not self.converted:
+            return None
+
         def largest(run: Run) -> str | None:
             most_keys = self._keys_at_a_time(run)
             if most_keys is None:
-                rows = run(self._sql["largest_company"], {})
+                rows = run(
+                    self._sql["largest_company"], {"most_keys": MOST_KEYS_LOADED, "most_bytes": MOST_BYTES_LOADED}
+                )
                 return rows[0][0] if rows else None
-            sizes = self._company_sizes(run, most_keys)
-            return max(sizes, key=lambda size: size[1], default=(None, 0))[0]
+            sizes = [size for size in self._company_sizes(run, most_keys) if size[1] <= MOST_KEYS_LOADED]
+            for company_id, _ in sorted(sizes, key=lambda size: -size[1])[:CANDIDATES]:
+                ((value_bytes,),) = run(self._sql["company_bytes"], {"company_id": company_id})
+                if value_bytes <= MOST_BYTES_LOADED:
+                    return company_id
+            return None
 
         return self.link.work(largest, snapshot=True)
 
