@@ -6,8 +6,8 @@ cooldown of hours keeps an alert worth reading.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
+from monitor.severity import SEVERITIES, Severity
 from monitor.watch_settings import WatchSettings
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
@@ -21,8 +21,6 @@ PRE_KEYS_ENOUGH = 20
 BURST_REPORTED_FOR = timedelta(hours=3)
 """Age up to which a burst is news. A burst that happened while no service ran is in the reports."""
 
-Severity = Literal["warning", "critical", "information"]
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -34,17 +32,21 @@ class Rule:
     severity: Severity = "warning"
 
 
-MEMORY = Rule("memory", "memory of this service", "critical")
-BOT_MEMORY = Rule("bot-memory", "memory of a bot", "critical")
-DATABASE = Rule("database", "database", "critical")
-LOAD = Rule("load", "loading a bot's state")
-BACKLOG = Rule("backlog", "expired keys")
-NO_EXPIRY = Rule("no-expiry", "keys without expiry")
-SWEEPER = Rule("sweeper", "sweeper", "critical")
-GROWTH = Rule("growth", "size of the table")
-PRE_KEYS = Rule("pre-keys", "pre-keys")
-BURST = Rule("burst", "reconnect", "information")
-DISK = Rule("disk", "disk of the database", "critical")
+def _rule(rule_id: str, title: str) -> Rule:
+    return Rule(rule_id, title, SEVERITIES[rule_id])
+
+
+MEMORY = _rule("memory", "memory of this service")
+BOT_MEMORY = _rule("bot-memory", "memory of a bot")
+DATABASE = _rule("database", "database")
+LOAD = _rule("load", "loading a bot's state")
+BACKLOG = _rule("backlog", "expired keys")
+NO_EXPIRY = _rule("no-expiry", "keys without expiry")
+SWEEPER = _rule("sweeper", "sweeper")
+GROWTH = _rule("growth", "size of the table")
+PRE_KEYS = _rule("pre-keys", "pre-keys")
+BURST = _rule("burst", "reconnect")
+DISK = _rule("disk", "disk of the database")
 
 RULES = {
     rule.id: rule

@@ -4,15 +4,16 @@ The judgement is a pure function of the counts. A report names its database, bec
 cleaning a database that the bots had left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from keystore.records import Census, SweepRun
 from keystore.store import Store
-from monitor.forecast.history import past_month
+from monitor.forecast.history import TableCount, past_month
 from monitor.reports.formatting import ago, size
+from monitor.severity import SEVERITIES
 
 Verdict = Literal["ok", "warning", "critical"]
 _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
@@ -20,6 +21,9 @@ _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
 SWEEPS_LOOKED_AT = 100
 BACKLOG_SHARE = 0.05
 """The share of the table from which expired keys waiting for a sweep are reported."""
+
+NEW_FOR = timedelta(days=1)
+"""Time for which a table without keys is just new: nobody has connected a bot yet."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class CheckReport:
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     """Count the table and judge it."""
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
-    findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced)
+    past = past_month(store, census.taken_at)
+    findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced, past=past)
     failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
     return CheckReport(
         database=store.database,
@@ -86,7 +91,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         taken_at=census.taken_at,
         verdict=worst(findings),
         advice=tuple(finding.advice for finding in findings),
-        totals_30d=tuple(count.total for count in past_month(store, census.taken_at)),
+        totals_30d=tuple(count.total for count in past),
     )
 
 
@@ -113,16 +118,29 @@ def sweep_state(runs: list[SweepRun]) -> SweepState:
     return SweepState(succeeded, finished[0] if finished else None)
 
 
-def judge(census: Census, sweeps: SweepState, sweep_every_s: float, *, expiry_enforced: bool) -> tuple[Finding, ...]:
-    """The findings, worst first."""
-    findings = [*_table_findings(census, expiry_enforced), *_sweep_findings(census, sweeps, sweep_every_s)]
+def judge(
+    census: Census,
+    sweeps: SweepState,
+    sweep_every_s: float,
+    *,
+    expiry_enforced: bool,
+    past: Sequence[TableCount] = (),
+) -> tuple[Finding, ...]:
+    """The findings, worst first; `past` are earlier counts of the table, oldest first."""
+    findings = [*_table_findings(census, expiry_enforced, past), *_sweep_findings(census, sweeps, sweep_every_s)]
     if census.pre_keys_rewritten_7d:
         advice = (
-            f"{census.pre_keys_rewritten_7d} unused pre-keys were overwritten with other values in the last 7 days: "
+            f"{census.pre_keys_rewritten_7d:,} unused pre-keys were overwritten with other values in the last 7 days: "
             "first messages of strangers may be unreadable; look for two processes on one account"
         )
-        findings.append(Finding("warning", advice))
+        findings.append(Finding(verdict_on("pre-keys-rewritten"), advice))
     return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
+
+
+def verdict_on(fact: str) -> Verdict:
+    """The verdict on a fact, by its severity."""
+    severity = SEVERITIES[fact]
+    return "ok" if severity == "information" else severity
 
 
 def worst(findings: tuple[Finding, ...]) -> Verdict:
@@ -130,15 +148,26 @@ def worst(findings: tuple[Finding, ...]) -> Verdict:
     return findings[0].verdict if findings else "ok"
 
 
-def _table_findings(census: Census, enforced: bool) -> Iterator[Finding]:
-    if not census.total:
-        yield Finding("warning", "there are no keys here: is this the database that your bots use?")
+def is_new(census: Census, past: Sequence[TableCount]) -> bool:
+    """True for a table that has no keys, and as far as is known never had any, for a day at most."""
+    had_keys = any(count.total for count in past)
+    return not census.total and not had_keys and (not past or census.taken_at - past[0].at <= NEW_FOR)
+
+
+def _table_findings(census: Census, enforced: bool, past: Sequence[TableCount]) -> Iterator[Finding]:
+    if is_new(census, past):
+        yield Finding(verdict_on("new"), "there are no keys here yet: is this the database that your bots use?")
+    elif not census.total:
+        most = max(count.total for count in past)
+        before = f"there were up to {most:,} in the last 30 days" if most else "there were none since yesterday"
+        advice = f"there are no keys here, and {before}: is this the database that your bots use?"
+        yield Finding(verdict_on("no-keys"), advice)
     if census.without_expiry:
         advice = (
-            f"{census.without_expiry} of {census.total} keys have no expiry and will never be swept: run "
+            f"{census.without_expiry:,} of {census.total:,} keys have no expiry and will never be swept: run "
             "`python run.py backfill`, then `backfill --enforce`"
         )
-        yield Finding("critical" if census.without_expiry > census.total / 2 else "warning", advice)
+        yield Finding(verdict_on("no-expiry"), advice)
     elif census.total and not enforced:
         yield Finding("ok", "every key has an expiry; `python run.py backfill --enforce` makes the database keep it so")
 
@@ -147,11 +176,16 @@ def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) ->
     last, latest = sweeps.last_success, sweeps.latest
     if last is None or last.finished_at is None:
         if census.total:
-            yield Finding("warning", "no sweep has finished yet: start `python run.py`, or run `sweep` once")
+            yield Finding(
+                verdict_on("no-sweep"), "no sweep has finished yet: start `python run.py`, or run `sweep` once"
+            )
     elif census.taken_at - last.finished_at > timedelta(seconds=2 * sweep_every_s):
         hours = (census.taken_at - last.finished_at).total_seconds() / 3600
-        yield Finding("critical", f"the last successful sweep was {hours:.0f} h ago: is `python run.py` running on it?")
+        advice = f"the last successful sweep was {hours:,.0f} h ago: is `python run.py` running on it?"
+        yield Finding(verdict_on("sweeper"), advice)
     elif census.expired > BACKLOG_SHARE * census.total:
-        yield Finding("ok", f"{census.expired} expired keys go with the next sweep; `python run.py sweep` does it now")
+        yield Finding(
+            "ok", f"{census.expired:,} expired keys go with the next sweep; `python run.py sweep` does it now"
+        )
     if latest is not None and latest.error is not None and latest is not last:
-        yield Finding("warning", f"the latest sweep failed: {latest.error}")
+        yield Finding(verdict_on("sweep-failed"), f"the latest sweep failed: {latest.error}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from keystore.store import Store
-from monitor.reports.check import CheckReport, Verdict, check_report
+from monitor.reports.check import CheckReport, Verdict, check_report, verdict_on
 from monitor.watch_settings import WatchSettings
 
 
@@ -35,7 +35,7 @@ class DbHealth:
     def verdict(self) -> Verdict:
         """The check's verdict, but never "ok" with a load over the budget."""
         if self.check.verdict == "ok" and not self.load.within_budget:
-            return "warning"
+            return verdict_on("load")
         return self.check.verdict
 
 

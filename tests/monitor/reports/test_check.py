@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 
 from keystore.records import Census, SweepRun
+from monitor.alerts.rules import RULES
+from monitor.forecast.history import TableCount
 from monitor.reports.check import Finding, judge, sweep_state, worst
 from tests.monitor.sample_censuses import census, run
 
@@ -23,16 +25,26 @@ def test_a_healthy_table_has_no_advice() -> None:
     assert (worst(findings), findings) == ("ok", ())
 
 
-def test_an_empty_table_may_be_the_wrong_one() -> None:
-    (finding,) = judged(census(), enforced=False)
-    assert finding.verdict == "warning"
+@pytest.mark.parametrize(
+    ("past", "verdict"),
+    [([], "ok"), ([0], "ok"), ([0, 0], "warning"), ([3], "warning")],
+    ids=["never counted", "new today", "empty for two days", "emptied today"],
+)
+def test_an_empty_table_is_new_for_a_day_and_may_be_the_wrong_one_then(past: list[int], verdict: str) -> None:
+    taken_at = census().taken_at
+    days = range(len(past) - 1, -1, -1)
+    counts = [
+        TableCount(taken_at - timedelta(days=n, hours=1), keys, {}, 0) for n, keys in zip(days, past, strict=True)
+    ]
+    (finding,) = judge(census(), sweep_state([]), 6 * 3_600, expiry_enforced=False, past=counts)
+    assert finding.verdict == verdict
     assert "the database that your bots use" in finding.advice
 
 
-@pytest.mark.parametrize(("lacking", "verdict"), [(1, "warning"), (50, "warning"), (51, "critical"), (100, "critical")])
-def test_keys_without_expiry_are_a_warning_and_most_of_them_critical(lacking: int, verdict: str) -> None:
+@pytest.mark.parametrize("lacking", [1, 51, 100])
+def test_keys_without_expiry_are_a_warning_as_in_the_alert(lacking: int) -> None:
     findings = judged(census(total=100, without_expiry=lacking), RECENT)
-    assert worst(findings) == verdict
+    assert worst(findings) == RULES["no-expiry"].severity == "warning"
     assert f"{lacking} of 100" in findings[0].advice
     assert "backfill" in findings[0].advice
 
@@ -83,4 +95,10 @@ def test_rewritten_pre_keys_are_a_warning() -> None:
 
 def test_the_worst_comes_first() -> None:
     findings = judged(census(total=100, without_expiry=100, pre_keys_rewritten_7d=1), run(99 * HOUR), enforced=False)
-    assert [finding.verdict for finding in findings] == ["critical", "critical", "warning"]
+    assert [finding.verdict for finding in findings] == ["critical", "warning", "warning"]
+
+
+def test_numbers_have_thousands_separators() -> None:
+    findings = judged(census(total=12_345, without_expiry=1_158, expired=2_000), run(2_000 * HOUR))
+    assert "1,158 of 12,345 keys" in findings[1].advice
+    assert "2,000 h ago" in findings[0].advice
