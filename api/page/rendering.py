@@ -22,12 +22,13 @@ from api.page import drawing
 from api.page.login_sessions import LIFETIME
 from api.reports import Alerts, FiringAlert, ReportResult
 from keystore.records import CompanyPage, SweepRun, TypeCount
-from monitor.alerts.rules import RULES, Severity
+from monitor.alerts.rules import RULES
 from monitor.growth import GrowthReport
 from monitor.reports.check import CheckReport, check_rows
 from monitor.reports.formatting import duration
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import LoadTime
+from monitor.severity import Severity
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")

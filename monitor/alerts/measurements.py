@@ -39,7 +39,8 @@ log = structlog.get_logger()
 
 @dataclass
 class Measurements:
-    """The measurements of one store, for one thread. From `watching_since` on this service could have seen a sweep."""
+    """The measurements of one store, for one thread. From `watching_since` on this service could have seen a sweep.
+    A heartbeat could arrive from `reachable_since` on: later than that after an outage of the database."""
 
     store: Store
     settings: WatchSettings
@@ -51,6 +52,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         self._loads = BoundedCalls(1, "watch-load")
+        self.reachable_since = self.watching_since
         self._survey_due_at = 0.0
         self._largest_company: str | None = None
         self._loads_ms: deque[float] = deque(maxlen=LATEST_LOADS)
@@ -70,7 +72,7 @@ class Measurements:
     def of_database(self, state: AlertState, now: datetime) -> Iterator[Sample]:
         """The samples that the database is asked for. Raises StoreUnavailable when it stops answering meanwhile."""
         reports = self.questions.call(lambda: memory.bot_reports(self.store, now))
-        yield from samples.of_bots(reports, state.subjects(rules.BOT_MEMORY), now)
+        yield from samples.of_bots(reports, state, self.reachable_since, now, self.settings.zone)
         yield from self._survey(state, now)
         yield from self._load()
 
@@ -101,7 +103,7 @@ class Measurements:
             samples.of_sweeps(runs, self.settings.sweep_every_s, self.watching_since, now),
             *samples.of_growth(judge_saved(store, census), now),
             *samples.of_pre_keys(low_on_pre_keys, state.subjects(rules.PRE_KEYS)),
-            *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR)),
+            *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR), self.settings.zone),
         ]
 
     def _load(self) -> Iterator[Sample]:
