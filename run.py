@@ -16,6 +16,7 @@ from keystore.sqlite.store import SqliteStore
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import deliver_notice
 from monitor.telegram.service_queries import ServiceQueries
@@ -42,19 +43,26 @@ def wire(settings: Settings) -> Service:
         zone=settings.timezone,
         summary_at=settings.summary_at,
         version=version("signal-keystore"),
+        name=settings.name,
+        public_url=settings.public_url,
     )
 
     upkeep = upkeep_loop(store, settings.sweep_every_s)
     telegram = None
     if settings.telegram_token is not None:
-        telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
-    deliver, chats = (discard, ()) if telegram is None else (partial(deliver_notice, telegram), settings.telegram_chats)
-    outbox = Outbox(deliver, chats, zone=settings.timezone)
+        proxy = None if settings.telegram_proxy is None else settings.telegram_proxy.get_secret_value()
+        telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url, proxy)
+    chats = [Chat(*chat) for chat in settings.telegram_chats]
+    if telegram is None:
+        outbox: Outbox[Chat] = Outbox(discard, ())
+    else:
+        served = ServedChats(chats, store, telegram.bot_id)
+        outbox = Outbox(partial(deliver_notice, telegram, served), chats, zone=settings.timezone)
     watch = Watch(store, outbox, watch_settings)
     bot = None
     if telegram is not None:
         queries = ServiceQueries(store, watch_settings, watch, upkeep.stopping)
-        bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
+        bot = Bot(telegram, queries, served, OffsetNote(store, telegram.bot_id))
 
     api = None
     if listening is not None:

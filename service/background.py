@@ -16,6 +16,7 @@ from monitor.forecast.daily_records import write_daily_records
 from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat
 from monitor.telegram.client import TelegramClient
 
 RECORDS_EVERY_S = 300.0
@@ -39,7 +40,7 @@ class Background:
 
     upkeep: Loop
     watch: Watch
-    outbox: Outbox
+    outbox: Outbox[Chat]
     telegram: TelegramClient | None
     bot: Bot | None
     watching: Loop = field(default_factory=lambda: Loop("watch"))
