@@ -242,7 +242,7 @@ def check_bot(token: str | None, chats: Collection[Chat], api_url: str, proxy: s
         return "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
     if refused:
         reasons = "; ".join(f"{chat}: {error}" for chat, error in refused.items())
-        return "warning", f"@{name} can't write to {reasons}; see TELEGRAM_CHAT_ID, and add the bot to that chat"
+        return "warning", f"@{name} can't write to {reasons}; correct TELEGRAM_CHAT_ID, or add the bot to that chat"
     if sends_token_in_clear(api_url):
         return "warning", IN_CLEAR
     return "ok", f"@{name} answers and alerts {counted(len(chats), 'chat')}"
