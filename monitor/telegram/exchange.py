@@ -86,6 +86,14 @@ class _Connection(HTTPConnection):
         self._tell_exchange(sock)
         return sock
 
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]
+        # A proxy's headers that were cut off look like headers that end. TLS over a socket that was shut down would
+        # fail without closing it.
+        exchange = _current.get()
+        if exchange is not None and exchange.cut_reason is not None:
+            raise ConnectionAbortedError(exchange.cut_reason)
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
             self._tell_exchange(self.sock)
