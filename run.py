@@ -22,6 +22,7 @@ from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
 from monitor.instances import Instance, InstanceNote
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import deliver_notice
 from monitor.telegram.service_queries import ServiceQueries
@@ -49,6 +50,7 @@ def wire(settings: Settings) -> Service:
         summary_at=settings.summary_at,
         version=version("signal-keystore"),
         name=settings.name,
+        public_url=settings.public_url,
     )
     host = socket.gethostname()
     port = f"pid-{os.getpid()}" if listening is None else listening.getsockname()[1]
@@ -59,14 +61,19 @@ def wire(settings: Settings) -> Service:
     upkeep = upkeep_loop(store, settings.sweep_every_s)
     telegram = None
     if settings.telegram_token is not None:
-        telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url)
-    deliver, chats = (discard, ()) if telegram is None else (partial(deliver_notice, telegram), settings.telegram_chats)
-    outbox = Outbox(deliver, chats, zone=settings.timezone)
+        proxy = None if settings.telegram_proxy is None else settings.telegram_proxy.get_secret_value()
+        telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url, proxy)
+    chats = [Chat(*chat) for chat in settings.telegram_chats]
+    if telegram is None:
+        outbox: Outbox[Chat] = Outbox(discard, ())
+    else:
+        served = ServedChats(chats, store, telegram.bot_id)
+        outbox = Outbox(partial(deliver_notice, telegram, served), chats, zone=settings.timezone)
     watch = Watch(store, outbox, watch_settings)
     bot = None
     if telegram is not None:
         queries = ServiceQueries(store, watch_settings, watch, upkeep.stopping)
-        bot = Bot(telegram, queries, chats, OffsetNote(store, telegram.bot_id))
+        bot = Bot(telegram, queries, served, OffsetNote(store, telegram.bot_id))
 
     api = token_file = None
     first_start = False

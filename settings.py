@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import parse_stream
@@ -42,6 +42,7 @@ ENVIRONMENT = "the environment"
 """The name of the environment as a source of settings."""
 
 MIN_SWEEP_EVERY_S = 60.0
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
 
 MOST_NAME_CHARACTERS = 40
 """Longest `KEYSTORE_NAME`: it heads each message on a phone."""
@@ -69,11 +70,32 @@ def _switch(text: str) -> bool:
     return switch
 
 
-def _chats(text: str) -> tuple[int, ...]:
+def _chats(text: str) -> tuple[tuple[int, int | None], ...]:
+    """The number of each chat, and the number of its topic or None."""
+    chats = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        match = re.fullmatch(r"(-?[0-9]{1,18})(?::([0-9]{1,18}))?", part)
+        if match is None:
+            raise ValueError(
+                f"{part!r} is no chat: expected its number (123456 or -1001234567890), or number:topic "
+                "(-1001234567890:77) for a topic of a group; several are comma-separated"
+            )
+        chats.append((int(match[1]), None if match[2] is None else int(match[2])))
+    return tuple(dict.fromkeys(chats))
+
+
+def _proxy(text: str) -> str:
+    """An address of a proxy; the message shows nothing of one that can't be used, because it may hold a password."""
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        parts = urlsplit(text.strip())
+        usable = parts.scheme in PROXY_SCHEMES and parts.hostname and (parts.port or 1) > 0
     except ValueError:
-        raise ValueError("expected one or more chat numbers, comma-separated, for example 123456,-100987654") from None
+        usable = False
+    if not usable:
+        raise ValueError(
+            f"expected SCHEME://HOST:PORT, or SCHEME://USER:PASSWORD@HOST:PORT; SCHEME is {', '.join(PROXY_SCHEMES)}"
+        )
+    return text.strip()
 
 
 def _timezone(text: str) -> ZoneInfo:
@@ -161,11 +183,17 @@ class Settings(BaseModel):
     connections: int = Field(8, alias="KEYSTORE_CONNECTIONS", ge=1, le=1_000)
     log: Literal["text", "json"] = Field("text", alias="KEYSTORE_LOG")
     timezone: Annotated[ZoneInfo, BeforeValidator(_timezone)] = Field(ZoneInfo("UTC"), alias="KEYSTORE_TIMEZONE")
+    public_url: str = Field("", alias="KEYSTORE_PUBLIC_URL", pattern=r"^https?://\S+$")
     summary_at: Annotated[time | None, BeforeValidator(_time_of_day)] = Field(time(9), alias="KEYSTORE_SUMMARY_AT")
     memory_alert_percent: float = Field(90.0, alias="KEYSTORE_MEMORY_ALERT_PERCENT", ge=10, le=100)
     telegram_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN", repr=False)
-    telegram_chats: Annotated[tuple[int, ...], BeforeValidator(_chats)] = Field((), alias="TELEGRAM_CHAT_ID")
+    telegram_chats: Annotated[tuple[tuple[int, int | None], ...], BeforeValidator(_chats)] = Field(
+        (), alias="TELEGRAM_CHAT_ID"
+    )
     telegram_api_url: str = Field("https://api.telegram.org", alias="TELEGRAM_API_URL", pattern=r"^https?://\S+$")
+    telegram_proxy: Annotated[SecretStr | None, BeforeValidator(_proxy)] = Field(
+        None, alias="TELEGRAM_PROXY", repr=False
+    )
 
     @property
     def quota(self) -> Quota:

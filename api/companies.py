@@ -13,7 +13,7 @@ from api.problems import Problem
 from keystore.errors import InvalidInput
 from keystore.ids import MAX_NAME_CHARS, checked_name
 from keystore.store import Store
-from monitor.alerts.memory import BotMemory, report_memory
+from monitor.alerts.memory import BotMemory, forget_bot, report_memory
 from monitor.running.bounded_calls import BoundedCalls
 
 OpenStore = Callable[[], Store]
@@ -166,11 +166,13 @@ class LeaseResource(_StoreResource):
         resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
-        """End the lease; one that has passed to another holder is left alone."""
+        """End the lease, and expect no more heartbeats; a lease that has passed to another holder is left alone."""
         holder = req.get_param("holder") or ""
         if not 1 <= len(holder) <= MAX_NAME_CHARS or not holder.isprintable():
             raise Problem("invalid-input", f"?holder=: 1 to {MAX_NAME_CHARS} printable characters are needed")
-        self._store().release_company(company, holder, whole_number(req.get_param("epoch"), "?epoch="))
+        store = self._store()
+        if store.release_company(company, holder, whole_number(req.get_param("epoch"), "?epoch=")):
+            forget_bot(store, company)
         _no_content(resp)
 
 

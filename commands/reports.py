@@ -16,7 +16,8 @@ from monitor.reports.doctor import DoctorCheck, DoctorReport, examine
 from monitor.reports.key_types import types_report
 from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
-from monitor.telegram.client import check_token
+from monitor.telegram.chats import Chat
+from monitor.telegram.client import check_bot, check_chat_numbers
 from settings import SettingsError
 
 
@@ -90,9 +91,19 @@ def doctor(as_json: AsJson = False) -> None:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
         open_store = partial(opened_store, settings)
-        token = None if settings.telegram_token is None else settings.telegram_token.get_secret_value()
-        telegram = check_token(token, settings.telegram_chats, settings.telegram_api_url)
-        examined = examine(open_store, settings.ttl, guard=settings.guard, telegram=telegram)
+        token, proxy = (
+            None if secret is None else secret.get_secret_value()
+            for secret in (settings.telegram_token, settings.telegram_proxy)
+        )
+        chats = [Chat(*chat) for chat in settings.telegram_chats]
+        telegram = check_bot(token, chats, settings.telegram_api_url, proxy)
+        examined = examine(
+            open_store,
+            settings.ttl,
+            guard=settings.guard,
+            telegram=telegram,
+            more=partial(check_chat_numbers, token, chats),
+        )
         detail = f"read from {', '.join(settings.sources)}; the database's address from {settings.url_source}"
         report = DoctorReport((DoctorCheck("settings", "ok", detail), *examined.checks))
     show_report(terminal.doctor(report), report, as_json)

@@ -21,3 +21,8 @@ def program_name() -> str:
 def command(arguments: str) -> str:
     """Return a command of this program as a user types it: `python run.py migrate`."""
     return f"{_program} {arguments}"
+
+
+def as_started(text: str) -> str:
+    """Return a fixed text in which each command between backquotes is given as the program was started."""
+    return text.replace(f"`{CHECKOUT} ", f"`{_program} ")

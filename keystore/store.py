@@ -96,8 +96,8 @@ class KeyStore(ABC):
         """
 
     @abstractmethod
-    def release_company(self, company_id: str, holder: str, epoch: int) -> None:
-        """End the lease now. Does nothing when it has passed to another holder or epoch."""
+    def release_company(self, company_id: str, holder: str, epoch: int) -> bool:
+        """End the lease now. Does nothing and returns False when it has ended, or passed to another holder or epoch."""
 
     @abstractmethod
     def close(self) -> None:

@@ -11,5 +11,6 @@ ANNOUNCED = "announced/"  # by host: the last announced start of a service
 BOT_MEMORY = "memory/"  # by company: the last memory report of a bot
 INSTANCE = "instance/"  # by host and port: the last look of a service, and its role
 TELEGRAM_OFFSET = "telegram/"  # by bot: the next update to handle
+TELEGRAM_CHATS = "telegram-chats/"  # by bot: the chats whose number Telegram has changed, with the new number
 PAGE_SESSION = "page-session/"  # by the hash of its cookie: a session of the status page
 READINESS = "http/ready"  # never written: the readiness probe reads it, to ask the database something small

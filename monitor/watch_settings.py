@@ -9,7 +9,7 @@ from datetime import UTC, time, tzinfo
 class WatchSettings:
     """`summary_at` is a time of day in `zone`; None means no daily summary. `version` is the program's own.
 
-    `name` is the installation's.
+    `name` is the installation's in messages, and `public_url` the address of its status page, "" if it isn't known.
     """
 
     sweep_every_s: float = 21_600.0
@@ -19,3 +19,4 @@ class WatchSettings:
     summary_at: time | None = None
     version: str = ""
     name: str = field(default_factory=socket.gethostname)
+    public_url: str = ""

@@ -17,6 +17,7 @@ from monitor.instances import InstanceNote
 from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat
 from monitor.telegram.client import TelegramClient
 
 RECORDS_EVERY_S = 300.0
@@ -40,7 +41,7 @@ class Background:
 
     upkeep: Loop
     watch: Watch
-    outbox: Outbox
+    outbox: Outbox[Chat]
     telegram: TelegramClient | None
     bot: Bot | None
     note: InstanceNote

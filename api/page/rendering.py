@@ -22,7 +22,7 @@ from api.page.login_sessions import LIFETIME
 from api.page.view import REFRESH_S, View
 from api.page.words import WORDS
 from api.reports import Alerts, FiringAlert, ReportResult
-from keystore.invocation import command
+from keystore.invocation import as_started, command
 from keystore.records import CompanyPage, CompanySummary, SweepRun, TypeCount
 from monitor.alerts.memory import BotReport
 from monitor.alerts.rules import RULES, SILENT_AFTER
@@ -320,15 +320,9 @@ def _word(text: str, word: str | None = None) -> Markup | str:
     return WORD.format(word.replace(" ", "-"), explanation.replace("`", ""), text)
 
 
-def _as_started(code: str) -> str:
-    """Return a command of a fixed text, such as a remedy, as it is typed here."""
-    arguments = code.removeprefix("python run.py ")
-    return code if arguments == code else command(arguments)
-
-
 def _with_code(text: str) -> Markup:
     """Return a report's text, with the parts between backquotes as code, and commands as the program was started."""
-    parts = [CODE.format(_as_started(part)) if n % 2 else escape(part) for n, part in enumerate(text.split("`"))]
+    parts = [CODE.format(part) if n % 2 else escape(part) for n, part in enumerate(as_started(text).split("`"))]
     return Markup("").join(parts)
 
 

@@ -257,6 +257,7 @@ RETURNING epoch, expires_at
 UPDATE keystore_company_leases SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp())
 WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
   AND expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
+RETURNING 1
 
 -- name: durable
 SELECT current_setting('synchronous_commit') <> 'off'

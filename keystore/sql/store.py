@@ -87,9 +87,10 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             )
         return CompanyLease(company, holder, current_epoch, expires_at)
 
-    def release_company(self, company_id: str, holder: str, epoch: int) -> None:
+    def release_company(self, company_id: str, holder: str, epoch: int) -> bool:
         company, holder = ids.canonical_company(company_id), ids.checked_name("holder", holder)
-        self._run_for_bot("release_company", company_id=company, holder=holder, epoch=ids.checked_epoch(epoch))
+        params = {"company_id": company, "holder": holder, "epoch": ids.checked_epoch(epoch)}
+        return bool(self._run_for_bot("release_company", **params))
 
     def _require_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> None:
         """Raise LeaseLost unless a write's epoch is that of the live lease; both are None without one."""

@@ -221,6 +221,7 @@ RETURNING epoch, expires_at
 -- name: release_company
 UPDATE keystore_company_leases SET expires_at = :now
 WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
+RETURNING 1
 
 -- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token

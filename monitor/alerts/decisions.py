@@ -2,8 +2,9 @@
 
 A rule raises once a value has stood at its threshold for a while, and clears at a lower one. So a value that trembles
 around one number sends nothing twice, and after a raise the rule stays silent for its cooldown. Each raise is followed
-by exactly one recovery. (The original operator's bot wrote every 15 minutes that a heap was at 83 %: after a day nobody
-read it.)
+by exactly one end. That is a recovery, or the news that there is nothing left to measure: a bot that was killed at its
+memory limit has not recovered. (The original operator's bot wrote every 15 minutes that a heap was at 83 %: after a day
+nobody read it.)
 """
 
 from collections import Counter
@@ -17,17 +18,18 @@ from monitor.alerts.rules import Rule, Thresholds
 MOST_SUBJECTS = 1_000
 """Subjects of one rule that the state holds at most, so that it stays small. Further ones aren't judged."""
 
-Kind = Literal["raised", "recovered", "information"]
+Kind = Literal["raised", "recovered", "ended", "information"]
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One value of one subject ("" where the rule has only one), and the same in words."""
+    """One value of one subject ("" where the rule has only one), and the same in words. The value is None once the
+    subject isn't measured any more."""
 
     rule: Rule
     subject: str
-    value: float
+    value: float | None
     detail: str
 
 
@@ -56,6 +58,10 @@ class AlertState:
         firing = [(key, standing) for key, standing in self.standings.items() if standing.firing]
         return dict(sorted(firing, key=lambda item: (item[1].raised_at or _LONG_AGO, item[0])))
 
+    def firing_subjects(self, rule: Rule) -> set[str]:
+        """The subjects of a rule whose alerts fire."""
+        return {subject for rule_id, subject in self.firing() if rule_id == rule.id}
+
     def subjects(self, rule: Rule) -> set[str]:
         """The subjects of a rule that were raised, or are about to be."""
         return {subject for rule_id, subject in self.standings if rule_id == rule.id}
@@ -63,7 +69,8 @@ class AlertState:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to report. `lasted_s` is how long an alert that is over had stood at its threshold or above."""
+    """Something to report. `lasted_s` is how long an alert that is over had stood at its threshold or above.
+    An alert that has `ended` is over because there is nothing left to measure; a `recovered` one is well again."""
 
     kind: Kind
     rule: Rule
@@ -117,6 +124,8 @@ def after_clock_step(state: AlertState, step: timedelta) -> AlertState:
 
 
 def _judge(limits: Thresholds, before: Standing, sample: Sample, now: datetime) -> tuple[Standing, Notice | None]:
+    if sample.value is None:
+        return _end(before, sample, now)
     above = sample.value >= limits.raise_at
     if sample.rule.severity == "information":
         if before.raised_at is not None or not above:
@@ -125,9 +134,7 @@ def _judge(limits: Thresholds, before: Standing, sample: Sample, now: datetime) 
     if before.firing:
         if not sample.value <= limits.clear_at or before.raised_at is None:
             return before, None
-        lasted_s = (now - (before.above_since or before.raised_at)).total_seconds()
-        over = Standing(raised_at=before.raised_at)
-        return over, Notice("recovered", sample.rule, sample.subject, sample.detail, lasted_s)
+        return _over("recovered", before, sample, now)
     if not above:
         return replace(before, above_since=None), None
     above_since = before.above_since or now
@@ -136,6 +143,17 @@ def _judge(limits: Thresholds, before: Standing, sample: Sample, now: datetime) 
         raised = Standing(above_since, firing=True, raised_at=now, detail=sample.detail)
         return raised, Notice("raised", sample.rule, sample.subject, sample.detail)
     return replace(before, above_since=above_since), None
+
+
+def _end(before: Standing, sample: Sample, now: datetime) -> tuple[Standing, Notice | None]:
+    """The end of an alert whose subject isn't measured any more."""
+    return _over("ended", before, sample, now) if before.firing else (replace(before, above_since=None), None)
+
+
+def _over(kind: Kind, before: Standing, sample: Sample, now: datetime) -> tuple[Standing, Notice]:
+    began = before.above_since or before.raised_at or now
+    over = Standing(raised_at=before.raised_at)
+    return over, Notice(kind, sample.rule, sample.subject, sample.detail, (now - began).total_seconds())
 
 
 def _not_ahead(standing: Standing, now: datetime) -> Standing:

@@ -6,9 +6,9 @@ a count of the table takes, the longer the pause after it. While the database is
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -54,6 +54,8 @@ class Measurements:
 
     def __post_init__(self) -> None:
         self._loads = BoundedCalls(1, "watch-load")
+        self._heartbeat_ages: dict[str, EventAge] = {}
+        self._reachable_at = self.ticks()
         self._survey_due_at = 0.0
         self._largest_company: str | None = None
         self._sweep_age = EventAge(self.ticks)
@@ -75,9 +77,29 @@ class Measurements:
         """The samples that the database is asked for. Raises KeystoreError when it stops answering or taking writes."""
         self.questions.call(self.store.probe_write)
         reports = self.questions.call(lambda: memory.bot_reports(self.store, now))
-        yield from samples.of_bots(reports, state.subjects(rules.BOT_MEMORY), now)
+        yield from samples.of_bots(
+            reports,
+            self._ages(reports, now),
+            state,
+            timedelta(seconds=self.ticks() - self._reachable_at),
+            self.settings.zone,
+        )
         yield from self._survey(state, now)
         yield from self._load()
+
+    def miss_no_earlier_heartbeat(self) -> None:
+        """Let a bot be silent from this moment on at the earliest: heartbeats couldn't arrive, or have no true time."""
+        self._reachable_at = self.ticks()
+
+    def _ages(self, reports: Mapping[str, memory.BotReport], now: datetime) -> dict[str, timedelta]:
+        """The time since the last heartbeat of each bot, which a step of the clock doesn't change."""
+        self._heartbeat_ages = {
+            company: self._heartbeat_ages.get(company) or EventAge(self.ticks) for company in reports
+        }
+        return {
+            company: timedelta(seconds=self._heartbeat_ages[company].seconds(report.reported_at, now))
+            for company, report in reports.items()
+        }
 
     def _survey(self, state: AlertState, now: datetime) -> list[Sample]:
         """The samples of the whole table; none while a survey isn't due yet."""
@@ -106,7 +128,7 @@ class Measurements:
             self._sweeper(runs, now),
             *samples.of_growth(judge_saved(store, census), now),
             *samples.of_pre_keys(low_on_pre_keys, state.subjects(rules.PRE_KEYS)),
-            *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR), now),
+            *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR), now, self.settings.zone),
         ]
 
     def _sweeper(self, runs: list[SweepRun], now: datetime) -> Sample:

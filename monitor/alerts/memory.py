@@ -6,7 +6,6 @@ that. The breakdown beside it tells a leak from a full cache.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,9 +18,7 @@ from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
 from keystore.store import Upkeep
 from monitor.note_names import BOT_MEMORY
-
-FRESH_FOR = timedelta(minutes=10)
-"""Age up to which a bot's report says something about its memory."""
+from monitor.reports.formatting import size
 
 FORGOTTEN_AFTER = timedelta(days=1)
 """Age at which the last report of a bot that stopped reporting is forgotten."""
@@ -45,13 +42,17 @@ class ProcessMemory:
     rss_bytes: int
     uss_bytes: int
     heap_bytes: int | None
-    python_blocks: int
     limit: Limit
 
     @property
     def used_share(self) -> float:
         """The resident part of the limit."""
         return self.rss_bytes / self.limit.size_bytes
+
+    @property
+    def in_words(self) -> str:
+        """The resident part and the limit, for a message."""
+        return f"{size(self.rss_bytes)} of {size(self.limit.size_bytes)} ({self.used_share:.0%})"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,14 @@ class BotMemory:
         """The used part of the limit; the used part of the total only depends on the garbage collector."""
         return self.heap_used_bytes / self.heap_limit_bytes
 
+    @property
+    def in_words(self) -> str:
+        """The heap and its limit, and the resident set size, for a message."""
+        return (
+            f"heap {size(self.heap_used_bytes)} of its limit {size(self.heap_limit_bytes)} ({self.used_share:.0%}), "
+            f"{size(self.rss_bytes)} resident"
+        )
+
 
 @dataclass(frozen=True)
 class BotReport:
@@ -88,7 +97,7 @@ def measure() -> ProcessMemory:
     """This process's memory now."""
     usage = psutil.Process().memory_full_info()
     smallest_limit = limit(OF_PROCESS, CGROUPS, psutil.virtual_memory().total)
-    return ProcessMemory(usage.rss, usage.uss, _heap_bytes(), sys.getallocatedblocks(), smallest_limit)
+    return ProcessMemory(usage.rss, usage.uss, _heap_bytes(), smallest_limit)
 
 
 def limit(of_process: Path, cgroups: Path, physical_bytes: int) -> Limit:
@@ -100,6 +109,11 @@ def limit(of_process: Path, cgroups: Path, physical_bytes: int) -> Limit:
 def report_memory(store: Upkeep, company_id: str, memory: BotMemory) -> None:
     """Store the report of a company's bot. Raises what the store raises."""
     store.remember(f"{BOT_MEMORY}{canonical_company(company_id)}", json.dumps(asdict(memory)))
+
+
+def forget_bot(store: Upkeep, company_id: str) -> None:
+    """Forget a bot that was closed: no heartbeat of it is missed from now on. Raises what the store raises."""
+    store.remember(f"{BOT_MEMORY}{canonical_company(company_id)}", None)
 
 
 def bot_reports(store: Upkeep, now: datetime) -> dict[str, BotReport]:

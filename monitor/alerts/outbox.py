@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from time import monotonic
+from typing import Generic, TypeVar
 
 import structlog
 
 from keystore.errors import KeystoreError
 from keystore.store import Store
 from monitor.note_names import OUTBOX
+from monitor.reports.formatting import counted
 from monitor.running.backoff import Backoff
 from monitor.running.bounded_calls import BoundedCalls
 
@@ -38,6 +40,8 @@ SAVE_WITHIN_S = 1.0
 SAVE_AGAIN_S = 60.0
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
+
+Chat = TypeVar("Chat")
 
 log = structlog.get_logger()
 
@@ -63,15 +67,17 @@ class _Entry:
 
 
 @dataclass
-class _Queue:
-    """The notices that wait for one chat, oldest first."""
+class _Queue(Generic[Chat]):
+    """The notices that wait for one chat, oldest first. `dropped` ones are lost: too many waited, or the chat refused
+    them, for the reason `refusal`. The next message that arrives there says so."""
 
-    chat: int
+    chat: Chat
     backoff: Backoff
     entries: deque[_Entry] = field(default_factory=deque)
     dropped: int = 0
     due_at: float = 0.0
     failed: int = 0
+    refusal: str = ""
 
     def drop_oldest(self) -> None:
         """Drop the oldest notices while too many wait."""
@@ -81,7 +87,8 @@ class _Queue:
 
     def next_message(self, now: datetime, zone: tzinfo) -> tuple[str, list[_Entry], int]:
         """The text of the next message, its entries, and the number of dropped notices that it mentions."""
-        dropped = f"({self.dropped} older notices were dropped: too many waited to be delivered.)"
+        reason = self.refusal or "too many waited to be delivered"
+        dropped = f"({counted(self.dropped, 'older notice was', 'older notices were')} dropped: {reason}.)"
         parts = [dropped] if self.dropped else []
         entries: list[_Entry] = []
         chars = 0
@@ -100,6 +107,7 @@ class _Queue:
     def remove(self, delivered: list[_Entry], dropped: int) -> None:
         """Remove the entries of a delivered message, which mentioned `dropped` dropped notices."""
         self.dropped -= dropped
+        self.refusal = self.refusal if self.dropped else ""
         for entry in delivered:
             # More may have been posted meanwhile, and the oldest dropped for it.
             if self.entries and self.entries[0] is entry:
@@ -108,17 +116,17 @@ class _Queue:
                 self.dropped -= 1
 
 
-def discard(chat: int, text: str) -> None:
+def discard(chat: object, text: str) -> None:
     """Deliver nothing: for an outbox without chats."""
 
 
-class Outbox:
-    """Delivers texts to every chat, in a thread of its own."""
+class Outbox(Generic[Chat]):
+    """Delivers texts to every chat, in a thread of its own. A chat's `str` is its name in the note and in the log."""
 
     def __init__(
         self,
-        deliver: Callable[[int, str], None],
-        chats: Iterable[int],
+        deliver: Callable[[Chat, str], None],
+        chats: Iterable[Chat],
         *,
         zone: tzinfo = UTC,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -127,7 +135,7 @@ class Outbox:
     ) -> None:
         """`deliver(chat, text)` raises NotDelivered or Undeliverable; late notices state their time in `zone`."""
         self._deliver = deliver
-        self._queues = {chat: _Queue(chat, backoff()) for chat in chats}
+        self._queues = {str(chat): _Queue(chat, backoff()) for chat in chats}
         self._zone = zone
         self._clock = clock
         self._ticks = ticks
@@ -148,6 +156,15 @@ class Outbox:
         with self._lock:
             return sum(len(queue.entries) for queue in self._queues.values())
 
+    def refusals(self) -> list[str]:
+        """A line for each chat that refused its last notice."""
+        with self._lock:
+            return [
+                f"chat {queue.chat} refuses notices ({queue.dropped:,} lost): {queue.refusal}"
+                for queue in self._queues.values()
+                if queue.refusal
+            ]
+
     def post(self, *texts: str) -> None:
         """Accept notices for every chat; notices of one call go out together. Never blocks, never fails."""
         now = self._clock()
@@ -165,7 +182,7 @@ class Outbox:
         """
         with self._lock:
             if store is None and self._saved is not None:
-                for queue, stored, _ in self._parsed(self._saved):
+                for queue, stored, _, _ in self._parsed(self._saved):
                     queue.entries = deque(entry for entry in queue.entries if entry not in stored)
             self._store, self._loading, self._saved = store, store is not None, None
         self._woken.set()
@@ -208,12 +225,13 @@ class Outbox:
                 log.error("outbox_failed", error=str(error), kind=type(error).__name__)
                 pause_s = FIRST_RETRY_S
 
-    def _deliver_next(self, queue: _Queue) -> bool:
+    def _deliver_next(self, queue: _Queue[Chat]) -> bool:
         """Deliver one message with as many notices as it holds; True when the chat may be sent another."""
         with self._lock:
             text, entries, dropped = queue.next_message(self._clock(), self._zone)
         if not entries:  # Left to another process just now.
             return False
+        lost = ""
         try:
             self._deliver(queue.chat, text)
         except NotDelivered as error:
@@ -221,22 +239,27 @@ class Outbox:
             self._put_off(queue, pause_s, str(error.__cause__ or error))
             return False
         except Undeliverable as error:
-            log.error("notice_refused", chat=queue.chat, notices=len(entries), error=str(error))
+            log.error("notice_refused", chat=str(queue.chat), notices=len(entries), error=str(error), text=text)
+            lost = str(error)
         except Exception as error:  # noqa: BLE001  an unexpected failure must not hold up the next notices
             queue.failed += 1
             if queue.failed < TRIES_OF_UNKNOWN:
                 self._put_off(queue, queue.backoff.next_s(), f"{type(error).__name__}: {error}")
                 return False
-            log.error("notice_given_up", chat=queue.chat, notices=len(entries), kind=type(error).__name__)
+            log.error("notice_given_up", chat=str(queue.chat), notices=len(entries), kind=type(error).__name__)
+            lost = f"sending failed ({type(error).__name__})"
         queue.backoff.reset()
         queue.due_at, queue.failed = 0.0, 0
         with self._lock:
-            queue.remove(entries, dropped)
+            queue.remove(entries, 0 if lost else dropped)
+            if lost:
+                queue.dropped, queue.refusal = queue.dropped + len(entries), lost
         return True
 
-    def _put_off(self, queue: _Queue, pause_s: float, reason: str) -> None:
+    def _put_off(self, queue: _Queue[Chat], pause_s: float, reason: str) -> None:
         queue.due_at = self._ticks() + pause_s
-        log.warning("notice_not_delivered", chat=queue.chat, pending=len(queue.entries), retry_s=pause_s, error=reason)
+        chat, pending = str(queue.chat), len(queue.entries)
+        log.warning("notice_not_delivered", chat=chat, pending=pending, retry_s=pause_s, error=reason)
 
     def _load(self) -> None:
         """Put the notices of the note before those that were posted since."""
@@ -255,7 +278,8 @@ class Outbox:
                 return
             self._loading = False
             self._saved = None if note is None else note.document
-            for queue, entries, dropped in stored:
+            for queue, entries, dropped, refusal in stored:
+                queue.refusal = queue.refusal or refusal
                 queue.entries.extendleft(reversed(entries))
                 queue.dropped += dropped
                 queue.drop_oldest()
@@ -284,13 +308,14 @@ class Outbox:
                 self._saved = document
         return False
 
-    def _parsed(self, document: str) -> list[tuple[_Queue, list[_Entry], int]]:
-        """The notices in a document and the number dropped, by queue; empty when the document can't be read."""
+    def _parsed(self, document: str) -> list[tuple[_Queue[Chat], list[_Entry], int, str]]:
+        """The notices in a document, the number dropped and why, by queue; empty when the document can't be read."""
         try:
             parsed = {
-                int(chat): (
+                str(chat): (
                     [_Entry(datetime.fromisoformat(at), str(text)) for at, text in waiting["entries"]],
                     int(waiting["dropped"]),
+                    str(waiting.get("refusal", "")),
                 )
                 for chat, waiting in json.loads(document).items()
             }
@@ -300,11 +325,15 @@ class Outbox:
         return [(self._queues[chat], *waiting) for chat, waiting in parsed.items() if chat in self._queues]
 
 
-def _to_json(queues: Iterable[_Queue]) -> str | None:
+def _to_json(queues: Iterable[_Queue[Chat]]) -> str | None:
     """The queues as a document; None when they are empty."""
     waiting = {
-        str(queue.chat): {"dropped": queue.dropped, "entries": [(entry.at, entry.text) for entry in queue.entries]}
+        str(queue.chat): {
+            "dropped": queue.dropped,
+            "refusal": queue.refusal,
+            "entries": [(entry.at, entry.text) for entry in queue.entries],
+        }
         for queue in queues
-        if queue.entries
+        if queue.entries or queue.dropped
     }
     return json.dumps(waiting, ensure_ascii=False, default=datetime.isoformat) if waiting else None

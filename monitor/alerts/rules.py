@@ -48,12 +48,26 @@ NO_EXPIRY = _rule("no-expiry", "keys without expiry")
 SWEEPER = _rule("sweeper", "sweeper")
 GROWTH = _rule("growth", "size of the table")
 PRE_KEYS = _rule("pre-keys", "pre-keys")
+SILENT_BOT = _rule("silent-bot", "silent bot")
 BURST = _rule("burst", "reconnect")
 DISK = _rule("disk", "disk of the database")
 
 RULES = {
     rule.id: rule
-    for rule in (MEMORY, BOT_MEMORY, DATABASE, LOAD, BACKLOG, NO_EXPIRY, SWEEPER, GROWTH, PRE_KEYS, BURST, DISK)
+    for rule in (
+        MEMORY,
+        BOT_MEMORY,
+        SILENT_BOT,
+        DATABASE,
+        LOAD,
+        BACKLOG,
+        NO_EXPIRY,
+        SWEEPER,
+        GROWTH,
+        PRE_KEYS,
+        BURST,
+        DISK,
+    )
 }
 """Every rule by its id."""
 
@@ -88,6 +102,8 @@ def thresholds(settings: WatchSettings) -> dict[str, Thresholds]:
     return {
         MEMORY.id: memory,
         BOT_MEMORY.id: memory,
+        # The value is the time since the last heartbeat, in parts of SILENT_AFTER. It is over with the next heartbeat.
+        SILENT_BOT.id: Thresholds(1, 0.5, 0, HOUR_S),
         # Half a minute: a restarted database is back by then. Hardly any cooldown: every outage is news.
         DATABASE.id: Thresholds(1, 0, 30, 5 * MINUTE_S),
         # The 95th percentile of 20 loads, a minute apart: it is over the budget only when two of them were.

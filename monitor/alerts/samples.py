@@ -4,18 +4,17 @@ Some measurements are rare (a census of a large table), and so are their samples
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from math import ceil
 
-from keystore.invocation import command
 from keystore.records import Burst, Census, SweepRun
 from monitor.alerts import rules
-from monitor.alerts.decisions import Sample
-from monitor.alerts.memory import FRESH_FOR, BotReport, ProcessMemory
-from monitor.alerts.rules import LOW_PRE_KEYS, PRE_KEYS_ENOUGH
+from monitor.alerts.decisions import AlertState, Sample
+from monitor.alerts.memory import BotReport, ProcessMemory
+from monitor.alerts.rules import LOW_PRE_KEYS, PRE_KEYS_ENOUGH, SILENT_AFTER
 from monitor.forecast.backtest import JudgedForecast
 from monitor.reports.check import sweep_state
-from monitor.reports.formatting import duration, size
+from monitor.reports.formatting import duration, local_time, size
 
 FEWEST_LOADS = 5
 """Timed loads below which their 95th percentile means nothing."""
@@ -23,46 +22,52 @@ FEWEST_LOADS = 5
 FEWEST_KEYS = 100
 """Size of a table below which shares of it mean nothing."""
 
-BOT_GONE_AFTER = timedelta(hours=1)
-"""A bot that has reported nothing for this long has ended, and its memory with it."""
-
 ROOMY_BYTES = 5_000_000_000
 """Free space at which a disk isn't nearly full, at any share: an embedded key store has some hundred MB."""
 
 
 def of_process(memory: ProcessMemory) -> Sample:
-    """This service's memory, with the breakdown."""
-    heap = "" if memory.heap_bytes is None else f", allocated heap {size(memory.heap_bytes)}"
-    detail = (
-        f"{memory.used_share:.0%} of the {size(memory.limit.size_bytes)} of {memory.limit.source}: resident "
-        f"{size(memory.rss_bytes)}, of it its own {size(memory.uss_bytes)}{heap}, "
-        f"Python blocks {memory.python_blocks:,}"
-    )
+    """This service's memory, with a breakdown that tells a leak from memory shared with others."""
+    heap = "" if memory.heap_bytes is None else f", {size(memory.heap_bytes)} in its heap"
+    detail = f"{memory.in_words}, the limit of {memory.limit.source}; {size(memory.uss_bytes)} unshared{heap}"
     return Sample(rules.MEMORY, "", memory.used_share, detail)
 
 
-def of_bots(reports: Mapping[str, BotReport], firing: Collection[str], now: datetime) -> Iterator[Sample]:
-    """The memory of bots that reported just now, and of bots in `firing` that have stopped reporting."""
+def of_bots(
+    reports: Mapping[str, BotReport],
+    ages: Mapping[str, timedelta],
+    state: AlertState,
+    reachable_for: timedelta,
+    zone: tzinfo = UTC,
+) -> Iterator[Sample]:
+    """The memory of each bot that reports, and the silence of each that has stopped without being closed.
+
+    `ages` has the time since the last heartbeat of each. A bot is silent for that long, or for as long as heartbeats
+    can arrive here, if that is shorter. A bot that never sent a heartbeat isn't missed, nor one that was closed.
+    """
+    alert_fires = state.firing_subjects(rules.SILENT_BOT)
     for company, report in reports.items():
-        if now - report.reported_at <= FRESH_FOR:
-            bot = report.memory
-            of_total = f" ({bot.heap_used_bytes / bot.heap_total_bytes:.0%})" if bot.heap_total_bytes else ""
-            detail = (
-                f"heap {bot.used_share:.0%} of its limit of {size(bot.heap_limit_bytes)}: used "
-                f"{size(bot.heap_used_bytes)}, of {size(bot.heap_total_bytes)} in all{of_total}, "
-                f"resident {size(bot.rss_bytes)}"
-            )
-            yield Sample(rules.BOT_MEMORY, company, bot.used_share, detail)
-    for company in firing:
-        if company not in reports or now - reports[company].reported_at > BOT_GONE_AFTER:
-            yield Sample(rules.BOT_MEMORY, company, 0.0, "it reports no more")
+        # A bot that was silent before this service was restarted is still silent.
+        ago = ages[company] if company in alert_fires else min(ages[company], reachable_for)
+        if ago < SILENT_AFTER:
+            if ages[company] < SILENT_AFTER:
+                yield Sample(rules.BOT_MEMORY, company, report.memory.used_share, report.memory.in_words)
+            detail = "it sends heartbeats"
+        else:
+            last = f"its last report: {report.memory.in_words}"
+            yield Sample(rules.BOT_MEMORY, company, None, f"it has stopped reporting; {last}")
+            detail = f"no heartbeat since {local_time(report.reported_at, zone)}; {last}"
+        yield Sample(rules.SILENT_BOT, company, ago / SILENT_AFTER, detail)
+    for rule in (rules.BOT_MEMORY, rules.SILENT_BOT):
+        for company in state.subjects(rule) - reports.keys():
+            yield Sample(rule, company, None, "it was closed, or has been silent for a day")
 
 
 def of_database(database: str, error: str | None) -> Sample:
-    """The database's availability; `error` is the reason when it doesn't answer."""
+    """The database's availability; `error` is the reason when it doesn't answer, and may name the database itself."""
     if error is None:
         return Sample(rules.DATABASE, "", 0.0, f"{database} answers")
-    return Sample(rules.DATABASE, "", 1.0, f"no answer. {error}")
+    return Sample(rules.DATABASE, "", 1.0, f"{database}: {error.removeprefix(f'{database}: ')}")
 
 
 def of_loads(loads_ms: Collection[float], budget_ms: float, company: str) -> Iterator[Sample]:
@@ -78,10 +83,7 @@ def of_census(census: Census) -> Iterator[Sample]:
     share = census.expired / census.total if census.total >= FEWEST_KEYS else 0.0
     backlog = f"{census.expired:,} of {census.total:,} keys wait for a sweep ({share:.0%})"
     yield Sample(rules.BACKLOG, "", share, backlog)
-    lacking = (
-        f"{census.without_expiry:,} of {census.total:,} keys have none and will never be swept: "
-        f"run `{command('backfill')}`, then `backfill --enforce`"
-    )
+    lacking = f"{census.without_expiry:,} of {census.total:,} keys have none and will never be swept"
     yield Sample(rules.NO_EXPIRY, "", census.without_expiry, lacking if census.without_expiry else "every key has one")
 
 
@@ -122,11 +124,11 @@ def of_pre_keys(low: Mapping[str, int], firing: Collection[str]) -> Iterator[Sam
             yield Sample(rules.PRE_KEYS, company, LOW_PRE_KEYS - PRE_KEYS_ENOUGH, enough)
 
 
-def of_bursts(bursts: Iterable[Burst], now: datetime) -> Iterator[Sample]:
+def of_bursts(bursts: Iterable[Burst], now: datetime, zone: tzinfo = UTC) -> Iterator[Sample]:
     """Each burst of pre-keys: a bot has reconnected. One in the future is from before the clock was set back."""
     for burst in bursts:
         if burst.key_type == "pre-key" and burst.at <= now:
-            detail = f"{burst.company_id} wrote {burst.keys:,} new pre-keys after {burst.at:%Y-%m-%d %H:%M} UTC"
+            detail = f"{burst.company_id} wrote {burst.keys:,} new pre-keys after {local_time(burst.at, zone)}"
             yield Sample(rules.BURST, f"{burst.company_id} {burst.at:%Y-%m-%d %H}h", 1.0, detail)
 
 

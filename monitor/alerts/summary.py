@@ -18,7 +18,7 @@ from monitor.alerts.measurements import SURVEY_WITHIN_S
 from monitor.growth import GrowthReport, growth_report
 from monitor.note_names import SUMMARY
 from monitor.reports.check import CheckReport, Verdict, check_report, check_rows
-from monitor.reports.formatting import sparkline
+from monitor.reports.formatting import counted, sparkline
 from monitor.running.bounded_calls import BoundedCalls, Busy, TimedOut
 from monitor.watch_settings import WatchSettings
 
@@ -64,7 +64,7 @@ class DailySummary:
             return None
         self.questions.call(lambda: self.store.remember(SUMMARY, json.dumps({"day": day.isoformat()})))
         self._last_day, self._not_before = day, 0.0
-        return text(day, check, growth, firing)
+        return text(day, check, growth, firing, self.settings)
 
     def _due(self, now: datetime) -> date | None:
         at = self.settings.summary_at
@@ -92,12 +92,13 @@ def due(last_day: date | None, now: datetime, zone: tzinfo, at: time) -> date | 
     return None
 
 
-def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str]) -> str:
+def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str], settings: WatchSettings) -> str:
     """The summary of a day: verdict, counts, history, forecast, advice, and the lines of the firing alerts."""
-    rows = check_rows(check)
+    rows = check_rows(check, settings.zone)
+    companies = counted(check.companies, "company", "companies")
     lines = [
-        f"{_MARKS[check.verdict]} {day:%A, %d %B}: {check.verdict}, {check.database}",
-        f"keys: {rows['total']} of {rows['companies']} companies, {rows['size']}",
+        f"{_MARKS[check.verdict]} {settings.name}, {day:%A} {day.day} {day:%B}: {check.verdict}",
+        f"{counted(check.total, 'key')} of {companies}, {rows['size']}",
         f"expired {rows['expired']}, guarded {rows['guarded']}, without expiry {rows['no expiry']}",
         f"created: {growth.created_24h:,} in 24 h, {growth.created_7d:,} in 7 days",
         f"last activity: {rows['activity']}",
@@ -111,5 +112,7 @@ def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str])
         lines.append(f"in 7 days: about {expected:,} ({low:,} to {high:,})")
     lines += [f"• {advice}" for advice in check.advice]
     if firing:
-        lines += ["", "still firing:", *firing]
+        lines += ["", "Still firing:", *firing]
+    if settings.public_url:
+        lines += ["", f"Status page: {settings.public_url}"]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
+from typing import Any
 
 import structlog
 
@@ -18,13 +19,13 @@ from keystore.store import Store, Upkeep
 from monitor.alerts import memory, samples
 from monitor.alerts.decisions import AlertState, Sample, after_clock_step, decide
 from monitor.alerts.measurements import Measurements
-from monitor.alerts.notices import firing_lines, message
+from monitor.alerts.notices import firing_lines, message, unmuted_line
 from monitor.alerts.outbox import Outbox
-from monitor.alerts.rules import thresholds
+from monitor.alerts.rules import SILENT_AFTER, thresholds
 from monitor.alerts.stored_state import Mute, read_state, write_state
 from monitor.alerts.summary import DailySummary
 from monitor.note_names import ANNOUNCED
-from monitor.reports.formatting import duration
+from monitor.reports.formatting import duration, local_time
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.running.clock_steps import ClockSteps
 from monitor.running.leader import Leader
@@ -50,11 +51,13 @@ log = structlog.get_logger()
 class Announcements:
     """The start and the stop of one service. It announces its stop only where it announced its start."""
 
-    def __init__(self, store: Upkeep, version: str, post: Callable[[str], None], questions: BoundedCalls) -> None:
-        self.service = f"Signal Keystore {version}"
+    def __init__(
+        self, store: Upkeep, settings: WatchSettings, post: Callable[[str], None], questions: BoundedCalls
+    ) -> None:
+        self.service = f"Signal Keystore {settings.version}"
         self.host = socket.gethostname()
         self._store = store
-        self._version = version
+        self._settings = settings
         self._post = post
         self._questions = questions
         self._announced: bool | None = None
@@ -69,16 +72,23 @@ class Announcements:
         if not self._announced:
             log.info("start_not_announced", reason="one was, minutes ago")
             return
-        self._questions.call(lambda: self._store.remember(name, json.dumps({"version": self._version})))
+        self._questions.call(lambda: self._store.remember(name, json.dumps({"version": self._settings.version})))
         if not muted:
-            role = "it alerts" if alerting else "another one alerts; this one stands by"
-            self._post(f"▶ {self.service} has started on {self.host}: {role}. It watches {self._store.database}")
+            role = "sends the alerts" if alerting else "stands by; another instance sends the alerts"
+            lines = [
+                f"▶ {self._settings.name}: {self.service} has started on {self.host} and {role}. "
+                f"It watches {self._store.database}."
+            ]
+            if self._settings.public_url:
+                lines.append(f"Status page: {self._settings.public_url}")
+            self._post("\n".join(lines))
 
     def stop(self, uptime: str, firing: list[str]) -> None:
         """Announce the stop, with the lines of the alerts that still fire."""
         if self._announced:
-            left = ["", "it leaves behind:", *firing] if firing else []
-            self._post("\n".join([f"⏹ {self.service} on {self.host} stops, after {uptime}", *left]))
+            left = ["", "Still firing:", *firing] if firing else []
+            head = f"⏹ {self._settings.name}: {self.service} on {self.host} stops, after {uptime}"
+            self._post("\n".join([head, *left]))
 
 
 class Watch:
@@ -87,7 +97,7 @@ class Watch:
     def __init__(
         self,
         store: Store,
-        outbox: Outbox,
+        outbox: Outbox[Any],
         settings: WatchSettings,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -98,7 +108,7 @@ class Watch:
         questions, surveys = BoundedCalls(1, "watch-question"), BoundedCalls(1, "watch-survey")
         self._store = store
         self._outbox = outbox
-        self._zone = settings.zone
+        self._zone, self._name, self._public_url = settings.zone, settings.name, settings.public_url
         self._thresholds = thresholds(settings)
         self._clock = clock
         self._process_memory = process_memory
@@ -108,7 +118,7 @@ class Watch:
         self._questions = questions
         self._leader = Leader(store, LEASE, LEASE_S, questions)
         self._mute = Mute(store, questions)
-        self._announcements = Announcements(store, settings.version, outbox.post, questions)
+        self._announcements = Announcements(store, settings, outbox.post, questions)
         self._summary = DailySummary(store, settings, questions, surveys, ticks)
         self._measurements = Measurements(store, settings, questions, surveys, clock(), ticks, process_memory)
         self.is_alerting = False
@@ -122,6 +132,8 @@ class Watch:
         """Look once; the seconds until the next look, where that is sooner than usual."""
         now, outage = self._clock(), None
         self._follow_clock(now)
+        if self._outage is not None:
+            self._measurements.miss_no_earlier_heartbeat()
         measured: list[Sample] = []
         try:
             self._renew(now)
@@ -148,9 +160,14 @@ class Watch:
         """Send no notices until then, from this moment on. Raises what the store raises."""
         self._mute.begin(until)
 
-    def unmute(self) -> None:
-        """End the mute at this moment; the next look lists the firing alerts. Raises what the store raises."""
-        self._mute.end(self._clock())
+    def unmute(self) -> list[str]:
+        """End the mute at this moment, and return the lines of the firing alerts. Raises what the store raises."""
+        now = self._clock()
+        if self.is_alerting:
+            self._mute.forget()  # The caller says so: the next look announces nothing.
+        else:
+            self._mute.end(now)
+        return firing_lines(self._state, now)
 
     def stop(self, within_s: float) -> bool:
         """Announce the stop, let the outbox deliver what it can, and release the lease.
@@ -175,22 +192,25 @@ class Watch:
     def status(self) -> str:
         """The state of the service itself, in plain text; asks the database nothing."""
         now = self._clock()
-        announcements, database = self._announcements, f"database: {self._store.database}"
+        announcements, database = self._announcements, self._store.database
         looked = None if self._looked_at is None else duration(self._ticks() - self._looked_at)
         lines = [
             f"{announcements.service} on {announcements.host}, up {self._uptime()}",
-            database if self._outage is None else f"{database} is away: {self._outage}",
-            f"memory: {samples.of_process(self._process_memory()).detail}",
+            f"database: {database}" if self._outage is None else samples.of_database(database, self._outage).detail,
+            f"memory: {self._process_memory().in_words}",
             "last look: none yet" if looked is None else f"last look: {looked} ago",
         ]
+        if self._public_url:
+            lines.append(f"status page: {self._public_url}")
         if not self.is_alerting:
-            return "\n".join([*lines, "role: stands by, another one alerts"])
-        lines.append("role: this one alerts")
+            return "\n".join([*lines, "role: stands by; another instance sends the alerts"])
+        lines.append("role: sends the alerts")
         muted_until = self._mute.until
         if muted_until is not None and self._mute.is_on(now):
-            lines.append(f"muted until {muted_until.astimezone(self._zone):%Y-%m-%d %H:%M %Z}")
+            lines.append(f"muted until {local_time(muted_until, self._zone)}")
         if self._outbox.pending:
             lines.append(f"notices that wait to be delivered: {self._outbox.pending:,}")
+        lines += self._outbox.refusals()
         firing = firing_lines(self._state, now)
         return "\n".join([*lines, "firing:" if firing else "nothing fires", *firing])
 
@@ -201,6 +221,8 @@ class Watch:
             return
         log.warning("clock_was_set", seconds=round(step.total_seconds()), now=now.isoformat(timespec="seconds"))
         self._state = after_clock_step(self._state, step)
+        if step >= SILENT_AFTER / 2:  # A heartbeat that came just before the step seems as old as the step.
+            self._measurements.miss_no_earlier_heartbeat()
         if self.is_alerting and step < timedelta(0):
             self._mute.set_back(-step)
 
@@ -237,7 +259,7 @@ class Watch:
             names = {"rule": notice.rule.id, "subject": notice.subject, "detail": notice.detail}
             log.warning(f"alert_{notice.kind}", **names, muted=muted)
         if notices and not muted:
-            self._outbox.post(message(notices))
+            self._outbox.post(message(notices, self._name))
 
     def _store_state(self) -> None:
         """Store the state for a successor, where it has changed."""
@@ -251,8 +273,7 @@ class Watch:
         firing = firing_lines(self._state, now)
         if self._mute.is_over(now):
             self._mute.forget()
-            head = "No longer muted. Still firing:" if firing else "No longer muted. Nothing fires."
-            self._outbox.post("\n".join([head, *firing]))
+            self._outbox.post("\n".join([unmuted_line(self._name, firing), *firing]))
         summary = self._summary.text_if_due(now, firing)
         if summary is not None and not self._mute.is_on(now):
             self._outbox.post(summary)

@@ -6,7 +6,7 @@ cleaning a database that the bots had left.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Literal
 
 from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
@@ -102,8 +102,8 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     )
 
 
-def check_rows(report: CheckReport) -> dict[str, str]:
-    """The counts in words, for every rendering: `{label: value}`, in the order shown."""
+def check_rows(report: CheckReport, zone: tzinfo = UTC) -> dict[str, str]:
+    """The counts in words, for every rendering: `{label: value}`, in the order shown. Times are in this time zone."""
     sweep = report.last_sweep
     return {
         "total": f"{report.total:,}",
@@ -113,8 +113,8 @@ def check_rows(report: CheckReport) -> dict[str, str]:
         "guarded": f"{report.guarded:,}",
         "companies": f"{report.companies:,}",
         "size": size(report.size_bytes),
-        "activity": ago(report.last_activity_at, report.taken_at),
-        "sweep": f"{ago(sweep.finished_at, report.taken_at)}, {sweep.deleted:,} deleted" if sweep else "never",
+        "activity": ago(report.last_activity_at, report.taken_at, zone),
+        "sweep": f"{ago(sweep.finished_at, report.taken_at, zone)}, {sweep.deleted:,} deleted" if sweep else "never",
     }
 
 

@@ -59,8 +59,16 @@ class DoctorReport:
         return "critical" if "critical" in verdicts else "warning" if "warning" in verdicts else "ok"
 
 
-def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, telegram: Result) -> DoctorReport:
-    """Make every check, even if an earlier one fails; `telegram` is the result of `check_token`."""
+def examine(
+    open_store: Callable[[], Store],
+    policy: Policy,
+    *,
+    guard: bool,
+    telegram: Result,
+    more: Callable[[Store], dict[str, Result]] = lambda _: {},
+) -> DoctorReport:
+    """Make every check, even if an earlier one fails; `telegram` is the result of `check_bot`, and `more` are checks
+    that need the store."""
     short_lived = [name for name in KEY_TYPES if policy.ttl_s(name) <= UNDELIVERED_DAYS * 86_400]
     results = {
         "ttl": _result(
@@ -79,6 +87,7 @@ def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, tel
     try:
         with open_store() as store:
             results |= _database(store)
+            results |= more(store)
     except KeystoreError as error:
         results["database"] = "failed", str(error)
     return DoctorReport(tuple(DoctorCheck(name, *result) for name, result in results.items()))

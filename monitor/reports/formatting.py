@@ -1,17 +1,27 @@
 """Numbers and times as text, the same in every rendering of a report: terminal, messages, page. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def ago(moment: datetime | None, now: datetime) -> str:
-    """The time since a moment, and the moment itself; "never" without one."""
+def ago(moment: datetime | None, now: datetime, zone: tzinfo = UTC) -> str:
+    """The time since a moment, and the moment itself in this time zone; "never" without one."""
     if moment is None:
         return "never"
-    return f"{duration((now - moment).total_seconds())} ago ({moment:%Y-%m-%d %H:%M} UTC)"
+    return f"{duration((now - moment).total_seconds())} ago ({local_time(moment, zone)})"
+
+
+def local_time(moment: datetime, zone: tzinfo) -> str:
+    """A moment in this time zone, with the zone's name."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """A number and its noun: `1 key`, `1,234 keys`; `plural` is for nouns that don't just take an s."""
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def duration(seconds: float) -> str:
@@ -20,11 +30,6 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: `1 key`, `1,158 keys`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def signed(percent: int) -> str:

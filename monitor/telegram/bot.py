@@ -6,7 +6,7 @@ five minutes runs at all. The bot waits until failures of Telegram are over; onl
 """
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,14 +16,15 @@ import structlog
 
 from monitor.running.backoff import Backoff
 from monitor.telegram import texts
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
-from monitor.telegram.commands import KEEP, SWEEP, Commands
+from monitor.telegram.commands import KEEP, SWEEP, Commands, changes_something
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
 from monitor.telegram.messages import Reply
 from monitor.telegram.sending import BAD_TOKEN_RETRY_S, ReplySender
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote, UpdateCursor
-from monitor.telegram.updates import Command, Other, Press, Update, read_update
+from monitor.telegram.updates import Command, Moved, Other, Press, Update, read_update
 
 POLL_S = 50
 """Seconds for which Telegram holds a poll open. Many networks cut connections that are idle for longer."""
@@ -62,7 +63,7 @@ class Bot:
         self,
         client: TelegramClient,
         queries: ServiceQueries,
-        chats: Collection[int],
+        chats: ServedChats,
         offset: OffsetNote,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -75,7 +76,7 @@ class Bot:
         self._client = client
         self._commands = Commands(queries, clock)
         self._sender = ReplySender(client, self._wait)
-        self._chats = frozenset(chats)
+        self._chats = chats
         self._cursor = UpdateCursor(offset, clock)
         self._clock = clock
         self._poll_s = poll_s
@@ -156,7 +157,13 @@ class Bot:
         if self._cursor.has_passed(update.update_id):
             return False
         self.counts.updates += 1
-        if not self._is_answered(update.chat) or isinstance(update, Other) or not self._may_run(update):
+        if isinstance(update, Moved):
+            self._follow(update)
+        if (
+            not self._is_answered(update.chat)
+            or isinstance(update, Other | Moved)  # To follow a chat twice does no harm.
+            or not self._may_run(update)
+        ):
             self._cursor.move_past(update.update_id)
             return True
         if not self._confirm(update.update_id):
@@ -168,13 +175,17 @@ class Bot:
         return True
 
     def _is_answered(self, chat: int | None) -> bool:
-        if chat is None or chat in self._chats:
+        if chat is None or self._chats.serves(chat):
             return chat is not None
         self.counts.from_strangers += 1
         if chat not in self._strangers and len(self._strangers) < MOST_STRANGERS_LOGGED:
             self._strangers.add(chat)
             log.warning("telegram_stranger_ignored", chat=chat, hint="TELEGRAM_CHAT_ID lists who is answered")
         return False
+
+    def _follow(self, move: Moved) -> None:
+        if self._chats.follow(move.chat, move.new):
+            self._sender.send(Chat(move.new), Reply(texts.moved(move.chat, move.new)))
 
     def _may_run(self, update: Command | Press) -> bool:
         """Return whether it is recent and surely hasn't run yet. The age of a press shows only when it is confirmed."""
@@ -212,19 +223,22 @@ class Bot:
             log.error("telegram_update_failed", kind=type(error).__name__, error=str(error))
             self.counts.failed += 1
             reply = Reply(texts.BROKEN)
-        if reply is not None and not self._sender.send(update.chat, reply):
+        if reply is not None and not self._sender.send(Chat(update.chat, update.topic), reply):
             self.counts.unanswered += 1
 
     def _reply_to(self, update: Command | Press) -> Reply | None:
         if isinstance(update, Command):
             if not self._commands.knows(update.name) and not update.to_us:
                 return None
-            self.counts.run += 1
-            return self._commands.run(update.chat, update.name, update.argument)
+            refusal = self._refusal(update, update.name)
+            self.counts.run += refusal is None
+            return refusal or self._commands.run(update.chat, update.name, update.argument)
         # Telegram refuses to confirm a press that is too old. Such a press isn't run.
         if not self._sender.attempt(partial(self._client.answer_callback, update.query_id), "telegram_press_expired"):
             self.counts.expired += 1
             return None
+        if (refusal := self._refusal(update, update.data)) is not None:
+            return refusal
         reply = self._commands.press(update.chat, update.data)
         self.counts.run += reply is not None
         if update.data.startswith((f"{SWEEP}:", f"{KEEP}:")) and update.message_id is not None:
@@ -234,6 +248,22 @@ class Bot:
                 # The buttons stay; a press of them is still answered.
                 log.info("telegram_keyboard_not_removed", error=str(error))
         return reply
+
+    def _refusal(self, update: Command | Press, action: str) -> Reply | None:
+        """The answer to somebody who may not do this; None if they may. In a group everybody may ask for reports, and
+        its administrators may change something."""
+        if not changes_something(action) or update.sender.trusted:
+            return None
+        user = update.sender.user
+        try:
+            allowed = user is not None and self._client.is_administrator(update.chat, user)
+        except TelegramError as error:
+            log.warning("telegram_rights_unknown", chat=update.chat, user=user, error=str(error))
+            return Reply(texts.RIGHTS_UNKNOWN)
+        if allowed:
+            return None
+        log.warning("telegram_action_refused", chat=update.chat, user=user, action=action.partition(":")[0])
+        return Reply(texts.NOT_ALLOWED)
 
     def _pause_after(self, error: TelegramError) -> float:
         """Log the error, once for each kind, and return the pause in seconds before the next call."""

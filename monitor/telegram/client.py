@@ -7,6 +7,7 @@ The token is part of every address, and errors of `requests` and `urllib3` show 
 lines. So none of those errors leaves this module, not even as a context, and log lines that show the token are dropped.
 """
 
+import ipaddress
 import json
 import logging
 import re
@@ -21,9 +22,12 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
+from keystore.store import Upkeep
 from monitor.reports.doctor import Result
-from monitor.telegram.errors import TelegramError, TelegramUnavailable, error_from
-from monitor.telegram.exchange import CUTTABLE_POOLS, Exchange
+from monitor.reports.formatting import counted
+from monitor.telegram.chats import Chat, moved_since
+from monitor.telegram.errors import TelegramError, TelegramRefused, TelegramUnavailable, error_from
+from monitor.telegram.exchange import Exchange, cuttable
 from monitor.telegram.messages import Keyboard
 
 CONNECT_TIMEOUT_S = 3.0
@@ -34,9 +38,11 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """Largest answer that is read. A hundred updates of the requested kinds stay far below it."""
 
 MOST_UPDATES = 100
-UPDATE_KINDS = ("message", "callback_query")
+UPDATE_KINDS = ("message", "channel_post", "callback_query")
+ADMINISTRATORS = ("creator", "administrator")
 
-TOKEN_CHECKED_WITHIN_S = 8.0
+CHECKED_WITHIN_S = 8.0
+IN_CLEAR = "TELEGRAM_API_URL is http:// to another machine: the bot's token travels unencrypted; use https://"
 _TOKEN = re.compile(r"\d{5,}:[A-Za-z0-9_-]{30,}")
 _LONGEST_DESCRIPTION = 300
 _CHUNK_BYTES = 65_536
@@ -48,8 +54,15 @@ class TelegramClient:
     """Calls to Telegram as one bot, from several threads."""
 
     def __init__(
-        self, token: str, base_url: str, *, deadline_s: float = DEADLINE_S, max_answer_bytes: int = MAX_ANSWER_BYTES
+        self,
+        token: str,
+        base_url: str,
+        proxy: str | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
+        """Without `proxy`, the proxy that `requests` finds in the environment is used, if any."""
         self._token = token
         self._base_url = base_url.rstrip("/")
         self._deadline_s = deadline_s
@@ -57,11 +70,15 @@ class TelegramClient:
         self._lock = threading.Lock()
         self._exchanges: set[Exchange] = set()
         self._closed = False
+        self._proxy = proxy or _proxy_of_environment(self._base_url)
         self._session = requests.Session()
-        self._session.trust_env = False  # No proxies or passwords from variables that settings.py doesn't read.
+        # No passwords from ~/.netrc. (It would also prefer a proxy of the environment to TELEGRAM_PROXY.)
+        self._session.trust_env = False
+        if self._proxy is not None:
+            self._session.proxies = {"http": self._proxy, "https": self._proxy}
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers["Accept-Encoding"] = "identity"  # A small answer can't expand beyond the maximum size.
-        for scheme in CUTTABLE_POOLS:
+        for scheme in ("http", "https"):
             adapter = _CuttableAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=0)
             self._session.mount(f"{scheme}://", adapter)
         self._token_filter = _TokenFilter(token)
@@ -75,8 +92,7 @@ class TelegramClient:
     @property
     def bot_id(self) -> str:
         """The bot's number: the part of the token that is no secret. "unknown" if the token has none."""
-        number, colon, _ = self._token.partition(":")
-        return number if colon and number.isdigit() else "unknown"
+        return bot_id(self._token)
 
     def get_me(self) -> str:
         """The bot's user name."""
@@ -98,17 +114,26 @@ class TelegramClient:
             raise TelegramUnavailable("getUpdates: the answer is no list of updates")
         return updates
 
-    def send_message(self, chat: int, html: str, keyboard: Keyboard = ()) -> None:
+    def send_message(self, chat: Chat, html: str, keyboard: Keyboard = ()) -> None:
         """Send a message of at most 4,096 characters."""
-        params = {"chat_id": chat, "text": html, "parse_mode": "HTML", "link_preview_options": {"is_disabled": True}}
+        params = {**_address(chat), "text": html, "parse_mode": "HTML", "link_preview_options": {"is_disabled": True}}
         if keyboard:
             params["reply_markup"] = _markup(keyboard)
         self._call("sendMessage", json=params)
 
-    def send_photo(self, chat: int, png: bytes, caption: str) -> None:
+    def send_photo(self, chat: Chat, png: bytes, caption: str) -> None:
         """Send a picture with a caption of plain text."""
         photo = ("growth.png", png, "image/png")
-        self._call("sendPhoto", data={"chat_id": str(chat), "caption": caption}, files={"photo": photo})
+        self._call("sendPhoto", data={**_address(chat), "caption": caption}, files={"photo": photo})
+
+    def is_administrator(self, chat: int, user: int) -> bool:
+        """Return whether a user is an administrator of a group or channel."""
+        member = self._call("getChatMember", json={"chat_id": chat, "user_id": user})
+        return isinstance(member, dict) and member.get("status") in ADMINISTRATORS
+
+    def require_chat(self, chat: Chat) -> None:
+        """Raise TelegramRefused unless the bot is a member of this chat."""
+        self._call("getChat", json={"chat_id": chat.number})
 
     def remove_keyboard(self, chat: int, message_id: int) -> None:
         """Remove the buttons under a message."""
@@ -174,7 +199,8 @@ class TelegramClient:
             failure = exchange.cut_reason or _describe(error)
         # Raised outside the handlers: as the new error's context, the old one would show the address and so the token.
         host = urlsplit(self._base_url).hostname
-        raise TelegramUnavailable(f"{exchange.method}: {host}: {failure}")
+        way = "" if self._proxy is None else f" through the proxy {without_password(self._proxy)}"
+        raise TelegramUnavailable(f"{exchange.method}: {host}{way}: {failure}")
 
     def _post(self, method: str, deadline_s: float, content: Mapping[str, Any]) -> tuple[int, bytes]:
         response = self._session.post(
@@ -193,22 +219,82 @@ class TelegramClient:
             return response.status_code, bytes(body)
 
 
-def check_token(token: str | None, chats: Collection[int], api_url: str) -> Result:
-    """Ask Telegram for the name of the bot, for the `doctor` report; None means that no bot is set up."""
+def check_bot(token: str | None, chats: Collection[Chat], api_url: str, proxy: str | None) -> Result:
+    """Ask Telegram for the bot's name and for its chats, for the `doctor` report. Without a token no bot is set up."""
     if token is None:
         return "ok", "not set up"
     if not _TOKEN.fullmatch(token):
         return "failed", "TELEGRAM_BOT_TOKEN doesn't look like a token; copy it again from @BotFather"
-    with closing(TelegramClient(token, api_url, deadline_s=TOKEN_CHECKED_WITHIN_S)) as client:
+    refused = {}
+    with closing(TelegramClient(token, api_url, proxy, deadline_s=CHECKED_WITHIN_S)) as client:
         try:
             name = client.get_me()
+            for chat in chats:
+                try:
+                    client.require_chat(chat)
+                except TelegramRefused as error:
+                    refused[chat] = error
         except TelegramUnavailable as error:
-            return "warning", f"Telegram wasn't reached, so the token was not tried: {error}"
+            return "warning", f"Telegram wasn't reached, so token and chats were not tried: {error}"
         except TelegramError as error:
             return "failed", str(error)
     if not chats:
         return "warning", f"@{name} answers nobody and alerts nobody: TELEGRAM_CHAT_ID is not set"
-    return "ok", f"@{name} answers and alerts {len(chats)} chats"
+    if refused:
+        reasons = "; ".join(f"{chat}: {error}" for chat, error in refused.items())
+        return "warning", f"@{name} can't write to {reasons}; correct TELEGRAM_CHAT_ID, or add the bot to that chat"
+    if sends_token_in_clear(api_url):
+        return "warning", IN_CLEAR
+    return "ok", f"@{name} answers and alerts {counted(len(chats), 'chat')}"
+
+
+def check_chat_numbers(token: str | None, chats: Collection[Chat], store: Upkeep) -> dict[str, Result]:
+    """A warning for the `doctor` report where Telegram has changed the number of a listed chat."""
+    moved = {} if token is None else moved_since(store, bot_id(token), chats)
+    if not moved:
+        return {}
+    news = "; ".join(f"{old} is {new} now" for old, new in moved.items())
+    return {"telegram chats": ("warning", f"Telegram has changed a chat's number: {news}. Correct TELEGRAM_CHAT_ID")}
+
+
+def bot_id(token: str) -> str:
+    """The bot's number: the part of its token that is no secret. "unknown" if the token has none."""
+    number, colon, _ = token.partition(":")
+    return number if colon and number.isdigit() else "unknown"
+
+
+def sends_token_in_clear(api_url: str) -> bool:
+    """True if the token travels to another machine unencrypted."""
+    parts = urlsplit(api_url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def without_password(address: str) -> str:
+    """An address without its user and password."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _proxy_of_environment(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY give for an address, as `requests` reads them."""
+    if _is_loopback(urlsplit(url).hostname or ""):
+        return None
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if not proxy:
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(chat: Chat) -> dict[str, int]:
+    topic = {} if chat.topic is None else {"message_thread_id": chat.topic}
+    return {"chat_id": chat.number, **topic}
 
 
 class _CuttableAdapter(HTTPAdapter):
@@ -216,7 +302,14 @@ class _CuttableAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = CUTTABLE_POOLS
+        self.poolmanager.pool_classes_by_scheme = cuttable(self.poolmanager.pool_classes_by_scheme)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            manager.pool_classes_by_scheme = cuttable(manager.pool_classes_by_scheme)
+        return manager
 
 
 _URL_MODULES = ("connection", "connectionpool", "poolmanager", "response", "util.retry", "util.ssl_")
@@ -261,6 +354,11 @@ def _describe(error: BaseException) -> str:
     """Describe a failure without the error's own message."""
     if isinstance(error, requests.Timeout):
         return "no connection in time" if isinstance(error, requests.ConnectTimeout) else "no answer in time"
+    if isinstance(error, requests.exceptions.ProxyError):
+        refusal = re.search(r"Tunnel connection failed: (\d{3} [A-Za-z ]{0,40})", str(error))
+        return f"the proxy refused: {refusal[1].strip()}" if refusal else "the proxy can't be reached, or broke off"
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return "a SOCKS proxy needs another package: `pip install PySocks`"
     if isinstance(error, requests.exceptions.SSLError):
         return "TLS failed: is its certificate valid, and this machine's clock right?"
     if isinstance(error, requests.ConnectionError):

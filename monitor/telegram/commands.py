@@ -22,8 +22,16 @@ LONGEST_MUTE = timedelta(days=30)
 RUN, SWEEP, KEEP = "run", "sweep", "keep"
 """The first part of a button's data, before a colon."""
 
-BUTTON_ROWS = (("status", "db_health"), ("types", "growth"), ("perf", "sweep"))
+BUTTON_ROWS = (("status", "db_health"), ("types", "growth"), ("perf", "sweep"), ("mute", "help"))
 MENU: Keyboard = tuple(tuple(Button(f"/{name}", f"{RUN}:{name}") for name in row) for row in BUTTON_ROWS)
+
+
+_CHANGING = {"sweep", "mute", "unmute", SWEEP, KEEP}
+
+
+def changes_something(action: str) -> bool:
+    """True if a command, or the data of a button, does more than report."""
+    return action.removeprefix(f"{RUN}:").partition(":")[0] in _CHANGING
 
 
 class Commands:
@@ -31,17 +39,18 @@ class Commands:
 
     def __init__(self, queries: ServiceQueries, clock: Callable[[], datetime]) -> None:
         self._queries = queries
+        self._settings = queries.settings
         self._clock = clock
         self._questions: dict[int, tuple[str, datetime]] = {}
         """Each chat's open question: its token, and when it was asked. Only chats that the bot answers have one."""
         self._commands: dict[str, Callable[[int, str], Reply]] = {
-            "start": lambda *_: Reply(texts.START, MENU),
+            "start": lambda *_: Reply(texts.start(self._settings), MENU),
             "help": lambda *_: Reply(texts.HELP),
             "status": lambda *_: Reply(plain(queries.status())),
-            "db_health": lambda *_: Reply(texts.db_health(queries.db_health())),
-            "types": lambda *_: Reply(texts.types(queries.types())),
+            "db_health": lambda *_: Reply(texts.db_health(queries.db_health(), self._settings)),
+            "types": lambda *_: Reply(texts.types(queries.types(), self._settings)),
             "growth": lambda *_: self._growth(),
-            "perf": lambda *_: self._run_long(lambda: texts.perf(queries.perf()), texts.PERF_CONTINUES),
+            "perf": lambda *_: self._run_long(lambda: texts.perf(queries.perf(), self._settings), texts.PERF_CONTINUES),
             "sweep": lambda chat, _: self._ask_about_sweep(chat),
             "mute": lambda _, argument: self._mute(argument),
             "unmute": lambda *_: self._unmute(),
@@ -76,14 +85,16 @@ class Commands:
             return Reply(texts.QUESTION_EXPIRED)
         if kind == KEEP:
             return Reply(texts.NOT_SWEPT)
-        return self._run_long(lambda: texts.sweep(self._queries.sweep()), texts.SWEEP_CONTINUES)
+        return self._run_long(lambda: texts.sweep(self._queries.sweep(), self._settings), texts.SWEEP_CONTINUES)
 
     def _ask_about_sweep(self, chat: int) -> Reply:
         check = self._queries.check()
+        if not check.expired:
+            return Reply(texts.nothing_to_sweep(check.guarded))
         token = secrets.token_hex(8)
         self._questions[chat] = token, self._clock()
         row = (Button("Delete them", f"{SWEEP}:{token}"), Button("Leave them", f"{KEEP}:{token}"))
-        return Reply(texts.sweep_question(check.expired, check.database), (row,))
+        return Reply(texts.sweep_question(check.expired, self._settings), (row,))
 
     def _run_long(self, work: Callable[[], Lines], continues: Lines) -> Reply:
         """Run work that may outlast the time limit, or find another such work running. Neither means an outage."""
@@ -98,19 +109,22 @@ class Commands:
 
     def _growth(self) -> Reply:
         report = self._queries.growth()
-        return Reply(texts.growth(report), photo=charts.growth_chart(report) if charts.available() else None)
+        photo = charts.growth_chart(report) if charts.available() else None
+        return Reply(texts.growth(report, self._settings), photo=photo)
 
     def _mute(self, argument: str) -> Reply:
+        zone = self._settings.zone
+        if not argument:
+            return Reply(texts.how_to_mute(self._queries.muted_until(), zone))
         try:
             length = timedelta(seconds=parse_duration(argument))
         except InvalidInput:
-            length = None
-        if length is None or length > LONGEST_MUTE:
-            return Reply(texts.how_to_mute(self._queries.muted_until()))
+            return Reply(texts.not_a_time(argument))
+        if length > LONGEST_MUTE:
+            return Reply(texts.mute_too_long(argument))
         until = self._clock() + length
         self._queries.mute(until)
-        return Reply(texts.muted(until))
+        return Reply(texts.muted(until, zone))
 
     def _unmute(self) -> Reply:
-        self._queries.unmute()
-        return Reply(texts.UNMUTED)
+        return Reply(texts.unmuted(self._queries.unmute()))

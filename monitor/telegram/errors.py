@@ -28,6 +28,14 @@ class TelegramRefused(TelegramError):  # noqa: N818
     """Telegram won't do this, so never repeat it: the chat is gone, the bot was blocked, the callback is too old."""
 
 
+class ChatMoved(TelegramRefused):
+    """The group has become a supergroup, and its number is `number` from now on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 class BadToken(TelegramError):  # noqa: N818
     """Telegram knows no bot with this token: the settings must be corrected."""
 
@@ -45,8 +53,9 @@ def error_from(method: str, status: int, description: str, parameters: Mapping[s
         return PollConflict(f"{method}: 409 {description}")
     if status in (400, 403, 413):
         new_id = parameters.get("migrate_to_chat_id")
-        moved = f"; the chat's number is {new_id} now, put it into TELEGRAM_CHAT_ID" if _is_number(new_id) else ""
-        return TelegramRefused(f"{method}: {status} {description}{moved}")
+        if isinstance(new_id, int) and not isinstance(new_id, bool) and abs(new_id) < 2**63:
+            return ChatMoved(f"{method}: {status} {description}; the chat's number is {new_id} now", new_id)
+        return TelegramRefused(f"{method}: {status} {description}")
     if 300 <= status < 400:
         return TelegramUnavailable(f"{method}: {status}, redirected: check TELEGRAM_API_URL")
     if status == 200:

@@ -4,20 +4,20 @@
 without end. So every connection tells the exchange of its thread which socket it uses. A watchdog timer, or the thread
 that stops the service, shuts that socket down, and the reader sees the connection end.
 
-The socket is shut down through a duplicate of its descriptor. The duplicate reaches the connection however TLS has
-wrapped the socket, and never another connection that was given the same number. Before the connection exists its own
-timeout applies: Python limits a whole TLS handshake with it, even one that arrives byte by byte.
+The exchange learns the socket as soon as it is connected, before a proxy is asked for a tunnel and before TLS. Until
+then the timeout of the connection applies. The socket is shut down through a duplicate of its descriptor. The duplicate
+reaches the connection however TLS has wrapped the socket, and never another connection with the same number.
 """
 
+import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 
 
 class Exchange:
@@ -41,7 +41,7 @@ class Exchange:
         """Make this the socket that `cut` shuts down; shut it down at once if the exchange is cut already."""
         with self._lock:
             self._release()
-            self._socket = socket.fromfd(sock.fileno(), sock.family, sock.type)
+            self._socket = socket.socket(fileno=os.dup(sock.fileno()))
             if self.cut_reason is not None:
                 self._shut_down()
 
@@ -81,31 +81,36 @@ _current: ContextVar[Exchange | None] = ContextVar("telegram_exchange", default=
 class _Connection(HTTPConnection):
     """A connection that tells the exchange of its thread which socket it uses, whether new or kept alive."""
 
-    def connect(self) -> None:
-        super().connect()
-        self._tell_exchange()
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        self._tell_exchange(sock)
+        return sock
+
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        # A proxy's headers that were cut off look like headers that end. TLS over a socket that was shut down would
+        # fail without closing it.
+        exchange = _current.get()
+        if exchange is not None and exchange.cut_reason is not None:
+            raise ConnectionAbortedError(exchange.cut_reason)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        self._tell_exchange()
+        if self.sock is not None:
+            self._tell_exchange(self.sock)
         super().request(*args, **kwargs)
 
-    def _tell_exchange(self) -> None:
+    def _tell_exchange(self, sock: socket.socket) -> None:
         exchange = _current.get()
-        if exchange is not None and self.sock is not None:
-            exchange.use(self.sock)
+        if exchange is not None:
+            exchange.use(sock)
 
 
-class _TlsConnection(_Connection, HTTPSConnection):
-    """The same with TLS."""
+def cuttable(pools: Mapping[str, Any]) -> dict[str, Any]:
+    """urllib3's classes of connection pools, by scheme, with connections that their exchange can cut.
+    They differ with the way: TLS or none, a SOCKS proxy or another."""
+    return {scheme: _cuttable_pool(pool) for scheme, pool in pools.items()}
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-CUTTABLE_POOLS = {"http": _Pool, "https": _TlsPool}
-"""urllib3's connection pool for each scheme, with connections that their exchange can cut."""
+def _cuttable_pool(pool: Any) -> Any:
+    connection = type(pool.ConnectionCls.__name__, (_Connection, pool.ConnectionCls), {})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})

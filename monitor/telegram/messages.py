@@ -3,9 +3,12 @@
 Telegram allows 4,096 UTF-16 units after it has parsed the tags. Here tags and escapes are counted too, so a message is
 never too long. Messages are split at line ends. Each line has tags of its own, and consecutive lines of a table share
 one `<pre>`, so no split falls inside a tag.
+
+Commands stand between backquotes in all texts of this project. A chat shows them as code, without the backquotes.
 """
 
 import html
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,6 +19,7 @@ LIMIT = 4_096
 Style = Literal["plain", "bold", "pre"]
 _TAGS: dict[Style, tuple[str, str]] = {"plain": ("", ""), "bold": ("<b>", "</b>"), "pre": ("<pre>", "</pre>")}
 _LONGEST_LINE = LIMIT - len("<pre></pre>\n")
+_CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def messages(lines: Iterable[Line]) -> list[str]:
     parts: list[list[Line]] = [[]]
     used = 0
     for line in _split_long(lines):
-        text_units = _units(_escape(line.text)) + 1
+        text_units = _units(_inner_html(line)) + 1
         tag_units = sum(map(len, _TAGS[line.style]))
         shares_tags = parts[-1] and line.style == parts[-1][-1].style == "pre"
         cost = text_units if shares_tags else text_units + tag_units
@@ -90,8 +94,11 @@ def _split_long(lines: Iterable[Line]) -> Iterator[Line]:
     """The same lines, without line ends inside them and with those longer than a message in pieces."""
     for line in lines:
         for text in line.text.splitlines() or [""]:
+            if _units(_inner_html(Line(text, line.style))) <= _LONGEST_LINE:
+                yield Line(text, line.style)
+                continue
             piece, used = "", 0
-            for character in text:
+            for character in _CODE.sub(r"\1", text):
                 units = _units(_escape(character))
                 if used + units > _LONGEST_LINE:
                     yield Line(piece, line.style)
@@ -106,10 +113,16 @@ def _html(part: list[Line]) -> str:
     for style, lines in groupby(part, key=lambda line: line.style):
         start, end = _TAGS[style]
         if style == "pre":
-            blocks.append(start + "\n".join(_escape(line.text) for line in lines) + end)
+            blocks.append(start + "\n".join(_inner_html(line) for line in lines) + end)
         else:
-            blocks += [start + _escape(line.text) + end if line.text else "" for line in lines]
+            blocks += [start + _inner_html(line) + end if line.text else "" for line in lines]
     return "\n".join(blocks)
+
+
+def _inner_html(line: Line) -> str:
+    """The HTML of a line without the tags around it. Telegram accepts code neither in bold text nor in a table."""
+    code = r"<code>\1</code>" if line.style == "plain" else r"\1"
+    return _CODE.sub(code, _escape(line.text))
 
 
 def _escape(text: str) -> str:

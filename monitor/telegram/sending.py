@@ -8,8 +8,17 @@ import structlog
 
 from monitor.alerts.outbox import NotDelivered, Undeliverable
 from monitor.running.backoff import Backoff
+from monitor.telegram import texts
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
-from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
+from monitor.telegram.errors import (
+    BadToken,
+    ChatMoved,
+    PollConflict,
+    TelegramError,
+    TelegramRefused,
+    TelegramUnavailable,
+)
 from monitor.telegram.messages import Reply, messages, plain
 
 ATTEMPTS = 6
@@ -29,7 +38,7 @@ class ReplySender:
     client: TelegramClient
     wait: Callable[[float], bool]
 
-    def send(self, chat: int, reply: Reply) -> bool:
+    def send(self, chat: Chat, reply: Reply) -> bool:
         """Send all of a reply, in order. Returns False if a part of it was dropped, which is logged."""
         parts = messages(reply.lines)
         calls = [
@@ -55,18 +64,36 @@ class ReplySender:
         return False
 
 
-def deliver_notice(client: TelegramClient, chat: int, text: str) -> None:
-    """Send plain text, in as many messages as needed, for the outbox.
+def deliver_notice(client: TelegramClient, chats: ServedChats, chat: Chat, text: str) -> None:
+    """Send plain text, in as many messages as needed, for the outbox. A group that has moved is followed.
     Raises NotDelivered (try again later) or Undeliverable (never to this chat)."""
     try:
         for part in messages(plain(text)):
-            client.send_message(chat, part)
+            _deliver_message(client, chats, chat, part)
     except TelegramRefused as error:
         raise Undeliverable(str(error)) from error
     except TelegramUnavailable as error:
         raise NotDelivered(error.retry_after_s) from error
     except (BadToken, PollConflict) as error:
         raise NotDelivered(BAD_TOKEN_RETRY_S) from error
+
+
+def _deliver_message(client: TelegramClient, chats: ServedChats, chat: Chat, html: str) -> None:
+    target = chats.now(chat)
+    try:
+        client.send_message(target, html)
+    except ChatMoved as moved:
+        target = Chat(moved.number)
+        if chats.follow(chat.number, moved.number):
+            (news,) = messages(texts.moved(chat.number, moved.number))
+            client.send_message(target, news)
+        client.send_message(target, html)
+    except TelegramRefused as refusal:
+        if target.topic is None:
+            raise
+        # The topic is closed or gone: an alert is better in the group's general topic than lost.
+        log.warning("telegram_topic_refused", chat=str(target), error=str(refusal))
+        client.send_message(Chat(target.number), html)
 
 
 def _pause_s(error: TelegramError, backoff: Backoff) -> float | None:

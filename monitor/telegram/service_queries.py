@@ -86,9 +86,9 @@ class ServiceQueries:
         """Send no notices until then."""
         self._ask(lambda: self.watch.mute(until))
 
-    def unmute(self) -> None:
-        """Send notices again."""
-        self._ask(self.watch.unmute)
+    def unmute(self) -> list[str]:
+        """Send notices again; the lines of the alerts that fire."""
+        return self._ask(self.watch.unmute)
 
     def muted_until(self) -> datetime | None:
         """The end of the current mute; None without one."""

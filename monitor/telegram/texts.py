@@ -1,41 +1,49 @@
 """The bot's texts: reports as lines of a phone's width, the verdict first. Pure; `messages` turns them into HTML."""
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
 from monitor.reports.check import check_rows
-from monitor.reports.formatting import signed, size
+from monitor.reports.formatting import counted, local_time, size
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.messages import Line, Lines, pairs, plain, table
+from monitor.watch_settings import WatchSettings
 
 COMMANDS = {
-    "status": "State of the service",
-    "db_health": "State of the database: counts, last sweep, load time",
-    "types": "Keys by type",
-    "growth": "Forecast of the number of keys",
-    "perf": "Times load, get and burst on the live database",
-    "sweep": "Delete expired keys now; asks first",
+    "status": "Is the service well? Which alerts fire?",
+    "db_health": "Is the database well? Counts, last sweep",
+    "types": "Number of keys by type",
+    "growth": "How many keys there will be",
+    "perf": "How fast the database answers",
+    "sweep": "Delete expired keys; asks first",
     "mute": "Pause notices, for example /mute 2h",
-    "unmute": "Resume notices",
+    "unmute": "Send notices again",
     "help": "List of commands",
 }
 """The bot's menu: each command with its description."""
 
 FORECAST_DAYS = (7, 30)
-TYPES_SHOWN = 8
+PHONE_COLUMNS = 32
+"""Width of a table that a small phone shows without breaking its lines."""
 
 _MARKS = {"ok": "🟢", "warning": "🟡", "critical": "🔴"}
 _RATING_MARKS = {"excellent": "🟢", "good": "🟢", "acceptable": "🟡", "slow": "🔴"}
 
-START = (Line("Signal Keystore", "bold"), Line("I watch over your bots' keys. What do you want to know?"))
-HELP = (Line("Commands", "bold"), *(Line(f"/{name} – {description}") for name, description in COMMANDS.items()))
+HELP = (
+    Line("Commands", "bold"),
+    *(Line(f"/{name} – {description}") for name, description in COMMANDS.items()),
+    Line("In a group, only its administrators may use /sweep, /mute and /unmute."),
+)
 
-UNMUTED = plain("Notices are on again.")
-
+NOT_ALLOWED = plain("Only administrators of this group may do that.")
+RIGHTS_UNKNOWN = plain(
+    "Telegram didn't tell me whether you are an administrator of this group, so nothing was done. Try again, or make "
+    "me an administrator."
+)
 NOT_SWEPT = plain("Nothing was swept.")
 QUESTION_EXPIRED = plain("That question is no longer open, so nothing was swept. Send /sweep to be asked again.")
 SWEEP_CONTINUES = plain(
@@ -48,43 +56,72 @@ BUSY = plain("An earlier sweep or perf is still running. Try again in a minute."
 BROKEN = plain("That failed in a way I didn't expect; the service's log has the details.")
 
 
+def start(settings: WatchSettings) -> Lines:
+    """The greeting, with the address of the status page if it is known."""
+    page = plain(f"Status page: {settings.public_url}") if settings.public_url else ()
+    greeting = Line("I watch over your bots' keys. What do you want to know?")
+    return (Line(f"Signal Keystore {settings.name}", "bold"), greeting, *page)
+
+
 def unknown(name: str) -> Lines:
     """The answer to a command that doesn't exist."""
     return plain(f"I don't know /{name}. /help lists the commands.")
 
 
-def db_health(report: DbHealth) -> Lines:
+def moved(old: int, new: int) -> Lines:
+    """The news that a group's number has changed."""
+    return plain(
+        f"Telegram has changed this chat's number from {old} to {new}, because the group became a supergroup. Alerts "
+        f"come here as before. Put {new} into TELEGRAM_CHAT_ID in place of {old}."
+    )
+
+
+def db_health(report: DbHealth, settings: WatchSettings) -> Lines:
     """The verdict, the counts, the load time against the budget, and advice."""
     check = report.check
-    rows = pairs(*check_rows(check).items(), ("load", _load(report.load)))
+    rows = pairs(*check_rows(check, settings.zone).items(), ("load", _load(report.load)))
     advice = [Line(f"• {line}") for line in check.advice]
     if report.write_error is not None:
         advice.insert(0, Line(f"• no bot can save a key: {report.write_error}"))
     if not report.load.within_budget:
         advice.insert(0, Line("• a reconnecting bot waits longer for its keys than it should; see /perf"))
-    return (Line(f"{_MARKS[report.verdict]} {report.verdict.upper()}  {check.database}", "bold"), *rows, *advice)
+    head = Line(f"{_MARKS[report.verdict]} {report.verdict.upper()}  {settings.name}", "bold")
+    return (head, *rows, *advice, Line(check.database))
 
 
-def types(report: TypesReport) -> Lines:
+def types(report: TypesReport, settings: WatchSettings) -> Lines:
     """The keys by type, and their sum."""
-    rows = [(c.key_type, f"{c.total:,}", f"{c.without_expiry:,}") for c in report.types]
-    total = "all", f"{report.total:,}", f"{report.without_expiry:,}"
-    return (Line(report.database, "bold"), *table(("type", "keys", "no expiry"), *rows, total))
+    counts = [(each.key_type, f"{each.total:,}") for each in report.types] + [("all", f"{report.total:,}")]
+    name_columns = PHONE_COLUMNS - 2 - max(len(keys) for _, keys in counts)
+    rows = [(shortened(key_type, name_columns), keys) for key_type, keys in counts]
+    head = Line(f"{settings.name}: keys by type", "bold")
+    if not report.without_expiry:
+        return (head, *table(*rows), Line("Every key has an expiry."))
+    lacking = [f"{each.key_type} {each.without_expiry:,}" for each in report.types if each.without_expiry]
+    return (head, *table(*rows), Line(f"Without expiry: {', '.join(lacking)}"))
 
 
-def growth(report: GrowthReport) -> Lines:
-    """Recent growth, the forecast with its interval, the legacy projection, and the errors of earlier forecasts."""
-    recent = pairs(
+def growth(report: GrowthReport, settings: WatchSettings) -> Lines:
+    """Recent growth, and the forecast with its interval."""
+    rows = [
         ("now", f"{report.total:,} keys"),
-        ("oldest", f"{report.oldest_days} days"),
         ("24 h", f"{report.created_24h:,} created"),
         ("7 days", f"{report.created_7d:,} created"),
-    )
-    head = Line(report.database, "bold")
-    return (head, *recent, *_forecast(report), *_legacy_projection(report), *_forecast_errors(report))
+    ]
+    head = Line(f"{settings.name}: growth", "bold")
+    forecast = report.forecast
+    if forecast is None:
+        missing = report.forecast_waits_for or "counted arrivals"
+        return (head, *pairs(*rows), Line(f"No forecast yet: it waits for {missing}."))
+    for days in FORECAST_DAYS:
+        low, expected, high = forecast.keys_at(days)
+        rows.append((f"in {days} d", f"{expected:,} ({low:,}–{high:,})"))
+    settles, in_days = forecast.equilibrium, forecast.days_to_equilibrium
+    rows.append(("settles", "not within a year" if settles is None else f"at {settles:,} in {in_days} days"))
+    return (head, *pairs(*rows), Line("In brackets: the range that holds 90 % of the outcomes."))
 
 
-def perf(report: PerfReport) -> Lines:
+def perf(report: PerfReport, settings: WatchSettings) -> Lines:
     """The rating, each time, and the reconnect against the budget."""
     budget = "within" if report.within_budget else "over"
     rows = pairs(
@@ -95,33 +132,56 @@ def perf(report: PerfReport) -> Lines:
         ("budget", f"{budget} {report.budget_ms:,.0f} ms"),
         ("size", size(report.size_bytes)),
     )
-    return (Line(f"{_RATING_MARKS[report.rating]} {report.rating}  {report.database}", "bold"), *rows)
+    return (Line(f"{_RATING_MARKS[report.rating]} {report.rating}  {settings.name}", "bold"), *rows)
 
 
-def sweep_question(expired: int, database: str) -> Lines:
+def sweep_question(expired: int, settings: WatchSettings) -> Lines:
     """The question before a sweep. Its buttons decide."""
-    return plain(f"Delete {_keys(expired)} from {database} now?")
+    return plain(f"Delete {_expired(expired)} from {settings.name} now?")
 
 
-def sweep(report: SweepReport) -> Lines:
+def nothing_to_sweep(guarded: int) -> Lines:
+    """The answer to /sweep where it would delete nothing."""
+    if not guarded:
+        return plain("No key has expired: there is nothing to sweep.")
+    keys = counted(guarded, "key that is past its expiry stays", "keys that are past their expiry stay")
+    return plain(f"There is nothing to sweep: {keys}, because a bot still needs what can't be replaced.")
+
+
+def sweep(report: SweepReport, settings: WatchSettings) -> Lines:
     """The keys that a sweep deleted, by type."""
     if report.skipped:
-        return plain(f"Nothing swept: another sweeper is at work on {report.database}.")
+        return plain(f"Nothing swept: another sweeper is at work on {settings.name}.")
     stopped = "; it was stopped before its end" if report.stopped else ""
-    summary = f"{_keys(report.deleted)} deleted from {report.database} in {report.took_ms:,.0f} ms{stopped}"
+    summary = f"{_expired(report.deleted)} deleted from {settings.name} in {report.took_ms:,.0f} ms{stopped}"
     by_type = sorted(report.by_type.items(), key=lambda item: (-item[1], item[0]))
     return (Line(summary), *(table(*((key_type, f"{keys:,}") for key_type, keys in by_type)) if by_type else ()))
 
 
-def muted(until: datetime) -> Lines:
+def muted(until: datetime, zone: tzinfo) -> Lines:
     """The answer to /mute with a duration."""
-    return plain(f"No notices until {until:%Y-%m-%d %H:%M} UTC. Alerts that still fire then will be reported.")
+    return plain(f"No notices until {local_time(until, zone)}. Alerts that still fire then will be reported.")
 
 
-def how_to_mute(until: datetime | None) -> Lines:
-    """The answer to /mute without a usable duration."""
-    state = "Notices are on." if until is None else f"Notices are off until {until:%Y-%m-%d %H:%M} UTC."
-    return plain(f"{state} Say for how long: /mute 30m, /mute 2h, /mute 1d, at most 30 days.")
+def how_to_mute(until: datetime | None, zone: tzinfo) -> Lines:
+    """The answer to /mute without a duration."""
+    state = "Notices are on." if until is None else f"Notices are off until {local_time(until, zone)}."
+    return plain(f"{state} {_MUTE_EXAMPLES}")
+
+
+def not_a_time(argument: str) -> Lines:
+    """The answer to /mute with something that isn't a duration."""
+    return plain(f"{shortened(argument, 40)} isn't a length of time, so nothing was changed. {_MUTE_EXAMPLES}")
+
+
+def mute_too_long(argument: str) -> Lines:
+    """The answer to /mute with a duration over the longest."""
+    return plain(f"{argument} is longer than 30 days, so nothing was changed. {_MUTE_EXAMPLES}")
+
+
+def unmuted(firing: list[str]) -> Lines:
+    """The answer to /unmute, with the lines of the alerts that fire."""
+    return plain("\n".join([f"Notices are on again. {'Still firing:' if firing else 'Nothing fires.'}", *firing]))
 
 
 def unavailable(error: KeystoreError) -> Lines:
@@ -136,6 +196,14 @@ def failed(error: KeystoreError) -> Lines:
     return (Line("🔴 that didn't work", "bold"), Line(str(error)))
 
 
+def shortened(text: str, columns: int) -> str:
+    """A text of at most this many characters."""
+    return text if len(text) <= columns else f"{text[: columns - 1]}…"
+
+
+_MUTE_EXAMPLES = "Say for how long: /mute 30m, /mute 2h, /mute 1d, at most 30 days."
+
+
 def _load(load: LoadTime) -> str:
     if load.company is None:
         return "no keys to load"
@@ -143,40 +211,5 @@ def _load(load: LoadTime) -> str:
     return f"{load.took_ms:,.1f} ms for {load.keys:,} keys, {budget} budget of {load.budget_ms:,.0f} ms"
 
 
-def _forecast(report: GrowthReport) -> Lines:
-    forecast = report.forecast
-    if forecast is None:
-        reason = f"It waits for {report.forecast_waits_for or 'counted arrivals'}."
-        return (Line("No forecast yet", "bold"), Line(reason))
-    rows = []
-    for days in FORECAST_DAYS:
-        low, expected, high = forecast.keys_at(days)
-        rows.append((f"in {days} days", f"{expected:,} ({low:,}–{high:,})"))
-    settles, in_days = forecast.equilibrium, forecast.days_to_equilibrium
-    rows.append(("settles", "not within a year" if settles is None else f"at {settles:,} in {in_days} days"))
-    largest = sorted(forecast.per_type, key=lambda item: -max(item.now, item.in_30_days))[:TYPES_SHOWN]
-    by_type = [(item.key_type, f"{item.now:,}", f"{item.in_30_days:,}") for item in largest]
-    type_table = table(("type", "now", "30 days"), *by_type) if by_type else ()
-    return (Line("Forecast, with its 90 % interval", "bold"), *pairs(*rows), *type_table)
-
-
-def _legacy_projection(report: GrowthReport) -> Lines:
-    rows = [
-        (f"{days} days each", f"{projection.keys:,} ({signed(projection.percent)} %)")
-        for days, projection in report.diary.items()
-    ]
-    return (Line("The original operator's projection, wrong by construction", "bold"), *pairs(*rows)) if rows else ()
-
-
-def _forecast_errors(report: GrowthReport) -> Lines:
-    if not report.outcomes:
-        return ()
-    rows = [
-        (f"{outcome.days} d", f"{outcome.median_error_percent:g} %", f"{outcome.within}/{outcome.forecasts}")
-        for outcome in report.outcomes
-    ]
-    return (Line("Errors of earlier forecasts", "bold"), *table(("ahead", "median", "in interval"), *rows))
-
-
-def _keys(count: int) -> str:
-    return f"{count:,} expired {'key' if count == 1 else 'keys'}"
+def _expired(count: int) -> str:
+    return counted(count, "expired key")

@@ -1,4 +1,4 @@
-"""Telegram's updates, parsed. Only commands and presses of buttons concern the bot. Pure.
+"""Telegram's updates, parsed. Only commands, presses of buttons and new numbers of chats concern the bot. Pure.
 
 Anybody can send an update: nothing in it is trusted, and nothing in it raises.
 """
@@ -11,6 +11,15 @@ _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@([A-Za-z0-9_]{1,64}))?(?:\s+(.*
 
 
 @dataclass(frozen=True)
+class Sender:
+    """The user who sent an update, None if Telegram doesn't name one. A user is `trusted` without a question to
+    Telegram in a private chat. So is the author of a channel's post, or an administrator who writes as the group."""
+
+    user: int | None
+    trusted: bool
+
+
+@dataclass(frozen=True)
 class Command:
     """A command in a message. `sent_at_s` is Unix time. `to_us` is False if another bot may be meant."""
 
@@ -20,6 +29,8 @@ class Command:
     argument: str
     sent_at_s: float
     to_us: bool
+    sender: Sender
+    topic: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,17 @@ class Press:
     query_id: str
     data: str
     message_id: int | None
+    sender: Sender
+    topic: int | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """News from Telegram that a group has become a supergroup. `chat` is the old number, `new` its number from now."""
+
+    update_id: int
+    chat: int
+    new: int
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class Other:
     chat: int | None = None
 
 
-Update: TypeAlias = Command | Press | Other
+Update: TypeAlias = Command | Press | Moved | Other
 
 
 def read_update(raw: Any, username: str) -> Update | None:
@@ -49,8 +71,9 @@ def read_update(raw: Any, username: str) -> Update | None:
     update_id = _integer(raw, "update_id")
     if update_id is None:
         return None
-    if isinstance(raw.get("message"), dict):
-        return _message(update_id, raw["message"], username)
+    for kind in ("message", "channel_post"):
+        if isinstance(raw.get(kind), dict):
+            return _message(update_id, raw[kind], username)
     if isinstance(raw.get("callback_query"), dict):
         return _press(update_id, raw["callback_query"])
     return Other(update_id)
@@ -58,6 +81,11 @@ def read_update(raw: Any, username: str) -> Update | None:
 
 def _message(update_id: int, message: dict[str, Any], username: str) -> Update:
     chat, text, sent_at_s = _integer(message, "chat", "id"), message.get("text"), _integer(message, "date")
+    new, old = _integer(message, "migrate_to_chat_id"), _integer(message, "migrate_from_chat_id")
+    if chat is not None and new is not None:
+        return Moved(update_id, chat, new)
+    if chat is not None and old is not None:
+        return Moved(update_id, old, chat)
     match = _COMMAND.fullmatch(text.strip()) if isinstance(text, str) else None
     if chat is None or match is None or sent_at_s is None:
         return Other(update_id, chat)
@@ -65,14 +93,25 @@ def _message(update_id: int, message: dict[str, Any], username: str) -> Update:
     if addressee is not None and addressee.lower() != username.lower():
         return Other(update_id, chat)
     to_us = addressee is not None or _value(message, "chat", "type") == "private"
-    return Command(update_id, chat, name.lower(), (argument or "").strip(), float(sent_at_s), to_us)
+    as_chat = _integer(message, "sender_chat", "id") == chat
+    trusted = as_chat or _value(message, "chat", "type") in ("private", "channel")
+    sender = Sender(_integer(message, "from", "id"), trusted)
+    argument = (argument or "").strip()
+    return Command(update_id, chat, name.lower(), argument, float(sent_at_s), to_us, sender, _topic(message))
 
 
 def _press(update_id: int, query: dict[str, Any]) -> Update:
     chat, query_id, data = _integer(query, "message", "chat", "id"), query.get("id"), query.get("data")
     if chat is None or not isinstance(query_id, str) or not isinstance(data, str):
         return Other(update_id, chat)
-    return Press(update_id, chat, query_id, data, _integer(query, "message", "message_id"))
+    sender = Sender(_integer(query, "from", "id"), _value(query, "message", "chat", "type") == "private")
+    message = query["message"]
+    return Press(update_id, chat, query_id, data, _integer(message, "message_id"), sender, _topic(message))
+
+
+def _topic(message: dict[str, Any]) -> int | None:
+    """The topic of a message. Without the mark beside it, Telegram's number is that of a thread of replies."""
+    return _integer(message, "message_thread_id") if message.get("is_topic_message") is True else None
 
 
 def _value(container: Any, *path: str) -> Any:

@@ -165,6 +165,17 @@ def test_a_heartbeat_is_stored_for_the_memory_alert(api: Api, company: str) -> N
         assert api.ask("POST", f"{api.company(company)}/heartbeat", bad).problem == "invalid-input"
 
 
+def test_a_bot_that_ends_its_lease_is_not_missed_and_another_holder_s_bot_is(api: Api, company: str) -> None:
+    path, sample = api.company(company), {"rss_bytes": 4, "heap_used_bytes": 2, "heap_limit_bytes": 3}
+    lease = api.ask("POST", f"{path}/lease", {"holder": "a", "ttl_s": 60})
+    api.ask("POST", f"{path}/heartbeat", sample)
+    taken = api.ask("POST", f"{path}/lease", {"holder": "b", "ttl_s": 60, "force": True})
+    assert api.ask("DELETE", f"{path}/lease?holder=a&epoch={lease.json['epoch']}").status == 204
+    assert api.store.recall(f"memory/{company}") is not None
+    assert api.ask("DELETE", f"{path}/lease?holder=b&epoch={taken.json['epoch']}").status == 204
+    assert api.store.recall(f"memory/{company}") is None
+
+
 def test_concurrent_writes_leave_the_whole_of_one_write(api: Api, company: str) -> None:
     path, began = api.company(company), threading.Barrier(6)
 

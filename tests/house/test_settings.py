@@ -53,7 +53,9 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_TLS_KEY="/etc/tls/key.pem",
         KEYSTORE_BEHIND_PROXY="on",
         TELEGRAM_BOT_TOKEN=TOKEN,
-        TELEGRAM_CHAT_ID="123, -100456",
+        TELEGRAM_CHAT_ID="123, -100456, -100456:77, 123",
+        TELEGRAM_PROXY="socks5h://user:pass@proxy:1080",
+        KEYSTORE_PUBLIC_URL="https://keys.example/",
         TELEGRAM_API_URL="http://127.0.0.1:1234",
         KEYSTORE_TIMEZONE="Europe/Berlin",
         KEYSTORE_SUMMARY_AT="off",
@@ -68,7 +70,10 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     assert (settings.tls_cert, settings.tls_key) == (Path("/etc/tls/cert.pem"), Path("/etc/tls/key.pem"))
     assert settings.telegram_token is not None
     assert settings.telegram_token.get_secret_value() == TOKEN
-    assert settings.telegram_chats == (123, -100456)
+    assert settings.telegram_chats == ((123, None), (-100456, None), (-100456, 77))
+    assert settings.telegram_proxy is not None
+    assert settings.telegram_proxy.get_secret_value() == "socks5h://user:pass@proxy:1080"
+    assert settings.public_url == "https://keys.example/"
     assert settings.telegram_api_url == "http://127.0.0.1:1234"
     assert (settings.timezone, settings.summary_at) == (ZoneInfo("Europe/Berlin"), None)
     assert settings.memory_alert_percent == 85
@@ -222,6 +227,12 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
         ("KEYSTORE_LOG", "xml"),
         ("KEYSTORE_SECRET_KEYS", "abc"),
         ("TELEGRAM_CHAT_ID", "me"),
+        ("TELEGRAM_CHAT_ID", "-1001234567890_77"),
+        ("TELEGRAM_CHAT_ID", "-100:"),
+        ("TELEGRAM_PROXY", "proxy:3128"),
+        ("TELEGRAM_PROXY", "ftp://proxy:21"),
+        ("TELEGRAM_PROXY", "http://proxy:99999"),
+        ("KEYSTORE_PUBLIC_URL", "keys.example"),
         ("TELEGRAM_API_URL", "telegram"),
         ("KEYSTORE_TIMEZONE", "Mars/Olympus"),
         ("KEYSTORE_TIMEZONE", "../../etc/passwd"),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from keystore.records import TypeCount
 from monitor.alerts.watch import Watch
@@ -17,6 +18,7 @@ from monitor.reports.load_time import DbHealth, LoadTime
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
 from monitor.telegram.service_queries import ServiceQueries
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -62,6 +64,7 @@ GROWTH = replace(
         TableCount(START - timedelta(hours=n), 665 - 2 * n + 40 * (n % 24 < 3), {}, 0) for n in range(14 * 24, -1, -1)
     ),
 )
+SETTINGS = WatchSettings(zone=ZoneInfo("Europe/Moscow"), name="bots <prod>", public_url="https://keys.example/")
 OUTCOMES = (Outcome(7, 12, 4.2, 11.0, 11), Outcome(14, 5, 6.0, 13.5, 5))
 
 
@@ -69,6 +72,7 @@ class SampleQueries(ServiceQueries):
     """Queries with ready answers; `calls` records what was asked, and `raising` is raised instead of any answer."""
 
     def __init__(self, **answers: Any) -> None:
+        self.settings = SETTINGS
         self.calls: list[str] = []
         self.raising: Exception | None = None
         self.until: datetime | None = None
@@ -115,8 +119,9 @@ class SampleQueries(ServiceQueries):
     def mute(self, until: datetime) -> None:
         self._mute("mute", until)
 
-    def unmute(self) -> None:
+    def unmute(self) -> list[str]:
         self._mute("unmute", None)
+        return []
 
     def muted_until(self) -> datetime | None:
         return self.until
@@ -146,8 +151,9 @@ class StubWatch(Watch):
     def mute(self, until: datetime) -> None:
         """Not called in these tests."""
 
-    def unmute(self) -> None:
+    def unmute(self) -> list[str]:
         """Not called in these tests."""
+        return []
 
 
 def without_forecast() -> GrowthReport:

@@ -255,21 +255,21 @@ def test_only_the_holder_with_its_epoch_renews_and_releases(store: Store, holder
     lease = store.lease_company("7", "a", 60)
     with pytest.raises(LeaseLost):
         store.lease_company("7", holder, 600, epoch=epoch)
-    store.release_company("7", holder, epoch)
+    assert not store.release_company("7", holder, epoch)
     assert store.lease_company("7", "a", 60, epoch=lease.epoch) == lease
 
 
 def test_a_lease_that_nobody_took_cannot_be_renewed(store: Store) -> None:
     with pytest.raises(LeaseLost):
         store.lease_company("7", "a", 60, epoch=1)
-    store.release_company("7", "a", 1)
+    assert not store.release_company("7", "a", 1)
     store.set("7", KEYS)
 
 
 def test_a_released_lease_is_free_at_once(store: Store) -> None:
     lease = store.lease_company("7", "a", 60)
-    store.release_company("7", "a", lease.epoch)
-    store.release_company("7", "a", lease.epoch)
+    assert store.release_company("7", "a", lease.epoch)
+    assert not store.release_company("7", "a", lease.epoch)
     with pytest.raises(LeaseLost):
         store.set("7", KEYS, epoch=lease.epoch)
     with pytest.raises(LeaseLost):
@@ -281,7 +281,7 @@ def test_a_released_lease_is_free_at_once(store: Store) -> None:
 def test_a_stale_release_leaves_the_next_lease_alone(store: Store) -> None:
     stale = store.lease_company("7", "a", 60)
     lease = store.lease_company("7", "a", 60)
-    store.release_company("7", "a", stale.epoch)
+    assert not store.release_company("7", "a", stale.epoch)
     store.set("7", KEYS, epoch=lease.epoch)
     with pytest.raises(LeaseHeld):
         store.lease_company("7", "b", 60)

@@ -49,7 +49,7 @@ def test_one_of_two_watches_alerts(process: Callable[[], Watched]) -> None:
     first.used_share = second.used_share = 0.93
     alerts, silence = together(first, second, 30)
     assert [len(alerts), silence] == [1, []]
-    assert "role: stands by, another one alerts" in second.watch.status()
+    assert "role: stands by; another instance sends the alerts" in second.watch.status()
     first.used_share = second.used_share = 0.5
     recoveries, silence = together(first, second, 30)
     assert [len(recoveries), silence] == [1, []]
@@ -71,11 +71,11 @@ def test_a_lost_lease_counts_even_if_the_next_query_fails(
 def test_a_stand_by_announces_that_it_stands_by(process: Callable[[], Watched], clock: Clock) -> None:
     first, second = process(), process()
     (message,) = first.look()
-    assert message.endswith(f"it alerts. It watches {first.store.database}")
+    assert message.endswith(f"and sends the alerts. It watches {first.store.database}.")
     clock.advance(timedelta(minutes=10))
     first.look()
     (message,) = second.look()
-    assert "another one alerts; this one stands by" in message
+    assert "stands by; another instance sends the alerts" in message
 
 
 def test_when_the_alerting_watch_dies_the_other_goes_on_from_its_state(process: Callable[[], Watched]) -> None:
@@ -91,7 +91,7 @@ def test_when_the_alerting_watch_dies_the_other_goes_on_from_its_state(process: 
     assert RULE in second.watch.status()
     second.used_share = 0.5
     (over,) = second.look(3)
-    assert over.startswith(f"Recovered:\n🟢 {RULE}")
+    assert over.startswith(f"bots, recovered:\n🟢 {RULE}")
 
 
 def test_a_watch_that_stops_releases_the_lease_at_once(process: Callable[[], Watched]) -> None:
@@ -146,7 +146,7 @@ def test_during_an_outage_the_last_holder_goes_on_and_then_hands_over(
         assert second.watch.is_alerting, "it comes first when the lease has expired"
         back = first.look()
         assert len(back) == 1
-        assert back[0].startswith("Recovered:\n🟢 database"), "each alert has its recovery"
+        assert back[0].startswith("bots, recovered:\n🟢 database"), "each alert has its recovery"
         assert not first.watch.is_alerting
         assert together(first, second, 5) == ([], [])
 
@@ -200,7 +200,7 @@ def test_a_killed_process_is_followed_by_another(
     assert second.watch.is_alerting
     second.used_share = 0.5
     (over,) = second.look(3)
-    assert over.startswith(f"Recovered:\n🟢 {RULE}")
+    assert over.startswith(f"bots, recovered:\n🟢 {RULE}")
 
 
 def test_the_next_process_delivers_the_notices_of_a_killed_one(

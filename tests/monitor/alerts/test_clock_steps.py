@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from keystore import Store, StoreUnavailable
+from monitor.alerts.memory import BotMemory, report_memory
 from monitor.alerts.stored_state import muted_until
 from monitor.forecast.history import lives_since, record_counts
 from monitor.running.clock_steps import ClockSteps, EventAge
@@ -73,7 +74,7 @@ def test_an_outage_after_a_step_is_reported_as_soon_as_without(watched: Watched,
     with database_away(watched):
         assert watched.look() == []
         (alert,) = watched.look()
-    assert "🔴 database: no answer. it has gone" in alert
+    assert f"🔴 database: {watched.store.database}: it has gone" in alert
     (recovery,) = watched.look()
     assert "answers (after 2 min)" in recovery
 
@@ -105,7 +106,7 @@ def test_a_mute_lasts_no_longer_for_a_step_back(watched: Watched) -> None:
     watched.look()
     assert muted_until(watched.store, watched.clock()) == watched.clock() + HOUR - MINUTE
     assert watched.look(57) == []
-    assert watched.look(3) == ["No longer muted. Nothing fires."]
+    assert watched.look(3) == ["bots: notices are on again. Nothing fires."]
 
 
 def test_a_sweeper_that_works_is_no_alert_after_a_step(watched: Watched, step: timedelta) -> None:
@@ -122,6 +123,34 @@ def test_a_sweeper_that_stands_still_is_an_alert_after_a_step(watched: Watched, 
     assert any("🔴 sweeper" in text for text in messages), "after two intervals of six hours"
     sweep(watched.store)
     assert "🟢 sweeper" in "".join(watched.look(3))
+
+
+def heartbeat(watched: Watched) -> None:
+    report_memory(watched.store, "962302", BotMemory(100, 2_000, 2_000, 2_100))
+
+
+def test_a_bot_that_sends_heartbeats_is_no_alert_after_a_step(watched: Watched, step: timedelta) -> None:
+    watched.settled()
+    for _ in range(30):
+        heartbeat(watched)
+        assert watched.look() == []
+    heartbeat(watched)
+    watched.clock_is_set(step)
+    assert watched.look() == [], "the last heartbeat has a time from before the step"
+    for _ in range(15):
+        heartbeat(watched)
+        assert watched.look() == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_bot_falls_silent_once_whatever_the_clock_does(watched: Watched, hours: int) -> None:
+    watched.settled()
+    heartbeat(watched)
+    watched.look(8)
+    watched.clock_is_set(hours * HOUR)
+    assert any("🟡 silent bot" in text for text in watched.look(12))
+    watched.clock_is_set(hours * HOUR)
+    assert watched.look(20) == [], "it has sent no heartbeat since"
 
 
 def test_records_from_before_the_clock_was_set_back_stop_none(store: Store, clock: Clock) -> None:

@@ -1,5 +1,7 @@
 """Alerts are raised and end at their thresholds, and no storm of samples sends more than the thresholds allow."""
 
+import itertools
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 
 from monitor.alerts.decisions import MOST_SUBJECTS, AlertState, Notice, Sample, decide
 from monitor.alerts.notices import firing_lines, message
-from monitor.alerts.rules import DISK, PRE_KEYS, Rule, Thresholds
+from monitor.alerts.rules import BOT_MEMORY, DISK, PRE_KEYS, RULES, Rule, Thresholds
 from monitor.alerts.stored_state import from_json, to_json
+from monitor.remedies import REMEDIES
 from monitor.reports.formatting import duration
+from monitor.telegram.messages import messages, plain
 from rig.fixtures.clock import START
 
 SECOND = timedelta(seconds=1)
@@ -180,25 +184,49 @@ def test_the_state_of_a_removed_rule_is_forgotten() -> None:
 
 
 def test_several_notices_are_one_message_and_many_of_a_rule_a_number() -> None:
-    disk = Rule("disk", "disk", "critical")
     text = message(
         [
-            *(Notice("raised", HEAP, f"bot{n}", "92 %") for n in range(8)),
-            Notice("recovered", disk, "", "half of it is free", 7_200),
+            *(Notice("raised", PRE_KEYS, f"bot{n}", "4 left") for n in range(8)),
+            Notice("recovered", DISK, "", "half of it is free", 7_200),
+            Notice("ended", BOT_MEMORY, "bot9", "it has stopped reporting", 7_200),
             Notice("information", BURST, "a 09h", "a wrote 250 new pre-keys"),
-        ]
+        ],
+        "vm1",
     )
     assert text.split("\n") == [
-        "Alert:",
-        *(f"🟡 heap, bot{n}: 92 %" for n in range(5)),
-        "… and 3 more: heap",
+        "vm1, alert:",
+        *(f"🟡 pre-keys, bot{n}: 4 left" for n in range(5)),
+        "… and 3 more: pre-keys",
+        f"→ {REMEDIES['pre-keys']}",
         "",
-        "Recovered:",
-        "🟢 disk: half of it is free (after 2 h)",
+        "vm1, recovered:",
+        "🟢 disk of the database: half of it is free (after 2 h)",
         "",
-        "For information:",
+        "vm1, ended without a recovery:",
+        "⚪ memory of a bot, bot9: it has stopped reporting (after 2 h)",
+        "",
+        "vm1, for information:",
         "🔵 reconnect: a wrote 250 new pre-keys",
     ]
+
+
+def test_a_subject_that_is_no_longer_measured_ends_its_alert_without_a_recovery() -> None:
+    heap = Watched().raised()
+    state, (notice,) = decide(THRESHOLDS, heap.state, [Sample(HEAP, "a", None, "it is gone")], heap.now)
+    assert (notice.kind, notice.detail, notice.lasted_s) == ("ended", "it is gone", 120)
+    assert not state.firing()
+    assert decide(THRESHOLDS, state, [Sample(HEAP, "a", None, "it is gone")], heap.now)[1] == ()
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_alert_ends_with_a_command_and_shows_no_backquote_in_a_chat(rule: Rule) -> None:
+    text = message([Notice("raised", rule, "962302", "92 %")], "vm1")
+    if rule.severity != "information":
+        assert re.search(r"`[^`]+`$", text), "the command to run"
+    (shown,) = messages(plain(text))
+    assert "`" not in shown
+    words = re.findall(r"\w+", shown.replace("python run.py", ""))
+    assert not [word for word, following in itertools.pairwise(words) if word == following], "no word stands twice"
 
 
 def test_firing_alerts_are_listed_worst_first_and_bounded() -> None:

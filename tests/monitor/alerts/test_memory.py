@@ -79,7 +79,6 @@ def test_this_process_is_measured() -> None:
     before = measure()
     assert 0 < before.uss_bytes <= before.rss_bytes < before.limit.size_bytes
     assert 0 < before.used_share < 1
-    assert before.python_blocks > 10_000
     block = bytearray(50_000_000)
     block[::4096] = b"x" * len(block[::4096])
     after = measure()

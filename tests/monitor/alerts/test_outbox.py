@@ -53,13 +53,13 @@ def ticks() -> Ticks:
 
 
 @pytest.fixture
-def outbox(post: Post, ticks: Ticks, clock: Clock) -> Outbox:
+def outbox(post: Post, ticks: Ticks, clock: Clock) -> Outbox[int]:
     """An outbox without a thread: each `deliver_due` is one round of the thread."""
     # Without jitter, a failure waits for 2 s, then 4 s, up to 300 s.
     return Outbox(post, (A, B), clock=clock, ticks=ticks, backoff=lambda: Backoff(2, 300, no_jitter))
 
 
-def test_a_posted_notice_goes_to_every_chat(outbox: Outbox, post: Post) -> None:
+def test_a_posted_notice_goes_to_every_chat(outbox: Outbox[int], post: Post) -> None:
     outbox.post("one")
     assert outbox.deliver_due() is None
     assert post.got == {A: ["one"], B: ["one"]}
@@ -68,14 +68,14 @@ def test_a_posted_notice_goes_to_every_chat(outbox: Outbox, post: Post) -> None:
     assert post.tries == 2
 
 
-def test_several_notices_at_once_are_one_message_in_order(outbox: Outbox, post: Post) -> None:
+def test_several_notices_at_once_are_one_message_in_order(outbox: Outbox[int], post: Post) -> None:
     outbox.post("one", "two")
     outbox.post("three")
     outbox.deliver_due()
     assert post.got[A] == ["one\n\ntwo\n\nthree"]
 
 
-def test_long_notices_go_in_several_messages_and_a_giant_is_cut(outbox: Outbox, post: Post) -> None:
+def test_long_notices_go_in_several_messages_and_a_giant_is_cut(outbox: Outbox[int], post: Post) -> None:
     outbox.post("x" * 2_000, "y" * 2_000, "z" * (2 * MOST_CHARS))
     outbox.deliver_due()
     assert [text[0] for text in post.got[A]] == ["x", "y", "z"]
@@ -83,7 +83,9 @@ def test_long_notices_go_in_several_messages_and_a_giant_is_cut(outbox: Outbox, 
     assert post.got[A][2].endswith(" …")
 
 
-def test_notices_wait_while_delivery_fails_and_come_later_in_order(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_notices_wait_while_delivery_fails_and_come_later_in_order(
+    outbox: Outbox[int], post: Post, ticks: Ticks
+) -> None:
     post.failing[A] = NotDelivered()
     waits = []
     for n in range(10):
@@ -99,7 +101,7 @@ def test_notices_wait_while_delivery_fails_and_come_later_in_order(outbox: Outbo
     assert post.got[B] == [f"notice {n}" for n in range(10)], "the other chat had each at once"
 
 
-def test_a_chat_gets_the_pause_that_it_asks_for(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_a_chat_gets_the_pause_that_it_asks_for(outbox: Outbox[int], post: Post, ticks: Ticks) -> None:
     post.failing[A] = NotDelivered(retry_after_s=37)
     outbox.post("one")
     assert outbox.deliver_due() == 37
@@ -114,7 +116,7 @@ def test_a_chat_gets_the_pause_that_it_asks_for(outbox: Outbox, post: Post, tick
     assert post.got[A] == ["one\n\ntwo"]
 
 
-def test_after_a_success_the_pauses_begin_again(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_after_a_success_the_pauses_begin_again(outbox: Outbox[int], post: Post, ticks: Ticks) -> None:
     for _ in range(2):
         post.failing[A] = NotDelivered()
         outbox.post("one")
@@ -126,18 +128,24 @@ def test_after_a_success_the_pauses_begin_again(outbox: Outbox, post: Post, tick
         assert outbox.deliver_due() is None
 
 
-def test_a_refused_notice_is_dropped_for_that_chat_alone(outbox: Outbox, post: Post) -> None:
+def test_a_refused_notice_is_dropped_for_that_chat_alone(outbox: Outbox[int], post: Post) -> None:
     post.failing[A] = Undeliverable("403 bot was blocked by the user")
     outbox.post("one")
     with capture_logs() as logs:
         assert outbox.deliver_due() is None
     assert post.got == {B: ["one"]}
     assert outbox.pending == 0
-    assert [entry["event"] for entry in logs] == ["notice_refused"]
+    assert [(entry["event"], entry["text"]) for entry in logs] == [("notice_refused", "one")]
+    assert outbox.refusals() == [f"chat {A} refuses notices (1 lost): 403 bot was blocked by the user"]
+    del post.failing[A]
+    outbox.post("two")
+    outbox.deliver_due()
+    assert post.got[A] == ["(1 older notice was dropped: 403 bot was blocked by the user.)\n\ntwo"]
+    assert outbox.refusals() == []
 
 
 def test_a_notice_that_fails_unexpectedly_is_given_up_after_some_tries(
-    outbox: Outbox, post: Post, ticks: Ticks
+    outbox: Outbox[int], post: Post, ticks: Ticks
 ) -> None:
     post.failing[A] = RuntimeError("a bug")
     outbox.post("poison")
@@ -149,10 +157,10 @@ def test_a_notice_that_fails_unexpectedly_is_given_up_after_some_tries(
     del post.failing[A]
     outbox.post("well")
     outbox.deliver_due()
-    assert post.got[A] == ["well"]
+    assert post.got[A] == ["(1 older notice was dropped: sending failed (RuntimeError).)\n\nwell"]
 
 
-def test_too_many_notices_drop_the_oldest_and_say_how_many(outbox: Outbox, post: Post, ticks: Ticks) -> None:
+def test_too_many_notices_drop_the_oldest_and_say_how_many(outbox: Outbox[int], post: Post, ticks: Ticks) -> None:
     post.failing[A] = NotDelivered()
     for n in range(MOST_PENDING + 70):
         outbox.post(f"notice {n:03}")
@@ -184,7 +192,7 @@ def test_notices_dropped_during_a_delivery_are_counted_right(ticks: Ticks, clock
     assert texts == ["old", *(f"new {n}" for n in range(MOST_PENDING))], "the old one was dropped, but it had gone out"
 
 
-def test_a_late_notice_states_its_time(outbox: Outbox, post: Post, ticks: Ticks, clock: Clock) -> None:
+def test_a_late_notice_states_its_time(outbox: Outbox[int], post: Post, ticks: Ticks, clock: Clock) -> None:
     post.failing[A] = NotDelivered()
     outbox.post("one")
     outbox.deliver_due()
@@ -271,7 +279,7 @@ def test_an_outbox_that_never_started_stops() -> None:
 
 
 def test_an_outbox_without_chats_delivers_nothing() -> None:
-    outbox = Outbox(Post(), [])
+    outbox: Outbox[int] = Outbox(Post(), [])
     outbox.post("one")
     assert outbox.deliver_due() is None
     assert outbox.pending == 0

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, open_store
-from monitor.alerts.outbox import NotDelivered, Outbox
+from monitor.alerts.outbox import NotDelivered, Outbox, Undeliverable
 from monitor.note_names import OUTBOX
 from rig.fixtures.clock import Clock
 from rig.relay import Relay
@@ -23,8 +23,11 @@ class Chats:
     def __init__(self) -> None:
         self.got: dict[int, list[str]] = {A: [], B: []}
         self.away: set[int] = set()
+        self.refusing: set[int] = set()
 
     def __call__(self, chat: int, text: str) -> None:
+        if chat in self.refusing:
+            raise Undeliverable("403 blocked")
         if chat in self.away:
             raise NotDelivered(0)
         self.got[chat].append(text)
@@ -35,7 +38,7 @@ def chats() -> Chats:
     return Chats()
 
 
-def outbox_in(store: Store | None, chats: Chats, clock: Clock) -> Outbox:
+def outbox_in(store: Store | None, chats: Chats, clock: Clock) -> Outbox[int]:
     """A process's outbox, after its start."""
     outbox = Outbox(chats, (A, B), clock=clock)
     outbox.keep_in(store)
@@ -88,6 +91,19 @@ def test_stopping_stores_undelivered_notices(store: Store, clock: Clock, chats: 
     chats.away = set()
     outbox_in(store, chats, clock).deliver_due()
     assert chats.got == {A: ["goodbye"], B: ["goodbye"]}
+
+
+def test_a_refusal_survives_a_restart(store: Store, clock: Clock, chats: Chats) -> None:
+    chats.refusing = {A}
+    killed = outbox_in(store, chats, clock)
+    killed.post("one")
+    killed.deliver_due()
+    chats.refusing = set()
+    again = outbox_in(store, chats, clock)
+    again.post("two")
+    again.deliver_due()
+    assert chats.got == {A: ["(1 older notice was dropped: 403 blocked.)\n\ntwo"], B: ["one", "two"]}
+    assert store.recall(OUTBOX) is None
 
 
 def test_the_number_of_dropped_notices_survives_a_restart(store: Store, clock: Clock, chats: Chats) -> None:

@@ -14,6 +14,7 @@ from monitor.forecast.history import TableCount
 from monitor.growth import growth_of
 from monitor.reports.check import CheckReport, judge, sweep_state, worst
 from monitor.running.bounded_calls import BoundedCalls
+from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
 
@@ -132,19 +133,24 @@ def test_the_summary_states_the_counts_and_the_advice() -> None:
         report(total=665, active=660, guarded=5, without_expiry=609, companies=1),
         replace(growth_of(counted, "postgresql://db/bots"), history=history),
         ["🔴 disk: full (for 2 h)"],
+        WatchSettings(name="vm1", zone=ZoneInfo("Europe/Moscow"), public_url="https://keys.example/"),
     ).split("\n")
-    assert lines[0] == "🟡 Wednesday, 08 October: warning, postgresql://db/bots"
-    assert "keys: 665 of 1 companies, 1.5 MB" in lines
+    assert lines[0] == "🟡 vm1, Wednesday 8 October: warning"
+    assert "665 keys of 1 company, 1.5 MB" in lines
+    assert any("MSK)" in line for line in lines)
+    assert "UTC" not in "".join(lines)
     assert "expired 0, guarded 5, without expiry 609" in lines
     assert "created: 330 in 24 h, 425 in 7 days" in lines
     assert any(line.startswith("last sweep: 60 min ago") and line.endswith("7 deleted") for line in lines)
     assert "since 06 Oct: █▅▁ 665" in lines
     assert any(line.startswith("• 609 of 665 keys have no expiry") for line in lines)
-    assert lines[-2:] == ["still firing:", "🔴 disk: full (for 2 h)"]
+    assert lines[-4:] == ["Still firing:", "🔴 disk: full (for 2 h)", "", "Status page: https://keys.example/"]
 
 
 def test_without_history_forecast_or_alerts_the_summary_is_shorter() -> None:
-    text = summary.text(date(2025, 10, 8), report(total=5, active=5), growth_of(census(total=5), "db"), [])
+    text = summary.text(
+        date(2025, 10, 8), report(total=5, active=5), growth_of(census(total=5), "db"), [], WatchSettings()
+    )
     assert "since" not in text
     assert "in 7 days:" not in text
     assert "firing" not in text
@@ -154,12 +160,14 @@ def test_without_history_forecast_or_alerts_the_summary_is_shorter() -> None:
 @pytest.mark.parametrize("alerting", [True, False])
 def test_start_and_stop_say_which_service_and_where(store: Store, alerting: bool) -> None:
     messages: list[str] = []
-    service = Announcements(store, "1.2", messages.append, BoundedCalls(1, "question"))
+    service = Announcements(
+        store, WatchSettings(version="1.2", name="bots"), messages.append, BoundedCalls(1, "question")
+    )
     service.host = "vm1"
     service.start(START, alerting=alerting, muted=False)
-    role = "it alerts" if alerting else "another one alerts"
-    assert f"1.2 has started on vm1: {role}" in messages.pop()
+    role = "sends the alerts" if alerting else "stands by; another instance sends the alerts"
+    assert f"bots: Signal Keystore 1.2 has started on vm1 and {role}. " in messages.pop()
     service.stop("3 h", [])
-    assert messages.pop() == "⏹ Signal Keystore 1.2 on vm1 stops, after 3 h"
+    assert messages.pop() == "⏹ bots: Signal Keystore 1.2 on vm1 stops, after 3 h"
     service.stop("3 h", ["🔴 x"])
-    assert messages.pop().endswith("it leaves behind:\n🔴 x")
+    assert messages.pop().endswith("Still firing:\n🔴 x")

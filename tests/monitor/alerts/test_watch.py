@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
 from monitor.alerts.measurements import embedded_in
-from monitor.alerts.memory import BotMemory, bot_reports, report_memory
+from monitor.alerts.memory import BotMemory, bot_reports, forget_bot, report_memory
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.stored_state import Mute, muted_until, read_state, set_mute
 from monitor.alerts.watch import AWAY_TICK_S, Watch
+from monitor.remedies import REMEDIES
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import sweep
 from monitor.watch_settings import WatchSettings
@@ -60,12 +61,12 @@ def test_a_company_out_of_pre_keys_is_one_alert_and_one_recovery(watched: Watche
     watched.store.set("well", pre_keys(range(30)), creds=b"C")
     watched.settled()
     messages = watched.look(20)
-    assert messages == ["Alert:\n🟡 pre-keys, 962302: 4 left"]
+    assert messages == [f"bots, alert:\n🟡 pre-keys, 962302: 4 left\n→ {REMEDIES['pre-keys']}"]
     watched.store.set("962302", pre_keys(range(4, 19)))
     assert watched.look(5) == [], "19 aren't enough to be over"
     watched.store.set("962302", pre_keys(range(19, 20)))
     assert watched.look(5) == [
-        "Recovered:\n🟢 pre-keys, 962302: 20 or more again, or its creds are gone (after 26 min)"
+        "bots, recovered:\n🟢 pre-keys, 962302: 20 or more again, or its creds are gone (after 26 min)"
     ]
 
 
@@ -74,17 +75,19 @@ def test_a_burst_is_reported_once(watched: Watched) -> None:
     watched.store.set("962302", pre_keys(range(250)), creds=b"C")
     messages = watched.look(300)
     assert len(messages) == 1
-    assert messages[0].startswith("For information:\n🔵 reconnect: 962302 wrote 250 new pre-keys after 2025-10-08 09:")
+    assert messages[0].startswith(
+        "bots, for information:\n🔵 reconnect: 962302 wrote 250 new pre-keys after 2025-10-08 09:"
+    )
 
 
 def test_a_sweeper_that_stands_still_is_an_alert_and_recovers(watched: Watched) -> None:
     watched.settled()
     messages = watched.look(13 * 60)
     assert len(messages) == 1
-    assert messages[0].startswith("Alert:\n🔴 sweeper: the last success was 12 h ago")
+    assert messages[0].startswith("bots, alert:\n🔴 sweeper: the last success was 12 h ago")
     sweep(watched.store)
     (over,) = watched.look(3)
-    assert over.startswith("Recovered:\n🟢 sweeper: the last success was")
+    assert over.startswith("bots, recovered:\n🟢 sweeper: the last success was")
 
 
 def test_loads_over_the_budget_are_an_alert(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,42 +103,100 @@ def test_loads_over_the_budget_are_an_alert(store: Store, clock: Clock, monkeypa
     monkeypatch.setattr(store, "load", load)
     messages = watched.look(20)
     assert len(messages) == 1
-    assert messages[0].startswith("Alert:\n🟡 loading a bot's state: 900 ms (95th percentile of ")
-    assert messages[0].endswith("budget 750 ms; of 962302")
+    assert messages[0].startswith("bots, alert:\n🟡 loading a bot's state: 900 ms (95th percentile of ")
+    assert "budget 750 ms; of 962302\n→ " in messages[0]
     slow_s[0] = 0.1
     assert watched.look(18) == []
     (over,) = watched.look(5)
-    assert "Recovered:\n🟢 loading a bot's state: 100 ms" in over
+    assert "bots, recovered:\n🟢 loading a bot's state: 100 ms" in over
 
 
 def test_the_services_own_memory_is_an_alert_with_its_breakdown(watched: Watched) -> None:
     watched.settled()
     watched.used_share = 0.93
     (raised,) = watched.look(5)
-    assert raised.startswith("Alert:\n🔴 memory of this service: 93% of the 1.0 GB of its control group (v2)")
+    assert raised.startswith("bots, alert:\n🔴 memory of this service: 930.0 MB of 1.0 GB (93%), ")
     watched.used_share = 0.86
     assert watched.look(5) == []
     watched.used_share = 0.5
     (over,) = watched.look(5)
-    assert "🟢 memory of this service: 50%" in over
+    assert "🟢 memory of this service: 500.0 MB of 1.0 GB (50%)" in over
 
 
 def test_a_leaking_bot_is_an_alert_and_one_that_collects_late_is_not(watched: Watched) -> None:
     watched.settled()
-    for n in range(8):
+    messages = []
+    for n in range(24):
         report_memory(watched.store, "company_calm", BotMemory(82 + n % 4, 100, 2_000, 160))
         report_memory(watched.store, "leaky", BotMemory(1_840, 1_900, 2_000, 1_990))
-        messages = watched.look(15)
-        assert len(messages) == (n == 0), messages
-        if messages:
-            assert messages[0].startswith("Alert:\n🔴 memory of a bot, leaky: heap 92% of its limit")
+        messages += watched.look(5)
+    assert len(messages) == 1
+    assert messages[0].startswith("bots, alert:\n🔴 memory of a bot, leaky: heap 1.8 kB of its limit 2.0 kB (92%)")
     assert sorted(bot_reports(watched.store, watched.clock())) == ["calm", "leaky"]
     report_memory(watched.store, "leaky", BotMemory(100, 200, 2_000, 300))
     (over,) = watched.look()
-    assert over.startswith("Recovered:\n🟢 memory of a bot, leaky: heap 5% of its limit")
+    assert over.startswith("bots, recovered:\n🟢 memory of a bot, leaky: heap 100 B of its limit 2.0 kB (5%)")
     watched.look(2, every=DAY)
     assert bot_reports(watched.store, watched.clock()) == {}, "those a day old are forgotten"
     assert watched.store.notes("memory/") == {}
+
+
+def heartbeat(watched: Watched, used: int = 100) -> None:
+    report_memory(watched.store, "962302", BotMemory(used, 2_000, 2_000, 2_100))
+
+
+def test_a_bot_that_is_killed_at_its_limit_does_not_recover(watched: Watched) -> None:
+    watched.settled()
+    messages = []
+    for _ in range(4):
+        heartbeat(watched, 1_900)
+        messages += watched.look()
+    assert "memory of a bot, 962302" in messages[0]
+    (message,) = watched.look(20)
+    alert, end = message.split("\n\n")
+    assert alert.startswith("bots, alert:\n🟡 silent bot, 962302: no heartbeat since 2025-10-08 09:")
+    assert alert.endswith(f"\n→ {REMEDIES['silent-bot']}")
+    assert end.startswith("bots, ended without a recovery:\n⚪ memory of a bot, 962302: it has stopped reporting")
+    assert "recovered" not in message
+    heartbeat(watched)
+    (over,) = watched.look(3)
+    assert over.startswith("bots, recovered:\n🟢 silent bot, 962302: it sends heartbeats")
+
+
+def test_a_bot_that_was_closed_or_never_sent_a_heartbeat_is_not_missed(watched: Watched) -> None:
+    watched.store.set("no-heartbeat", pre_keys(range(30)), creds=b"C")
+    watched.settled()
+    heartbeat(watched)
+    watched.look()
+    forget_bot(watched.store, "962302")
+    assert watched.look(60) == []
+
+
+def test_heartbeats_that_could_not_arrive_are_not_missed(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.settled()
+    heartbeat(watched)
+
+    def notes(_: str) -> object:
+        raise StoreUnavailable("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.store, "notes", notes)
+        watched.look(30)
+    assert all("silent" not in text for text in watched.look(9)), "nine minutes after the outage"
+    assert any("silent bot" in text for text in watched.look(3))
+
+
+def test_a_silent_bot_stays_silent_through_a_restart_and_ends_after_a_day(store: Store, clock: Clock) -> None:
+    first = Watched(store, clock).settled()
+    heartbeat(first)
+    assert any("silent bot" in text for text in first.look(12))
+    first.watch.stop(10)
+    second = Watched(store, clock)
+    assert [text for text in second.look(30) if "silent bot" in text] == []
+    sweep(store)
+    ended = [text for text in second.look(24, every=HOUR) if "silent bot" in text]
+    assert len(ended) == 1
+    assert "ended without a recovery:\n⚪ silent bot, 962302: it was closed, or has been silent for a day" in ended[0]
 
 
 def test_several_alerts_at_once_are_one_message(watched: Watched) -> None:
@@ -144,7 +205,7 @@ def test_several_alerts_at_once_are_one_message(watched: Watched) -> None:
         watched.store.set(f"c{n:02}", pre_keys(range(3)), creds=b"C")
     (message,) = watched.look(18)
     assert message.count("pre-keys, c") == 5
-    assert message.endswith("… and 7 more: pre-keys")
+    assert "… and 7 more: pre-keys\n→ " in message
 
 
 def test_a_mute_holds_notices_back_and_its_end_lists_what_still_fires(watched: Watched) -> None:
@@ -154,11 +215,11 @@ def test_a_mute_holds_notices_back_and_its_end_lists_what_still_fires(watched: W
     watched.store.set("962302", pre_keys(range(4)), creds=b"C")
     assert watched.look(100) == []
     assert "muted until 2025-10-08 11:" in watched.watch.status()
-    assert "memory of this service: 93%" in watched.watch.status(), "alerts are judged all the same"
+    assert "memory of this service: 930.0 MB" in watched.watch.status(), "alerts are judged all the same"
     watched.store.set("962302", pre_keys(range(40)))
     messages = watched.look(60)
     assert len(messages) == 1
-    assert messages[0].startswith("No longer muted. Still firing:\n🔴 memory of this service: 93%")
+    assert messages[0].startswith("bots: notices are on again. Still firing:\n🔴 memory of this service: 930.0 MB")
     assert "pre-keys" not in messages[0], "that is over"
     watched.used_share = 0.5
     assert len(watched.look(3)) == 1, "its recovery comes"
@@ -177,7 +238,7 @@ def test_the_end_of_a_mute_holds_at_once_even_if_the_database_goes_away(watched:
     watched.settled()
     watched.watch.mute(watched.clock() + HOUR)
     watched.look(2)
-    watched.watch.unmute()
+    assert watched.watch.unmute() == []
     assert "muted until" not in watched.watch.status()
     watched.used_share = 0.93
     assert any("memory of this service" in text for text in watched.look(4))
@@ -190,8 +251,18 @@ def test_unmuting_ends_the_mute_at_once_and_is_announced(watched: Watched) -> No
     assert watched.look(5) == []
     Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
     assert muted_until(watched.store, watched.clock()) is None
-    assert watched.look(5) == ["No longer muted. Nothing fires."]
+    assert watched.look(5) == ["bots: notices are on again. Nothing fires."]
     Mute(watched.store, BoundedCalls(1, "question")).end(watched.clock())
+    assert watched.look(5) == []
+
+
+def test_unmuting_by_hand_returns_what_fires_and_no_second_message_follows(watched: Watched) -> None:
+    watched.settled()
+    watched.used_share = 0.93
+    watched.watch.mute(watched.clock() + DAY)
+    assert watched.look(5) == []
+    (line,) = watched.watch.unmute()
+    assert line.startswith("🔴 memory of this service: 930.0 MB")
     assert watched.look(5) == []
 
 
@@ -212,14 +283,14 @@ def test_the_summary_comes_once_a_day_from_any_process(store: Store, clock: Cloc
     assert watched.look(80) == []
     messages = watched.look(15)
     assert len(messages) == 1
-    assert messages[0].startswith(f"🟢 Wednesday, 08 October: ok, {store.database}\n")
-    assert "keys: 30 of 1 companies" in messages[0]
+    assert messages[0].startswith("🟢 bots, Wednesday 8 October: ok\n30 keys of 1 company, ")
+    assert "CEST)" in messages[0], "times are the operator's"
     watched.watch.stop(10)
     second = Watched(store, clock, summary_at=time(9, 0), zone=ZoneInfo("Europe/Berlin"))
     assert [text for text in second.look(60) if "October" in text] == []
     sweep(store)
     clock.set(at(6, 50, day=9))
-    assert len([text for text in second.look(60) if "Thursday, 09 October" in text]) == 1
+    assert len([text for text in second.look(60) if "Thursday 9 October" in text]) == 1
 
 
 def test_the_state_is_stored_only_when_it_changes(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +356,8 @@ def test_the_status_describes_the_service(watched: Watched) -> None:
     assert status[0].startswith("Signal Keystore 1.2.3 on ")
     assert status[0].endswith("up 2 h")
     assert status[1] == f"database: {watched.store.database}"
-    assert status[2].startswith("memory: 50% of the 1.0 GB")
-    assert status[3:] == ["last look: 0 s ago", "role: this one alerts", "nothing fires"]
+    assert status[2] == "memory: 500.0 MB of 1.0 GB (50%)"
+    assert status[3:] == ["last look: 0 s ago", "role: sends the alerts", "nothing fires"]
     watched.used_share = 0.93
     watched.look(4)
     state = read_state(watched.store)
@@ -305,8 +376,8 @@ def test_a_stop_lists_the_firing_alerts_and_releases_the_lease(watched: Watched,
     watched.outbox.start()
     assert watched.watch.stop(10)
     (message,) = watched.messages
-    assert message.startswith("⏹ Signal Keystore 1.2.3 on ")
-    assert "it leaves behind:\n🔴 memory of this service" in message
+    assert message.startswith("⏹ bots: Signal Keystore 1.2.3 on ")
+    assert "Still firing:\n🔴 memory of this service" in message
     assert not watched.watch.is_alerting
     assert watched.store.acquire_lease("watch", "next", 1) is not None
     assert [text for text in Watched(watched.store, clock).look() if "Alert" in text] == []
@@ -326,9 +397,11 @@ def test_an_outage_of_the_database_is_reported_and_so_is_its_recovery(
             assert monotonic() - began < 8, "no look is held up"
             messages = watched.look(2)
             assert len(messages) == 2, messages
-            assert messages[0].startswith("Alert:\n🔴 database: no answer. ")
+            assert messages[0].startswith("bots, alert:\n🔴 database: postgresql://")
+            assert messages[0].count("no answer") <= 1, messages[0]
+            assert f"\n→ {REMEDIES['database']}" in messages[0]
             assert "memory of this service" in messages[1], "it goes on with the measurements of this machine"
-            assert "is away" in watched.watch.status()
+            assert f"\n{store.database}: " in watched.watch.status()
             assert watched.watch.is_alerting
         back: list[str] = []
         for _ in range(30):
@@ -336,7 +409,7 @@ def test_an_outage_of_the_database_is_reported_and_so_is_its_recovery(
             if back:
                 break
         (over,) = back
-        assert over.startswith("Recovered:\n🟢 database: postgresql://")
+        assert over.startswith("bots, recovered:\n🟢 database: postgresql://")
 
 
 def test_a_restart_of_the_database_is_no_alert(own_server: OwnServer, clock: Clock) -> None:
@@ -401,7 +474,7 @@ def test_an_outage_in_the_middle_of_a_look_counts(watched: Watched, monkeypatch:
     monkeypatch.setattr(watched.store, "notes", notes)
     assert watched.look() == []
     (message,) = watched.look()
-    assert "database: no answer. postgresql://db/bots: connection refused" in message
+    assert f"🔴 database: {watched.store.database}: postgresql://db/bots: connection refused" in message
 
 
 def test_the_disk_of_an_embedded_database_is_measured() -> None:

@@ -39,7 +39,9 @@ class Watched:
         self.watch = Watch(
             store,
             self.outbox,
-            WatchSettings(EVERY_S, load_budget_ms, zone=zone or UTC, summary_at=summary_at, version="1.2.3"),
+            WatchSettings(
+                EVERY_S, load_budget_ms, zone=zone or UTC, summary_at=summary_at, version="1.2.3", name="bots"
+            ),
             clock=clock,
             ticks=self._ticks,
             process_memory=self._memory,
@@ -76,7 +78,7 @@ class Watched:
 
     def _memory(self) -> ProcessMemory:
         rss = round(self.used_share * 1_000_000_000)
-        return ProcessMemory(rss, rss, rss // 2, 1_000_000, Limit(1_000_000_000, "its control group (v2)"))
+        return ProcessMemory(rss, rss, rss // 2, Limit(1_000_000_000, "its control group (v2)"))
 
 
 class Blocked:

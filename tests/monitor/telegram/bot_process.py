@@ -6,6 +6,7 @@ import threading
 from keystore import open_store
 from monitor.running.logs import configure
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote
@@ -21,7 +22,7 @@ def main(file: str, url: str) -> None:
         store.set("demo", {"session": {f"{n}": b"value" for n in range(50)}}, creds=b"{}")
         queries = ServiceQueries(store, WatchSettings(), StubWatch(), threading.Event())
         client = TelegramClient(TOKEN, url)
-        bot = Bot(client, queries, (CHAT,), OffsetNote(store, client.bot_id))
+        bot = Bot(client, queries, ServedChats([Chat(CHAT)], store), OffsetNote(store, client.bot_id))
         bot.start()
         sys.stdin.read()
         bot.stop(5)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keystore.errors import StoreUnavailable
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.update_cursor import OffsetNote, SavedOffset
 from rig.fixtures.telegram import CHAT, TOKEN, FakeTelegram
@@ -78,7 +79,8 @@ def running_bot(
 ) -> Iterator[Bot]:
     """A bot that runs during the block, and must stop in time after it."""
     client = TelegramClient(token, telegram.url, deadline_s=deadline_s)
-    bot = Bot(client, queries, chats, offset or MemoryOffset(), clock=clock, wait=wait or Waits(), poll_s=poll_s)
+    served = ServedChats(map(Chat, chats))
+    bot = Bot(client, queries, served, offset or MemoryOffset(), clock=clock, wait=wait or Waits(), poll_s=poll_s)
     assert bot.start()
     try:
         yield bot

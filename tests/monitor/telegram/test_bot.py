@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor.telegram.bot import CONFLICT_PAUSE_S, MOST_STRANGERS_LOGGED, Bot
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import BAD_TOKEN_RETRY_S
 from monitor.telegram.texts import COMMANDS
@@ -152,6 +153,71 @@ def test_a_sweep_is_confirmed_by_its_button_and_runs_once(telegram: FakeTelegram
     assert "no longer open" in answers[2]
     assert queries.calls == ["check", "sweep"]
     assert telegram.keyboards_removed_from == [77, 77]
+
+
+GROUP, ADMIN, MEMBER = -100, 3, 4
+
+
+def test_in_a_group_only_administrators_sweep_and_mute(telegram: FakeTelegram) -> None:
+    queries = SampleQueries()
+    telegram.administrators.add((GROUP, ADMIN))
+    with running_bot(telegram, queries, chats=(GROUP,)):
+        for text in ("/sweep", "/mute 30d", "/unmute"):
+            telegram.say(text, chat=GROUP, kind="supergroup", user=MEMBER)
+        telegram.say("/types", chat=GROUP, kind="supergroup", user=MEMBER)
+        eventually(lambda: len(telegram.texts(GROUP)) == 4, "four answers")
+        assert ["Only administrators" in text for text in telegram.texts(GROUP)] == [True, True, True, False]
+        assert queries.calls == ["types"]
+        telegram.say("/sweep", chat=GROUP, kind="supergroup", user=ADMIN)
+        eventually(lambda: len(telegram.texts(GROUP)) == 5, "the question")
+        ((_, yes), _), *_ = telegram.sent[-1].keyboard
+        telegram.press(yes, chat=GROUP, kind="supergroup", user=MEMBER)
+        eventually(lambda: len(telegram.texts(GROUP)) == 6, "a refusal")
+        assert queries.calls == ["types", "check"]
+        telegram.press(yes, chat=GROUP, kind="supergroup", user=ADMIN)
+        eventually(lambda: queries.calls == ["types", "check", "sweep"], "the question was still open")
+
+
+def test_an_anonymous_administrator_and_a_channel_may_sweep(telegram: FakeTelegram) -> None:
+    queries = SampleQueries()
+    with running_bot(telegram, queries, chats=(GROUP, -7)):
+        telegram.say("/sweep", chat=GROUP, kind="supergroup", as_chat=GROUP)
+        telegram.say("/sweep", chat=-7, kind="channel")
+        eventually(lambda: queries.calls == ["check"] * 2, "both are asked")
+        telegram.say("/sweep", chat=GROUP, kind="supergroup", as_chat=-8)
+        eventually(lambda: "Only administrators" in telegram.texts(GROUP)[-1], "another channel's post is refused")
+    assert telegram.texts(-7), "a channel gets its answer"
+
+
+def test_without_telegrams_word_on_the_rights_nothing_is_done(telegram: FakeTelegram) -> None:
+    queries = SampleQueries()
+    telegram.script = always(Failure.SERVER_ERROR, "getChatMember")
+    with running_bot(telegram, queries, chats=(GROUP,)):
+        telegram.say("/mute 2h", chat=GROUP, kind="group", user=ADMIN)
+        eventually(lambda: bool(telegram.texts(GROUP)), "an answer")
+    assert "nothing was done" in telegram.texts(GROUP)[0]
+    assert queries.calls == []
+
+
+def test_an_answer_goes_into_the_topic_of_its_question(telegram: FakeTelegram) -> None:
+    with running_bot(telegram, SampleQueries(), chats=(GROUP,)):
+        telegram.say("/types", chat=GROUP, kind="supergroup", topic=77)
+        telegram.say("/types", chat=GROUP, kind="supergroup")
+        telegram.press("run:types", chat=GROUP, kind="supergroup", topic=78)
+        eventually(lambda: len(telegram.sent) == 3, "three answers")
+    assert [sent.topic for sent in telegram.sent] == [77, None, 78]
+
+
+def test_a_group_that_becomes_a_supergroup_is_answered_under_its_new_number(telegram: FakeTelegram) -> None:
+    queries = SampleQueries()
+    with running_bot(telegram, queries, chats=(-5, CHAT)) as bot:
+        telegram.upgrade(-5, -1_005)
+        telegram.upgrade(-6, -1_006)
+        telegram.say("/types", chat=-1_005, kind="supergroup")
+        eventually(lambda: len(telegram.texts(-1_005)) == 2, "the news and the answer")
+    assert "Put -1005 into TELEGRAM_CHAT_ID" in telegram.texts(-1_005)[0]
+    assert {sent.chat for sent in telegram.sent} == {-1_005}, "a stranger's group isn't followed"
+    assert (queries.calls, bot.counts.from_strangers) == (["types"], 2)
 
 
 def test_a_press_that_telegram_calls_too_old_does_not_run(telegram: FakeTelegram) -> None:
@@ -392,7 +458,7 @@ def test_a_reply_is_tried_six_times_and_then_dropped(telegram: FakeTelegram) -> 
 def test_stop_ends_a_poll_at_once_and_start_begins_again(telegram: FakeTelegram) -> None:
     queries = SampleQueries()
     client = TelegramClient(TOKEN, telegram.url)
-    bot = Bot(client, queries, (CHAT,), MemoryOffset())
+    bot = Bot(client, queries, ServedChats([Chat(CHAT)]), MemoryOffset())
     assert bot.stop(0.1), "a bot that never ran"
     for turn in (1, 2):
         assert bot.start()

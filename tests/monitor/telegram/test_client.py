@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from monitor.telegram.chats import Chat
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
 from monitor.telegram.messages import Button
@@ -61,8 +62,8 @@ def test_calls_use_the_protocol_over_one_connection(telegram: FakeTelegram, clie
     assert client.get_me() == USERNAME
     client.set_my_commands({"help": "What I can do"})
     assert telegram.menu == [{"command": "help", "description": "What I can do"}]
-    client.send_message(CHAT, "<b>1 &lt; 2</b>", ((Button("yes", "sweep:1"), Button("no", "keep:1")),))
-    client.send_photo(CHAT, b"\x89PNG\r\n\x1a\nrest", "a picture")
+    client.send_message(Chat(CHAT), "<b>1 &lt; 2</b>", ((Button("yes", "sweep:1"), Button("no", "keep:1")),))
+    client.send_photo(Chat(CHAT), b"\x89PNG\r\n\x1a\nrest", "a picture")
     assert telegram.sent == [
         Sent(CHAT, "<b>1 &lt; 2</b>", ((("yes", "sweep:1"), ("no", "keep:1")),)),
         Sent(CHAT, "a picture", photo=b"\x89PNG\r\n\x1a\nrest"),
@@ -117,7 +118,7 @@ def test_each_failure_has_its_error_ends_soon_and_hides_the_token(
     client = hasty if failure in ENDLESS else client
     eventually(lambda: works(client), "a connection is kept alive, for the first call to use")
     telegram.script = always(failure)
-    for call in (lambda: client.get_updates(7, timeout_s=0), lambda: client.send_message(CHAT, "hello")):
+    for call in (lambda: client.get_updates(7, timeout_s=0), lambda: client.send_message(Chat(CHAT), "hello")):
         began = monotonic()
         with pytest.raises(error, match=words) as caught:
             call()
@@ -141,9 +142,9 @@ def test_a_closed_port_is_unavailable() -> None:
 def test_a_refusal_gives_its_reason(telegram: FakeTelegram, client: TelegramClient) -> None:
     telegram.gone_chats.add(CHAT)
     with pytest.raises(TelegramRefused, match="blocked by the user"):
-        client.send_message(CHAT, "hello")
+        client.send_message(Chat(CHAT), "hello")
     with pytest.raises(TelegramRefused, match="can't parse entities"):
-        client.send_message(1, "<b>hello")
+        client.send_message(Chat(1), "<b>hello")
     telegram.old_queries.add("q1")
     with pytest.raises(TelegramRefused, match="query is too old"):
         client.answer_callback("q1")

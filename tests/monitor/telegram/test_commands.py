@@ -6,16 +6,18 @@ from datetime import timedelta
 import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
+from keystore.records import TypeCount
 from monitor.reports import charts
+from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import DbHealth
 from monitor.running.bounded_calls import Busy, TimedOut
 from monitor.sweeper import SweepReport
 from monitor.telegram.commands import Commands
 from monitor.telegram.messages import Reply, messages
-from monitor.telegram.texts import COMMANDS
+from monitor.telegram.texts import COMMANDS, PHONE_COLUMNS
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.telegram import plain_text, text_refusal
-from tests.monitor.sample_reports import CHECK, DATABASE, GROWTH, LOAD, OUTCOMES, SampleQueries, without_forecast
+from tests.monitor.sample_reports import CHECK, DATABASE, GROWTH, LOAD, SampleQueries, without_forecast
 
 CHAT = 5
 
@@ -30,7 +32,8 @@ def text(reply: Reply | None) -> str:
 
 def test_db_health_gives_the_verdict_first_and_all_figures(clock: Clock) -> None:
     reply = text(Commands(SampleQueries(), clock).run(CHAT, "db_health"))
-    assert reply.startswith(f"🟢 OK  {DATABASE}")
+    assert reply.startswith("🟢 OK  bots <prod>\n")
+    assert DATABASE in reply
     for part in (
         "total      1,234",
         "active     1,200",
@@ -38,7 +41,7 @@ def test_db_health_gives_the_verdict_first_and_all_figures(clock: Clock) -> None
         "no expiry  5",
         "guarded    4",
         "5 min ago",
-        "3 h ago (2025-10-08 06:41 UTC), 7 deleted",
+        "3 h ago (2025-10-08 09:41 MSK), 7 deleted",
         "123.4 ms for 665 keys, within budget of 750 ms",
         "• 5 keys have <no> expiry",
     ):
@@ -63,23 +66,32 @@ def test_an_unreachable_database_is_reported_as_down(clock: Clock, command: str)
     assert "no connection within 5 s" in reply
 
 
-def test_growth_gives_forecast_legacy_projection_and_past_errors(clock: Clock) -> None:
-    reply = text(Commands(SampleQueries(growth=replace(GROWTH, outcomes=OUTCOMES)), clock).run(CHAT, "growth"))
+def test_growth_is_one_short_table(clock: Clock) -> None:
+    reply = text(Commands(SampleQueries(growth=GROWTH), clock).run(CHAT, "growth"))
     low, expected, high = GROWTH.forecast.keys_at(7) if GROWTH.forecast else (0, 0, 0)
     for part in (
         f"{expected:,} ({low:,}–{high:,})",
         "at 2,400 in 61 days",
-        "427 (−36 %)",
-        "854 (+28 %)",
-        "wrong by construction",
-        "11/12",
     ):
         assert part in reply
+    assert "projection" not in reply
+    assert len(reply.splitlines()) <= 8
+
+
+def test_types_fit_a_small_phone(clock: Clock) -> None:
+    names = ("app-state-sync-version", "app-state-sync-key", "a-type-with-a-name-as-long-as-a-stranger-likes")
+    counts = tuple(TypeCount(name, 12_345_678, 4, 6, 0, 0, 1, 2) for name in names)
+    report = TypesReport(DATABASE, 37_037_034, 37_037_022, 12, counts)
+    lines = Commands(SampleQueries(types=report), clock).run(CHAT, "types").lines
+    columns = [line.text for line in lines if line.style == "pre"]
+    assert max(map(len, columns)) <= PHONE_COLUMNS
+    assert len({line.split()[0] for line in columns}) == len(names) + 1, "and are told apart"
+    assert "app-state-sync-key 6" in lines[-1].text
 
 
 def test_growth_without_a_forecast_gives_the_reason(clock: Clock) -> None:
     reply = Commands(SampleQueries(growth=without_forecast()), clock).run(CHAT, "growth")
-    assert "It waits for 3 days of counted arrivals" in text(reply)
+    assert "it waits for 3 days of counted arrivals" in text(reply)
     assert reply.photo is None, "there is nothing to draw"
 
 
@@ -97,11 +109,20 @@ def test_each_button_of_start_runs_its_command(clock: Clock) -> None:
     queries = SampleQueries()
     commands = Commands(queries, clock)
     buttons = [button for row in commands.run(CHAT, "start").keyboard for button in row]
-    assert {button.text for button in buttons} >= {"/db_health", "/types", "/growth", "/perf", "/status", "/sweep"}
+    assert {button.text for button in buttons} == {
+        f"/{name}" for name in ("db_health", "types", "growth", "perf", "status", "sweep", "mute", "help")
+    }
     for button in buttons:
         queries.calls.clear()
         assert commands.press(CHAT, button.data) is not None
-        assert queries.calls == [{"/sweep": "check"}.get(button.text, button.text.removeprefix("/"))]
+        calls = {"/sweep": ["check"], "/mute": [], "/help": []}
+        assert queries.calls == calls.get(button.text, [button.text.removeprefix("/")])
+
+
+def test_start_names_the_installation_and_its_status_page(clock: Clock) -> None:
+    reply = text(Commands(SampleQueries(), clock).run(CHAT, "start"))
+    assert reply.startswith("Signal Keystore bots <prod>\n")
+    assert "Status page: https://keys.example/" in reply
 
 
 def test_help_names_every_command_and_each_exists(clock: Clock) -> None:
@@ -123,7 +144,7 @@ def question(commands: Commands, chat: int = CHAT) -> tuple[str, str]:
 def test_a_sweep_asks_first_and_sweeps_once(clock: Clock) -> None:
     queries = SampleQueries()
     commands = Commands(queries, clock)
-    assert "Delete 30 expired keys from" in text(commands.run(CHAT, "sweep"))
+    assert "Delete 30 expired keys from bots <prod> now?" in text(commands.run(CHAT, "sweep"))
     assert "sweep" not in queries.calls
     yes, _ = question(commands)
     reply = text(commands.press(CHAT, yes))
@@ -131,6 +152,14 @@ def test_a_sweep_asks_first_and_sweeps_once(clock: Clock) -> None:
     assert "pre-key  20" in reply
     assert "no longer open" in text(commands.press(CHAT, yes))
     assert queries.calls.count("sweep") == 1
+
+
+def test_a_sweep_that_would_delete_nothing_asks_nothing(clock: Clock) -> None:
+    for guarded, words in ((0, "No key has expired"), (1, "1 key that is past"), (4, "4 keys that are past")):
+        check = replace(CHECK, expired=0, guarded=guarded)
+        reply = Commands(SampleQueries(check=check), clock).run(CHAT, "sweep")
+        assert words in text(reply)
+        assert reply.keyboard == ()
 
 
 def test_only_the_latest_question_of_its_chat_starts_a_sweep(clock: Clock) -> None:
@@ -174,18 +203,21 @@ def test_perf_while_another_perf_runs_is_no_outage(clock: Clock) -> None:
     assert "🟢 excellent" in text(commands.run(CHAT, "perf"))
     queries.raising = StoreUnavailable("another `perf` is at work here")
     reply = text(commands.run(CHAT, "perf"))
-    assert "another `perf`" in reply
+    assert "another perf" in reply
     assert "CRITICAL" not in reply
 
 
 def test_mute_and_unmute(clock: Clock) -> None:
     queries = SampleQueries()
     commands = Commands(queries, clock)
-    assert "No notices until 2025-10-08 11:41 UTC" in text(commands.run(CHAT, "mute", "2h"))
+    assert "No notices until 2025-10-08 14:41 MSK" in text(commands.run(CHAT, "mute", "2h"))
     assert queries.until == START + timedelta(hours=2)
-    assert "off until 2025-10-08 11:41 UTC" in text(commands.run(CHAT, "mute"))
-    for argument in ("soon", "31d", "-2h", "0h", "99999999999999h"):
-        assert "Say for how long" in text(commands.run(CHAT, "mute", argument))
+    assert "off until 2025-10-08 14:41 MSK" in text(commands.run(CHAT, "mute"))
+    for argument in ("banana", "-2h", "0h", "99999999999999h"):
+        reply = text(commands.run(CHAT, "mute", argument))
+        assert reply.startswith(f"{argument} isn't a length of time, so nothing was changed.")
+        assert "Say for how long" in reply
+    assert text(commands.run(CHAT, "mute", "31d")).startswith("31d is longer than 30 days")
     assert queries.until == START + timedelta(hours=2)
     assert "on again" in text(commands.run(CHAT, "unmute"))
     assert queries.until is None

@@ -15,6 +15,7 @@ from monitor.alerts.watch import Watch
 from monitor.forecast.history import record_counts
 from monitor.sweeper import sweep
 from monitor.telegram.bot import Bot
+from monitor.telegram.chats import Chat, ServedChats
 from monitor.telegram.client import TelegramClient
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote
@@ -38,7 +39,7 @@ def bot_of(store: Store, telegram: FakeTelegram) -> Iterator[Bot]:
     watch = Watch(store, Outbox(discard, ()), settings)
     queries = ServiceQueries(store, settings, watch, threading.Event())
     client = TelegramClient(TOKEN, telegram.url)
-    bot = Bot(client, queries, (CHAT,), OffsetNote(store, client.bot_id))
+    bot = Bot(client, queries, ServedChats([Chat(CHAT)], store), OffsetNote(store, client.bot_id))
     assert bot.start()
     try:
         yield bot
@@ -123,7 +124,7 @@ def test_every_command_answers_from_a_real_database(migrated_postgres_url: str, 
             ("/start", "Signal Keystore"),
             ("/help", "/db_health – "),
             ("/status", "memory:"),
-            ("/types", "session    40"),
+            ("/types", "session  40"),
             ("/perf", "burst of 250"),
             ("/mute 2h", "No notices until"),
             ("/mute", "Notices are off until"),

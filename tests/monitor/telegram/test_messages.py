@@ -7,13 +7,14 @@ from monitor.telegram.messages import LIMIT, Line, messages, pairs, plain, table
 from rig.fixtures.telegram import plain_text, text_refusal
 
 STYLES = st.sampled_from(["plain", "bold", "pre"])
-TEXTS = st.text(max_size=80) | st.sampled_from(["<", "&", "<b>", "</pre>", "a" * 300, "🔑&" * 100, ""])
+TEXTS = st.text(max_size=80) | st.sampled_from(["<", "&", "<b>", "</pre>", "a" * 300, "🔑&" * 100, "`a`", "` < `", ""])
 LINES = st.lists(st.builds(Line, TEXTS.flatmap(lambda text: st.integers(1, 40).map(lambda n: text * n)), STYLES))
 
 
 def shown(text: str) -> str:
-    """A text with unprintable characters replaced and without white space, which a split may change."""
-    return "".join(text.replace("\0", "�").encode(errors="replace").decode().split())
+    """A text with unprintable characters replaced and without white space, which a split may change. Backquotes are
+    left out: they become tags."""
+    return "".join(text.replace("\0", "�").replace("`", "").encode(errors="replace").decode().split())
 
 
 @given(lines=LINES)
@@ -45,6 +46,13 @@ def test_a_line_longer_than_a_message_is_split_between_characters() -> None:
 def test_html_is_escaped_in_every_style() -> None:
     assert messages([Line("<b>&", "bold"), Line("<i>", "pre"), Line("</i>")]) == [
         "<b>&lt;b&gt;&amp;</b>\n<pre>&lt;i&gt;</pre>\n&lt;/i&gt;"
+    ]
+
+
+def test_a_command_between_backquotes_is_shown_as_code() -> None:
+    lines = [Line("run `a <b>`, then `c`"), Line("`bold` too", "bold"), Line("`x`  1", "pre"), Line("a ` alone")]
+    assert messages(lines) == [
+        "run <code>a &lt;b&gt;</code>, then <code>c</code>\n<b>bold too</b>\n<pre>x  1</pre>\na ` alone"
     ]
 
 

@@ -1,12 +1,16 @@
-"""The bot's process doesn't grow with any kind of update: 100,000 of them through a process of its own."""
+"""The bot as a process of its own: it runs nothing twice after a kill, and 100,000 updates don't make it grow.
 
+A kill comes after a command ran and before Telegram learned it.
+"""
+
+import signal
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from rig.fixtures.telegram import CHAT, FakeTelegram
+from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
@@ -63,3 +67,25 @@ def test_memory_stays_flat_over_a_hundred_thousand_updates(telegram: FakeTelegra
         assert spawned.stdin is not None
         spawned.stdin.close()
         assert spawned.wait(10) == 0
+
+
+def test_no_command_runs_twice_even_after_a_kill(telegram: FakeTelegram, tmp_path: Path) -> None:
+    now = int(telegram.clock().timestamp())
+    names = ("/types", "/status", "/start")
+    telegram.push_all([{"message": {"date": now, "chat": {"id": CHAT}, "text": name}} for name in names])
+    # The first poll succeeds. The one that would confirm its updates never does.
+    telegram.script = lambda method: Failure.RESET_BEFORE if method == "getUpdates" and telegram.offsets else None
+    with spawned_bot(telegram, tmp_path) as process:
+        eventually(lambda: len(telegram.texts()) == 3, "three answers")
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert telegram.pending == 3, "Telegram would send all of them again"
+    telegram.script = lambda method: None
+    with spawned_bot(telegram, tmp_path) as process:
+        telegram.say("/db_health")
+        eventually(lambda: telegram.idle and len(telegram.texts()) >= 4, "one answer more")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 0
+    assert len(telegram.texts()) == 4
+    assert "total" in telegram.texts()[-1]
