@@ -87,7 +87,7 @@ class _Connection(HTTPConnection):
         return sock
 
     def _tunnel(self) -> None:
-        super()._tunnel()  # type: ignore[misc]
+        super()._tunnel()
         # A proxy's headers that were cut off look like headers that end. TLS over a socket that was shut down would
         # fail without closing it.
         exchange = _current.get()

@@ -111,7 +111,8 @@ def test_doctor_and_db_health_try_a_write(store: Store, store_url: str, postgres
     health = db_health(store, settings)
     assert health.verdict == "critical"
     assert health.write_error
-    assert f"no bot can save a key: {health.write_error}" in "".join(line.text for line in texts.db_health(health, settings))
+    answer = "".join(line.text for line in texts.db_health(health, settings))
+    assert f"no bot can save a key: {health.write_error}" in answer
     if not isinstance(store, SqliteStore):  # A file's new connection may write again.
         assert doctor()["writes"] == ("failed", f"no bot can save a key: {health.write_error}")
 
