@@ -47,7 +47,7 @@ class HelpFormatter(argparse.HelpFormatter):
     """Help whose paragraphs fit the terminal, between words; indented lines are commands and stay as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        filled = []
+        filled: list[str] = []
         for is_command, lines in groupby(text.strip().splitlines(), lambda line: line.startswith("  ")):
             if is_command:
                 filled += lines
