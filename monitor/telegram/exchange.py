@@ -87,12 +87,8 @@ class _Connection(HTTPConnection):
         return sock
 
     def _tunnel(self) -> None:
-<<<<<<< HEAD
-        super()._tunnel()
-=======
         parent: Any = super()  # Some versions of Python have the method, urllib3 adds it to the others.
         parent._tunnel()
->>>>>>> first-hour-telegram
         # A proxy's headers that were cut off look like headers that end. TLS over a socket that was shut down would
         # fail without closing it.
         exchange = _current.get()
