@@ -64,7 +64,7 @@ class EndSignals:
             readable, _, _ = select.select([self._arrived, block_ended], [], [])
             if block_ended not in readable and not select.select([block_ended], [], [], STOP_WITHIN_S)[0]:
                 log.warning("stopped_during_start")
-                sys.stderr.flush()
+                logs.lines_of_service().drain()
                 os._exit(0)
 
         guard = threading.Thread(target=exit_if_stuck, name="start-guard", daemon=True)

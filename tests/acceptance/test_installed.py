@@ -75,7 +75,7 @@ def test_the_command_works_in_any_folder(installed: Path, beside_a_checkout: Pat
     assert f"`{' '.join(start)} migrate`" in refused.stderr
     assert str(folder / "bots.db") in refused.stderr, "the .env of the working folder is read"
     assert run(installed / program, *arguments, "seed", cwd=folder).returncode == 0
-    checked = run(installed / program, *arguments, "check", cwd=folder)
+    checked = run(installed / program, *arguments, "check", cwd=folder, COLUMNS="500")
     assert "665" in checked.stdout, checked.stderr
     assert f"`{' '.join(start)} backfill`" in checked.stdout
 

@@ -113,7 +113,7 @@ def test_before_three_days_there_is_no_forecast_but_a_reason(store: Store, clock
     assert "run.py" in (growth_report(store).forecast_waits_for or "")
     live(store, clock, 1, one_an_hour(store))
     assert growth_report(store).forecast_waits_for == (
-        "3 days of counted arrivals and of the watch running; there are 1.0"
+        "3 days of data, and has 1.0 so far; keep `python run.py serve` running"
     )
     live(store, clock, 2, one_an_hour(store))
     assert growth_report(store).forecast is not None
