@@ -85,7 +85,7 @@ def test_a_table_without_its_primary_key_takes_no_write(migrated_postgres_url: s
     with open_store(migrated_postgres_url) as store, closing(psycopg.connect(migrated_postgres_url)) as conn:
         conn.execute("ALTER TABLE whatsapp_keys DROP CONSTRAINT whatsapp_keys_pkey")
         conn.commit()
-        with pytest.raises(StoreUnavailable, match="ON CONFLICT"):
+        with pytest.raises(SchemaMismatch, match="ON CONFLICT"):
             store.probe_write()
 
 

@@ -294,6 +294,7 @@ def test_with_the_database_down_telegram_confirms_first(telegram: FakeTelegram) 
         )
         answered(telegram, 3)
         eventually(lambda: telegram.pending == 0, "all are confirmed")
+        eventually(lambda: len(telegram.offsets) >= 5, "the bot polls again")
     assert queries.calls == ["types"] * 3
     # Each command was confirmed once before it ran. The poll after the batch repeats the last offset.
     assert telegram.offsets[:5] == [None, numbers[0] + 1, numbers[1] + 1, numbers[2] + 1, numbers[2] + 1]
