@@ -188,8 +188,8 @@ def test_malformed_headers_do_no_harm(telegram: FakeTelegram, client: TelegramCl
         assert client.get_me() == USERNAME
 
 
-@pytest.mark.parametrize("end", ["cut_polls", "close"])
-def test_a_long_poll_is_cut_at_once(telegram: FakeTelegram, client: TelegramClient, end: str) -> None:
+def started_poll(telegram: FakeTelegram, client: TelegramClient) -> tuple[threading.Thread, list[TelegramError]]:
+    """Start a long poll in a thread, and wait until it has arrived. Returns the thread, and a list for its error."""
     raised: list[TelegramError] = []
 
     def poll() -> None:
@@ -201,6 +201,12 @@ def test_a_long_poll_is_cut_at_once(telegram: FakeTelegram, client: TelegramClie
     thread = threading.Thread(target=poll)
     thread.start()
     eventually(lambda: telegram.offsets == [None], "the poll has arrived")
+    return thread, raised
+
+
+@pytest.mark.parametrize("end", ["cut_polls", "close"])
+def test_a_long_poll_is_cut_at_once(telegram: FakeTelegram, client: TelegramClient, end: str) -> None:
+    thread, raised = started_poll(telegram, client)
     began = monotonic()
     getattr(client, end)()
     thread.join(SOON_S)

@@ -12,10 +12,10 @@ import pytest
 
 from monitor.telegram.chats import Chat
 from monitor.telegram.client import IN_CLEAR, TelegramClient, check_bot
-from monitor.telegram.errors import TelegramError, TelegramUnavailable
+from monitor.telegram.errors import TelegramUnavailable
 from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, FakeTelegram
 from rig.http_proxy import HttpProxy
-from rig.waiting import eventually
+from tests.monitor.telegram.test_client import started_poll
 
 HOST = "telegram.invalid"
 """A name that only the proxy can resolve."""
@@ -128,17 +128,7 @@ def test_a_proxy_that_drips_its_answer_is_cut() -> None:
 
 def test_a_poll_through_a_proxy_is_cut_at_once(telegram: FakeTelegram, proxy: HttpProxy) -> None:
     client = TelegramClient(TOKEN, f"http://{HOST}", f"http://{CREDENTIALS}@{proxy.address}")
-    raised: list[TelegramError] = []
-
-    def poll() -> None:
-        try:
-            client.get_updates(None, timeout_s=50)
-        except TelegramError as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=poll)
-    thread.start()
-    eventually(lambda: telegram.offsets == [None], "the poll has arrived")
+    thread, raised = started_poll(telegram, client)
     client.cut_polls()
     thread.join(3)
     assert not thread.is_alive()
