@@ -194,9 +194,8 @@ def test_texts_are_legible_and_elements_are_named(
         assert browser.js("document.querySelectorAll('h1').length") == 1
 
 
-def test_the_page_loads_itself_again_and_keeps_its_place(browser: Browser, site: Site, companies: int) -> None:
-    if companies != 1:
-        pytest.skip("once is enough")
+@pytest.mark.parametrize("companies", [1], indirect=True, scope="module")
+def test_the_page_loads_itself_again_and_keeps_its_place(browser: Browser, site: Site) -> None:
     sign_in(browser, site)
     browser.set_screen(PHONE)
     loaded = "window.before === undefined && document.readyState"
@@ -212,9 +211,8 @@ def test_the_page_loads_itself_again_and_keeps_its_place(browser: Browser, site:
     assert browser.js("document.querySelector('meta[http-equiv]')") is None, "a form is left in peace"
 
 
-def test_a_page_that_is_not_loaded_again_marks_itself_as_old(browser: Browser, site: Site, companies: int) -> None:
-    if companies != 1:
-        pytest.skip("once is enough")
+@pytest.mark.parametrize("companies", [1], indirect=True, scope="module")
+def test_a_page_that_is_not_loaded_again_marks_itself_as_old(browser: Browser, site: Site) -> None:
     sign_in(browser, site)
     look = "getComputedStyle(document.querySelector('.stale')).visibility"
     assert browser.js(look) == "hidden"
