@@ -141,6 +141,14 @@ class Upkeep(ABC):
     def now(self) -> datetime:
         """Return the store's time."""
 
+    @abstractmethod
+    def probe_write(self) -> None:
+        """Make a real, durable write that leaves nothing behind. Raises what a bot's write would raise now.
+
+        For example StoreUnavailable, with the database's reason, when it is read-only or its disk is full, and
+        SchemaMismatch when the role may not write a table. No guarantee for a table that refuses a company's rows.
+        """
+
     # Counts.
 
     @abstractmethod

@@ -88,6 +88,7 @@ class _BoundedConnection(psycopg.Connection[Row]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.opened_at = monotonic()
         self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
@@ -167,7 +168,7 @@ class PostgresLink:
             # Only the simple protocol runs several. It has no parameters, so psycopg quotes them on this side.
             cursor = psycopg.ClientCursor(conn)
             cursor.execute(";".join(statements), params)
-            return [row for result in cursor.results() for row in result.fetchall()]
+            return [row for result in cursor.results() if result.description for row in result.fetchall()]
 
         return self._retry(run, None)
 
@@ -204,7 +205,8 @@ class PostgresLink:
         After a restart of the server each pooled connection is broken, so there are as many repeats as connections.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
-        give_up_at = monotonic() + max(answer_timeout_s, CONNECT_TIMEOUT_S)
+        began = monotonic()
+        give_up_at = began + max(answer_timeout_s, CONNECT_TIMEOUT_S)
         repeats = self._max_connections + 1
         while True:
             conn = self._checkout()
@@ -222,6 +224,8 @@ class PostgresLink:
                     # Another server is the primary now, or has our statements; a new connection reaches it.
                     conn.close()
                 repeatable = conn.closed or isinstance(error, _REPEATABLE)
+                if isinstance(error, errors.ReadOnlySqlTransaction) and conn.opened_at > began:
+                    repeatable = False  # A new connection reaches a server that takes no writes either.
                 if timed_out or not repeatable or not repeats or monotonic() > give_up_at:
                     self._raise(error)
                 repeats -= 1

@@ -221,6 +221,25 @@ WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
 -- name: now
 SELECT statement_timestamp()
 
+-- The next two write no row, but need all that a write needs: a primary key to conflict with, the privileges, and a
+-- transaction that may write.
+-- name: probe_keys
+WITH gone AS (
+    DELETE FROM whatsapp_keys WHERE false
+)
+INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT '', '', '', ''::bytea, now(), now(), now() WHERE false
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+
+-- name: probe_creds
+WITH gone AS (
+    DELETE FROM whatsapp_auth WHERE false
+)
+INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+SELECT '', ''::bytea, now(), now() WHERE false
+ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+
 -- name: schema
 SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS NOT NULL,
        to_regclass('_yoyo_migration') IS NOT NULL,

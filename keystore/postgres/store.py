@@ -112,6 +112,9 @@ class PostgresStore(SqlStore):
 
     # Upkeep.
 
+    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
+        return self.link.run_in_turn(statements, params)
+
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
         self._run_upkeep(
             "add_counts",

@@ -4,6 +4,7 @@ A backend adds the steps in which the two databases differ most.
 """
 
 import json
+import secrets
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -37,9 +38,26 @@ from keystore.tally import EVERYBODY, hour_of
 
 MOST_ON_A_PAGE = 1_000
 
+PROBE = "probe/"
+"""The beginning of the names of the notes that `probe_write` writes and deletes."""
+
 
 class SqlUpkeep(SqlDialect, Upkeep):
     """The upkeep half of a store on a SQL database."""
+
+    # The store itself.
+
+    def probe_write(self) -> None:
+        names = ["remember", "forget"]
+        if self.converted:
+            names += ["probe_keys", "probe_creds"]
+        # A name of its own: two probes at a time don't wait for each other's row.
+        note = {"name": f"{PROBE}{secrets.token_hex(8)}", "document": "", "now": self._now_param()}
+        self._run_in_turn([self._sql[name] for name in names], note)
+
+    @abstractmethod
+    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
+        """Run several statements in one transaction with the timeout of a bot's call, and return the rows of all."""
 
     # Counts.
 

@@ -99,6 +99,17 @@ SELECT :now,
        (SELECT coalesce(sum(n), 0) FROM keystore_counters WHERE event = 'rewritten' AND hour > :now - 604800000000),
        (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())
 
+-- The next two write no row, but need all that a write needs: a primary key to conflict with, and a file to write to.
+-- name: probe_keys
+INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+SELECT '', '', '', x'', :now, :now, :now WHERE false
+ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+
+-- name: probe_creds
+INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) SELECT '', x'', :now, :now WHERE false
+ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
 

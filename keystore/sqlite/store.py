@@ -116,6 +116,9 @@ class SqliteStore(SqlStore):
 
     # Upkeep.
 
+    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
+        return self.link.work(lambda run: [row for statement in statements for row in run(statement, params)])
+
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
         rows = [
             (count.company_id, self._time_param(count.hour), count.key_type, count.event, keys)

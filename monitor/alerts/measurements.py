@@ -68,7 +68,8 @@ class Measurements:
                 yield samples.of_disk(usage.total - usage.free, usage.free)
 
     def of_database(self, state: AlertState, now: datetime) -> Iterator[Sample]:
-        """The samples that the database is asked for. Raises StoreUnavailable when it stops answering meanwhile."""
+        """The samples that the database is asked for. Raises KeystoreError when it stops answering or taking writes."""
+        self.questions.call(self.store.probe_write)
         reports = self.questions.call(lambda: memory.bot_reports(self.store, now))
         yield from samples.of_bots(reports, state.subjects(rules.BOT_MEMORY), now)
         yield from self._survey(state, now)

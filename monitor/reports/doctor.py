@@ -68,8 +68,14 @@ def examine(open_store: Callable[[], Store], policy: Policy, *, guard: bool, tel
 def _database(store: Store) -> dict[str, Result]:
     began = datetime.now(UTC)
     skew_s = abs((store.now() - began).total_seconds())
+    try:
+        store.probe_write()
+        writes: Result = "ok", "the database takes writes"
+    except KeystoreError as error:
+        writes = "failed", f"no bot can save a key: {error}"
     census = store.census()
     results: dict[str, Result] = {
+        "writes": writes,
         "database": ("ok", f"{store.database}: {census.total} keys, companies: {census.companies}"),
         "clock": _result(
             skew_s <= CLOCK_SKEW_S,

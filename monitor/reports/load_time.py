@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
+from keystore.errors import KeystoreError
 from keystore.store import Store
 from monitor.reports.check import CheckReport, Verdict, check_report
 from monitor.watch_settings import WatchSettings
@@ -26,23 +27,31 @@ class LoadTime:
 
 @dataclass(frozen=True)
 class DbHealth:
-    """The check, and a load timed against the budget."""
+    """The check, a load timed against the budget, and the reason why the database takes no writes (None if it does)."""
 
     check: CheckReport
     load: LoadTime
+    write_error: str | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """The check's verdict, but never "ok" with a load over the budget."""
+        """The check's verdict, but never "ok" with a load over the budget, and "critical" without writes."""
+        if self.write_error is not None:
+            return "critical"
         if self.check.verdict == "ok" and not self.load.within_budget:
             return "warning"
         return self.check.verdict
 
 
 def db_health(store: Store, settings: WatchSettings) -> DbHealth:
-    """Check the table, and time a load."""
+    """Check the table, time a load, and try a write."""
+    write_error = None
+    try:
+        store.probe_write()
+    except KeystoreError as error:
+        write_error = str(error)
     load = timed_load(store, settings.load_budget_ms)
-    return DbHealth(check_report(store, settings.sweep_every_s), load)
+    return DbHealth(check_report(store, settings.sweep_every_s), load, write_error)
 
 
 def timed_load(store: Store, budget_ms: float) -> LoadTime:

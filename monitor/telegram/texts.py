@@ -58,6 +58,8 @@ def db_health(report: DbHealth) -> Lines:
     check = report.check
     rows = pairs(*check_rows(check).items(), ("load", _load(report.load)))
     advice = [Line(f"• {line}") for line in check.advice]
+    if report.write_error is not None:
+        advice.insert(0, Line(f"• no bot can save a key: {report.write_error}"))
     if not report.load.within_budget:
         advice.insert(0, Line("• a reconnecting bot waits longer for its keys than it should; see /perf"))
     return (Line(f"{_MARKS[report.verdict]} {report.verdict.upper()}  {check.database}", "bold"), *rows, *advice)
