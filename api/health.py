@@ -7,10 +7,10 @@ from time import monotonic
 import falcon
 import msgspec
 
+from api.access_log import UnavailableLog
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.store import Store
-from monitor.note_names import READINESS
 from monitor.reports.check import check_report
 from monitor.running.bounded_calls import BoundedCalls
 
@@ -33,7 +33,7 @@ class AliveResource:
 
 
 class ReadyResource:
-    """Tells that a bot can use the service: the database answers, and its tables are ours."""
+    """Tells that a bot can use the service: the database takes writes, and its tables are ours."""
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
@@ -41,6 +41,7 @@ class ReadyResource:
         self._lock = threading.Lock()
         self._probed_at = float("-inf")
         self._obstacle: str | None = None
+        self._log = UnavailableLog()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer within two seconds. Raises Problem (503)."""
@@ -57,15 +58,14 @@ class ReadyResource:
         """Return the reason why a bot can't use the service. Strangers see it, so it doesn't name the database."""
         try:
             converted = self._calls.call(self._converted, READY_TIMEOUT_S)
-        except KeystoreError:
-            return (
-                "the database doesn't answer, or its tables aren't ours; the service's log and `run.py doctor` say more"
-            )
+        except KeystoreError as error:
+            self._log.observe("GET /readyz", error)
+            return "the database takes no writes, or its tables aren't ours; the log and `run.py doctor` say more"
         return None if converted else "only the watch is attached here; run `python run.py migrate`"
 
     def _converted(self) -> bool:
         store = self._store()
-        store.recall(READINESS)
+        store.probe_write()
         return store.converted
 
 

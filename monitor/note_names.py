@@ -11,4 +11,3 @@ ANNOUNCED = "announced/"  # by host: the last announced start of a service
 BOT_MEMORY = "memory/"  # by company: the last memory report of a bot
 TELEGRAM_OFFSET = "telegram/"  # by bot: the next update to handle
 PAGE_SESSION = "page-session/"  # by the hash of its cookie: a session of the status page
-READINESS = "http/ready"  # never written: the readiness probe reads it, to ask the database something small

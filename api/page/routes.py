@@ -73,12 +73,12 @@ class _PageLogin:
         """Return True if the request has an admin token. Raises Problem (401, 403) if it has another token."""
         if req.auth is None:
             return False
-        require_admin(self._authenticator.bearer(req.auth))
+        require_admin(self._authenticator.bearer(req.auth, req.remote_addr))
         return True
 
-    def sign_in(self, token: str, resp: falcon.Response) -> None:
+    def sign_in(self, token: str, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin a session. Raises Problem (401, 403) unless `token` is an admin token."""
-        caller = self._authenticator.caller(token)
+        caller = self._authenticator.caller(token, req.remote_addr)
         require_admin(caller)
         cookie = self._calls.call(lambda: self._sessions.begin(caller.token_id))
         self._set_cookie(resp, cookie, int(LIFETIME.total_seconds()))
@@ -155,9 +155,11 @@ class SignInResource:
         _refuse_other_sites(req)
         token = _form(req).get("token", "").strip()
         try:
-            self.login.sign_in(token, resp)
+            self.login.sign_in(token, req, resp)
             _redirect(resp, "/")
         except Problem as problem:
+            if problem.slug == "too-many-requests":
+                raise
             company = "This token is for a company; the page needs an admin token."
             unknown = "This token isn't known, has expired or was revoked."
             page = _rendering().sign_in_page(company if problem.slug == "forbidden" else unknown)

@@ -19,6 +19,7 @@ class WorkerConfig:
 
     `requests_per_s` limits one token in one worker; None means no limit. `tls_cert` and `tls_key` are the paths of two
     PEM files, both or neither. `socket` is the file descriptor of a listening socket that the worker inherits.
+    `number` is the worker's own: a worker that replaces it gets the same.
     `metrics_folder` is the folder in which several workers keep their counts; the last worker to end removes it.
     """
 
@@ -35,6 +36,7 @@ class WorkerConfig:
     over_tls: bool
     version: str
     socket: int = -1
+    number: int = 0
     metrics_folder: str | None = None
 
     def line(self) -> bytes:
