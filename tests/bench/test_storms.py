@@ -188,7 +188,7 @@ def test_a_locust_storm_reports_and_leaves_the_database_empty(
 ) -> None:
     with open_store(migrated_postgres_url) as store:
         store.set("storm-9", {"session": {"left": b"behind"}})
-    size = ["--companies", "50", "--reconnect-within", "1", "--steady-for", "1", "--budget-ms", "10000"]
+    size = ["--companies", "50", "--reconnect-within", "1", "--steady-for", "3", "--budget-ms", "10000"]
     done = locust(tmp_path, "--keystore-url-file", str(address_file), *size)
     assert done.returncode == 0, done.stderr
     called = table(tmp_path, "stats")
