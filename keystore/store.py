@@ -45,6 +45,11 @@ class KeyStore(ABC):
     While a company's lease is live, every write to that company must carry the lease's `epoch`; at any other time it
     must carry none. A write with the wrong epoch raises LeaseLost and changes nothing. Reads and `touch` need no
     epoch, and neither do a sweep, a backfill and an import.
+
+    A holder may number its writes: `seq` is 1 for the first under an epoch, and rises by one with each. A repeated
+    number is answered as done, and was written once. A lower number is answered as done too, and changes nothing: that
+    write was given up on and arrives late. A number may be skipped, because a write may be refused (QuotaExceeded,
+    InvalidInput). `load` and the lease return the last number that the database has.
     """
 
     @abstractmethod
@@ -55,7 +60,15 @@ class KeyStore(ABC):
         """
 
     @abstractmethod
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
+    def set(
+        self,
+        company_id: str,
+        keys: Keys,
+        creds: bytes | None = None,
+        *,
+        epoch: int | None = None,
+        seq: int | None = None,
+    ) -> None:
         """Write `{key_type: {key_id: value}}`, where None deletes the key, and `creds` unless they are None.
 
         The write is atomic, and durable once this returns. After an error either all of it was written or nothing was,
@@ -75,11 +88,11 @@ class KeyStore(ABC):
         """Return the credentials document, or None when there is none."""
 
     @abstractmethod
-    def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None) -> None:
+    def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None, seq: int | None = None) -> None:
         """Write the credentials document, which never expires. It is durable once this returns."""
 
     @abstractmethod
-    def clear(self, company_id: str, *, epoch: int | None = None) -> None:
+    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
         """Delete the company's creds and all its keys, atomically. Its lease stays."""
 
     @abstractmethod

@@ -40,6 +40,7 @@ class EmptiedDatabase:
         self._copy: AbstractContextManager[str] | None = None
         self._name = ""
         self._fingerprint: object = None
+        self._policy: list[tuple[object, ...]] = []
 
     @contextmanager
     def lent(self) -> Iterator[str]:
@@ -49,6 +50,7 @@ class EmptiedDatabase:
             self._name = self._copy.__enter__()
             with closing(self._site.admin(self._name)) as conn:
                 self._fingerprint = conn.execute(STATEMENTS["fingerprint"]).fetchone()
+                self._policy = list(conn.execute(STATEMENTS["policy"]).fetchall())
         try:
             yield self._name
         finally:
@@ -72,6 +74,10 @@ class EmptiedDatabase:
                 conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
                 if tables:
                     conn.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(tables)))
+                if conn.execute(STATEMENTS["policy"]).fetchall() != self._policy:
+                    conn.execute(STATEMENTS["forget_policy"])
+                    for row in self._policy:
+                        conn.execute(STATEMENTS["add_lifetime"], row)
                 conn.execute("SET allow_system_table_mods = on")
                 conn.execute(STATEMENTS["forget_statistics"])
                 conn.execute("SELECT pg_stat_reset()")

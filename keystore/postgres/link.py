@@ -11,6 +11,7 @@ Its rules:
 * A translated error has psycopg's error as its cause, unless Postgres's message may quote the values of a row.
 """
 
+import json
 import os
 import re
 import sys
@@ -32,7 +33,15 @@ from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreCl
 from keystore.invocation import command
 from keystore.postgres.address import read_address
 from keystore.postgres.arrays import Blobs, Texts
-from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, StatementTimedOut, T, require_own_process
+from keystore.sql.link import (
+    UPKEEP_TIMEOUT_S,
+    RefusalError,
+    Row,
+    Run,
+    StatementTimedOut,
+    T,
+    require_own_process,
+)
 
 Params = Mapping[str, Any]
 
@@ -44,6 +53,9 @@ ANSWER_TIMEOUT_S = 15.0
 
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
+
+REFUSAL_CLASS = "KS"
+"""Begins the codes with which the database's functions refuse a write (`functions/`)."""
 
 _LIMIT_LOCK_WAIT = "SELECT set_config('lock_timeout', '200ms', true)"
 """Limits each wait for a lock to 200 ms, until the transaction ends. A pipeline is one transaction."""
@@ -284,7 +296,14 @@ class PostgresLink:
             ):
                 # Repeating can't help: a constraint, a column's length, a trigger or an index refuses this row.
                 raise InvalidInput(f"{self.name}: the database refused a row: {text}") from None
-            case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
+            case _ if (error.sqlstate or "").startswith(REFUSAL_CLASS):
+                raise RefusalError(error.sqlstate or "", json.loads(error.diag.message_detail or "{}")) from None
+            case (
+                errors.UndefinedTable()
+                | errors.UndefinedColumn()
+                | errors.UndefinedFunction()
+                | errors.DatatypeMismatch()
+            ):
                 translated = SchemaMismatch(f"{self.name}: {text}; run `{command('migrate')}`")
             case errors.InsufficientPrivilege():
                 translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
@@ -299,8 +318,6 @@ class PostgresLink:
                 translated = SchemaMismatch(
                     f"{self.name}: {text}; the tables have lost the primary key that a write relies on"
                 )
-            case errors.LockNotAvailable():
-                translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 translated = KeystoreError(f"{self.name}: {text}")
             case _ if _UNUSABLE_VALUE.search(text):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from keystore.errors import StoreClosed, StoreUnavailable
+from keystore.errors import KeystoreError, StoreClosed, StoreUnavailable
 
 Row = tuple[Any, ...]
 Run = Callable[[str, Any], list[Row]]
@@ -19,12 +19,17 @@ UPKEEP_TIMEOUT_S = 300.0
 """Timeout of a statement that may read or change the whole table."""
 
 
-class RowLocked(StoreUnavailable):
-    """A row lock was not released within the statement's lock timeout."""
-
-
 class StatementTimedOut(StoreUnavailable):
     """The server's own limit for a statement ended it."""
+
+
+class RefusalError(KeystoreError):
+    """A function in the database refused a write. `reason` is one of the codes in its file, and `details` are facts."""
+
+    def __init__(self, reason: str, details: Mapping[str, Any]) -> None:
+        super().__init__(f"the database refused the write ({reason})")
+        self.reason = reason
+        self.details = details
 
 
 class Link(Protocol):

@@ -62,11 +62,16 @@ INSERT INTO keystore_counters (company_id, hour, key_type, event, n)
 VALUES (:company_id, :now / 3600000000 * 3600000000, 'pre-key', 'rewritten', :n)
 ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = n + excluded.n
 
--- The row without a type holds the creds.
+-- The row without a type and an id holds the creds. The row without a type but with an id holds the epoch and the number of
+-- the last write.
 -- name: load
 SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = :company_id
 UNION ALL
 SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = :company_id
+UNION ALL
+SELECT NULL, l.epoch || ' ' || coalesce(w.seq, 0), NULL
+FROM keystore_company_leases AS l LEFT JOIN keystore_company_writes AS w USING (company_id, epoch)
+WHERE l.company_id = :company_id
 
 -- name: get_creds
 SELECT creds FROM whatsapp_auth WHERE company_id = :company_id
@@ -211,17 +216,40 @@ SET (holder, epoch, expires_at) = (
            CASE WHEN taken THEN excluded.expires_at ELSE l.expires_at END
     FROM (SELECT :force OR l.holder = excluded.holder OR l.expires_at <= :now AS taken)
 )
-RETURNING holder, epoch, expires_at
+RETURNING holder, epoch, expires_at, coalesce((
+    SELECT w.seq FROM keystore_company_writes AS w
+    WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
+), 0)
 
 -- name: renew_company
 UPDATE keystore_company_leases SET expires_at = :now + CAST(:ttl_s * 1000000 AS INTEGER)
 WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
-RETURNING epoch, expires_at
+RETURNING epoch, expires_at, coalesce((
+    SELECT w.seq FROM keystore_company_writes AS w
+    WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
+), 0)
 
 -- name: release_company
 UPDATE keystore_company_leases SET expires_at = :now
 WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
 RETURNING 1
+
+-- Returns no row when the database has this number, or a later one, already.
+-- name: number_write
+INSERT INTO keystore_company_writes AS w (company_id, epoch, seq) VALUES (:company_id, :epoch, :seq)
+ON CONFLICT (company_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
+WHERE w.epoch <> excluded.epoch OR w.seq < excluded.seq
+RETURNING 1
+
+-- name: policy
+SELECT key_type, matches, ttl_s FROM keystore_policy ORDER BY place
+
+-- name: forget_policy
+DELETE FROM keystore_policy
+
+-- name: add_lifetime
+INSERT INTO keystore_policy (place, key_type, matches, ttl_s, step_s)
+VALUES (:place, :key_type, :matches, :ttl_s, :step_s)
 
 -- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token
@@ -265,8 +293,8 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
--- The guards are explained at the same statement in keystore/postgres/statements.sql. (SQLite locks no rows.)
--- name: sweep_around_locks
+-- The guards are explained in keystore/postgres/functions/guards.sql. (SQLite locks no rows.)
+-- name: sweep_companies
 WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
 ), newest_pre_key AS (
@@ -388,6 +416,9 @@ WHERE kind = :kind AND (at < :before OR (at < :daily_before AND EXISTS (
 -- name: sweep_runs
 SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error
 FROM keystore_sweeps ORDER BY run_id DESC LIMIT :limit
+
+-- name: lacks_expiry
+SELECT 1 FROM whatsapp_keys WHERE expires_at IS NULL LIMIT 1
 
 -- name: types_without_expiry
 SELECT DISTINCT key_type FROM (SELECT key_type FROM whatsapp_keys WHERE expires_at IS NULL LIMIT :limit)
