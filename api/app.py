@@ -24,15 +24,17 @@ import structlog
 from api import health
 from api.access.authentication import Authenticator, require_admin, require_company
 from api.access.rate_limit import RateLimit
-from api.access_log import AccessLog, FinishedRequest
+from api.access_log import AccessLog, FinishedRequest, UnavailableLog
 from api.companies import company_resources
+from api.handover import CALLER, REFUSED, RESERVE_ANSWER
 from api.metrics import MetricsResource, RequestCounts
 from api.openapi import COMPANY_PATH, OpenApiResource
 from api.page.routes import PageSettings, is_browser, page_resources, show_problem
-from api.problems import MEDIA_TYPE, problem_of
+from api.problems import MEDIA_TYPE, Problem, problem_of
 from api.reports import CachedReports
 from keystore.errors import KeystoreError
 from keystore.ids import canonical_company
+from keystore.records import TokenRecord
 from keystore.store import Store
 from monitor.watch_settings import WatchSettings
 
@@ -42,6 +44,7 @@ NO_ROUTE = "(none)"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 TRACEBACK_LINES = 8
+UNAVAILABLE = 503
 
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 """Headers of every answer; a responder may replace them."""
@@ -74,12 +77,12 @@ class Route:
 def all_routes(services: Services) -> list[Route]:
     """Return every route of the API and the status page."""
     store, version = services.store, services.settings.version
-    reports = CachedReports(store, services.settings)
-    page_routes = page_resources(store, services.authenticator, reports, services.settings, services.page)
+    reports, readiness = CachedReports(store, services.settings), health.Readiness(store)
+    page_routes = page_resources(store, services.authenticator, readiness, reports, services.settings, services.page)
     return [
         *(Route(COMPANY_PATH + path, resource, "company") for path, resource in company_resources(store)),
         Route("/healthz", health.AliveResource(), "open"),
-        Route("/readyz", health.ReadyResource(store), "open"),
+        Route("/readyz", health.ReadyResource(readiness), "open"),
         Route("/v1/health", health.CheckResource(store, services.settings.sweep_every_s), "admin"),
         Route("/openapi.json", OpenApiResource(version), "admin"),
         Route("/metrics", MetricsResource(reports, services.counts, version), "admin"),
@@ -87,14 +90,13 @@ def all_routes(services: Services) -> list[Route]:
     ]
 
 
-def build_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
-    """Return the WSGI application of one worker."""
-    routes = all_routes(services)
+def build_app(services: Services, routes: list[Route]) -> falcon.App[falcon.Request, falcon.Response]:
+    """Return the WSGI application of one worker with these routes."""
     app = falcon.App(middleware=[_RequestMiddleware(services, {route.path: route.access for route in routes})])
     app.req_options.strip_url_path_trailing_slash = False
     app.resp_options.default_media_type = "application/json"
     # HTTPError is named too, so that this handler takes precedence over Falcon's own for it.
-    app.add_error_handler((Exception, falcon.HTTPError), _answer_error)
+    app.add_error_handler((Exception, falcon.HTTPError), _ErrorAnswers().answer)
     for route in routes:
         app.add_route(route.path, route.resource)
     return app
@@ -114,6 +116,7 @@ class _RequestMiddleware:
 
         A HEAD is answered as a GET. Falcon leaves out the body in the end, because `process_response` restores it.
         """
+        refused = req.env.get(REFUSED)
         req.context.is_head = req.method == "HEAD"
         if req.context.is_head:
             req.method = "GET"
@@ -125,6 +128,10 @@ class _RequestMiddleware:
         req.context.request_id = request_id
         resp.set_headers(HEADERS)
         resp.set_header("x-request-id", request_id)
+        if refused is not None:
+            caller = req.env.get(CALLER)
+            req.context.caller = caller if isinstance(caller, TokenRecord) else None
+            raise refused
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
@@ -133,8 +140,9 @@ class _RequestMiddleware:
         access = self._access[str(req.uri_template)]
         if access == "open":
             return
-        caller = self._services.authenticator.bearer(req.auth)
-        self._services.rate_limit.acquire(caller.token_id)
+        caller = req.env[CALLER]
+        if isinstance(caller, Exception):
+            raise caller
         req.context.caller = caller
         if access == "admin":
             require_admin(caller)
@@ -149,31 +157,54 @@ class _RequestMiddleware:
         """Count and log a request once its answer is ready."""
         if req.context.is_head:
             req.method = "HEAD"
-        if req.context.caller is not None:
-            self._services.rate_limit.release(req.context.caller.token_id)
+        reserve = req.env.get(RESERVE_ANSWER)
+        if reserve is not None:
+            try:
+                reserve(len(resp.data or resp.text or b""))
+            except Problem as problem:
+                set_problem(req, resp, problem)
         context, took_ms = req.context, (perf_counter() - req.context.started_at) * 1000
+        token_id = None if context.caller is None else context.caller.token_id
         finished = FinishedRequest(
-            req.uri_template or NO_ROUTE, req.method, context.company, resp.status_code, took_ms, context.request_id
+            *(req.uri_template or NO_ROUTE, req.method, context.company, resp.status_code, took_ms, context.request_id),
+            *(token_id, req.remote_addr),
         )
         self._services.access_log.observe(finished)
         self._services.counts.observe(finished)
 
 
-def _answer_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    """Answer an error as a problem document, a browser with a page; log an unexpected error with its lines of code.
+class _ErrorAnswers:
+    """Answers errors as problem documents, a browser with a page, and logs those that an operator must know of."""
 
-    The message of an unexpected error is not logged, because it could contain anything.
-    """
-    problem = problem_of(error)
-    if problem.slug == "internal":
-        lines = [f"{Path(line.filename).name}:{line.lineno}" for line in traceback.extract_tb(error.__traceback__)]
-        log.error(
-            "request_failed",
-            route=req.uri_template,
-            request_id=req.context.request_id,
-            error=str(error) if isinstance(error, KeystoreError) else type(error).__name__,
-            code_lines=" ".join(lines[-TRACEBACK_LINES:]),
-        )
+    def __init__(self) -> None:
+        self._unavailable = UnavailableLog()
+
+    def answer(self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+        """Answer an error; log an unexpected error with its last lines of code, and the reason of a 503.
+
+        The message of an unexpected error is not logged, because it could contain anything.
+        """
+        caller = getattr(req.context, "caller", None)
+        is_admin = caller is not None and caller.company_id is None
+        problem = problem_of(error, in_detail=is_admin)
+        if problem.slug == "internal":
+            lines = [f"{Path(line.filename).name}:{line.lineno}" for line in traceback.extract_tb(error.__traceback__)]
+            log.error(
+                "request_failed",
+                route=req.uri_template,
+                request_id=req.context.request_id,
+                error=str(error) if isinstance(error, KeystoreError) else type(error).__name__,
+                code_lines=" ".join(lines[-TRACEBACK_LINES:]),
+            )
+        elif problem.status == UNAVAILABLE:
+            self._unavailable.observe(f"{req.method} {req.uri_template or NO_ROUTE}", error)
+        set_problem(req, resp, problem)
+        # A traceback refers to the request in a circle, and with it to a body that the server would wait for.
+        error.__traceback__ = None
+
+
+def set_problem(req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
+    """Make the answer a problem document, or a page for a browser."""
     if is_browser(req):
         show_problem(req, resp, problem)
     else:

@@ -1,20 +1,29 @@
 """Request bodies and parameters: size limits, however a body is sent, and decoding into the type of the route."""
 
-from time import monotonic
-from typing import TypeVar
+import secrets
+import threading
+from contextlib import suppress
+from enum import Enum
+from typing import Generic, TypeVar
 
 import falcon
 import msgspec
 
+from api.handover import BODY
+from api.json_values import is_utf8
 from api.problems import Problem
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_IDS = 10_000
+
+MAX_TYPES = 100
+"""Types that a request names; Baileys has a dozen."""
+
+COUNTED_BYTES = 64 * 1024
+"""Size from which the names in a body are counted before it is decoded. The names of a shorter one fit into 3 MB."""
+
 MAX_NUMBER = 2**53 - 1
 """The largest whole number that JavaScript represents exactly."""
-
-READ_BYTES = 1 << 16
-"""Size of one read. Granian returns when this much has arrived, and the timeout is checked between two reads."""
 
 BODY_TIMEOUT_S = 30.0
 """Time for the whole body: 16 MiB at 5 Mbit/s."""
@@ -23,39 +32,29 @@ T = TypeVar("T")
 
 
 def read_body(req: falcon.Request) -> bytes:
-    """Return the whole body, which is UTF-8. Raises Problem: 413 beyond 16 MiB, 415 if its type isn't JSON, 400.
+    """Return the whole body, which is UTF-8. Raises Problem: 415 if its type isn't JSON, 400, and 413, 429, 503.
 
-    Granian ends the stream where the body ends, also for a body that is sent in chunks without a length.
+    The worker's front has read it, or refused it, before this request got a thread.
     """
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem("unsupported-media-type", "send JSON, with Content-Type: application/json")
-    if (req.content_length or 0) > MAX_BODY_BYTES:
-        raise _too_large()
-    chunks: list[bytes] = []
-    size_bytes, give_up_at = 0, monotonic() + BODY_TIMEOUT_S
-    while chunk := req.stream.read(READ_BYTES):
-        size_bytes += len(chunk)
-        if size_bytes > MAX_BODY_BYTES:
-            raise _too_large()
-        if monotonic() > give_up_at:
-            detail = f"the body didn't arrive within {BODY_TIMEOUT_S:.0f} s"
-            raise Problem("invalid-input", detail, {"Connection": "close"})
-        chunks.append(chunk)
-    if size_bytes < (req.content_length or 0):
-        raise Problem("invalid-input", f"the body broke off: {size_bytes} of {req.content_length} bytes arrived")
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise Problem("invalid-input", "the body isn't UTF-8") from None
+    body: bytes | Problem = req.env.get(BODY, b"")
+    if isinstance(body, Problem):
+        raise body
+    if len(body) < (req.content_length or 0):
+        raise Problem("invalid-input", f"the body broke off: {len(body)} of {req.content_length} bytes arrived")
+    if not is_utf8(body):
+        raise Problem("invalid-input", "the body isn't UTF-8")
     return body
 
 
 def decoded_body(req: falcon.Request, decoder: msgspec.json.Decoder[T]) -> T:
     """Return the body as the decoder's type. Raises Problem as `read_body`, and 400 with the place, never a value."""
-    body = read_body(req)
+    return _decoded(read_body(req), decoder)
+
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -66,10 +65,71 @@ def decoded_body(req: falcon.Request, decoder: msgspec.json.Decoder[T]) -> T:
         raise Problem("invalid-input", "body: nested too deeply") from None
 
 
-def limit_ids(count: int) -> None:
-    """Raise Problem (413) if a request names more ids than it may."""
-    if count > MAX_IDS:
-        raise Problem("too-large", f"{count} ids; a request names at most {MAX_IDS}: send several")
+class Counting(Generic[T]):
+    """Decodes bodies that name types and ids. It counts the names of a long body first, so that a body can't take many
+    times its size.
+
+    The names are counted while msgspec looks for the end of the body: each becomes the same object, and no value is
+    decoded. Of a short body the names are counted afterwards.
+    """
+
+    def __init__(self, decoder: msgspec.json.Decoder[T], counted: object) -> None:
+        """`counted` is the decoder's type with `CountedType` and `CountedId` in place of the names."""
+        self._decoder = decoder
+        self._count = msgspec.json.Decoder(counted)
+
+    def decoded(self, req: falcon.Request) -> T:
+        """Return the body. Raises Problem as `decoded_body`, and 413 if it names too many types or ids."""
+        body = read_body(req)
+        if len(body) > COUNTED_BYTES:
+            _counts.types = _counts.ids = 0
+            with suppress(msgspec.DecodeError, RecursionError):  # The second decoding says what is wrong.
+                self._count.decode(body)
+            limit_names(_counts.types, _counts.ids)
+        return _decoded(body, self._decoder)
+
+
+class _Counts(threading.local):
+    """The numbers of names in the body that a thread looks at."""
+
+    types = 0
+    ids = 0
+
+
+_counts = _Counts()
+
+
+class CountedType(Enum):
+    """Stands for any type; each is counted."""
+
+    ANY = secrets.token_hex()
+    """No name that anybody sends, because such a name would not be counted."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "CountedType":
+        _counts.types += 1
+        limit_names(_counts.types, 0)
+        return cls.ANY
+
+
+class CountedId(Enum):
+    """Stands for any id; each is counted."""
+
+    ANY = secrets.token_hex()
+
+    @classmethod
+    def _missing_(cls, value: object) -> "CountedId":
+        _counts.ids += 1
+        limit_names(0, _counts.ids)
+        return cls.ANY
+
+
+def limit_names(types: int, ids: int) -> None:
+    """Raise Problem (413) if a request names more types or ids than it may."""
+    if types > MAX_TYPES:
+        raise Problem("too-large", f"more than {MAX_TYPES} types; a request names at most {MAX_TYPES}: send several")
+    if ids > MAX_IDS:
+        raise Problem("too-large", f"more than {MAX_IDS} ids; a request names at most {MAX_IDS}: send several")
 
 
 def whole_number(text: str | None, name: str) -> int:
@@ -79,5 +139,11 @@ def whole_number(text: str | None, name: str) -> int:
     raise Problem("invalid-input", f"{name}: a whole number is needed, digits alone")
 
 
-def _too_large() -> Problem:
+def body_too_large() -> Problem:
+    """Return the problem of a body beyond 16 MiB."""
     return Problem("too-large", f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB; send several")
+
+
+def body_too_late() -> Problem:
+    """Return the problem of a body that didn't arrive in time."""
+    return Problem("invalid-input", f"the body didn't arrive within {BODY_TIMEOUT_S:.0f} s", {"Connection": "close"})

@@ -7,7 +7,7 @@ import falcon
 import msgspec
 
 from api import company_schemas as schemas
-from api.bodies import decoded_body, limit_ids, read_body, whole_number
+from api.bodies import CountedId, CountedType, Counting, decoded_body, limit_names, read_body, whole_number
 from api.json_values import by_id, encoded, is_json, stored_keys, stored_value, to_json
 from api.problems import Problem
 from keystore.errors import InvalidInput
@@ -32,10 +32,14 @@ NULL = msgspec.Raw(b"null")
 
 CONCURRENT_HEARTBEATS = 2
 
-_write_state = msgspec.json.Decoder(schemas.WriteStateRequest)
-_keys: msgspec.json.Decoder[dict[str, dict[str, msgspec.Raw]]] = msgspec.json.Decoder(schemas.KeysByType)
-_get_keys = msgspec.json.Decoder(schemas.GetKeysRequest)
-_ids: msgspec.json.Decoder[dict[str, list[str]]] = msgspec.json.Decoder(schemas.IdsByType)
+_write_state = Counting(msgspec.json.Decoder(schemas.WriteStateRequest), schemas.CountedState)
+_keys: Counting[dict[str, dict[str, msgspec.Raw]]] = Counting(
+    msgspec.json.Decoder(schemas.KeysByType), dict[CountedType, dict[CountedId, msgspec.Raw]]
+)
+_get_keys = Counting(msgspec.json.Decoder(schemas.GetKeysRequest), schemas.CountedGetKeys)
+_ids: Counting[dict[str, list[str]]] = Counting(
+    msgspec.json.Decoder(schemas.IdsByType), dict[CountedType, list[CountedId]]
+)
 _lease = msgspec.json.Decoder(schemas.LeaseRequest)
 _heartbeat = msgspec.json.Decoder(schemas.HeartbeatRequest)
 _encoder = msgspec.json.Encoder()
@@ -93,8 +97,8 @@ class StateResource(_StoreResource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Write creds and keys, all or nothing."""
-        state = decoded_body(req, _write_state)
-        limit_ids(sum(map(len, state.keys.values())))
+        state = _write_state.decoded(req)
+        limit_names(len(state.keys), sum(map(len, state.keys.values())))
         self._store().set(company, stored_keys(state.keys), stored_value(state.creds, "creds"), epoch=_epoch(req))
         _no_content(resp)
 
@@ -124,8 +128,8 @@ class KeysResource(_StoreResource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Write and delete keys, all or nothing."""
-        keys = decoded_body(req, _keys)
-        limit_ids(sum(map(len, keys.values())))
+        keys = _keys.decoded(req)
+        limit_names(len(keys), sum(map(len, keys.values())))
         self._store().set(company, stored_keys(keys), epoch=_epoch(req))
         _no_content(resp)
 
@@ -135,8 +139,8 @@ class GetKeysResource(_StoreResource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Answer with those of the keys that are stored."""
-        wanted = decoded_body(req, _get_keys)
-        limit_ids(len(wanted.ids))
+        wanted = _get_keys.decoded(req)
+        limit_names(1, len(wanted.ids))
         keys = self._store().get(company, wanted.type, wanted.ids)
         resp.data = encoded(lambda to_json: by_id(keys, to_json))
 
@@ -146,10 +150,10 @@ class UsedKeysResource(_StoreResource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Renew those of the keys whose renewal is due."""
-        used = decoded_body(req, _ids)
+        used = _ids.decoded(req)
+        limit_names(len(used), sum(map(len, used.values())))
         for key_type in used:
             checked_name("key_type", key_type)
-        limit_ids(sum(map(len, used.values())))
         self._store().touch(company, used)
         _no_content(resp)
 

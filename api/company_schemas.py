@@ -1,7 +1,7 @@
 """The JSON bodies of a bot's requests and answers, as types.
 
 A body is decoded and checked as its type, and `api/openapi.py` makes its schema from the same type. The limits in an
-`extra_json_schema` are only described here: `keystore.ids` checks names, and `api.bodies.limit_ids` counts ids.
+`extra_json_schema` are only described here: `keystore.ids` checks names, and `api.bodies` counts types and ids.
 """
 
 from datetime import datetime
@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from api.bodies import MAX_IDS, MAX_NUMBER
+from api.bodies import MAX_IDS, MAX_NUMBER, MAX_TYPES, CountedId, CountedType
 from keystore.ids import MAX_NAME_CHARS
 
 NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS}
 _NAMED = Meta(extra_json_schema={"propertyNames": NAME})
+_TYPED = Meta(extra_json_schema={"propertyNames": NAME, "maxProperties": MAX_TYPES})
 
 Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 Epoch = Annotated[Count, Meta(description="Rises with each holder of the lease.")]
@@ -29,8 +30,8 @@ Value = Annotated[
 ]
 
 ValuesById = Annotated[dict[str, Value], _NAMED]
-KeysByType = Annotated[dict[str, ValuesById], _NAMED, Meta(description="`{type: {id: value}}`")]
-IdsByType = Annotated[dict[str, Ids], _NAMED, Meta(description="`{type: [id, …]}`")]
+KeysByType = Annotated[dict[str, ValuesById], _TYPED, Meta(description="`{type: {id: value}}`")]
+IdsByType = Annotated[dict[str, Ids], _TYPED, Meta(description="`{type: [id, …]}`")]
 
 
 class WriteStateRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,6 +41,12 @@ class WriteStateRequest(msgspec.Struct, forbid_unknown_fields=True):
         msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     )
     keys: KeysByType = {}
+
+
+class CountedState(msgspec.Struct):
+    """`WriteStateRequest` with its names only counted."""
+
+    keys: dict[CountedType, dict[CountedId, msgspec.Raw]] = {}
 
 
 class StateResponse(msgspec.Struct):
@@ -54,6 +61,12 @@ class GetKeysRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     type: Name
     ids: Ids
+
+
+class CountedGetKeys(msgspec.Struct):
+    """`GetKeysRequest` with its names only counted."""
+
+    ids: list[CountedId]
 
 
 class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,22 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 
 import falcon
 import msgspec
 
+from api.access_log import UnavailableLog
 from api.problems import Problem, retry_after
 from keystore.errors import KeystoreError
 from keystore.invocation import command
 from keystore.store import Store
-from monitor.note_names import READINESS
 from monitor.reports.check import check_report
 from monitor.running.bounded_calls import BoundedCalls
 
-READY_TIMEOUT_S = 2.0
-READY_CACHED_FOR_S = 1.0
-"""Interval between two looks at the database. Anyone may ask for `/readyz`, so its answer is cached for so long."""
+PROBE_TIMEOUT_S = 2.0
+PROBED_EVERY_S = 1.0
 
 CHECK_TIMEOUT_S = 10.0
 """Time for the check. It reads the whole table; a million keys take some two seconds."""
@@ -33,42 +33,64 @@ class AliveResource:
         resp.data = b'{"alive":true}'
 
 
-class ReadyResource:
-    """Tells that a bot can use the service: the database answers, and its tables are ours."""
+class Readiness:
+    """Knows if a bot can use the service: the database takes writes, and its tables are ours.
+
+    Anyone may ask, so the database is probed once a second at most. It is for any number of threads.
+    """
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
-        self._calls = BoundedCalls(1, "ready")
+        self._calls = BoundedCalls(1, "readiness")
         self._lock = threading.Lock()
         self._probed_at = float("-inf")
-        self._obstacle: str | None = None
+        self._takes_writes = self._converted = False
+        self._log = UnavailableLog()
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer within two seconds. Raises Problem (503)."""
-        with self._lock:
-            if monotonic() - self._probed_at > READY_CACHED_FOR_S:
-                self._obstacle = self._probe()
-                self._probed_at = monotonic()
-            obstacle = self._obstacle
-        if obstacle is not None:
-            raise Problem("unavailable", obstacle, retry_after(READY_CACHED_FOR_S))
-        resp.data = b'{"ready":true}'
+    def takes_writes(self) -> bool:
+        """Return True if the database takes a write within two seconds, or did a second ago."""
+        return self._probed()[0]
 
-    def _probe(self) -> str | None:
+    def obstacle(self) -> str | None:
         """Return the reason why a bot can't use the service. Strangers see it, so it doesn't name the database."""
-        try:
-            converted = self._calls.call(self._converted, READY_TIMEOUT_S)
-        except KeystoreError:
+        takes_writes, converted = self._probed()
+        if not takes_writes:
             return (
-                "the database doesn't answer, or its tables aren't ours; the service's log and "
+                "the database takes no writes, or its tables aren't ours; the service's log and "
                 f"`{command('doctor')}` say more"
             )
         return None if converted else f"only the watch is attached here; run `{command('migrate')}`"
 
-    def _converted(self) -> bool:
+    def _probed(self) -> tuple[bool, bool]:
+        with self._lock:
+            if monotonic() - self._probed_at > PROBED_EVERY_S:
+                try:
+                    self._converted = self._calls.call(self._probe, PROBE_TIMEOUT_S)
+                    self._takes_writes = True
+                except KeystoreError as error:
+                    self._takes_writes = False
+                    self._log.observe("GET /readyz", error)
+                self._probed_at = monotonic()
+            return self._takes_writes, self._converted
+
+    def _probe(self) -> bool:
         store = self._store()
-        store.recall(READINESS)
+        store.probe_write()
         return store.converted
+
+
+@dataclass(frozen=True)
+class ReadyResource:
+    """Tells a load balancer that a bot can use the service."""
+
+    readiness: Readiness
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer within two seconds. Raises Problem (503)."""
+        obstacle = self.readiness.obstacle()
+        if obstacle is not None:
+            raise Problem("unavailable", obstacle, retry_after(PROBED_EVERY_S))
+        resp.data = b'{"ready":true}'
 
 
 class CheckResource:

@@ -7,6 +7,7 @@ sent as `{"$base64": "…"}`. A client may write a value in this form too; then 
 
 import base64
 import binascii
+import codecs
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -16,6 +17,9 @@ from keystore.errors import InvalidInput
 ToJson = Callable[[Iterable[bytes]], Iterable[msgspec.Raw]]
 """Turns stored values into JSON."""
 
+PIECE_BYTES = 1 << 16
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 _encode = msgspec.json.Encoder().encode
 _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_wrapped = msgspec.json.Decoder(dict[str, str]).decode
@@ -27,12 +31,27 @@ A search through all of each value would take longer than the check of its synta
 could be mistaken for a wrapped value, is sent wrapped itself."""
 
 
+def is_utf8(value: bytes) -> bool:
+    """Return True if the bytes are UTF-8. Long ones are looked at in pieces: as a string they may take four times the
+    memory."""
+    if value.isascii():
+        return True
+    decoder, view = _utf8_decoder(), memoryview(value)
+    try:
+        for start in range(0, len(value), PIECE_BYTES):
+            decoder.decode(view[start : start + PIECE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def is_json(value: bytes) -> bool:
     """Return True if the value is one JSON text in UTF-8."""
     try:
         _check_syntax(value)
-        return value.isascii() or bool(value.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return is_utf8(value)
+    except (msgspec.DecodeError, RecursionError):
         return False
 
 
@@ -40,9 +59,9 @@ def to_json(value: bytes) -> msgspec.Raw:
     """Return a stored value as JSON."""
     try:
         json_text = _check_syntax(value)
-        if (value.isascii() or value.decode()) and value.find(_MARK, 0, _MARK_WITHIN) < 0:
+        if is_utf8(value) and value.find(_MARK, 0, _MARK_WITHIN) < 0:
             return json_text
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         pass
     return msgspec.Raw(b'{"$base64":"' + base64.b64encode(value) + b'"}')
 

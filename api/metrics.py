@@ -2,8 +2,8 @@
 
 Gauges are made from the reports of `api.reports`, which are cached, so that every worker gives the same numbers. Each
 worker counts its own requests. With several workers prometheus-client adds the counts up: each keeps its own in a file
-of a common folder, which `api/workers/supervisor.py` creates and names in PROMETHEUS_MULTIPROC_DIR. The counts of a
-worker that died stay there.
+of a common folder, which `api/workers/supervisor.py` creates and names in PROMETHEUS_MULTIPROC_DIR. A worker that
+replaces another goes on with its counts.
 """
 
 import collections
@@ -34,6 +34,14 @@ FORECAST_DAYS = (1, 7, 30)
 VERDICTS = ("ok", "warning", "critical")
 
 T = TypeVar("T")
+
+
+def share_counts(worker: int) -> None:
+    """Keep the counts in files with the worker's number, which a worker that replaces it takes over.
+
+    By default their names have the process's id, so each death would leave some behind. Called before `RequestCounts`.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
 
 
 class RequestCounts:

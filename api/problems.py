@@ -18,6 +18,8 @@ from keystore import errors
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:signal-keystore:"
 
+LOG_SAYS_MORE = "the service's log says why"
+
 RETRY_AFTER_S = 2
 RETRY_AFTER_MIGRATION_S = 30
 
@@ -36,6 +38,7 @@ TITLES = {
     "internal": (500, "Something went wrong in the service"),
     "unavailable": (503, "The database can't be reached"),
     "schema-mismatch": (503, "The database's tables don't fit"),
+    "busy": (503, "The service is busy"),
 }
 """Status and title of every problem, by the last part of its type."""
 
@@ -66,6 +69,9 @@ class Problem(Exception):
         """The HTTP status of the answer."""
         return TITLES[self.slug][0]
 
+    def __str__(self) -> str:
+        return self.detail
+
     def document(self, request_id: str) -> bytes:
         """Return the problem as JSON."""
         status, title = TITLES[self.slug]
@@ -78,8 +84,11 @@ def retry_after(seconds: float) -> dict[str, str]:
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
-def problem_of(error: Exception) -> Problem:
-    """Return the problem that a client gets for an error. An unexpected error is `internal`, without its message."""
+def problem_of(error: Exception, *, in_detail: bool) -> Problem:
+    """Return the problem that a client gets for an error. An unexpected error is `internal`, without its message.
+
+    `in_detail` is true for an operator, who may read the names of the database and its host.
+    """
     match error:
         case Problem():
             return error
@@ -93,9 +102,11 @@ def problem_of(error: Exception) -> Problem:
         case errors.InvalidInput():
             return Problem("invalid-input", str(error))
         case errors.SchemaMismatch():
-            return Problem("schema-mismatch", str(error), retry_after(RETRY_AFTER_MIGRATION_S))
+            detail = str(error) if in_detail else f"the database's tables aren't those of this version; {LOG_SAYS_MORE}"
+            return Problem("schema-mismatch", detail, retry_after(RETRY_AFTER_MIGRATION_S))
         case errors.StoreUnavailable() | errors.StoreClosed():
-            return Problem("unavailable", f"{error}; repeating the request is safe", retry_after(RETRY_AFTER_S))
+            detail = str(error) if in_detail else f"the database can't do this now; {LOG_SAYS_MORE}"
+            return Problem("unavailable", f"{detail}; repeating the request is safe", retry_after(RETRY_AFTER_S))
         case errors.KeystoreError():
             return Problem("internal", str(error))
         case falcon.HTTPMethodNotAllowed():

@@ -94,8 +94,8 @@ Wire: TypeAlias = Callable[[Settings], Service]
 """Puts the service together; raises KeystoreError."""
 
 
-def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings) -> None:
-    """Run the service with the settings that `read` returns, until SIGTERM, SIGINT or SIGHUP.
+def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings) -> NoReturn:
+    """Run the service with the settings that `read` returns, until SIGTERM, SIGINT or SIGHUP; then exit.
 
     Raises KeystoreError when it can't start.
     """
@@ -122,6 +122,7 @@ def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings)
         sys.stderr.flush()
     log.info("stopping", signal=end_signals.get())
     stop(service)
+    _exit()
 
 
 def stop(service: Service) -> None:
@@ -144,5 +145,10 @@ def stop(service: Service) -> None:
 def _exit_now(database: str) -> NoReturn:
     """Exit during a batch: its transaction is rolled back, so nothing is half-done."""
     log.warning("stopped_during_a_batch", database=database)
+    _exit()
+
+
+def _exit() -> NoReturn:
+    """Exit at once. Every part has stopped, and the interpreter's own end takes 0.4 s, or 2 s on a busy machine."""
     logs.lines_of_service().drain()
     os._exit(0)

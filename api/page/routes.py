@@ -19,7 +19,7 @@ import falcon
 import structlog
 
 from api.access.authentication import CHALLENGE, Authenticator, require_admin
-from api.page.availability import Availability
+from api.health import Readiness
 from api.page.login_sessions import LIFETIME, LoginSessions
 from api.page.view import View
 from api.problems import TITLES, Problem
@@ -62,6 +62,7 @@ class PageSettings:
 def page_resources(
     store: Callable[[], Store],
     authenticator: Authenticator,
+    readiness: Readiness,
     reports: CachedReports,
     settings: WatchSettings,
     page: PageSettings,
@@ -70,7 +71,7 @@ def page_resources(
     login = _PageLogin(LoginSessions(store), authenticator, over_tls=page.over_tls)
     return [
         ("/", StatusPageResource(login, reports, settings, page.instance)),
-        ("/sign-in", SignInResource(login, Availability(store), page.admin_token_file)),
+        ("/sign-in", SignInResource(login, readiness, page.admin_token_file)),
         ("/sign-out", SignOutResource(login)),
         ("/help", HelpResource()),
     ]
@@ -97,12 +98,12 @@ class _PageLogin:
         """Return True if the request has an admin token. Raises Problem (401, 403) if it has another token."""
         if req.auth is None:
             return False
-        require_admin(self._authenticator.bearer(req.auth))
+        require_admin(self._authenticator.bearer(req.auth, req.remote_addr))
         return True
 
-    def sign_in(self, token: str, resp: falcon.Response) -> None:
+    def sign_in(self, token: str, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin a session. Raises Problem (401, 403) unless `token` is an admin token."""
-        caller = self._authenticator.caller(token)
+        caller = self._authenticator.caller(token, req.remote_addr)
         require_admin(caller)
         cookie = self._calls.call(lambda: self._sessions.begin(caller.token_id))
         self._set_cookie(resp, cookie, int(LIFETIME.total_seconds()))
@@ -169,12 +170,12 @@ class SignInResource:
     """The form for an admin token."""
 
     login: _PageLogin
-    availability: Availability
+    readiness: Readiness
     token_file: str | None
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the form; while the database is down, with a page that says so."""
-        if not self.availability.answers():
+        """Answer with the form; while the database takes no writes, with a page that says so."""
+        if not self.readiness.takes_writes():
             _show_unavailable(resp)
             return
         self.login.has_admin_token(req)
@@ -186,9 +187,11 @@ class SignInResource:
         _refuse_other_sites(req)
         token = _form(req).get("token", "").strip()
         try:
-            self.login.sign_in(token, resp)
+            self.login.sign_in(token, req, resp)
             _redirect(resp, STATUS_PAGE)
         except Problem as problem:
+            if problem.slug == "too-many-requests":
+                raise
             company = "This token is for a company; the page needs an admin token."
             unknown = "This token isn't known, has expired or was revoked."
             page = _rendering().sign_in_page(self.token_file, company if problem.slug == "forbidden" else unknown)

@@ -4,7 +4,7 @@ A worker's threads share one interpreter. With 16 requests at once its threads w
 request, which took more time than the work did. With four at once there are half as many switches, and a fifth to a
 third more requests a second.
 
-The interpreter is idle while a request waits for a slow client's body or a distant database. So that such requests
+The interpreter is idle while a request waits for a distant database. So that such requests
 don't block the others, a request that has queued for long enough starts in any case.
 """
 

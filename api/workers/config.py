@@ -20,10 +20,10 @@ class WorkerConfig:
 
     `requests_per_s` limits one token in one worker; None means no limit. `tls_cert` and `tls_key` are the paths of two
     PEM files, both or neither. `program` is the command that started the service. `socket` is the file descriptor of a
-    listening socket that the worker inherits. `name`, `address` (HOST:PORT), `started_at` (a Unix time) and `workers`
-    describe the service, and `zone` is the time zone of the page's readers. `admin_token_file` is the file with an
-    embedded database's first admin token. `metrics_folder` is the folder in which several workers keep their counts;
-    the last worker to end removes it.
+    listening socket that the worker inherits. `number` is the worker's own: a worker that replaces it gets the same.
+    `name`, `address` (HOST:PORT), `started_at` (a Unix time) and `workers` describe the service, and `zone` is the
+    time zone of the page's readers. `admin_token_file` is the file with an embedded database's first admin token.
+    `metrics_folder` is the folder in which several workers keep their counts; the last worker to end removes it.
     """
 
     url: str = field(repr=False)
@@ -47,6 +47,7 @@ class WorkerConfig:
     workers: int = 1
     admin_token_file: str | None = None
     socket: int = -1
+    number: int = 0
     metrics_folder: str | None = None
 
     def line(self) -> bytes:

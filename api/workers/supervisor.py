@@ -106,6 +106,16 @@ class Workers:
         scheme = "http" if self._config.tls_cert is None else "https"
         return f"{scheme}://{address(*self._listener.getsockname()[:2])}"
 
+    @property
+    def metrics_folder(self) -> str | None:
+        """The folder with the counts of several workers."""
+        return self._folder
+
+    @property
+    def process_ids(self) -> list[int]:
+        """The ids of the processes, by the workers' numbers."""
+        return [process.pid for _, process in sorted(self._processes.items())]
+
     def start(self) -> None:
         """Start all workers. Raises KeystoreError if a process can't be started."""
         for number in range(self._count):
@@ -159,7 +169,7 @@ class Workers:
             self._processes[number] = process
             with suppress(BrokenPipeError):  # The worker died already; its supervisor sees that.
                 pipe = _pipe(process)
-                pipe.write(self._config.line())
+                pipe.write(replace(self._config, number=number).line())
                 pipe.flush()
 
     def _supervise(self, number: int) -> None:

@@ -13,25 +13,24 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 import structlog
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces, RuntimeModes
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.mp import MPServer
 
 from api.access.authentication import Authenticator
 from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog
-from api.app import Services, build_app
+from api.app import Services, all_routes, build_app
+from api.metrics import share_counts
 from api.page.routes import PageSettings
 from api.workers.concurrency_limit import ConcurrencyLimit
-from api.workers.config import BACKLOG, WorkerConfig, read_worker_config
+from api.workers.config import WorkerConfig, read_worker_config
+from api.workers.descriptors import raise_descriptor_limit
+from api.workers.front import Front
+from api.workers.server import serve
+from api.workers.turns import MAX_RUNNING
 from keystore.errors import KeystoreError
 from keystore.invocation import set_program
 from keystore.opening import open_store
@@ -43,14 +42,8 @@ from monitor.watch_settings import WatchSettings
 DRAIN_TIMEOUT_S = 3.0
 """Time for the requests in progress once the worker is to stop. run.py must have ended after 5 s."""
 
-THREADS = 32
-"""Number of requests handled at once. It exceeds the database connections, so that /healthz answers while the database
-hangs."""
-
-MAX_CLIENT_CONNECTIONS = 20_000
-"""Limit of open connections from clients, idle ones included. A bot keeps one or two open."""
-
-HEADER_TIMEOUT_MS = 15_000
+SPARE_THREADS = 8
+"""Granian's threads in addition to those of running requests: for arriving requests and bodies, and `/healthz`."""
 
 GC_THRESHOLD = 10_000
 """Allocations between two garbage collections. With Python's default of 700 each load of 721 keys starts a collection,
@@ -94,31 +87,6 @@ class LazyStore:
             self._store.close()
 
 
-class _InProcessServer(MPServer):
-    """Granian with this process as its one worker, on a socket that is open already."""
-
-    def __init__(self, config: WorkerConfig) -> None:
-        super().__init__(
-            "",
-            interface=Interfaces.WSGI,
-            http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
-            runtime_mode=RuntimeModes.mt,
-            blocking_threads=THREADS,
-            backpressure=MAX_CLIENT_CONNECTIONS,
-            log_level=LogLevels.warning,
-            websockets=False,
-            ssl_cert=None if config.tls_cert is None else Path(config.tls_cert),
-            ssl_key=None if config.tls_key is None else Path(config.tls_key),
-        )
-        self._shd: Any = SocketHolder(config.socket, False, BACKLOG)  # type: ignore[call-arg]  # Granian's types are behind
-        self._sso, self._ipc = None, {}
-
-    def run(self, load_app: Callable[[], Any]) -> None:
-        """Serve until SIGTERM, and then until the requests in progress are answered."""
-        self._spawn_worker(0, self._spawn_wsgi_worker, load_app).inner.run()
-
-
 def main() -> None:
     """Read the config, and serve until the pipe closes."""
     config = read_worker_config(sys.stdin.buffer.readline())
@@ -138,28 +106,35 @@ def main() -> None:
         )
     )
 
-    def load_app() -> Any:
-        logs.configure(config.log, verbose=True)  # Again, because Granian has set up its own logs meanwhile.
-        settings = WatchSettings(
-            config.sweep_every_s,
-            config.load_budget_ms,
-            zone=ZoneInfo(config.zone),
-            version=config.version,
-            name=config.name,
-        )
-        started_at = datetime.fromtimestamp(config.started_at, UTC)
-        instance = Instance(
-            config.address, config.name, socket.gethostname(), config.version, started_at, config.workers
-        )
-        limit = RateLimit(config.requests_per_s)
-        page = PageSettings(instance, over_tls=config.over_tls, admin_token_file=config.admin_token_file)
-        services = Services(store, Authenticator(store), limit, settings, page, access_log)
-        app = ConcurrencyLimit(build_app(services))
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
-        return app
-
-    _InProcessServer(config).run(load_app)
+    settings = WatchSettings(
+        config.sweep_every_s,
+        config.load_budget_ms,
+        zone=ZoneInfo(config.zone),
+        version=config.version,
+        name=config.name,
+    )
+    started_at = datetime.fromtimestamp(config.started_at, UTC)
+    instance = Instance(config.address, config.name, socket.gethostname(), config.version, started_at, config.workers)
+    page = PageSettings(instance, over_tls=config.over_tls, admin_token_file=config.admin_token_file)
+    authenticator, rate_limit = Authenticator(store), RateLimit(config.requests_per_s)
+    if config.metrics_folder is not None:
+        share_counts(config.number)
+    services = Services(store, authenticator, rate_limit, settings, page, access_log)
+    routes = all_routes(services)
+    app = build_app(services, routes)
+    open_paths = frozenset(route.path for route in routes if route.access == "open")
+    behind_proxy = config.over_tls and config.tls_cert is None
+    front = Front(ConcurrencyLimit(app), app, authenticator, rate_limit, open_paths, behind_proxy=behind_proxy)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
+    serve(
+        config.socket,
+        front.arrived,
+        threads=MAX_RUNNING + SPARE_THREADS,
+        max_connections=raise_descriptor_limit(),
+        tls_cert=config.tls_cert,
+        tls_key=config.tls_key,
+    )
     store.close()
     _exit(config, access_log)
 

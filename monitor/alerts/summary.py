@@ -99,7 +99,7 @@ def text(day: date, check: CheckReport, growth: GrowthReport, firing: list[str],
     lines = [
         f"{_MARKS[check.verdict]} {settings.name}, {day:%A} {day.day} {day:%B}: {check.verdict}",
         f"{counted(check.total, 'key')} of {companies}, {rows['size']}",
-        f"expired {rows['expired']}, guarded {rows['guarded']}, without expiry {rows['no expiry']}",
+        f"expired {rows['expired']}, guarded {rows['guarded']}, without expiry {rows['without expiry']}",
         f"created: {growth.created_24h:,} in 24 h, {growth.created_7d:,} in 7 days",
         f"last activity: {rows['activity']}",
         f"last sweep: {rows['sweep']}",

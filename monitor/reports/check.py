@@ -109,7 +109,7 @@ def check_rows(report: CheckReport, zone: tzinfo = UTC) -> dict[str, str]:
         "total": f"{report.total:,}",
         "active": f"{report.active:,}",
         "expired": f"{report.expired:,}",
-        "no expiry": f"{report.without_expiry:,}",
+        "without expiry": f"{report.without_expiry:,}",
         "guarded": f"{report.guarded:,}",
         "companies": f"{report.companies:,}",
         "size": size(report.size_bytes),
@@ -180,7 +180,13 @@ def is_new(census: Census, past: Sequence[TableCount]) -> bool:
 
 def _table_findings(census: Census, enforced: bool, past: Sequence[TableCount]) -> Iterator[Finding]:
     if is_new(census, past):
-        yield Finding(verdict_on("new"), "there are no keys here yet: is this the database that your bots use?")
+        advice = (
+            f"{counted(census.companies, 'company has its', 'companies have their')} creds here, and no keys yet: "
+            "these come with the first messages"
+            if census.companies
+            else "there are no keys here yet: is this the database that your bots use?"
+        )
+        yield Finding(verdict_on("new"), advice)
     elif not census.total:
         most = max(count.total for count in past)
         before = f"there were up to {most:,} in the last 30 days" if most else "there were none since yesterday"

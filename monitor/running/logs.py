@@ -130,3 +130,4 @@ def configure(style: Literal["text", "json"], *, verbose: bool) -> None:
     # The pool's warnings repeat our own errors; yoyo logs at INFO the same as `migrate` prints.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("yoyo").setLevel(logging.WARNING)
+    logging.getLogger("_granian").setLevel(logging.WARNING)

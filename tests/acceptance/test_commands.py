@@ -65,7 +65,7 @@ def test_check_counts_and_advises_the_operator(seeded: str) -> None:
     assert any("backfill" in advice for advice in document["advice"])
     assert seeded.rpartition("/")[2] in document["database"]
     lines = run("check", url=seeded).stdout.splitlines()
-    assert "  total      665" in lines, "a line for each thing, without padding"
+    assert "  total           665" in lines, "a line for each thing, without padding"
 
 
 def test_backfill_gives_609_keys_an_expiry_and_enforces_it(

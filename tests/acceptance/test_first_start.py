@@ -39,7 +39,7 @@ def test_of_several_first_starts_one_token_is_made_and_its_file_is_valid(tmp_pat
     assert files == {file}
     with open_store(url) as store:
         (record,) = store.tokens()
-        caller = Authenticator(lambda: store).caller(file.read_text(encoding="ascii").strip())
+        caller = Authenticator(lambda: store).caller(file.read_text(encoding="ascii").strip(), "127.0.0.1")
     assert (caller, caller.company_id) == (record, None)
     assert list(tmp_path.glob("k.db.admin-token*")) == [file], "the other starts' files are gone"
 

@@ -11,6 +11,7 @@ import pytest
 
 from api.access.authentication import CACHED_FOR_S, Authenticator
 from api.access.rate_limit import MAX_IN_PROGRESS, RateLimit
+from api.access.strangers import BURST, network_of
 from api.access.tokens import hash_of, in_force
 from api.access_log import AccessLog
 from api.app import NO_ROUTE, Route, Services, all_routes
@@ -154,7 +155,7 @@ def test_a_token_is_looked_up_once_in_five_seconds(monkeypatch: pytest.MonkeyPat
     authenticator, tokens = authenticator_of_one_token()
     for later_s, lookups in ((0.0, 1), (4.9, 1), (5.1, 2)):
         now = 100.0 + later_s
-        caller = authenticator.bearer(f"Bearer kst_t_{SECRET}")
+        caller = authenticator.bearer(f"Bearer kst_t_{SECRET}", "192.0.2.1")
         assert (caller.token_id, caller.company_id) == ("t", "a")
         assert tokens.lookups == lookups
 
@@ -163,8 +164,40 @@ def test_a_malformed_token_is_never_looked_up() -> None:
     authenticator, tokens = authenticator_of_one_token()
     for token in ("kst_t", "kst_t_", "kst__" + SECRET, "kst_T_" + SECRET, "t_" + SECRET, "kst_t_" + SECRET + "\u00e9"):
         with pytest.raises(Problem):
-            authenticator.bearer(f"Bearer {token}")
+            authenticator.bearer(f"Bearer {token}", "192.0.2.1")
     assert tokens.lookups == 0
+
+
+def test_unknown_tokens_are_looked_up_once_and_limited_by_address() -> None:
+    authenticator, tokens = authenticator_of_one_token()
+
+    def refused(token_id: str, address: str) -> int:
+        return _refused(lambda: authenticator.bearer(f"Bearer kst_{token_id}_{SECRET}", address)).status
+
+    for number in range(BURST):
+        assert refused(f"a{number}", "192.0.2.1") == 401
+        assert refused(f"a{number}", "192.0.2.1") == 401
+    assert tokens.lookups == BURST
+    assert refused("b", "192.0.2.1") == 429
+    assert _refused(lambda: authenticator.seen(f"Bearer kst_c_{SECRET}", "192.0.2.1")).status == 429
+    assert tokens.lookups == BURST
+    assert refused("b", "192.0.2.2") == 401, "another address has its own allowance"
+
+
+def test_a_token_that_was_known_is_served_from_an_address_that_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("api.access.authentication.monotonic", lambda: now)
+    authenticator, _ = authenticator_of_one_token()
+    authenticator.bearer(f"Bearer kst_t_{SECRET}", "192.0.2.1")
+    for number in range(BURST):
+        _refused(lambda number=number: authenticator.bearer(f"Bearer kst_a{number}_{SECRET}", "192.0.2.1"))  # type: ignore[misc]
+    now += CACHED_FOR_S + 1
+    assert authenticator.bearer(f"Bearer kst_t_{SECRET}", "192.0.2.1").token_id == "t"
+
+
+def test_an_ipv6_address_counts_with_its_network() -> None:
+    assert network_of("2001:db8::1") == network_of("2001:db8::2:3:4:5") != network_of("2001:db8:0:1::1")
+    assert network_of("192.0.2.1") != network_of("192.0.2.2")
 
 
 def _refused(act: Callable[[], object]) -> Problem:

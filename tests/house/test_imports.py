@@ -44,7 +44,7 @@ ONE_MODULE = {
     "schedule": "monitor/running/loop.py",
     "requests": "monitor/telegram/client.py",
     "psutil": "monitor/alerts/memory.py",
-    "granian": "api/workers/worker.py",
+    "granian": "api/workers/server.py",
     "prometheus_client": "api/metrics.py",
     "jinja2": "api/page/rendering.py",
     "pydantic": "settings.py",

@@ -13,7 +13,7 @@ from api.access.authentication import Authenticator
 from api.access.rate_limit import RateLimit
 from api.access.tokens import create_token
 from api.access_log import AccessLog
-from api.app import Services, build_app
+from api.app import Services, all_routes, build_app
 from api.page.login_sessions import LIFETIME, LoginSessions
 from api.page.routes import PageSettings
 from keystore import Store, open_store
@@ -198,7 +198,7 @@ def test_over_tls_the_cookie_is_secure(store: Store) -> None:
         access_log=AccessLog("text", LineWriter(2)),
     )
     token = create_token(store, None, None)[0]
-    answer = testing.TestClient(build_app(services)).simulate_post(
+    answer = testing.TestClient(build_app(services, all_routes(services))).simulate_post(
         "/sign-in", body=urlencode({"token": token}), headers=FORM
     )
     cookie = answer.headers["set-cookie"]

@@ -42,6 +42,11 @@ def test_an_empty_table_is_new_for_a_day_and_may_be_the_wrong_one_then(past: lis
     assert "the database that your bots use" in finding.advice
 
 
+def test_a_bot_that_saved_its_creds_alone_uses_this_database() -> None:
+    (finding,) = judged(replace(census(), companies=1))
+    assert finding == Finding("ok", "1 company has its creds here, and no keys yet: these come with the first messages")
+
+
 @pytest.mark.parametrize("lacking", [1, 51, 100])
 def test_keys_without_expiry_are_a_warning_as_in_the_alert(lacking: int) -> None:
     findings = judged(census(total=100, without_expiry=lacking), RECENT)

@@ -35,11 +35,11 @@ def test_db_health_gives_the_verdict_first_and_all_figures(clock: Clock) -> None
     assert reply.startswith("🟢 OK  bots <prod>\n")
     assert DATABASE in reply
     for part in (
-        "total      1,234",
-        "active     1,200",
-        "expired    30",
-        "no expiry  5",
-        "guarded    4",
+        "total           1,234",
+        "active          1,200",
+        "expired         30",
+        "without expiry  5",
+        "guarded         4",
         "5 min ago",
         "3 h ago (2025-10-08 09:41 MSK), 7 deleted",
         "123.4 ms for 665 keys, within budget of 750 ms",
