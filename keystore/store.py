@@ -44,7 +44,7 @@ class KeyStore(ABC):
 
     While a company's lease is live, every write to that company must carry the lease's `epoch`; at any other time it
     must carry none. A write with the wrong epoch raises LeaseLost and changes nothing. Reads and `touch` need no
-    epoch, and neither do a sweep, a backfill and an import.
+    epoch, and neither do a sweep and a backfill. An import is a write that carries none.
 
     A holder may number its writes: `seq` is 1 for the first under an epoch, and rises by one with each. A repeated
     number is answered as done, and was written once. A lower number is answered as done too, and changes nothing: that
@@ -333,8 +333,17 @@ class Upkeep(ABC):
         """Return all keys of a company with their times, sorted by type and id."""
 
     @abstractmethod
-    def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
-        """Write keys with the times they carry, overwriting, and `creds` unless they are None. Atomic and durable."""
+    def restore_rows(
+        self,
+        company_id: str,
+        rows: Iterable[KeyRow],
+        creds: bytes | None = None,
+        removed: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Write keys with the times they carry, overwriting, and `creds` unless they are None. Atomic and durable.
+
+        The keys `removed`, `(key_type, key_id)`, are deleted. Raises LeaseLost while a lease of the company lives.
+        """
 
 
 class Store(KeyStore, Upkeep, ABC):

@@ -18,13 +18,6 @@ SELECT * FROM keystore_load(%(company_id)s)
 -- name: get_creds
 SELECT keystore_creds(%(company_id)s)
 
--- For an import, which needs no lease.
--- name: write_creds
-INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-SELECT %(company_id)s, %(creds)s, clock.now, clock.now
-FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
-ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
-
 -- name: clear
 SELECT * FROM keystore_clear(%(company_id)s, %(epoch)s, %(seq)s, %(now)s)
 
@@ -398,13 +391,7 @@ SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, 'infi
 FROM whatsapp_keys WHERE company_id = %(company_id)s ORDER BY key_type COLLATE "C", key_id COLLATE "C"
 
 -- name: restore_rows
-INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-SELECT %(company_id)s, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
-       CASE WHEN r.never_expires THEN 'infinity' ELSE r.expires_at END
-FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
-            %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[])
-     AS r (key_type, key_id, value, created_at, updated_at, expires_at, never_expires)
-ORDER BY r.key_type, r.key_id
-ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
-    expires_at = excluded.expires_at
+SELECT keystore_restore(
+    %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
+    %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[], %(gone_types)b::text[],
+    %(gone_ids)b::text[], %(creds)s::bytea, %(now)s)

@@ -234,16 +234,22 @@ class PostgresStore(SqlStore):
             raise self._lease_lost(lease)
         return dict(json.loads(by_type))
 
-    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        params = {
+    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+        params: dict[str, Any] = {
             "company_id": company,
             "key_types": Texts(row.key_type for row in rows),
             "key_ids": Texts(row.key_id for row in rows),
             "values": Blobs(codec.encode(row.value) for row in rows),
+            "gone_types": Texts(key_type for key_type, _ in gone),
+            "gone_ids": Texts(key_id for _, key_id in gone),
+            "creds": creds,
         }
         for column in ("created_at", "updated_at", "expires_at", "never_expires"):
             params[column] = [getattr(row, column) for row in rows]
-        run(self._sql["restore_rows"], params)
+        try:
+            self._run_upkeep("restore_rows", **params)
+        except RefusalError as refused:
+            raise self._refusal(company, None, refused) from None
 
     def backfill(self, limit: int) -> dict[str, int]:
         return self._by_type(self._run_upkeep("backfill", limit=limit))

@@ -319,21 +319,24 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             for key_type, key_id, value, created, updated, expires, never in rows
         ]
 
-    def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
+    def restore_rows(
+        self,
+        company_id: str,
+        rows: Iterable[KeyRow],
+        creds: bytes | None = None,
+        removed: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self._require_converted()
         company, checked_rows = ids.canonical_company(company_id), restorable(rows)
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
-
-        def restore(run: Run) -> None:
-            self._restore(run, company, checked_rows)
-            if stored_creds is not None:
-                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": self._now_param()})
-
-        self.link.work(restore)
+        gone = sorted(
+            (ids.checked_name("key_type", key_type), ids.checked_name("key_id", key_id)) for key_type, key_id in removed
+        )
+        self._restore(company, checked_rows, stored_creds, gone)
 
     @abstractmethod
-    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        """Write rows with the times they carry."""
+    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+        """Write rows with the times they carry, and stored creds, and delete keys. Raises LeaseLost."""
 
 
 _EPOCH = date(1970, 1, 1)

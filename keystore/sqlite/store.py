@@ -213,7 +213,7 @@ class SqliteStore(SqlStore):
         steps = ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index")
         self.link.work(lambda run: [run(self._sql[step], {}) for step in steps])
 
-    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
+    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
         params = [
             (
                 *(company, row.key_type, row.key_id, codec.encode(row.value)),
@@ -222,7 +222,16 @@ class SqliteStore(SqlStore):
             )
             for row in rows
         ]
-        run(self._sql["restore_row"], params)
+
+        def restore(run: Run) -> None:
+            now = self._now_param()
+            self._admit(run, company, None, None, now)
+            run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
+            run(self._sql["restore_row"], params)
+            if creds is not None:
+                run(self._sql["write_creds"], {"company_id": company, "creds": creds, "now": now})
+
+        self.link.work(restore)
 
     # Values.
 

@@ -108,6 +108,34 @@ BEGIN
     END IF;
 END $$;
 
+-- Delete keys by type and id. Returns the number of deleted keys of each type.
+CREATE OR REPLACE FUNCTION keystore_delete_named(company text, gone_types text[], gone_ids text[])
+RETURNS TABLE (key_type text, n bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    gone record;
+BEGIN
+    FOR gone IN
+        SELECT g.key_type, array_agg(g.key_id ORDER BY g.key_id) AS key_ids
+        FROM unnest(gone_types, gone_ids) AS g (key_type, key_id) GROUP BY g.key_type ORDER BY g.key_type
+    LOOP
+        key_type := gone.key_type;
+        n := keystore_delete(company, gone.key_type, gone.key_ids);
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- Write a company's creds, unless they are null.
+CREATE OR REPLACE FUNCTION keystore_write_creds(company text, new_creds bytea, at_time timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF new_creds IS NOT NULL THEN
+        INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+        VALUES (company, new_creds, at_time, at_time)
+        ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at;
+    END IF;
+END $$;
+
 -- A whole set, all or nothing: keys to write, keys to delete, and creds unless they are null. Returns the number of keys
 -- for each event and type. For an unused pre-key that got another value it returns the event 'rewritten' with the id.
 --
@@ -135,17 +163,9 @@ BEGIN
         before := keystore_usage(company);
     END IF;
 
-    event := 'deleted';
-    FOR counted IN
-        SELECT g.key_type, array_agg(g.key_id ORDER BY g.key_id) AS key_ids
-        FROM unnest(gone_types, gone_ids) AS g (key_type, key_id) GROUP BY g.key_type ORDER BY g.key_type
-    LOOP
-        DELETE FROM whatsapp_keys k
-        WHERE k.company_id = company AND k.key_type = counted.key_type AND k.key_id = ANY (counted.key_ids);
-        GET DIAGNOSTICS n = ROW_COUNT;
-        key_type := counted.key_type;
-        RETURN NEXT;
-    END LOOP;
+    IF cardinality(gone_ids) > 0 THEN
+        RETURN QUERY SELECT 'deleted', d.key_type, d.n FROM keystore_delete_named(company, gone_types, gone_ids) AS d;
+    END IF;
 
     IF cardinality(key_ids) > 0 THEN
         types := CASE cardinality(key_ids) WHEN 1 THEN key_types ELSE ARRAY(SELECT DISTINCT unnest(key_types)) END;
@@ -185,9 +205,7 @@ BEGIN
     END IF;
 
     IF new_creds IS NOT NULL THEN
-        INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-        VALUES (company, new_creds, at_time, at_time)
-        ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at;
+        PERFORM keystore_write_creds(company, new_creds, at_time);
     END IF;
 
     IF most_keys IS NOT NULL THEN
@@ -225,4 +243,28 @@ BEGIN
         DELETE FROM whatsapp_auth a WHERE a.company_id = company;
         EXIT WHEN NOT FOUND AND NOT had_keys;
     END LOOP;
+END $$;
+
+-- Write keys with the times that they carry, delete others, and write creds unless they are null: an import, all or nothing.
+-- It is refused while a lease of the company lives.
+CREATE OR REPLACE FUNCTION keystore_restore(
+    company text, key_types text[], key_ids text[], key_values bytea[], created timestamptz[], updated timestamptz[],
+    expiries timestamptz[], never_expires boolean[], gone_types text[], gone_ids text[], new_creds bytea, clock timestamptz
+) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    at_time timestamptz := coalesce(clock, statement_timestamp());
+BEGIN
+    PERFORM keystore_admit(company, NULL, NULL, clock);
+    PERFORM keystore_delete_named(company, gone_types, gone_ids);
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+    SELECT company, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
+           CASE WHEN r.never THEN 'infinity' ELSE r.expires_at END
+    FROM unnest(key_types, key_ids, key_values, created, updated, expiries, never_expires)
+         AS r (key_type, key_id, value, created_at, updated_at, expires_at, never)
+    ORDER BY r.key_type, r.key_id
+    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+    SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
+        expires_at = excluded.expires_at;
+    PERFORM keystore_write_creds(company, new_creds, at_time);
 END $$;
