@@ -88,7 +88,7 @@ def test_a_backfill_waits_for_the_last_row(
         database_rows(migrated_postgres_url, "UPDATE whatsapp_keys SET expires_at = NULL RETURNING 1")
         with locked(migrated_postgres_url, "key_id = 'a'"):
             filled = threads.submit(store.backfill, 10)
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%whatsapp_keys%'"
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%backfill%'"
             eventually(lambda: bool(database_rows(migrated_postgres_url, waiting)), "the backfill waits")
         assert filled.result(20) == {"session": 1}
 
