@@ -228,7 +228,7 @@ class PostgresLink:
         """Run an operation, and repeat it on another connection after a broken connection or a deadlock.
 
         After a restart of the server each pooled connection may be broken, so a call is repeated once more often than
-        the pool has connections. A bot's call (`timeout_s` None) ends by its deadline, whatever it waits for.
+        the pool has connections. A bot's call (`timeout_s` None) ends by its deadline, for any wait.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
         began = monotonic()

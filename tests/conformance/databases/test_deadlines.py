@@ -1,4 +1,4 @@
-"""A bot's call ends by one deadline, whatever it waits for, on either database."""
+"""A bot's call ends by one deadline, for any wait, on either database."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
