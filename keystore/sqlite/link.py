@@ -27,6 +27,7 @@ from sqlite_utils import Database
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
 from keystore.invocation import command
 from keystore.sql.link import BOT_DEADLINE_S, UPKEEP_TIMEOUT_S, Row, Run, T, require_own_process
+from keystore.sqlite.rules import FUNCTIONS
 
 Params = Mapping[str, Any] | Sequence[Row]
 """The named parameters of a statement, or a row of parameters for each time that it is run."""
@@ -151,6 +152,8 @@ class SqliteLink:
             if self._uses_wal:
                 _use_wal(db)
             conn.execute("PRAGMA synchronous = FULL")
+            for name, rule in FUNCTIONS.items():
+                conn.create_function(name, rule.__code__.co_argcount, rule, deterministic=True)
         except sqlite3.Error:
             db.close()
             raise
