@@ -103,13 +103,13 @@ class Schema:
     functions: str = ""
     """The hash of the functions in a Postgres database; empty without any."""
 
+    is_server: bool = False
+    """True for Postgres, whose database holds the rules as functions."""
+
     @property
     def functions_outdated(self) -> bool:
         """True when the functions in a Postgres database aren't those of this version."""
         return self.is_server and self.functions != function_hash(attached=self.shape is Shape.ATTACHED)
-
-    is_server: bool = False
-    """True for Postgres, whose database holds the rules as functions."""
 
 
 def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
