@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from typing import TypedDict
 
 import falcon
 import msgspec
@@ -19,6 +20,7 @@ from monitor.running.bounded_calls import BoundedCalls
 OpenStore = Callable[[], Store]
 
 EPOCH_HEADER = "Keystore-Epoch"
+SEQ_HEADER = "Keystore-Seq"
 
 GZIP_LEVEL = 1
 """Compression level. For 721 real keys level 1 saves 3/5 of the bytes; level 6 takes three times as long and saves a
@@ -71,7 +73,7 @@ class CompanyResource(_StoreResource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Delete creds and all keys."""
-        self._store().clear(company, epoch=_epoch(req))
+        self._store().clear(company, **_numbers(req))
         _no_content(resp)
 
 
@@ -86,6 +88,8 @@ class StateResource(_StoreResource):
             lambda to_json: schemas.StateResponse(
                 next(iter(to_json(creds)), NULL),
                 {key_type: by_id(keys, to_json) for key_type, keys in state.keys.items()},
+                state.epoch,
+                state.seq,
             )
         )
         resp.set_header("Vary", "Accept-Encoding")
@@ -99,7 +103,7 @@ class StateResource(_StoreResource):
         """Write creds and keys, all or nothing."""
         state = _write_state.decoded(req)
         limit_names(len(state.keys), sum(map(len, state.keys.values())))
-        self._store().set(company, stored_keys(state.keys), stored_value(state.creds, "creds"), epoch=_epoch(req))
+        self._store().set(company, stored_keys(state.keys), stored_value(state.creds, "creds"), **_numbers(req))
         _no_content(resp)
 
 
@@ -119,7 +123,7 @@ class CredsResource(_StoreResource):
         creds = stored_value(msgspec.Raw(body.strip()), "creds") if is_json(body) else None
         if creds is None:
             raise Problem("invalid-input", "creds: one JSON document is needed, and not null")
-        self._store().set_creds(company, creds, epoch=_epoch(req))
+        self._store().set_creds(company, creds, **_numbers(req))
         _no_content(resp)
 
 
@@ -130,7 +134,7 @@ class KeysResource(_StoreResource):
         """Write and delete keys, all or nothing."""
         keys = _keys.decoded(req)
         limit_names(len(keys), sum(map(len, keys.values())))
-        self._store().set(company, stored_keys(keys), epoch=_epoch(req))
+        self._store().set(company, stored_keys(keys), **_numbers(req))
         _no_content(resp)
 
 
@@ -167,7 +171,7 @@ class LeaseResource(_StoreResource):
         if not body.holder.isprintable():
             raise InvalidInput("holder: it has a character that isn't printable")
         lease = self._store().lease_company(company, body.holder, body.ttl_s, epoch=body.epoch, force=body.force)
-        resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at))
+        resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at, lease.seq))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """End the lease, and expect no more heartbeats; a lease that has passed to another holder is left alone."""
@@ -194,10 +198,21 @@ class HeartbeatResource(_StoreResource):
         _no_content(resp)
 
 
-def _epoch(req: falcon.Request) -> int | None:
-    """Return the lease's epoch that a write carries. Raises Problem (400)."""
-    epoch = req.get_header(EPOCH_HEADER)
-    return None if epoch is None else whole_number(epoch, EPOCH_HEADER)
+class Numbers(TypedDict):
+    """The lease's epoch and the write's number, as the store takes them."""
+
+    epoch: int | None
+    seq: int | None
+
+
+def _numbers(req: falcon.Request) -> Numbers:
+    """Return the numbers that a write carries. Raises Problem (400)."""
+    return Numbers(epoch=_number(req, EPOCH_HEADER), seq=_number(req, SEQ_HEADER))
+
+
+def _number(req: falcon.Request, header: str) -> int | None:
+    value = req.get_header(header)
+    return None if value is None else whole_number(value, header)
 
 
 def _no_content(resp: falcon.Response) -> None:

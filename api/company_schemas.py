@@ -19,6 +19,7 @@ _TYPED = Meta(extra_json_schema={"propertyNames": NAME, "maxProperties": MAX_TYP
 
 Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 Epoch = Annotated[Count, Meta(description="Rises with each holder of the lease.")]
+Seq = Annotated[Count, Meta(description="The number of the last write under this epoch; 0 before the first.")]
 Name = Annotated[str, Meta(extra_json_schema=NAME)]
 Ids = Annotated[list[Name], Meta(extra_json_schema={"maxItems": MAX_IDS})]
 Value = Annotated[
@@ -41,6 +42,8 @@ class WriteStateRequest(msgspec.Struct, forbid_unknown_fields=True):
         msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     )
     keys: KeysByType = {}
+    epoch: Annotated[Count, Meta(description="As `GET` answers it, and not used: the header carries the epoch.")] = 0
+    seq: Annotated[Count, Meta(description="As `GET` answers it, and not used: the header carries the number.")] = 0
 
 
 class CountedState(msgspec.Struct):
@@ -54,6 +57,8 @@ class StateResponse(msgspec.Struct):
 
     creds: Annotated[msgspec.Raw, Meta(description="The credentials document; null if there is none.")]
     keys: KeysByType
+    epoch: Epoch
+    seq: Seq
 
 
 class GetKeysRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,6 +90,7 @@ class LeaseResponse(msgspec.Struct):
 
     epoch: Epoch
     expires_at: datetime
+    seq: Seq
 
 
 class HeartbeatRequest(msgspec.Struct):

@@ -93,10 +93,14 @@ def _of_bot(summary: str, *problems: int, body: str = "", answer: str = "", **mo
 
 
 def _write(summary: str, body: str = "") -> Document:
-    """Return a bot's operation that needs the lease's epoch while a lease is in force."""
-    description = "The lease's epoch; needed while a lease is in force."
-    epoch = _parameter("Keystore-Epoch", "header", _ref("Count"), description=description)
-    return _of_bot(summary, 409, body=body, parameters=[epoch])
+    """Return a bot's operation that needs the lease's epoch while a lease is in force, and may be numbered."""
+    epoch = "The lease's epoch; needed while a lease is in force."
+    seq = "The write's number under this epoch, from 1 on. A repeated or lower number is answered as done."
+    numbers = [
+        _parameter(name, "header", _ref("Count"), description=description)
+        for name, description in (("Keystore-Epoch", epoch), ("Keystore-Seq", seq))
+    ]
+    return _of_bot(summary, 409, body=body, parameters=numbers)
 
 
 _ANY = (401, 403, 429, 500, 503)

@@ -22,8 +22,10 @@ from bench.command import Command, Outcome
 from bench.measuring import Connection, timed_ms
 from keystore.codec import encode
 from keystore.errors import InvalidInput
+from keystore.postgres.function_files import function_text
 from keystore.postgres.store import STATEMENTS
-from keystore.ttl import DIARY, step_s
+from keystore.sql.policy_table import policy_rows
+from keystore.ttl import DIARY
 from monitor.upkeep.demo import demo_creds, demo_rows
 from rig.baileys_state import BURST_KEYS
 
@@ -45,8 +47,8 @@ COMPANIES, AUTH_COMPANIES = 4, 200
 
 BURSTS, PRE_KEY_BYTES, READS, GET_KEYS, EXPLAINS = 200, 165, 200, 10, 5
 EXPIRY_COMPANIES, EXPIRY_KEYS, DUE_SHARE = 1_000, 300, 0.1
-SWEPT_AT_ONCE = 50
-"""The number of companies in one call of the sweep's statement."""
+SWEPT_COMPANIES = 50
+"""The number of companies that are swept."""
 
 EXACT_STEP_S = 1e-6
 """The step of an expiry that is not rounded, so that each write changes it, as in the original operator's database."""
@@ -57,7 +59,9 @@ CREATE TABLE whatsapp_auth (company_id text PRIMARY KEY, creds bytea NOT NULL,
 CREATE TABLE whatsapp_keys (company_id text NOT NULL, key_type text NOT NULL, key_id text NOT NULL,
     value bytea NOT NULL, created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL, expires_at timestamptz,
     PRIMARY KEY (company_id, key_type, key_id)) WITH (fillfactor = {keys_fill});
-CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz);
+CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz,
+    seq bigint);
+CREATE TABLE keystore_policy (place integer PRIMARY KEY, key_type text, matches text, ttl_s float8, step_s float8);
 """
 
 PRIMARY_KEY, BY_EXPIRY = "(company_id, key_type, key_id)", "(expires_at) WHERE expires_at IS NOT NULL"
@@ -82,15 +86,23 @@ Figures = dict[str, float | str | list[str]]
 
 @contextmanager
 def variant(
-    conn: Connection, name: str, indexes: Sequence[str] = ("(expires_at)",), keys_fill: int = 80, auth_fill: int = 80
+    conn: Connection,
+    name: str,
+    indexes: Sequence[str] = ("(expires_at)",),
+    keys_fill: int = 80,
+    auth_fill: int = 80,
+    step_s: float = 0,
 ) -> Iterator[None]:
-    """Make the tables with one choice, in a schema of their own for the block."""
+    """Make the tables with one choice, and the store's functions, in a schema of their own for the block."""
     print(f"{name} …", file=sys.stderr)
     tables = TABLES.format(keys_fill=keys_fill, auth_fill=auth_fill)
     conn.execute("CREATE SCHEMA bench_variant")
     try:
         conn.execute("SET search_path = bench_variant")
         conn.execute((tables + "".join(f"CREATE INDEX ON whatsapp_keys {index};" for index in indexes)).encode())
+        conn.execute(function_text(attached=False).encode())
+        for row in policy_rows(DIARY):
+            conn.execute(STATEMENTS["add_lifetime"].encode(), row | ({"step_s": step_s} if step_s else {}))
         yield
     finally:
         conn.execute("RESET search_path")
@@ -144,14 +156,14 @@ def measured(conn: Connection, what: str) -> Iterator[Figures]:
     figures[f"{what}_wal_mb"] = number(conn, f"(pg_current_wal_insert_lsn() - '{position}') / 1e6", 1)
 
 
-def put(conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now: datetime, step: float) -> None:
-    """Write keys as the store does."""
-    types = sorted({key_type for key_type, _, _ in rows})
-    ttls = [DIARY.ttl_s(key_type) for key_type in types]
-    steps = [step or float(step_s(ttl_s)) for ttl_s in ttls]
-    keys = dict(zip(("key_types", "key_ids", "values"), map(list, zip(*rows, strict=True)), strict=True))
-    policy = {"types": types, "ttls_s": ttls, "steps_s": steps, "epoch": None}
-    run(conn, "put", {"now": now, "company_id": company, **keys, **policy})
+def write(
+    conn: Connection, company: str, rows: list[tuple[str, str, bytes]], now: datetime, creds: bytes | None = None
+) -> None:
+    """Write keys and creds as the store does."""
+    params: Params = dict.fromkeys(("epoch", "seq", "most_keys", "most_bytes"))
+    params |= {"key_types": [row[0] for row in rows], "key_ids": [row[1] for row in rows]}
+    params |= {"values": [row[2] for row in rows], "gone_types": [], "gone_ids": [], "creds": creds}
+    run(conn, "set", {"now": now, "company_id": company, **params})
 
 
 def rewrites(conn: Connection, choice: str, indexes: Sequence[str], keys_fill: int, step: float) -> Figures:
@@ -159,29 +171,29 @@ def rewrites(conn: Connection, choice: str, indexes: Sequence[str], keys_fill: i
     rng = random.Random(SEED)
     rows = [(row.key_type, row.key_id, encode(row.value)) for row in demo_rows(NOW)]
     sessions = [(key_id, len(value)) for key_type, key_id, value in rows if key_type == "session"]
-    with variant(conn, choice, indexes, keys_fill):
+    with variant(conn, choice, indexes, keys_fill, step_s=step):
         for company in range(COMPANIES):
-            put(conn, str(company), rows, NOW, step)
+            write(conn, str(company), rows, NOW)
         with measured(conn, "rewrites") as figures:
             for now in BUSY_DAY:
                 key_id, length = rng.choice(sessions)
                 session = ("session", key_id, rng.randbytes(length))
-                put(conn, str(rng.randrange(COMPANIES)), [session], now, step)
+                write(conn, str(rng.randrange(COMPANIES)), [session], now)
         figures |= updated(conn, "whatsapp_keys")
         with measured(conn, "bursts") as bursts:
             for company, now in enumerate(BUSY_DAY[:BURSTS]):
                 burst = [("pre-key", str(key_id), rng.randbytes(PRE_KEY_BYTES)) for key_id in range(BURST_KEYS)]
-                put(conn, f"burst-{company}", burst, now, step)
+                write(conn, f"burst-{company}", burst, now)
         conn.execute("VACUUM ANALYZE whatsapp_keys")
         figures |= bursts | {"indexes_mb": number(conn, "pg_indexes_size('whatsapp_keys') / 1e6", 2)}
-        ttl_s, ids = DIARY.ttl_s("session"), [key_id for key_id, _ in sessions[:GET_KEYS]]
-        get = {"key_type": "session", "key_ids": ids, "now": NOW, "ttl_s": ttl_s, "step_s": float(step_s(ttl_s))}
+        get = {"key_type": "session", "key_ids": [key_id for key_id, _ in sessions[:GET_KEYS]], "now": NOW}
         reads: dict[str, Params] = {"load": {"company_id": "0"}, "get": {"company_id": "0", **get}}
         for name, params in reads.items():
             read = partial(run, conn, name, params)
             figures[f"{name}_ms"] = round(median(timed_ms(read) for _ in range(READS)), 2)
             _, figures[f"{name}_pages"], plan = explain(conn, name, params)
-            figures[f"{name}_reads"] = sorted(indexes_in(plan))
+            if read_by := sorted(indexes_in(plan)):  # A plan doesn't show those that a function reads.
+                figures[f"{name}_reads"] = read_by
     return {"choice": choice} | figures
 
 
@@ -190,8 +202,7 @@ def creds_rewrites(conn: Connection, fillfactor: int) -> Figures:
     rng, length = random.Random(SEED), len(encode(demo_creds()))
 
     def set_creds(company: int, now: datetime) -> None:
-        creds = rng.randbytes(length)
-        run(conn, "set_creds", {"company_id": str(company), "creds": creds, "now": now, "epoch": None})
+        write(conn, str(company), [], now, rng.randbytes(length))
 
     with variant(conn, f"creds, fill factor {fillfactor}", auth_fill=fillfactor):
         for company in range(AUTH_COMPANIES):
@@ -213,16 +224,17 @@ def expiry(conn: Connection, columns: str) -> Figures:
         conn.execute("VACUUM ANALYZE whatsapp_keys")
         size_mb = f"pg_relation_size('whatsapp_keys_{columns.replace(', ', '_')}_idx') / 1e6"
         figures: Figures = {"index": columns, "index_mb": number(conn, size_mb, 2)}
-        swept = [f"c{company}" for company in range(1, SWEPT_AT_ONCE + 1)]
         statements: dict[str, tuple[str, Params]] = {
             "due_companies": ("due_companies", {"now": NOW}),
             "nothing_due": ("due_companies", {"now": NOW - timedelta(days=1)}),
-            "sweep": ("sweep_around_locks", {"now": NOW, "guard": True, "attached": False, "company_ids": swept}),
         }
         for what, (name, params) in statements.items():
             runs = [explain(conn, name, params) for _ in range(EXPLAINS)]
             figures |= {f"{what}_ms": round(median(ms for ms, _, _ in runs), 2), f"{what}_pages": runs[-1][1]}
-    return figures
+        with conn.transaction(force_rollback=True), measured(conn, "sweep") as sweep:
+            for company in range(1, SWEPT_COMPANIES + 1):
+                conn.execute("SELECT keystore_sweep(%s, true, false, %s)", [f"c{company}", NOW]).fetchall()
+    return figures | sweep
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -85,14 +85,15 @@ def command_settings() -> Settings:
 
 
 def opened_store(settings: Settings, *, create: bool = False) -> Store:
-    """Open the store that the settings name; the caller closes it. Only with `create` are tables made.
+    """Open the store that the settings name; the caller closes it.
 
-    Raises KeystoreError.
+    Only with `create` are tables made, and the lifetimes in the database replaced by those of the settings. Raises
+    KeystoreError.
     """
     with _address_named(settings):
         return open_store(
             settings.url.get_secret_value(),
-            policy=settings.ttl,
+            policy=settings.ttl if create else None,
             guard=settings.guard,
             quota=settings.quota,
             max_connections=settings.connections,
@@ -114,7 +115,7 @@ def database(settings: Settings, *, create: bool = False) -> Iterator[Store]:
     """
     if create:
         with closing(opened_link(settings, create=True)) as link:
-            if make_tables(link):
+            if make_tables(link, settings.ttl):
                 show_note(f"made the tables of Signal Keystore in {link.name}")
     with opened_store(settings) as store:
         try:

@@ -11,6 +11,7 @@ from commands.output import AsJson, DryRun, show_note, show_report
 from keystore import migrate
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
+from keystore.opening import replace_policy
 from monitor import sweeper
 from monitor.forecast.daily_records import try_daily_records
 from monitor.reports import terminal
@@ -37,11 +38,13 @@ def migrate_tables(
     pending: Sequence[str] = ()
     with closing(opened_link(settings, create=not dry_run)) as link:
         if dry_run:
-            pending = [
-                name for name in migrate.schema_of(link).pending if not attach or name in migrate.UPKEEP_MIGRATIONS
-            ]
+            schema = migrate.schema_of(link)
+            pending = [name for name in schema.pending if not attach or name in migrate.UPKEEP_MIGRATIONS]
+            if not pending and schema.functions_outdated:
+                pending = [migrate.FUNCTIONS]
         else:
             applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
+            replace_policy(link, settings.ttl)
     lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]
     report = {"database": link.name, "applied": applied, "pending": pending}
     show_note(f"{'would migrate' if dry_run else 'migrated'} {link.name}")

@@ -59,6 +59,17 @@ def checked_epoch(epoch: int | None) -> int | None:
     return epoch
 
 
+def checked_seq(seq: int | None, epoch: int | None) -> int | None:
+    """Return `seq`: None, or a whole number of at least 1 beside an epoch."""
+    if seq is None:
+        return None
+    if type(seq) is not int or not 1 <= seq <= MAX_EPOCH:
+        raise InvalidInput("seq: the writes under an epoch are numbered from 1 on")
+    if epoch is None:
+        raise InvalidInput("seq: only a write with the epoch of a lease has a number; pass both, or neither")
+    return seq
+
+
 def checked_lease_s(ttl_s: float) -> float:
     """Return `ttl_s`: more than 0 seconds, and up to a day."""
     if type(ttl_s) not in (int, float) or not math.isfinite(ttl_s) or not 0 < ttl_s <= MAX_LEASE_S:

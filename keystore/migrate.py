@@ -26,6 +26,7 @@ from yoyo.migrations import MigrationList, default_migration_table
 
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
 from keystore.invocation import command
+from keystore.postgres.function_files import function_hash, function_names, function_text, recording_text
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.sqlite.link import SqliteLink
@@ -46,8 +47,15 @@ UPKEEP_MIGRATIONS = (
     "20261125_01_watch_memory",
     "20261125_02_access",
     "20261126_01_closed_sequences",
+    "20261126_02_rules_in_the_database",
 )
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
+
+FUNCTIONS = "functions"
+"""Stands for the database's functions among the migrations to apply, when no migration is pending."""
+
+FUNCTIONS_COMMENT = "Signal Keystore, functions "
+"""Begins the comment that holds the hash of the functions in a database."""
 
 LOCK_TIMEOUT_S = 60
 """Timeout for the lock while another process migrates, in seconds."""
@@ -92,51 +100,75 @@ class Schema:
     makes_in: str = ""
     """The schema in which Postgres would make new tables; empty when it has none for this role."""
 
+    functions: str = ""
+    """The hash of the functions in a Postgres database; empty without any."""
+
+    is_server: bool = False
+    """True for Postgres, whose database holds the rules as functions."""
+
+    @property
+    def functions_outdated(self) -> bool:
+        """True when the functions in a Postgres database aren't those of this version."""
+        return self.is_server and self.functions != function_hash(attached=self.shape is Shape.ATTACHED)
+
 
 def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
     """Apply the pending migrations (those in `only`, if it is set) in order, all or none, and return their ids.
 
-    Raises SchemaMismatch with the database's message when a migration fails, and StoreUnavailable when the database
-    goes away or another process migrates for too long.
+    On Postgres it also replaces the functions if they aren't those of this version. It returns `functions` when nothing
+    else was to be done. Raises SchemaMismatch with the database's message when a migration fails, and StoreUnavailable
+    when the database goes away or another process migrates for too long.
     """
 
-    def pending_ids(read: Read | None = None) -> list[str]:
+    def pending_now(read: Read | None = None) -> tuple[list[str], bool]:
+        """Return the ids of the pending migrations, and whether the functions are to be replaced."""
         schema = schema_of(link, read)
         ids = [name for name in schema.pending if only is None or name in only]
-        if ids and schema.tables_in and schema.tables_in != schema.makes_in:
+        outdated = bool(ids) or (schema.functions_outdated and schema.shape not in (Shape.EMPTY, Shape.LEGACY))
+        if outdated and schema.tables_in and schema.tables_in != schema.makes_in:
             raise SchemaMismatch(
                 f"{link.name}: the tables are in the schema {schema.tables_in}, and new ones would be made in "
                 f"{schema.makes_in}: add schema={schema.tables_in} to the address's parameters, or set the role's "
                 "search_path to that schema alone"
             )
-        return ids
+        return ids, outdated
 
-    if not pending_ids():
+    if pending_now() == ([], False):
         return []
     applied: list[str] = []
+    step = ""
     backend_class: Any = _SqliteBackend if isinstance(link, SqliteLink) else _PostgresBackend
     with backend_class(link) as backend:
+
+        def read(statement: str) -> list[tuple[Any, ...]]:
+            return list(backend.execute(statement).fetchall())
+
         try:
             with backend.transaction():
                 backend.acquire_migration_lock()
-                ids = pending_ids(lambda statement: list(backend.execute(statement).fetchall()))
+                ids, outdated = pending_now(read)
                 if ids:
                     backend.create_yoyo_tables()
                     # Under our lock, an existing lock row was left behind by a process that died.
                     backend.break_lock()
                     with backend.lock():
                         for migration in MigrationList([m for m in _migrations(link) if m.id in ids]):
+                            step = f"migration {migration.id}"
                             applied.append(migration.id)
                             with backend.transaction():
                                 migration.process_steps(backend, "apply")
                                 backend.log_migration(migration, "apply")
                                 backend.mark_one(migration, log=False)
+                if outdated and isinstance(backend, _PostgresBackend):
+                    step = "making the functions"
+                    applied = applied or [FUNCTIONS]
+                    backend.make_functions(schema_of(link, read))
         except backend.DatabaseError as error:
             original_error: Exception = error
             # Later errors of the chain, raised during the cleanup, only say that nothing works.
             while isinstance(original_error.__context__, backend.DatabaseError):
                 original_error = original_error.__context__
-            _raise_translated(link, applied[-1] if applied else None, original_error)
+            _raise_translated(link, step, original_error)
         except LockTimeout as error:
             raise StoreUnavailable(
                 f"{link.name}: someone is running the yoyo command on this database; wait for it, "
@@ -167,16 +199,15 @@ def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
     """
     read = read or (lambda statement: link.rows(statement, {}))
     applied: set[str] = set()
-    tables_in = makes_in = ""
+    tables_in = makes_in = functions = ""
     if isinstance(link, SqliteLink):
         ((has_keys, has_migration_table),) = read(SQLITE_STATEMENTS["schema"])
         if has_migration_table:
             applied = {name for (name,) in read(SQLITE_STATEMENTS["applied_migrations"])}
         shape = Shape.CONVERTED if has_keys else Shape.EMPTY
     else:
-        ((has_keys, has_creds, has_migration_table, value_type, rows_are_hidden, tables_in, makes_in),) = read(
-            POSTGRES_STATEMENTS["schema"]
-        )
+        (facts,) = read(POSTGRES_STATEMENTS["schema"])
+        has_keys, has_creds, has_migration_table, value_type, rows_are_hidden, tables_in, makes_in, functions = facts
         if rows_are_hidden:
             raise SchemaMismatch(
                 f"{link.name}: row-level security hides the tables from this role; use the role that owns them "
@@ -196,7 +227,9 @@ def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
         raise SchemaMismatch(
             f"{link.name}: its tables were made by a newer version ({unknown[-1]}); upgrade this program"
         )
-    return Schema(shape, tuple(name for name in known if name not in applied), tables_in, makes_in)
+    pending = tuple(name for name in known if name not in applied)
+    in_place = functions.removeprefix(FUNCTIONS_COMMENT)
+    return Schema(shape, pending, tables_in, makes_in, in_place, is_server=not isinstance(link, SqliteLink))
 
 
 def _migrations(link: DatabaseLink) -> MigrationList:
@@ -249,6 +282,16 @@ class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ig
         self.execute("SET LOCAL standard_conforming_strings = on")
         self.execute(POSTGRES_STATEMENTS["migration_lock"])
 
+    def make_functions(self, schema: Schema) -> None:
+        """Make the functions of this version in the tables' schema, and drop those of other versions."""
+        attached = schema.shape is Shape.ATTACHED
+        made = function_text(attached=attached)
+        names = ",".join(function_names(made))
+        params = {"schema": schema.tables_in, "hash": function_hash(attached=attached), "names": names}
+        self.execute(POSTGRES_STATEMENTS["pin_schema"], params)
+        for statements in (made, recording_text()):
+            self.connection.execute(statements)  # yoyo would take a percent sign for a parameter.
+
     def rollback(self) -> None:
         # A server that hasn't answered yet won't answer a ROLLBACK either. It rolls back when the connection closes.
         if self.connection.info.transaction_status.name == "ACTIVE":
@@ -276,17 +319,17 @@ class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
         """Do nothing: the transaction is the only writer already."""
 
 
-def _raise_translated(link: DatabaseLink, migration: str | None, error: Exception) -> NoReturn:
+def _raise_translated(link: DatabaseLink, step: str, error: Exception) -> NoReturn:
     """Raise our own error in place of the driver's, which is its cause unless it may quote a row."""
     sqlstate: str = getattr(error, "sqlstate", None) or ""
     message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
     message = (message or type(error).__name__).splitlines()[0]
-    prefix = f"{link.name}: migration {migration}" if migration else f"{link.name}: migrating"
+    prefix = f"{link.name}: {step or 'migrating'}"
     if isinstance(link, SqliteLink):
         unavailable = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_UNAVAILABLE)
     else:
         unavailable = not sqlstate or sqlstate.startswith(_UNAVAILABLE)
-    if sqlstate in _LOCKED and migration is None:
+    if sqlstate in _LOCKED and not step:
         reason = f"another process has been migrating for {LOCK_TIMEOUT_S} s; it is safe to run this again"
         raise StoreUnavailable(f"{prefix}: {reason}") from error
     if sqlstate in _LOCKED:

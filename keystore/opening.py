@@ -14,13 +14,14 @@ from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import LARGE_QUERY, PostgresStore
 from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.records import DEFAULT_QUOTA, Quota
+from keystore.sql.policy_table import read_policy, write_policy
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
 from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import DIARY, Policy
 
-TABLE_STATEMENTS = {PostgresLink: POSTGRES_STATEMENTS["tables"], SqliteLink: SQLITE_STATEMENTS["tables"]}
+STATEMENTS = {PostgresLink: POSTGRES_STATEMENTS, SqliteLink: SQLITE_STATEMENTS}
 
 MAX_CONNECTIONS = 8
 """Default size of the pool. It is enough for the threads of one process: a call holds a connection only while its
@@ -33,7 +34,7 @@ def open_store(
     url: str,
     *,
     clock: Callable[[], datetime] | None = None,
-    policy: Policy = DIARY,
+    policy: Policy | None = None,
     guard: bool = True,
     quota: Quota = DEFAULT_QUOTA,
     max_connections: int = MAX_CONNECTIONS,
@@ -44,9 +45,10 @@ def open_store(
     Without `create` nothing is made or changed by opening: no file, no table, no journal mode. A database without our
     tables is then refused, so that a mistyped address is noticed.
 
-    `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. `policy` sets the lifetimes of
-    keys. `guard` keeps sweeps from keys that can't be replaced. `quota` bounds each company. The pool has
-    up to `max_connections`.
+    `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. The lifetimes of keys stand in
+    the database, for everybody who writes there. `policy` replaces them if they differ. Without it they stay, and a new
+    database gets those of the original operator (decision 19). `guard` keeps sweeps from keys that can't be replaced.
+    `quota` bounds each company. The pool has up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
     SchemaMismatch when its tables aren't ours, or need `migrate` first. With `create` an SQLite file is migrated here.
@@ -74,22 +76,50 @@ def open_store(
                 f"{link.name}: schema outdated, {len(schema.pending)} to apply ({schema.pending[0]} first); "
                 f"run `{command('migrate')}`"
             )
+        if schema.functions_outdated:
+            advice = command("migrate --attach" if schema.shape is Shape.ATTACHED else "migrate")
+            raise SchemaMismatch(
+                f"{link.name}: the functions in the database aren't those of this version; run `{advice}`"
+            )
+        lifetimes = _policy_in_force(link, policy, create=create)
         if isinstance(link, SqliteLink):
-            return SqliteStore(link, clock, policy, quota, guard=guard)
-        return PostgresStore(link, clock, policy, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
+            return SqliteStore(link, clock, lifetimes, quota, guard=guard)
+        return PostgresStore(link, clock, lifetimes, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
     except BaseException:
         link.close()
         raise
 
 
-def make_tables(link: DatabaseLink) -> list[str]:
+def _policy_in_force(link: DatabaseLink, policy: Policy | None, *, create: bool) -> Policy:
+    """Return the database's policy, after replacing it by `policy` if that is set and differs."""
+    stored = read_policy(link, STATEMENTS[type(link)])
+    if stored is None and policy is None and not create:
+        raise SchemaMismatch(
+            f"{link.name}: the table keystore_policy has no lifetimes; run `{command('migrate')}`, which writes them"
+        )
+    wanted = policy or stored or DIARY
+    if wanted != stored:
+        replace_policy(link, wanted)
+    return wanted
+
+
+def replace_policy(link: DatabaseLink, policy: Policy) -> None:
+    """Make `policy` the one in a migrated database."""
+    write_policy(link, STATEMENTS[type(link)], policy)
+
+
+def make_tables(link: DatabaseLink, policy: Policy = DIARY) -> list[str]:
     """Migrate a file, or a server's database that has none of our tables, and return the migrations applied.
 
-    A server's older tables aren't changed here: an operator decides that, by `migrate`.
+    New tables get the lifetimes of `policy`. A server's older tables aren't changed here: an operator decides that, by
+    `migrate`.
     """
     schema = schema_of(link)
     if schema.pending and (isinstance(link, SqliteLink) or schema.shape is Shape.EMPTY):
-        return migrate(link)
+        applied = migrate(link)
+        if read_policy(link, STATEMENTS[type(link)]) is None:
+            replace_policy(link, policy)
+        return applied
     return []
 
 
@@ -116,7 +146,7 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool 
 
 
 def _other_tables(link: DatabaseLink) -> str:
-    ((count, first),) = link.rows(TABLE_STATEMENTS[type(link)], {})
+    ((count, first),) = link.rows(STATEMENTS[type(link)]["tables"], {})
     if not count:
         return "this database is empty"
     return f"this database has no table of Signal Keystore, and {count} of something else (for example {first})"

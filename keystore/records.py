@@ -11,10 +11,17 @@ Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
 
 @dataclass(frozen=True)
 class AuthState:
-    """Everything a bot needs to reconnect: `creds` (None before pairing) and `{key_type: {key_id: value}}`."""
+    """Everything a bot needs to reconnect: `creds` (None before pairing) and `{key_type: {key_id: value}}`.
+
+    `epoch` is that of the company's latest lease, and `seq` the number of the last numbered write under it. Both are 0
+    before the first. A holder whose acknowledged write has a higher pair knows that the database has gone back: to a
+    backup, or to a replica that was behind.
+    """
 
     creds: bytes | None = field(repr=False)
     keys: dict[str, dict[str, bytes]] = field(repr=False)
+    epoch: int = 0
+    seq: int = 0
 
     def __repr__(self) -> str:
         """Say how much is there, without a value: `AuthState(creds=2,048 bytes, keys=721 of 9 types)`."""
@@ -79,12 +86,16 @@ class Lease:
 
 @dataclass(frozen=True)
 class CompanyLease:
-    """The right to write a company's keys until `expires_at`. `epoch` rises each time the lease is acquired."""
+    """The right to write a company's keys until `expires_at`. `epoch` rises each time the lease is acquired.
+
+    `seq` is the number of the last write under this epoch that the database has; 0 before the first.
+    """
 
     company_id: str
     holder: str
     epoch: int
     expires_at: datetime
+    seq: int = 0
 
 
 @dataclass(frozen=True)

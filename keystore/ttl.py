@@ -51,6 +51,15 @@ class Policy:
             return self.by_type[key_type]
         return next((ttl_s for part, ttl_s in self.containing if part in key_type), self.default_s)
 
+    def __str__(self) -> str:
+        """Say it as KEYSTORE_TTL does, with stars around a part of a name: `session=7d,*mapping*=7d,default=14d`."""
+        lifetimes = [
+            *sorted(self.by_type.items()),
+            *((f"*{part}*", ttl_s) for part, ttl_s in self.containing),
+            ("default", self.default_s),
+        ]
+        return ",".join(f"{name}={duration_text(ttl_s)}" for name, ttl_s in lifetimes)
+
 
 DIARY = Policy(
     by_type={"pre-key": 7 * _DAY_S, "session": 7 * _DAY_S, "sender-key": 7 * _DAY_S},
@@ -115,6 +124,14 @@ def parse_duration(text: str, setting: str = "duration") -> float:
             f"{setting}: can't read {text!r}; expected a whole number above 0 and one of s m h d w (90s, 6h, 7d)"
         )
     return float(seconds)
+
+
+def duration_text(ttl_s: float) -> str:
+    """Return a lifetime in the longest unit that divides it: `7d`, `90s`, `never`."""
+    if ttl_s == NEVER:
+        return "never"
+    unit = next(unit for unit in "dhms" if ttl_s % _UNITS[unit] == 0 or unit == "s")
+    return f"{ttl_s / _UNITS[unit]:g}{unit}"
 
 
 def step_s(ttl_s: float) -> int:

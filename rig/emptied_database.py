@@ -44,6 +44,7 @@ class EmptiedDatabase:
         self._name = ""
         self._admin: psycopg.Connection[tuple[Any, ...]] | None = None
         self._fingerprint: object = None
+        self._policy: list[tuple[object, ...]] = []
 
     @contextmanager
     def lent(self) -> Iterator[str]:
@@ -52,6 +53,7 @@ class EmptiedDatabase:
             self._copy = self._site.database(self._template)
             self._name = self._copy.__enter__()
             self._fingerprint = self._connection().execute(STATEMENTS["fingerprint"]).fetchone()
+            self._policy = list(self._connection().execute(STATEMENTS["policy"]).fetchall())
         try:
             yield self._name
         finally:
@@ -90,6 +92,10 @@ class EmptiedDatabase:
             conn.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
             if tables:
                 conn.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(tables)))
+            if conn.execute(STATEMENTS["policy"]).fetchall() != self._policy:
+                conn.execute(STATEMENTS["forget_policy"])
+                for row in self._policy:
+                    conn.execute(STATEMENTS["add_lifetime"], row)
             conn.execute("SET allow_system_table_mods = on")
             conn.execute(STATEMENTS["forget_statistics"])
             conn.execute("SELECT pg_stat_reset()")

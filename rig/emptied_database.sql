@@ -45,11 +45,20 @@ WITH schemas AS (
 SELECT md5(string_agg(part, '|' ORDER BY part)) FROM parts;
 
 -- name: used_tables
--- The store's tables with pages: with rows, or with the space of deleted ones.
+-- The store's tables with pages: with rows, or with the space of deleted ones. The policy's rows belong to the template.
 SELECT n.nspname, c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relname NOT LIKE '%yoyo%' AND pg_relation_size(c.oid) > 0
+WHERE c.relkind = 'r' AND c.relname NOT LIKE '%yoyo%' AND c.relname <> 'keystore_policy' AND pg_relation_size(c.oid) > 0
   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%';
+
+-- name: policy
+SELECT place, key_type, matches, ttl_s, step_s FROM public.keystore_policy ORDER BY place;
+
+-- name: forget_policy
+DELETE FROM public.keystore_policy;
+
+-- name: add_lifetime
+INSERT INTO public.keystore_policy (place, key_type, matches, ttl_s, step_s) VALUES (%s, %s, %s, %s, %s);
 
 -- name: forget_statistics
 -- The planner's statistics, which TRUNCATE leaves.

@@ -49,7 +49,7 @@ class _Pair:
 
 
 class Relay:
-    """Relays `address` to a server across a set distance; counts round trips; cuts, refuses or swallows traffic."""
+    """Relays `address` to a server across a set distance, counts round trips, and cuts, refuses, swallows or holds."""
 
     def __init__(self, server: tuple[str, int], round_trip_s: float = 0.0) -> None:
         """Each direction takes half of `round_trip_s` seconds; opening a connection takes none."""
@@ -61,6 +61,8 @@ class Relay:
         self._round_trips = 0
         self._connections = 0
         self._swallowing = False
+        self._delivering = threading.Event()
+        self._delivering.set()
         self._listener = _listening(free_port())
         self.address: tuple[str, int] = self._listener.getsockname()
         self._start_accepting()
@@ -115,9 +117,19 @@ class Relay:
             with self._lock:
                 self._swallowing = False
 
+    @contextmanager
+    def holding_back(self) -> Iterator[None]:
+        """Keep what clients send, also of those that give up meanwhile, and deliver it when the block ends."""
+        self._delivering.clear()
+        try:
+            yield
+        finally:
+            self._delivering.set()
+
     def close(self) -> None:
         """Stop accepting, cut every connection, and wait for every thread."""
         self._stop_accepting()
+        self._delivering.set()
         self.cut()
         for thread in self._threads:
             thread.join(JOIN_TIMEOUT_S)
@@ -194,6 +206,7 @@ class Relay:
         return receive
 
     def _from_client(self, pair: _Pair) -> bool:
+        self._delivering.wait()
         with self._lock:
             pair.client_sent_last = True
             return not self._swallowing

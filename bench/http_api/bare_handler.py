@@ -13,8 +13,6 @@ import msgspec
 from psycopg_pool import ConnectionPool
 
 from keystore.postgres.store import STATEMENTS
-from keystore.sql.dialect import ttl_and_step
-from keystore.ttl import DIARY
 
 GET = """
 SELECT key_id, value FROM whatsapp_keys
@@ -38,9 +36,7 @@ class Bare:
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Answer with keys of one type."""
         wanted = msgspec.json.decode(req.stream.read())
-        ttl_s, step_s = ttl_and_step(DIARY, wanted["type"])
-        params = {"company_id": company, "key_type": wanted["type"], "key_ids": wanted["ids"]}
-        params |= {"ttl_s": ttl_s, "step_s": step_s, "now": None}
+        params = {"company_id": company, "key_type": wanted["type"], "key_ids": wanted["ids"], "now": None}
         with self._pool.connection() as conn, conn.cursor(binary=True) as cursor:
             cursor.execute(self._get, params)
             resp.data = msgspec.json.encode({row[0]: msgspec.Raw(row[1][1:]) for row in cursor.fetchall()})
@@ -52,6 +48,8 @@ class Bare:
         with self._pool.connection() as conn, conn.cursor(binary=True) as cursor:
             cursor.execute(self._load, {"company_id": company, "now": None})
             for key_type, key_id, value in cursor.fetchall():
+                if key_type is None and key_id is not None:
+                    continue  # The numbers of the company's lease.
                 if key_type is None:
                     creds = msgspec.Raw(value[1:])
                 else:

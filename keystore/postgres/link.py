@@ -11,6 +11,7 @@ Its rules:
 * A translated error has psycopg's error as its cause, unless Postgres's message may quote the values of a row.
 """
 
+import json
 import os
 import re
 import sys
@@ -32,7 +33,16 @@ from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreCl
 from keystore.invocation import command
 from keystore.postgres.address import read_address
 from keystore.postgres.arrays import Blobs, Texts
-from keystore.sql.link import UPKEEP_TIMEOUT_S, Row, RowLocked, Run, StatementTimedOut, T, require_own_process
+from keystore.sql.link import (
+    BOT_DEADLINE_S,
+    UPKEEP_TIMEOUT_S,
+    RefusalError,
+    Row,
+    Run,
+    StatementTimedOut,
+    T,
+    require_own_process,
+)
 
 Params = Mapping[str, Any]
 
@@ -44,6 +54,9 @@ ANSWER_TIMEOUT_S = 15.0
 
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
+
+REFUSAL_CLASS = "KS"
+"""Begins the codes with which the database's functions refuse a write (`functions/`)."""
 
 _LIMIT_LOCK_WAIT = "SELECT set_config('lock_timeout', '200ms', true)"
 """Limits each wait for a lock to 200 ms, until the transaction ends. A pipeline is one transaction."""
@@ -182,7 +195,9 @@ class PostgresLink:
 
         return self._retry(run, None)
 
-    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+    def work(
+        self, unit: Callable[[Run], T], *, snapshot: bool = False, timeout_s: float | None = UPKEEP_TIMEOUT_S
+    ) -> T:
         """Run `unit(run)` in one transaction. If the connection breaks, run it again from the start.
 
         With `snapshot` the transaction is read-only, and sees the data of one moment.
@@ -194,7 +209,7 @@ class PostgresLink:
                     conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return unit(lambda statement, params: _execute(conn, statement, params))
 
-        return self._retry(in_transaction, UPKEEP_TIMEOUT_S)
+        return self._retry(in_transaction, timeout_s)
 
     def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
         """Open a connection outside the pool; the caller closes it. Raises StoreUnavailable."""
@@ -213,15 +228,17 @@ class PostgresLink:
         """Run an operation, and repeat it on another connection after a broken connection or a deadlock.
 
         After a restart of the server each pooled connection may be broken, so a call is repeated once more often than
-        the pool has connections.
+        the pool has connections. A bot's call (`timeout_s` None) ends by its deadline, for any wait.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
         began = monotonic()
         give_up_at = began + max(answer_timeout_s, CONNECT_TIMEOUT_S)
+        deadline = began + BOT_DEADLINE_S
         repeats = self._max_connections + 1
         while True:
             conn = self._checkout()
-            conn.answer_timeout_s = answer_timeout_s
+            left_s = deadline - monotonic() if timeout_s is None else answer_timeout_s
+            conn.answer_timeout_s = min(answer_timeout_s, left_s)
             try:
                 return operation(conn, *args)
             except psycopg.Error as error:
@@ -284,7 +301,14 @@ class PostgresLink:
             ):
                 # Repeating can't help: a constraint, a column's length, a trigger or an index refuses this row.
                 raise InvalidInput(f"{self.name}: the database refused a row: {text}") from None
-            case errors.UndefinedTable() | errors.UndefinedColumn() | errors.DatatypeMismatch():
+            case _ if (error.sqlstate or "").startswith(REFUSAL_CLASS):
+                raise RefusalError(error.sqlstate or "", json.loads(error.diag.message_detail or "{}")) from None
+            case (
+                errors.UndefinedTable()
+                | errors.UndefinedColumn()
+                | errors.UndefinedFunction()
+                | errors.DatatypeMismatch()
+            ):
                 translated = SchemaMismatch(f"{self.name}: {text}; run `{command('migrate')}`")
             case errors.InsufficientPrivilege():
                 translated = SchemaMismatch(f"{self.name}: {text}; use the role that owns the tables")
@@ -299,8 +323,6 @@ class PostgresLink:
                 translated = SchemaMismatch(
                     f"{self.name}: {text}; the tables have lost the primary key that a write relies on"
                 )
-            case errors.LockNotAvailable():
-                translated = RowLocked(f"{self.name}: {text}")
             case errors.FeatureNotSupported() | errors.SyntaxError():
                 translated = KeystoreError(f"{self.name}: {text}")
             case _ if _UNUSABLE_VALUE.search(text):

@@ -1,263 +1,44 @@
 -- The statements of keystore/postgres/store.py. %(now)s is the time of the store's own clock, or null for the database's.
 -- Lists are sent in binary form (%b): psycopg encodes 250 bytea values as text in 1.1 ms, and as binary in 0.04.
 
--- Reads keys, and renews those with less than half of their life left. (Of a type that never expires, those that have an
--- expiry from another policy.) `raced` marks a key that was due, but that another session renewed or deleted at the same
--- moment: the caller reads again. `renewed` is for the counters.
 -- name: get
-WITH clock AS (
-    SELECT extract(epoch FROM coalesce(%(now)s::timestamptz, statement_timestamp()))::float8 AS epoch_s
-), policy AS (
-    SELECT to_timestamp(epoch_s + %(ttl_s)s::float8 / 2) AS due_before,
-           to_timestamp(ceil((epoch_s + %(ttl_s)s::float8) / %(step_s)s) * %(step_s)s) AS expires_at
-    FROM clock
-), found AS (
-    SELECT k.key_id, k.value, k.expires_at < policy.due_before AS due
-    FROM whatsapp_keys k, policy
-    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)b::text[])
-), renewed AS (
-    UPDATE whatsapp_keys k SET expires_at = policy.expires_at FROM policy
-    WHERE k.company_id = %(company_id)s AND k.key_type = %(key_type)s AND k.key_id = ANY (%(key_ids)b::text[])
-      AND k.expires_at < policy.due_before
-    RETURNING k.key_id
-)
-SELECT found.key_id, found.value, coalesce(found.due, false) AND renewed.key_id IS NULL AS raced,
-       renewed.key_id IS NOT NULL AS renewed
-FROM found LEFT JOIN renewed USING (key_id)
+SELECT * FROM keystore_get(%(company_id)s, %(key_type)s, %(key_ids)b::text[], %(now)s)
 
 -- name: touch
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), policy AS (
-    SELECT p.key_type,
-           to_timestamp(extract(epoch FROM clock.now)::float8 + p.ttl_s / 2) AS due_before,
-           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-)
-UPDATE whatsapp_keys k SET expires_at = policy.expires_at
-FROM policy, unnest(%(key_types)b::text[], %(key_ids)b::text[]) AS used (key_type, key_id)
-WHERE policy.key_type = used.key_type
-  AND k.company_id = %(company_id)s AND k.key_type = used.key_type AND k.key_id = used.key_id
-  AND k.expires_at < policy.due_before
-RETURNING k.key_type
+SELECT * FROM keystore_touch(%(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(now)s)
 
--- A write reads its company's lease: `lease`, whose epoch is null when it has run out. It writes only if its own epoch is
--- the same, or both are null. Otherwise it returns `refused`, with the live lease. The share lock makes a takeover of the
--- lease wait for the write; a write that waited for a takeover reads the lease again. A company that never had a lease
--- has no row to lock.
-
--- A whole set in one statement, and so all or nothing. Returns the number of keys for each event and type, for the
--- counters, and the unused pre-keys that got another value. The old value is looked up key by key: on a table without
--- statistics, a join once compared every pair (160 ms for 4 keys). (xmax = 0 would tell an insert from an update without
--- a look-up, but a partitioned table has no such column to return.)
---
--- With `measured` it counts the company's keys and their bytes before and after, returns these numbers, and refuses what
--- would exceed the quota. `other_types` are the types that aren't known ones: the company's types are counted only for
--- these, by skipping from one type to the next in the index.
 -- name: set
-WITH RECURSIVE clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), policy AS (
-    SELECT p.key_type, clock.now,
-           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-), lease AS MATERIALIZED (
-    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
-    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
-), usage AS MATERIALIZED (
-    SELECT count(*) AS keys, coalesce(sum(bytes), 0) AS bytes,
-           count(*) FILTER (WHERE stays) + cardinality(%(key_ids)b::text[]) AS keys_after,
-           coalesce(sum(bytes) FILTER (WHERE stays), 0)
-               + (SELECT coalesce(sum(octet_length(v)), 0) FROM unnest(%(values)b::bytea[]) AS v) AS bytes_after
-    FROM (
-        SELECT octet_length(k.value) AS bytes, (k.key_type, k.key_id) NOT IN (
-            SELECT named.key_type, named.key_id
-            FROM unnest(%(key_types)b::text[] || %(gone_types)b::text[], %(key_ids)b::text[] || %(gone_ids)b::text[])
-                 AS named (key_type, key_id)
-        ) AS stays
-        FROM whatsapp_keys k WHERE k.company_id = %(company_id)s AND %(measured)s
-    ) AS stored
-), stored_type AS (
-    SELECT min(k.key_type) AS key_type FROM whatsapp_keys k
-    WHERE k.company_id = %(company_id)s AND cardinality(%(other_types)b::text[]) > 0
-    UNION ALL
-    SELECT (SELECT min(k.key_type) FROM whatsapp_keys k WHERE k.company_id = %(company_id)s AND k.key_type > s.key_type)
-    FROM stored_type s WHERE s.key_type IS NOT NULL
-), types AS MATERIALIZED (
-    SELECT (
-        SELECT count(*) FROM unnest(%(other_types)b::text[]) AS o (key_type) WHERE NOT EXISTS (
-            SELECT FROM whatsapp_keys k WHERE k.company_id = %(company_id)s AND k.key_type = o.key_type)
-    ) AS added, (
-        SELECT count(*) FROM (SELECT key_type FROM stored_type LIMIT %(most_types)s) AS s
-        WHERE s.key_type <> ALL (%(known_types)b::text[])
-    ) AS stored
-), allowed AS (
-    SELECT FROM usage, types
-    WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
-      AND (NOT %(measured)s OR (usage.keys_after <= greatest(usage.keys, %(most_keys)s)
-                                AND usage.bytes_after <= greatest(usage.bytes, %(most_bytes)s)))
-      AND (types.added = 0 OR types.stored + types.added <= %(most_other_types)s)
-), incoming AS MATERIALIZED (
-    SELECT i.key_type, i.key_id, i.value, (
-        SELECT k.value FROM whatsapp_keys k
-        WHERE k.company_id = %(company_id)s AND k.key_type = i.key_type AND k.key_id = i.key_id
-    ) AS before
-    FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
-    WHERE EXISTS (SELECT FROM allowed)
-), removed AS (
-    DELETE FROM whatsapp_keys k
-    USING unnest(%(gone_types)b::text[], %(gone_ids)b::text[]) AS gone (key_type, key_id)
-    WHERE k.company_id = %(company_id)s AND k.key_type = gone.key_type AND k.key_id = gone.key_id
-      AND EXISTS (SELECT FROM allowed)
-    RETURNING k.key_type
-), paired AS (
-    INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-    SELECT %(company_id)s, %(creds)s::bytea, clock.now, clock.now FROM clock
-    WHERE %(creds)s::bytea IS NOT NULL AND EXISTS (SELECT FROM allowed)
-    ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
-), rewritten AS (
-    SELECT key_id FROM incoming WHERE key_type = 'pre-key' AND value <> before
-), counted AS (
-    INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
-    SELECT %(company_id)s, date_trunc('hour', clock.now, 'UTC'), 'pre-key', 'rewritten', count(*)
-    FROM rewritten, clock GROUP BY clock.now
-    ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n
-), written AS (
-    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-    SELECT %(company_id)s, incoming.key_type, incoming.key_id, incoming.value, policy.now, policy.now, policy.expires_at
-    FROM incoming JOIN policy USING (key_type)
-    ORDER BY incoming.key_type, incoming.key_id
-    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-    SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
-)
-SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*) FROM incoming GROUP BY 1, 2
-UNION ALL SELECT 'deleted', key_type, count(*) FROM removed GROUP BY 2
-UNION ALL SELECT 'rewritten', key_id, 1 FROM rewritten
-UNION ALL SELECT 'refused', (SELECT holder FROM lease), (SELECT epoch FROM lease) WHERE NOT EXISTS (SELECT FROM allowed)
-UNION ALL SELECT counted.event, NULL, counted.n::bigint
-FROM usage, LATERAL (VALUES ('keys', usage.keys), ('bytes', usage.bytes), ('keys_after', usage.keys_after),
-                            ('bytes_after', usage.bytes_after)) AS counted (event, n)
-WHERE %(measured)s
-UNION ALL SELECT 'types', NULL, added + stored FROM types WHERE added > 0
+SELECT * FROM keystore_set(
+    %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(gone_types)b::text[],
+    %(gone_ids)b::text[], %(creds)s::bytea, %(epoch)s, %(seq)s, %(most_keys)s, %(most_bytes)s, %(now)s)
 
--- A set without deletions, creds, pre-keys and unknown types, covered by the allowance: nearly every message. Every row returns the lease: a separate row
--- and `allowed` took 0.05 ms more, of 0.6 ms.
--- name: put
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), policy AS (
-    SELECT p.key_type, clock.now,
-           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-), lease AS MATERIALIZED (
-    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
-    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
-), written AS (
-    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-    SELECT %(company_id)s, i.key_type, i.key_id, i.value, policy.now, policy.now, policy.expires_at
-    FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[]) AS i (key_type, key_id, value)
-    JOIN policy USING (key_type)
-    WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
-    ORDER BY i.key_type, i.key_id
-    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-    SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
-)
-SELECT CASE WHEN before IS NULL THEN 'created' ELSE 'renewed' END, key_type, count(*),
-       (SELECT holder FROM lease), (SELECT epoch FROM lease)
-FROM (
-    SELECT i.key_type, (
-        SELECT 1 FROM whatsapp_keys k
-        WHERE k.company_id = %(company_id)s AND k.key_type = i.key_type AND k.key_id = i.key_id
-    ) AS before
-    FROM unnest(%(key_types)b::text[], %(key_ids)b::text[]) AS i (key_type, key_id)
-) AS incoming
-GROUP BY 1, 2
-
--- The row without a type holds the creds.
 -- name: load
-SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = %(company_id)s
-UNION ALL
-SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = %(company_id)s
+SELECT * FROM keystore_load(%(company_id)s)
 
 -- name: get_creds
-SELECT creds FROM whatsapp_auth WHERE company_id = %(company_id)s
-
--- name: set_creds
-WITH lease AS MATERIALIZED (
-    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
-    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
-), allowed AS (
-    SELECT WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
-), paired AS (
-    INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-    SELECT %(company_id)s, %(creds)s, clock.now, clock.now
-    FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
-    WHERE EXISTS (SELECT FROM allowed)
-    ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
-)
-SELECT 'refused', (SELECT holder FROM lease), (SELECT epoch FROM lease) WHERE NOT EXISTS (SELECT FROM allowed)
-
--- For an import, which needs no lease.
--- name: write_creds
-INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-SELECT %(company_id)s, %(creds)s, clock.now, clock.now
-FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
-ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+SELECT keystore_creds(%(company_id)s)
 
 -- name: clear
-WITH lease AS MATERIALIZED (
-    SELECT l.holder, CASE WHEN l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp()) THEN l.epoch END AS epoch
-    FROM keystore_company_leases l WHERE l.company_id = %(company_id)s FOR SHARE
-), allowed AS (
-    SELECT set_config('keystore.clearing', 'on', true)
-    WHERE (SELECT epoch FROM lease) IS NOT DISTINCT FROM %(epoch)s::bigint
-), keys AS (
-    DELETE FROM whatsapp_keys WHERE company_id = %(company_id)s AND EXISTS (SELECT FROM allowed) RETURNING key_type
-), creds AS (
-    DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s AND EXISTS (SELECT FROM allowed)
-)
-SELECT 'cleared', key_type, count(*) FROM keys GROUP BY key_type
-UNION ALL SELECT 'refused', (SELECT holder FROM lease), (SELECT epoch FROM lease) WHERE NOT EXISTS (SELECT FROM allowed)
+SELECT * FROM keystore_clear(%(company_id)s, %(epoch)s, %(seq)s, %(now)s)
 
--- Follows an allowed `clear` in the same round trip and transaction: see CLEAR_PASSES.
--- name: clear_again
-WITH keys AS (
-    DELETE FROM whatsapp_keys
-    WHERE company_id = %(company_id)s AND current_setting('keystore.clearing', true) = 'on' RETURNING key_type
-), creds AS (
-    DELETE FROM whatsapp_auth WHERE company_id = %(company_id)s AND current_setting('keystore.clearing', true) = 'on'
-)
-SELECT 'cleared', key_type, count(*) FROM keys GROUP BY key_type
-
--- Returns the lease after the attempt: the new one, or that of another holder which is still live.
 -- name: lease_company
-INSERT INTO keystore_company_leases AS l (company_id, holder, epoch, expires_at)
-SELECT %(company_id)s, %(holder)s, 1, clock.now + %(ttl_s)s * interval '1 second'
-FROM (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now) AS clock
-ON CONFLICT (company_id) DO UPDATE
-SET (holder, epoch, expires_at) = (
-    SELECT CASE WHEN taken THEN excluded.holder ELSE l.holder END,
-           CASE WHEN taken THEN l.epoch + 1 ELSE l.epoch END,
-           CASE WHEN taken THEN excluded.expires_at ELSE l.expires_at END
-    FROM (
-        SELECT %(force)s OR l.holder = excluded.holder
-               OR l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp()) AS taken
-    ) AS decided
-)
-RETURNING holder, epoch, expires_at
+SELECT * FROM keystore_take_lease(%(company_id)s, %(holder)s, %(ttl_s)s, %(force)s, %(now)s)
 
 -- name: renew_company
-UPDATE keystore_company_leases
-SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp()) + %(ttl_s)s * interval '1 second'
-WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
-  AND expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
-RETURNING epoch, expires_at
+SELECT * FROM keystore_renew_lease(%(company_id)s, %(holder)s, %(epoch)s, %(ttl_s)s, %(now)s)
 
 -- name: release_company
-UPDATE keystore_company_leases SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp())
-WHERE company_id = %(company_id)s AND holder = %(holder)s AND epoch = %(epoch)s
-  AND expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
-RETURNING 1
+SELECT keystore_release_lease(%(company_id)s, %(holder)s, %(epoch)s, %(now)s)
+
+-- name: policy
+SELECT key_type, matches, ttl_s FROM keystore_policy ORDER BY place
+
+-- name: forget_policy
+DELETE FROM keystore_policy
+
+-- name: add_lifetime
+INSERT INTO keystore_policy (place, key_type, matches, ttl_s, step_s)
+VALUES (%(place)s, %(key_type)s, %(matches)s, %(ttl_s)s, %(step_s)s)
 
 -- name: durable
 SELECT current_setting('synchronous_commit') <> 'off'
@@ -300,7 +81,16 @@ SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS
        to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid),
        coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE c.oid = coalesce(to_regclass('whatsapp_keys'), to_regclass('whatsapp_auth'))), ''),
-       coalesce(current_schema(), '')
+       coalesce(current_schema(), ''),
+       coalesce((SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p
+                 JOIN pg_class c ON c.relnamespace = p.pronamespace AND c.oid = to_regclass('whatsapp_keys')
+                 WHERE p.proname = 'keystore_rounded_expiry'), '')
+
+-- Makes the functions find the tables in this schema alone.
+-- name: pin_schema
+SELECT set_config('search_path', quote_ident(%(schema)s) || ', pg_temp', true),
+       set_config('keystore.functions', %(hash)s, true),
+       set_config('keystore.function_names', %(names)s, true)
 
 -- The GRANT that this role lacks to make tables in the schema that it would make them in.
 -- name: grant_needed
@@ -321,45 +111,8 @@ SELECT pg_advisory_xact_lock(8317047285)
 -- The next statements count the companies after %(after)s up to %(upto)s, and null is no limit. (The planner knows the
 -- values, so that without limits it plans as if there were no condition.) See keystore/sql/portions.py.
 
--- A key past its expiry is `guarded` when a guard keeps it, by the same rules as in sweep_companies.
 -- name: census
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
-           max(created_at) - interval '1 hour' AS created_from
-    FROM whatsapp_keys
-    WHERE key_type = 'pre-key' AND %(guard)s
-      AND (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
-    GROUP BY company_id
-), held_group AS (
-    SELECT company_id, CASE key_type WHEN 'sender-key' THEN split_part(key_id, '::', 1) ELSE key_id END AS group_id
-    FROM whatsapp_keys, clock
-    WHERE key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
-      AND (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
-    GROUP BY 1, 2
-    HAVING bool_or(key_type = 'sender-key-memory') AND bool_or(expires_at IS NULL OR expires_at > clock.now)
-), keys AS (
-    SELECT k.key_type, k.created_at, k.updated_at, k.expires_at, clock.now,
-           k.expires_at <= clock.now AS past,
-           %(guard)s AND (
-               k.key_type = 'app-state-sync-key'
-               OR (k.key_type = 'pre-key' AND (k.updated_at IS NULL OR k.updated_at >= n.generation_from
-                                               OR (%(attached)s AND k.created_at >= n.created_from)))
-               OR h.group_id IS NOT NULL
-           ) AS guarded
-    FROM clock, whatsapp_keys k
-    LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
-    LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END
-    WHERE (%(after)s::text IS NULL OR k.company_id > %(after)s) AND (%(upto)s::text IS NULL OR k.company_id <= %(upto)s)
-)
-SELECT key_type, count(*), count(expires_at),
-       count(*) FILTER (WHERE past AND NOT guarded), count(*) FILTER (WHERE past AND guarded),
-       count(*) FILTER (WHERE created_at > now - interval '24 hours'),
-       count(*) FILTER (WHERE created_at > now - interval '168 hours'),
-       max(updated_at), min(created_at)
-FROM keys GROUP BY key_type ORDER BY key_type
+SELECT * FROM keystore_census(%(after)s, %(upto)s, %(guard)s, %(attached)s, %(now)s)
 
 -- name: count_companies
 SELECT count(*) FROM (
@@ -419,7 +172,7 @@ LEFT JOIN LATERAL (
 ) AS k ON true
 LEFT JOIN whatsapp_auth a ON a.company_id = page.company_id
 LEFT JOIN keystore_company_leases l ON l.company_id = page.company_id
-    AND l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
+    AND keystore_lease_is_live(l.expires_at, coalesce(%(now)s::timestamptz, statement_timestamp()))
 ORDER BY page.company_id COLLATE "C"
 
 -- name: company_page_ranked
@@ -446,7 +199,7 @@ SELECT total.companies, page.company_id, page.keys, page.active_at, l.holder, l.
 FROM (SELECT count(*) AS companies FROM every) AS total
 LEFT JOIN page ON true
 LEFT JOIN keystore_company_leases l ON l.company_id = page.company_id
-    AND l.expires_at > coalesce(%(now)s::timestamptz, statement_timestamp())
+    AND keystore_lease_is_live(l.expires_at, coalesce(%(now)s::timestamptz, statement_timestamp()))
 ORDER BY page.rank
 
 -- name: company_bytes
@@ -472,12 +225,6 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, 
 WHERE l.holder = excluded.holder OR l.expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
    OR l.expires_at > coalesce(%(now)s::timestamptz, clock_timestamp()) + (%(ttl_s)s + 30) * interval '1 second'
 RETURNING epoch, expires_at
-
--- name: renew_lease
-UPDATE keystore_leases
-SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp()) + %(ttl_s)s * interval '1 second'
-WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
-RETURNING expires_at
 
 -- name: release_lease
 UPDATE keystore_leases SET expires_at = coalesce(%(now)s::timestamptz, statement_timestamp())
@@ -508,136 +255,17 @@ INSERT INTO keystore_sweeps (sweeper, started_at)
 VALUES (%(sweeper)s, coalesce(%(now)s::timestamptz, statement_timestamp()))
 RETURNING run_id, started_at
 
+-- Reads the index on expiry, as keystore_past can't.
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys
 WHERE expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
 GROUP BY company_id ORDER BY company_id
 
--- The guards:
--- * An app-state-sync-key is never deleted.
--- * The newest generation of pre-keys is never deleted: those written within an hour of the newest.
--- * A group that has a sender-key-memory is deleted as a whole or not at all.
--- On a legacy database (attached) a trigger sets updated_at when a backfill fills a row. So there the pre-keys that were
--- created last are kept as well.
-
--- One batch in one statement, with the lease that protects it and the record of the deletions. Returns no row when the
--- lease has passed to another holder. Keys outside of groups are deleted without locking them first, which takes half as
--- long. A row that another session has locked ends the statement after 50 ms, long before a deadlock; the batch is then
--- repeated with sweep_around_locks. A row that was renewed meanwhile stays: Postgres checks its expiry again.
+-- One batch, with the lease that protects it and the record of the deletions. Returns null when the lease has passed to
+-- another holder.
 -- name: sweep_companies
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), lease AS (
-    UPDATE keystore_leases SET expires_at = clock.now + %(ttl_s)s * interval '1 second' FROM clock
-    WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
-    RETURNING set_config('lock_timeout', '50ms', true)
-), newest_pre_key AS MATERIALIZED (
-    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
-           max(created_at) - interval '1 hour' AS created_from
-    FROM whatsapp_keys
-    WHERE company_id = ANY (%(company_ids)b::text[]) AND key_type = 'pre-key'
-    GROUP BY company_id
-), gone AS (
-    DELETE FROM whatsapp_keys k
-    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.expires_at <= (SELECT now FROM clock)
-      AND EXISTS (SELECT FROM lease)
-      AND NOT (%(guard)s AND (
-          k.key_type IN ('app-state-sync-key', 'sender-key', 'sender-key-memory')
-          OR (k.key_type = 'pre-key' AND (
-              k.updated_at IS NULL
-              OR k.updated_at >= (SELECT n.generation_from FROM newest_pre_key n WHERE n.company_id = k.company_id)
-              OR (%(attached)s AND k.created_at >= (
-                  SELECT n.created_from FROM newest_pre_key n WHERE n.company_id = k.company_id))
-          ))
-      ))
-    RETURNING k.key_type
-), due AS MATERIALIZED (
-    SELECT k.company_id, k.key_type, k.key_id,
-           CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
-    FROM whatsapp_keys k
-    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.key_type IN ('sender-key', 'sender-key-memory')
-      AND k.expires_at + interval '0' <= (SELECT now FROM clock)  -- a sum, so that the index on expiry isn't read again
-      AND EXISTS (SELECT FROM lease) AND %(guard)s
-    FOR UPDATE OF k SKIP LOCKED
-), held_group AS (
-    SELECT k.company_id, CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
-    FROM whatsapp_keys k LEFT JOIN due USING (company_id, key_type, key_id)
-    WHERE k.company_id IN (SELECT company_id FROM due) AND k.key_type IN ('sender-key', 'sender-key-memory')
-    GROUP BY 1, 2
-    HAVING bool_or(k.key_type = 'sender-key-memory') AND bool_or(due.key_id IS NULL)
-), gone_with_group AS (
-    DELETE FROM whatsapp_keys k USING due
-    WHERE k.company_id = due.company_id AND k.key_type = due.key_type AND k.key_id = due.key_id
-      AND NOT EXISTS (
-          SELECT 1 FROM held_group h WHERE h.company_id = due.company_id AND h.group_id = due.group_id
-      )
-    RETURNING k.key_type
-), swept AS (
-    SELECT CASE WHEN key_type = ANY (%(named)b::text[]) THEN key_type ELSE 'other' END AS key_type, count(*) AS keys
-    FROM (SELECT key_type FROM gone UNION ALL SELECT key_type FROM gone_with_group) AS both_ways
-    GROUP BY 1
-), recorded AS (
-    UPDATE keystore_sweeps s SET (deleted, by_type) = (
-        SELECT coalesce(sum(keys), 0), coalesce(jsonb_object_agg(key_type, keys), '{}')::text
-        FROM (
-            SELECT key_type, sum(keys) AS keys
-            FROM (
-                SELECT key_type, keys FROM swept
-                UNION ALL
-                SELECT key, value::bigint FROM jsonb_each_text(s.by_type::jsonb)
-            ) AS before_and_now
-            GROUP BY key_type
-        ) AS total
-    )
-    WHERE run_id = %(run_id)s
-    RETURNING by_type
-)
-SELECT coalesce(recorded.by_type, '{}') FROM lease LEFT JOIN recorded ON true
-
--- The same for a batch in which another session has locked a row. Each row is locked before it is deleted. A row that
--- can't be locked at once stays, and so does its group.
--- name: sweep_around_locks
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from,
-           max(created_at) - interval '1 hour' AS created_from
-    FROM whatsapp_keys
-    WHERE company_id = ANY (%(company_ids)b::text[]) AND key_type = 'pre-key' AND %(guard)s
-    GROUP BY company_id
-), due AS MATERIALIZED (
-    SELECT k.company_id, k.key_type, k.key_id,
-           CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
-    FROM whatsapp_keys k
-    LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
-    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.expires_at <= (SELECT now FROM clock)
-      AND NOT (%(guard)s AND (
-          k.key_type = 'app-state-sync-key'
-          OR (k.key_type = 'pre-key' AND (k.updated_at IS NULL OR k.updated_at >= coalesce(n.generation_from, 'infinity')
-                                          OR (%(attached)s AND k.created_at >= n.created_from)))
-      ))
-    FOR UPDATE OF k SKIP LOCKED
-), held_group AS (
-    SELECT k.company_id, CASE k.key_type WHEN 'sender-key' THEN split_part(k.key_id, '::', 1) ELSE k.key_id END AS group_id
-    FROM whatsapp_keys k LEFT JOIN due USING (company_id, key_type, key_id)
-    WHERE k.company_id = ANY (%(company_ids)b::text[]) AND k.key_type IN ('sender-key', 'sender-key-memory') AND %(guard)s
-    GROUP BY 1, 2
-    HAVING bool_or(k.key_type = 'sender-key-memory') AND bool_or(due.key_id IS NULL)
-), gone AS (
-    DELETE FROM whatsapp_keys k USING due
-    WHERE k.company_id = due.company_id AND k.key_type = due.key_type AND k.key_id = due.key_id
-      AND NOT (due.key_type IN ('sender-key', 'sender-key-memory') AND EXISTS (
-          SELECT 1 FROM held_group h WHERE h.company_id = due.company_id AND h.group_id = due.group_id
-      ))
-    RETURNING k.key_type
-)
-SELECT key_type, count(*) FROM gone GROUP BY key_type
-
--- name: recorded_sweep
-SELECT by_type FROM keystore_sweeps WHERE run_id = %(run_id)s
-
--- name: record_sweep
-UPDATE keystore_sweeps SET deleted = %(deleted)s, by_type = %(by_type)s WHERE run_id = %(run_id)s
+SELECT keystore_sweep_companies(%(company_ids)b::text[], %(name)s, %(holder)s, %(epoch)s, %(ttl_s)s, %(run_id)s,
+                                %(guard)s, %(attached)s, %(named)b::text[], %(now)s)
 
 -- name: finish_sweep
 UPDATE keystore_sweeps
@@ -670,32 +298,9 @@ WHERE company_id = '' AND hour >= %(since)s ORDER BY hour, key_type, event
 SELECT company_id, hour, key_type, n FROM keystore_counters
 WHERE event = 'burst' AND hour >= %(since)s ORDER BY hour, company_id, key_type
 
--- The policy has an entry for each type that is counted by name, and one for all others. gone_on is the first day, counted
--- from 1970, at whose beginning the key has expired. See LifeCount.
+-- See LifeCount.
 -- name: life_counts
-WITH policy AS (
-    SELECT p.key_type, p.ttl_s, p.step_s
-    FROM unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - interval '1 hour' AS generation_from
-    FROM whatsapp_keys
-    WHERE key_type = 'pre-key' AND %(guard)s
-      AND (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
-    GROUP BY company_id
-)
-SELECT policy.key_type,
-       CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= n.generation_from, false)
-            ELSE coalesce(k.expires_at > to_timestamp(
-                ceil((extract(epoch FROM k.created_at)::float8 + policy.ttl_s) / policy.step_s) * policy.step_s
-            ), false)
-       END AS lasting,
-       CASE WHEN k.expires_at < 'infinity' THEN ceil(extract(epoch FROM k.expires_at) / 86400)::bigint END AS gone_on,
-       count(*)
-FROM whatsapp_keys k
-JOIN policy ON policy.key_type = CASE WHEN k.key_type = ANY (%(types)b::text[]) THEN k.key_type ELSE 'other' END
-LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
-WHERE (%(after)s::text IS NULL OR k.company_id > %(after)s) AND (%(upto)s::text IS NULL OR k.company_id <= %(upto)s)
-GROUP BY 1, 2, 3
+SELECT * FROM keystore_life_counts(%(after)s, %(upto)s, %(guard)s, %(named)b::text[])
 
 -- One look-up for each company with creds, which stops after `below` pre-keys.
 -- name: low_on_pre_keys
@@ -740,48 +345,11 @@ WHERE h.kind = %(kind)s AND (h.at < %(before)s OR (h.at < %(daily_before)s AND E
 SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error
 FROM keystore_sweeps ORDER BY run_id DESC LIMIT %(limit)s
 
--- name: types_without_expiry
-SELECT DISTINCT key_type FROM (SELECT key_type FROM whatsapp_keys WHERE expires_at IS NULL LIMIT %(limit)s) AS next
+-- name: lacks_expiry
+SELECT 1 FROM whatsapp_keys WHERE expires_at IS NULL LIMIT 1
 
--- One batch, read from the index on expiry, where keys without expiry lie together. Locked rows are skipped.
 -- name: backfill
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), policy AS (
-    SELECT p.key_type,
-           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-), lacking AS MATERIALIZED (
-    SELECT company_id, key_type, key_id FROM whatsapp_keys
-    WHERE expires_at IS NULL AND key_type = ANY (%(types)b::text[])
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-), filled AS (
-    UPDATE whatsapp_keys k SET expires_at = policy.expires_at
-    FROM lacking JOIN policy USING (key_type)
-    WHERE k.company_id = lacking.company_id AND k.key_type = lacking.key_type AND k.key_id = lacking.key_id
-    RETURNING k.key_type
-)
-SELECT key_type, count(*) FROM filled GROUP BY key_type
-
--- For the rest when all of it is locked: waits for the locks, in the order in which a set locks its keys.
--- name: backfill_locked
-WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
-), policy AS (
-    SELECT p.key_type,
-           to_timestamp(ceil((extract(epoch FROM clock.now)::float8 + p.ttl_s) / p.step_s) * p.step_s) AS expires_at
-    FROM clock, unnest(%(types)b::text[], %(ttls_s)b::float8[], %(steps_s)b::float8[]) AS p (key_type, ttl_s, step_s)
-), lacking AS (
-    SELECT company_id, key_type, key_id FROM whatsapp_keys
-    WHERE expires_at IS NULL AND key_type = ANY (%(types)b::text[])
-    ORDER BY company_id, key_type, key_id LIMIT %(limit)s FOR UPDATE
-), filled AS (
-    UPDATE whatsapp_keys k SET expires_at = policy.expires_at
-    FROM lacking JOIN policy USING (key_type)
-    WHERE k.company_id = lacking.company_id AND k.key_type = lacking.key_type AND k.key_id = lacking.key_id
-    RETURNING k.key_type
-)
-SELECT key_type, count(*) FROM filled GROUP BY key_type
+SELECT * FROM keystore_backfill(%(limit)s, %(now)s)
 
 -- name: expiry_enforced
 SELECT EXISTS (SELECT 1 FROM pg_constraint
@@ -823,13 +391,7 @@ SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, 'infi
 FROM whatsapp_keys WHERE company_id = %(company_id)s ORDER BY key_type COLLATE "C", key_id COLLATE "C"
 
 -- name: restore_rows
-INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-SELECT %(company_id)s, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
-       CASE WHEN r.never_expires THEN 'infinity' ELSE r.expires_at END
-FROM unnest(%(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
-            %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[])
-     AS r (key_type, key_id, value, created_at, updated_at, expires_at, never_expires)
-ORDER BY r.key_type, r.key_id
-ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
-    expires_at = excluded.expires_at
+SELECT keystore_restore(
+    %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
+    %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[], %(gone_types)b::text[],
+    %(gone_ids)b::text[], %(creds)s::bytea, %(now)s)

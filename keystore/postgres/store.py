@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
-from keystore.errors import SchemaMismatch
-from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
+from keystore.errors import KeystoreError, SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
 from keystore.records import KeyRow, Keys, Lease, Quota, SweepRun
-from keystore.sql.dialect import Clock, read_statements, ttl_and_step
-from keystore.sql.link import Row, RowLocked, Run
+from keystore.sql.dialect import Clock, read_statements
+from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
-from keystore.sql.quota import Usage, other_types, too_many_types
+from keystore.sql.quota import Usage, too_many_types
 from keystore.sql.store import SqlStore
 from keystore.sql.upkeep import MOST_BYTES_LOADED, MOST_KEYS_LOADED
 from keystore.tally import Count
@@ -30,8 +29,8 @@ STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""
 
-MEASURES = ("keys", "bytes", "keys_after", "bytes_after", "types")
-"""The numbers that a measured `set` returns: the company's use before and after it, and its unknown types."""
+UNCOUNTED = ("rewritten", "keys", "bytes")
+"""Events of a `set` that aren't counted: the ids of rewritten pre-keys, and the company's use after the write."""
 
 ENFORCE_BATCH_KEYS = 1_000
 
@@ -43,10 +42,6 @@ FEWEST_AT_A_TIME = 100
 
 CANDIDATES = 10
 """Number of companies, the largest first, that `largest_company` looks at."""
-
-CLEAR_PASSES = 3
-"""Deletions in one clear. A clear that waited for a concurrent set doesn't see the keys which that set added, so the
-next pass deletes them; leaving them would break the set in two. Each further pass covers one more such set."""
 
 
 class PostgresStore(SqlStore):
@@ -76,86 +71,80 @@ class PostgresStore(SqlStore):
         wanted = ids.checked_ids(key_ids)
         if not wanted:
             return {}
-        ttl_s, step_s = ttl_and_step(self._policy, key_type)
-        params: dict[str, Any] = {"company_id": company, "key_type": key_type, "key_ids": Texts(wanted)}
-        params |= {"ttl_s": ttl_s, "step_s": step_s}
-        rows = self._run_for_bot("get", **params)
-        if any(raced for _, _, raced, _ in rows):
-            rows = self._run_for_bot("get", **params)
-        if renewed := sum(row[3] for row in rows):
-            self._count_events(company, [("renewed", key_type, renewed)])
+        rows = self._run_for_bot("get", company_id=company, key_type=key_type, key_ids=Texts(wanted))
+        if any(present is not None for _, _, present in rows):
+            rows = [row for row in rows if row[2] is not False]
+            self._count_events(company, [("renewed", key_type, sum(row[2] is True for row in rows))])
         return self._values(company, key_type, rows)
 
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
+    def set(
+        self,
+        company_id: str,
+        keys: Keys,
+        creds: bytes | None = None,
+        *,
+        epoch: int | None = None,
+        seq: int | None = None,
+    ) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
+        seq = ids.checked_seq(seq, epoch)
         written, deleted = ids.checked_writes(keys)
         if creds is not None:
             creds = codec.encode(ids.checked_value("creds", creds))
-        if not written and not deleted:
-            if creds is not None:
-                rows = self._run_for_bot("set_creds", company_id=company, creds=creds, epoch=epoch)
-                self._require_allowed(company, epoch, rows)
+        if not written and not deleted and creds is None:
             return
-        types = {key_type for key_type, _, _ in written}
-        others = other_types(company, types)
         size = Usage(len(written), sum(len(value) for _, _, value in written))
         measured = bool(written) and not self._allowances.spend(company, size)
-        params = {
-            "company_id": company,
-            "epoch": epoch,
-            "key_types": Texts(key_type for key_type, _, _ in written),
-            "key_ids": Texts(key_id for _, key_id, _ in written),
-            "values": Blobs(codec.encode(value) for _, _, value in written),
-            **self._policy_params(types),
-        }
-        if not deleted and creds is None and not measured and not others and "pre-key" not in types:
-            events = self._run_for_bot("put", **params)
-            self._require_epoch(company, epoch, *events[0][3:])
-            self._count_events(company, [row[:3] for row in events])
-            return
-        params |= {
-            "gone_types": Texts(key_type for key_type, _ in deleted),
-            "gone_ids": Texts(key_id for _, key_id in deleted),
-            "measured": measured,
-            "most_keys": self._allowances.quota.keys,
-            "most_bytes": self._allowances.quota.value_bytes,
-            "other_types": Texts(others),
-            "known_types": Texts(KNOWN_TYPES),
-            "most_types": len(KNOWN_TYPES) + MAX_OTHER_TYPES + 1,
-            "most_other_types": MAX_OTHER_TYPES,
-        }
-        events = self._run_for_bot("set", creds=creds, **params)
-        self._require_allowed(company, epoch, events)
-        numbers = {event: n for event, _, n in events if event in MEASURES}
-        if numbers.get("types", 0) > MAX_OTHER_TYPES:
-            raise too_many_types(company, numbers["types"])
-        if measured:
-            after = Usage(numbers["keys_after"], numbers["bytes_after"])
-            self._allowances.require(company, Usage(numbers["keys"], numbers["bytes"]), after)
-            self._allowances.grant(company, after)
-        self._count_events(company, [row for row in events if row[0] not in ("rewritten", *MEASURES)])
+        quota = self._allowances.quota
+        try:
+            events = self._run_for_bot(
+                "set",
+                company_id=company,
+                epoch=epoch,
+                seq=seq,
+                key_types=Texts([key_type for key_type, _, _ in written]),
+                key_ids=Texts([key_id for _, key_id, _ in written]),
+                values=Blobs([codec.encode(value) for _, _, value in written]),
+                gone_types=Texts([key_type for key_type, _ in deleted]),
+                gone_ids=Texts([key_id for _, key_id in deleted]),
+                creds=creds,
+                most_keys=quota.keys if measured else None,
+                most_bytes=quota.value_bytes if measured else None,
+            )
+        except RefusalError as refused:
+            raise self._refusal(company, epoch, refused) from None
+        used = {event: n for event, _, n in events if event in ("keys", "bytes")}
+        if used:
+            self._allowances.grant(company, Usage(used["keys"], used["bytes"]))
+        self._count_events(company, [row for row in events if row[0] not in UNCOUNTED])
         self._warn_rewritten(company, [key_id for event, key_id, _ in events if event == "rewritten"])
 
     def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
         return {
             "key_types": Texts(key_type for key_type, _ in used),
             "key_ids": Texts(key_id for _, key_id in used),
-            **self._policy_params({key_type for key_type, _ in used}),
         }
 
-    def clear(self, company_id: str, *, epoch: int | None = None) -> None:
-        self._require_converted()
+    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        passes = [self._sql["clear"]] + [self._sql["clear_again"]] * (CLEAR_PASSES - 1)
-        events = self.link.run_in_turn(passes, {"company_id": company, "epoch": epoch, "now": self._now_param()})
-        self._require_allowed(company, epoch, events)
-        self._count_events(company, events)
+        try:
+            events = self._run_for_bot("clear", company_id=company, epoch=epoch, seq=ids.checked_seq(seq, epoch))
+        except RefusalError as refused:
+            raise self._refusal(company, epoch, refused) from None
+        self._count_events(company, [("cleared", *row) for row in events])
 
-    def _require_allowed(self, company: str, epoch: int | None, events: list[Row]) -> None:
-        """Raise LeaseLost when a write returns that its company's lease refused it."""
-        for event, holder, live_epoch in events:
-            if event == "refused":
-                self._require_epoch(company, epoch, holder, live_epoch)
+    def _refusal(self, company: str, epoch: int | None, refused: RefusalError) -> KeystoreError:
+        """Return the error for a write that a function in the database refused."""
+        facts = refused.details
+        match refused.reason:
+            case "KS001":
+                return self._wrong_epoch(company, epoch, facts["holder"], facts["epoch"])
+            case "KS002":
+                before, after = Usage(facts["keys"], facts["bytes"]), Usage(facts["keys_after"], facts["bytes_after"])
+                return self._allowances.exceeded(company, before, after)
+            case "KS003":
+                return too_many_types(company, facts["types"])
+        return refused
 
     # Upkeep.
 
@@ -181,8 +170,8 @@ class PostgresStore(SqlStore):
             ns=list(counts.values()),
         )
 
-    def _life_params(self, types: list[str]) -> dict[str, Any]:
-        return {"guard": self._guard, **self._policy_params(types)}
+    def _life_params(self) -> dict[str, Any]:
+        return {"guard": self._guard, "named": Texts(self._named_types)}
 
     def _portions(self, run: Run, share: float) -> list[Portion]:
         most_keys = self._keys_at_a_time(run, share)
@@ -241,27 +230,30 @@ class PostgresStore(SqlStore):
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
         params = {"run_id": run.run_id, **self._lease_params(lease, ttl_s), **self._sweep_params(company_ids)}
-        try:
-            rows = self._run_upkeep("sweep_companies", **params)
-        except RowLocked:
-            return super()._sweep_batch(lease, run, company_ids, ttl_s)
-        if not rows:
+        ((by_type,),) = self._run_upkeep("sweep_companies", **params)
+        if by_type is None:
             raise self._lease_lost(lease)
-        return dict(json.loads(rows[0][0]))
+        return dict(json.loads(by_type))
 
-    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        params = {
+    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+        params: dict[str, Any] = {
             "company_id": company,
             "key_types": Texts(row.key_type for row in rows),
             "key_ids": Texts(row.key_id for row in rows),
             "values": Blobs(codec.encode(row.value) for row in rows),
+            "gone_types": Texts(key_type for key_type, _ in gone),
+            "gone_ids": Texts(key_id for _, key_id in gone),
+            "creds": creds,
         }
         for column in ("created_at", "updated_at", "expires_at", "never_expires"):
             params[column] = [getattr(row, column) for row in rows]
-        run(self._sql["restore_rows"], params)
+        try:
+            self._run_upkeep("restore_rows", **params)
+        except RefusalError as refused:
+            raise self._refusal(company, None, refused) from None
 
     def backfill(self, limit: int) -> dict[str, int]:
-        return super().backfill(limit) or self._backfill("backfill_locked", limit)
+        return self._by_type(self._run_upkeep("backfill", limit=limit))
 
     def _enforce_expiry(self) -> None:
         """Add the constraint for new rows first, and then validate it for those that exist.
@@ -289,11 +281,6 @@ class PostgresStore(SqlStore):
 
     def _list_param(self, values: Iterable[str]) -> Texts:
         return Texts(values)
-
-    def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
-        types = sorted(key_types)
-        lives = [ttl_and_step(self._policy, key_type) for key_type in types]
-        return {"types": types, "ttls_s": [ttl_s for ttl_s, _ in lives], "steps_s": [step_s for _, step_s in lives]}
 
     def _time(self, stored: datetime) -> datetime:
         return stored.astimezone(UTC)

@@ -21,9 +21,10 @@ from keystore.ids import KNOWN_TYPES, OTHER_TYPES
 from keystore.invocation import command
 from keystore.records import Quota
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row
+from keystore.sql.policy_table import read_policy
 from keystore.sql.quota import Allowances
 from keystore.tally import Count, Tally
-from keystore.ttl import Policy
+from keystore.ttl import DIARY, Policy
 
 Clock = Callable[[], datetime]
 
@@ -37,7 +38,6 @@ class SqlDialect(ABC):
     def __init__(self, link: Link, clock: Clock | None, policy: Policy, quota: Quota, *, guard: bool) -> None:
         self.link = link
         self._clock = clock
-        self._policy = policy
         self._guard = guard
         self._named_types = KNOWN_TYPES.union(policy.by_type)
         """The types that are counted by name: the known ones, and those that the policy names."""
@@ -58,7 +58,7 @@ class SqlDialect(ABC):
 
     @property
     def policy(self) -> Policy:
-        return self._policy
+        return read_policy(self.link, self._sql) or DIARY
 
     @property
     def guards(self) -> bool:
@@ -82,10 +82,6 @@ class SqlDialect(ABC):
     @abstractmethod
     def _list_param(self, values: Iterable[str]) -> Any:
         """Return several strings as one parameter."""
-
-    @abstractmethod
-    def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
-        """Return the lifetimes of these types as parameters."""
 
     @abstractmethod
     def _time(self, stored: Any) -> datetime:

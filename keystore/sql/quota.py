@@ -56,16 +56,22 @@ class Allowances:
 
     def require(self, company: str, before: Usage, after: Usage) -> None:
         """Raise QuotaExceeded if a write grows the company beyond its quota. One that shrinks it is always allowed."""
+        if after.keys > max(self.quota.keys, before.keys) or after.value_bytes > max(
+            self.quota.value_bytes, before.value_bytes
+        ):
+            raise self.exceeded(company, before, after)
+
+    def exceeded(self, company: str, before: Usage, after: Usage) -> QuotaExceeded:
+        """Return the error of a write that grows the company beyond its quota."""
         if after.keys > max(self.quota.keys, before.keys):
-            raise QuotaExceeded(
+            return QuotaExceeded(
                 f"{company}: nothing was written: it would have {after.keys:,} keys, and its quota is "
                 f"{self.quota.keys:,} (KEYSTORE_COMPANY_KEYS); delete keys, or raise the quota"
             )
-        if after.value_bytes > max(self.quota.value_bytes, before.value_bytes):
-            raise QuotaExceeded(
-                f"{company}: nothing was written: its values would take {after.value_bytes:,} bytes, and its quota is "
-                f"{self.quota.value_bytes:,} (KEYSTORE_COMPANY_MB); delete keys, or raise the quota"
-            )
+        return QuotaExceeded(
+            f"{company}: nothing was written: its values would take {after.value_bytes:,} bytes, and its quota is "
+            f"{self.quota.value_bytes:,} (KEYSTORE_COMPANY_MB); delete keys, or raise the quota"
+        )
 
 
 def other_types(company: str, key_types: set[str]) -> list[str]:

@@ -25,18 +25,22 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         company = ids.canonical_company(company_id)
         self._require_converted()
         creds: bytes | None = None
+        epoch = seq = 0
         keys: dict[str, dict[str, bytes]] = {}
-        last_type, by_id = None, {}
+        last_type, by_id = "", dict[str, bytes]()
         for key_type, key_id, stored in self.link.rows(self._sql["load"], {"company_id": company}):
-            if key_type is None:
-                creds = codec.decode(stored, f"{company} creds")
-                continue
             if key_type != last_type:
+                if key_type is None:
+                    if key_id is None:
+                        creds = codec.decode(stored, f"{company} creds")
+                    else:
+                        epoch, seq = map(int, key_id.split())
+                    continue
                 last_type, by_id = key_type, keys.setdefault(key_type, {})
-            by_id[key_id] = (
-                stored[1:] if stored[:1] == PLAIN else codec.decode(stored, f"{company} {key_type} {key_id}")
-            )
-        return AuthState(creds, keys)
+            # The first byte is looked at without a copy, because a load has hundreds of keys.
+            is_plain = stored and not stored[0]
+            by_id[key_id] = stored[1:] if is_plain else codec.decode(stored, f"{company} {key_type} {key_id}")
+        return AuthState(creds, keys, epoch, seq)
 
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
         company = ids.canonical_company(company_id)
@@ -46,8 +50,8 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             for key_id in ids.checked_ids(keys[key_type])
         )
         if used:
-            renewed = self._run_for_bot("touch", company_id=company, **self._used_params(used))
-            self._count_rows(company, "renewed", renewed)
+            renewed = self._by_type(self._run_for_bot("touch", company_id=company, **self._used_params(used)))
+            self._count_events(company, [("renewed", key_type, keys) for key_type, keys in renewed.items()])
 
     @abstractmethod
     def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
@@ -56,17 +60,19 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
     def get_creds(self, company_id: str) -> bytes | None:
         company = ids.canonical_company(company_id)
         rows = self._run_for_bot("get_creds", company_id=company)
-        return codec.decode(rows[0][0], f"{company} creds") if rows else None
+        stored = rows[0][0] if rows else None
+        return None if stored is None else codec.decode(stored, f"{company} creds")
 
-    def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None) -> None:
-        self.set(company_id, {}, ids.checked_value("creds", creds), epoch=epoch)
+    def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None, seq: int | None = None) -> None:
+        self.set(company_id, {}, ids.checked_value("creds", creds), epoch=epoch, seq=seq)
 
     def lease_company(
         self, company_id: str, holder: str, ttl_s: float, *, epoch: int | None = None, force: bool = False
     ) -> CompanyLease:
         company, holder = ids.canonical_company(company_id), ids.checked_name("holder", holder)
         params = {"company_id": company, "holder": holder, "ttl_s": ids.checked_lease_s(ttl_s)}
-        if ids.checked_epoch(epoch) is not None:
+        epoch = ids.checked_epoch(epoch)
+        if epoch is not None:
             if force:
                 raise InvalidInput("epoch, force: a lease is renewed with its epoch or taken by force; pass only one")
             renewed = self._run_for_bot("renew_company", epoch=epoch, **params)
@@ -75,8 +81,10 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
                     f"{company}: the lease of {holder} with epoch {epoch} has run out or passed to another holder; "
                     "stop writing, and acquire it again to go on"
                 )
-            return CompanyLease(company, holder, renewed[0][0], self._time(renewed[0][1]))
-        ((current_holder, current_epoch, stored),) = self._run_for_bot("lease_company", force=bool(force), **params)
+            ((_, renewed_until, seq),) = renewed
+            return CompanyLease(company, holder, epoch, self._time(renewed_until), seq)
+        (lease,) = self._run_for_bot("lease_company", force=bool(force), **params)
+        current_holder, current_epoch, stored, seq = lease
         expires_at = self._time(stored)
         if current_holder != holder:
             raise LeaseHeld(
@@ -85,17 +93,16 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
                 current_holder,
                 expires_at,
             )
-        return CompanyLease(company, holder, current_epoch, expires_at)
+        return CompanyLease(company, holder, current_epoch, expires_at, seq)
 
     def release_company(self, company_id: str, holder: str, epoch: int) -> bool:
         company, holder = ids.canonical_company(company_id), ids.checked_name("holder", holder)
         params = {"company_id": company, "holder": holder, "epoch": ids.checked_epoch(epoch)}
-        return bool(self._run_for_bot("release_company", **params))
+        rows = self._run_for_bot("release_company", **params)
+        return bool(rows and rows[0][0])
 
-    def _require_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> None:
-        """Raise LeaseLost unless a write's epoch is that of the live lease; both are None without one."""
-        if epoch == live_epoch:
-            return
+    def _wrong_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> LeaseLost:
+        """Return the error of a write whose epoch isn't that of the live lease; `live_epoch` is None without one."""
         if live_epoch is None:
             reason = (
                 f"the lease with epoch {epoch} has run out or was ended; stop writing, and acquire it again to go on"
@@ -107,7 +114,7 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             )
         else:
             reason = f"{holder} has the lease (epoch {live_epoch}) and this write carries {epoch}; stop writing"
-        raise LeaseLost(f"{company}: nothing was written, because {reason}")
+        return LeaseLost(f"{company}: nothing was written, because {reason}")
 
     def _values(self, company: str, key_type: str, rows: Iterable[Row]) -> dict[str, bytes]:
         """Return `{key_id: value}` of rows that begin with the id and the stored value."""

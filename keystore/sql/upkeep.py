@@ -154,7 +154,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
     def life_counts(self) -> list[LifeCount]:
         if not self.converted:
             return []
-        (rows,) = self._in_portions(["life_counts"], self._life_params([*self._named_types, OTHER_TYPES]))
+        (rows,) = self._in_portions(["life_counts"], self._life_params())
         lives: Counter[tuple[str, int, int | None]] = Counter()
         for *life, keys in rows:
             lives[tuple(life)] += keys
@@ -164,7 +164,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         ]
 
     @abstractmethod
-    def _life_params(self, types: list[str]) -> dict[str, Any]:
+    def _life_params(self) -> dict[str, Any]:
         """Return the parameters of `life_counts`.
 
         Its rows are `(key_type, lasting, gone_on, keys)`, with `gone_on` in days since 1970 or None.
@@ -207,11 +207,6 @@ class SqlUpkeep(CountedInPortions, Upkeep):
     def release_lease(self, lease: Lease) -> None:
         self._run_upkeep("release_lease", name=lease.name, holder=lease.holder, epoch=lease.epoch)
 
-    def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
-        """Renew the lease in a transaction, which keeps other holders from it until the end. Raises LeaseLost."""
-        if not run(self._sql["renew_lease"], {**self._lease_params(lease, ttl_s), "now": self._now_param()}):
-            raise self._lease_lost(lease)
-
     def _lease_params(self, lease: Lease, ttl_s: float) -> dict[str, Any]:
         return {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s}
 
@@ -233,21 +228,13 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         self._count_events(EVERYBODY, [("swept", key_type, keys) for key_type, keys in more.items()])
         return replace(run, deleted=sum(by_type.values()), by_type=by_type)
 
+    @abstractmethod
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
-        """Sweep under the lease, and return the recorded deletions of the whole run by type. Raises LeaseLost."""
+        """Sweep under the lease, and return the recorded deletions of the whole run by type. Raises LeaseLost.
 
-        def sweep(execute: Run) -> dict[str, int]:
-            self._renew_lease(execute, lease, ttl_s)
-            # Added to the record, not to the caller's run: a batch repeated because its answer got lost counts once.
-            recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
-            by_type: Counter[str] = Counter(json.loads(recorded[0][0]) if recorded else {})
-            by_type.update(self._by_type(execute(self._sql["sweep_around_locks"], self._sweep_params(company_ids))))
-            record = {"run_id": run.run_id, "deleted": by_type.total(), "by_type": json.dumps(by_type)}
-            execute(self._sql["record_sweep"], record)
-            self._renew_lease(execute, lease, ttl_s)  # From the end of a long batch, not from its start.
-            return dict(by_type)
-
-        return self.link.work(sweep)
+        The deletions are added to the record and not to the caller's run, so that a batch which is repeated because its
+        answer got lost counts once. The lease is renewed from the end of a long batch, not from its start.
+        """
 
     def _sweep_params(self, company_ids: list[str]) -> dict[str, Any]:
         return {
@@ -273,16 +260,6 @@ class SqlUpkeep(CountedInPortions, Upkeep):
 
     # Keys without expiry.
 
-    def backfill(self, limit: int) -> dict[str, int]:
-        return self._backfill("backfill", limit)
-
-    def _backfill(self, name: str, limit: int) -> dict[str, int]:
-        """Fill one batch by the statement of this name."""
-        types = [row[0] for row in self._run_upkeep("types_without_expiry", limit=limit)]
-        if not types:
-            return {}
-        return self._by_type(self._run_upkeep(name, limit=limit, **self._policy_params(types)))
-
     def _by_type(self, rows: list[Row]) -> dict[str, int]:
         """Return the number of keys of each type, from the rows `(key_type, keys)` of a sweep or a backfill."""
         by_type: Counter[str] = Counter()
@@ -302,7 +279,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             )
         if self.expiry_enforced:
             return
-        if self._run_upkeep("types_without_expiry", limit=1):
+        if self._run_upkeep("lacks_expiry"):
             raise InvalidInput(
                 f"{self.database}: there are keys without expiry; run `{command('backfill')}` before enforcing it"
             )
@@ -342,21 +319,24 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             for key_type, key_id, value, created, updated, expires, never in rows
         ]
 
-    def restore_rows(self, company_id: str, rows: Iterable[KeyRow], creds: bytes | None = None) -> None:
+    def restore_rows(
+        self,
+        company_id: str,
+        rows: Iterable[KeyRow],
+        creds: bytes | None = None,
+        removed: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self._require_converted()
         company, checked_rows = ids.canonical_company(company_id), restorable(rows)
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
-
-        def restore(run: Run) -> None:
-            self._restore(run, company, checked_rows)
-            if stored_creds is not None:
-                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": self._now_param()})
-
-        self.link.work(restore)
+        gone = sorted(
+            (ids.checked_name("key_type", key_type), ids.checked_name("key_id", key_id)) for key_type, key_id in removed
+        )
+        self._restore(company, checked_rows, stored_creds, gone)
 
     @abstractmethod
-    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
-        """Write rows with the times they carry."""
+    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+        """Write rows with the times they carry, and stored creds, and delete keys. Raises LeaseLost."""
 
 
 _EPOCH = date(1970, 1, 1)

@@ -62,11 +62,16 @@ INSERT INTO keystore_counters (company_id, hour, key_type, event, n)
 VALUES (:company_id, :now / 3600000000 * 3600000000, 'pre-key', 'rewritten', :n)
 ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = n + excluded.n
 
--- The row without a type holds the creds.
+-- The row without a type and an id holds the creds. The row without a type but with an id holds the epoch and the number of
+-- the last write.
 -- name: load
 SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = :company_id
 UNION ALL
 SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = :company_id
+UNION ALL
+SELECT NULL, l.epoch || ' ' || coalesce(w.seq, 0), NULL
+FROM keystore_company_leases AS l LEFT JOIN keystore_company_writes AS w USING (company_id, epoch)
+WHERE l.company_id = :company_id
 
 -- name: get_creds
 SELECT creds FROM whatsapp_auth WHERE company_id = :company_id
@@ -84,28 +89,24 @@ DELETE FROM whatsapp_auth WHERE company_id = :company_id
 -- A key past its expiry is `guarded` when a guard keeps it, by the same rules as in sweep_companies.
 -- name: census
 WITH newest_pre_key AS (
-    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
     FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 ), held_group AS (
     SELECT company_id,
-           CASE key_type WHEN 'sender-key' THEN substr(key_id, 1, instr(key_id || '::', '::') - 1) ELSE key_id END AS group_id
+           keystore_group(key_type, key_id) AS group_id
     FROM whatsapp_keys
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
     GROUP BY 1, 2
-    HAVING max(key_type = 'sender-key-memory') AND max(expires_at IS NULL OR expires_at > :now)
+    HAVING keystore_group_stays(max(key_type = 'sender-key-memory'), max(expires_at IS NULL OR expires_at > :now))
 ), keys AS (
     SELECT k.key_type, k.created_at, k.updated_at, k.expires_at,
            coalesce(k.expires_at <= :now, 0) AS past,
-           :guard AND (
-               k.key_type = 'app-state-sync-key'
-               OR coalesce(k.key_type = 'pre-key' AND k.updated_at >= n.generation_from, 0)
-               OR h.group_id IS NOT NULL
-           ) AS guarded
+           :guard AND k.expires_at <= :now
+               AND keystore_guarded(k.key_type, k.updated_at, n.generation_from, h.group_id IS NOT NULL) AS guarded
     FROM whatsapp_keys k
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
     LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN substr(k.key_id, 1, instr(k.key_id || '::', '::') - 1)
-                                         ELSE k.key_id END
+        AND h.group_id = keystore_group(k.key_type, k.key_id)
 )
 SELECT key_type, count(*), count(expires_at), sum(past AND NOT guarded), sum(past AND guarded),
        sum(created_at > :now - 86400000000), sum(created_at > :now - 604800000000), max(updated_at), min(created_at)
@@ -158,7 +159,7 @@ SELECT total.companies, seen.company_id, seen.keys,
 FROM (SELECT count(*) AS companies FROM found) AS total
 LEFT JOIN seen ON 1
 LEFT JOIN whatsapp_auth AS a ON a.company_id = seen.company_id
-LEFT JOIN keystore_company_leases AS l ON l.company_id = seen.company_id AND l.expires_at > :now
+LEFT JOIN keystore_company_leases AS l ON l.company_id = seen.company_id AND keystore_lease_is_live(l.expires_at, :now)
 ORDER BY seen.company_id
 
 -- name: company_page_ranked
@@ -183,7 +184,7 @@ WITH counted AS (
 SELECT total.companies, page.company_id, page.keys, page.active_at, l.holder, l.epoch, l.expires_at
 FROM (SELECT count(*) AS companies FROM every) AS total
 LEFT JOIN page ON 1
-LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND l.expires_at > :now
+LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND keystore_lease_is_live(l.expires_at, :now)
 ORDER BY page.rank
 
 -- name: largest_company
@@ -198,7 +199,8 @@ ORDER BY large.keys DESC, large.company_id LIMIT 1
 
 -- The live lease.
 -- name: company_lease
-SELECT holder, epoch FROM keystore_company_leases WHERE company_id = :company_id AND expires_at > :now
+SELECT holder, epoch FROM keystore_company_leases
+WHERE company_id = :company_id AND keystore_lease_is_live(expires_at, :now)
 
 -- Returns the lease after the attempt: the new one, or that of another holder which is still live.
 -- name: lease_company
@@ -209,19 +211,42 @@ SET (holder, epoch, expires_at) = (
     SELECT CASE WHEN taken THEN excluded.holder ELSE l.holder END,
            CASE WHEN taken THEN l.epoch + 1 ELSE l.epoch END,
            CASE WHEN taken THEN excluded.expires_at ELSE l.expires_at END
-    FROM (SELECT :force OR l.holder = excluded.holder OR l.expires_at <= :now AS taken)
+    FROM (SELECT :force OR l.holder = excluded.holder OR NOT keystore_lease_is_live(l.expires_at, :now) AS taken)
 )
-RETURNING holder, epoch, expires_at
+RETURNING holder, epoch, expires_at, coalesce((
+    SELECT w.seq FROM keystore_company_writes AS w
+    WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
+), 0)
 
 -- name: renew_company
 UPDATE keystore_company_leases SET expires_at = :now + CAST(:ttl_s * 1000000 AS INTEGER)
-WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
-RETURNING epoch, expires_at
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND keystore_lease_is_live(expires_at, :now)
+RETURNING epoch, expires_at, coalesce((
+    SELECT w.seq FROM keystore_company_writes AS w
+    WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
+), 0)
 
 -- name: release_company
 UPDATE keystore_company_leases SET expires_at = :now
-WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND keystore_lease_is_live(expires_at, :now)
 RETURNING 1
+
+-- Returns no row when the database has this number, or a later one, already.
+-- name: number_write
+INSERT INTO keystore_company_writes AS w (company_id, epoch, seq) VALUES (:company_id, :epoch, :seq)
+ON CONFLICT (company_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
+WHERE w.epoch <> excluded.epoch OR w.seq < excluded.seq
+RETURNING 1
+
+-- name: policy
+SELECT key_type, matches, ttl_s FROM keystore_policy ORDER BY place
+
+-- name: forget_policy
+DELETE FROM keystore_policy
+
+-- name: add_lifetime
+INSERT INTO keystore_policy (place, key_type, matches, ttl_s, step_s)
+VALUES (:place, :key_type, :matches, :ttl_s, :step_s)
 
 -- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token
@@ -265,20 +290,20 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
--- The guards are explained at the same statement in keystore/postgres/statements.sql. (SQLite locks no rows.)
--- name: sweep_around_locks
+-- The guards are explained in keystore/postgres/functions/guards.sql. (SQLite locks no rows.)
+-- name: sweep_companies
 WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
 ), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
     FROM swept CROSS JOIN whatsapp_keys USING (company_id) WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 ), held_group AS (
     SELECT company_id,
-           CASE key_type WHEN 'sender-key' THEN substr(key_id, 1, instr(key_id || '::', '::') - 1) ELSE key_id END AS group_id
+           keystore_group(key_type, key_id) AS group_id
     FROM swept CROSS JOIN whatsapp_keys USING (company_id)
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
     GROUP BY 1, 2
-    HAVING max(key_type = 'sender-key-memory') AND max(expires_at IS NULL OR expires_at > :now)
+    HAVING keystore_group_stays(max(key_type = 'sender-key-memory'), max(expires_at IS NULL OR expires_at > :now))
 )
 DELETE FROM whatsapp_keys
 WHERE (company_id, key_type, key_id) IN (
@@ -286,13 +311,9 @@ WHERE (company_id, key_type, key_id) IN (
     FROM swept CROSS JOIN whatsapp_keys k USING (company_id)
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
     LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN substr(k.key_id, 1, instr(k.key_id || '::', '::') - 1)
-                                         ELSE k.key_id END
-    WHERE k.expires_at <= :now AND h.group_id IS NULL
-      AND NOT (:guard AND (
-          k.key_type = 'app-state-sync-key'
-          OR coalesce(k.key_type = 'pre-key' AND k.updated_at >= n.generation_from, 0)
-      ))
+        AND h.group_id = keystore_group(k.key_type, k.key_id)
+    WHERE k.expires_at <= :now
+      AND NOT (:guard AND keystore_guarded(k.key_type, k.updated_at, n.generation_from, h.group_id IS NOT NULL))
 )
 RETURNING key_type
 
@@ -334,7 +355,7 @@ WITH policy AS MATERIALIZED (
            json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
     FROM json_each(:firsts)
 ), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
     FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 )
 SELECT policy.key_type,
@@ -388,6 +409,9 @@ WHERE kind = :kind AND (at < :before OR (at < :daily_before AND EXISTS (
 -- name: sweep_runs
 SELECT run_id, sweeper, started_at, finished_at, took_ms, deleted, by_type, error
 FROM keystore_sweeps ORDER BY run_id DESC LIMIT :limit
+
+-- name: lacks_expiry
+SELECT 1 FROM whatsapp_keys WHERE expires_at IS NULL LIMIT 1
 
 -- name: types_without_expiry
 SELECT DISTINCT key_type FROM (SELECT key_type FROM whatsapp_keys WHERE expires_at IS NULL LIMIT :limit)

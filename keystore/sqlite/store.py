@@ -4,21 +4,24 @@ The database's clock is this machine's clock. So the time comes from Python, and
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from keystore import codec, ids, ttl
-from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
-from keystore.records import KeyRow, Keys
+from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
+from keystore.records import KeyRow, Keys, Lease, SweepRun
 from keystore.sql.dialect import read_statements, ttl_and_step
 from keystore.sql.link import Row, Run
 from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import SqlStore
 from keystore.sqlite.link import SqliteLink
 from keystore.tally import Count
+from keystore.ttl import DIARY, Policy
 
 STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
@@ -31,11 +34,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+POLICY_READ_EVERY_S = 1.0
+"""Age from which an open store reads the lifetimes again, in case another one has changed them."""
+
+
 class SqliteStore(SqlStore):
     """A store on a migrated SQLite file."""
 
     link: SqliteLink
     _sql = STATEMENTS
+    _policy_read: tuple[float, Policy] = (-math.inf, DIARY)
 
     # The operations of a bot.
 
@@ -56,8 +64,17 @@ class SqliteStore(SqlStore):
             rows = self._run_for_bot("get", **params)
         return self._values(company, key_type, rows)
 
-    def set(self, company_id: str, keys: Keys, creds: bytes | None = None, *, epoch: int | None = None) -> None:
+    def set(
+        self,
+        company_id: str,
+        keys: Keys,
+        creds: bytes | None = None,
+        *,
+        epoch: int | None = None,
+        seq: int | None = None,
+    ) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
+        seq = ids.checked_seq(seq, epoch)
         written, deleted = ids.checked_writes(keys)
         stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
         if not written and not deleted and stored_creds is None:
@@ -74,7 +91,8 @@ class SqliteStore(SqlStore):
         pre_keys = {key_id: codec.encode(value) for key_type, key_id, value in written if key_type == PRE_KEY}
 
         def write(run: Run) -> tuple[list[str], list[tuple[str, str, int]]]:
-            self._require_lease(run, company, epoch, now)
+            if not self._admit(run, company, epoch, seq, now):
+                return [], []
             if others:
                 self._require_few_types(run, company, others)
             used = self._usage(run, company) if measured else None
@@ -102,7 +120,7 @@ class SqliteStore(SqlStore):
                 events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
             return rewritten, events
 
-        rewritten, events = self.link.work(write)
+        rewritten, events = self.link.work(write, timeout_s=None)
         self._count_events(company, events)
         self._warn_rewritten(company, rewritten)
 
@@ -126,21 +144,29 @@ class SqliteStore(SqlStore):
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
         return run(self._sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def clear(self, company_id: str, *, epoch: int | None = None) -> None:
+    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
         company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now_param()
+        seq = ids.checked_seq(seq, epoch)
 
         def clear(run: Run) -> list[Row]:
-            self._require_lease(run, company, epoch, now)
+            if not self._admit(run, company, epoch, seq, now):
+                return []
             deleted = run(self._sql["clear_keys"], {"company_id": company})
             run(self._sql["clear_creds"], {"company_id": company})
             return deleted
 
-        self._count_rows(company, "cleared", self.link.work(clear))
+        self._count_rows(company, "cleared", self.link.work(clear, timeout_s=None))
 
-    def _require_lease(self, run: Run, company: str, epoch: int | None, now: int) -> None:
-        """Raise LeaseLost, inside the write's transaction, unless the live lease allows a write with this epoch."""
+    def _admit(self, run: Run, company: str, epoch: int | None, seq: int | None, now: int) -> bool:
+        """Let a write begin, inside its transaction; False when the database has it, or a later one, already.
+
+        Raises LeaseLost unless the live lease allows a write with this epoch.
+        """
         rows = run(self._sql["company_lease"], {"company_id": company, "now": now})
-        self._require_epoch(company, epoch, *(rows[0] if rows else (None, None)))
+        holder, live_epoch = rows[0] if rows else (None, None)
+        if epoch != live_epoch:
+            raise self._wrong_epoch(company, epoch, holder, live_epoch)
+        return seq is None or bool(run(self._sql["number_write"], {"company_id": company, "epoch": epoch, "seq": seq}))
 
     # Upkeep.
 
@@ -154,8 +180,34 @@ class SqliteStore(SqlStore):
         ]
         self.link.work(lambda run: run(self._sql["add_count"], rows))
 
-    def _life_params(self, types: list[str]) -> dict[str, Any]:
-        lives = [(key_type, *ttl_and_step(self._policy, key_type)) for key_type in types]
+    def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
+        def sweep(execute: Run) -> dict[str, int]:
+            self._renew_lease(execute, lease, ttl_s)
+            recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
+            by_type: Counter[str] = Counter(json.loads(recorded[0][0]) if recorded else {})
+            by_type.update(self._by_type(execute(self._sql["sweep_companies"], self._sweep_params(company_ids))))
+            record = {"run_id": run.run_id, "deleted": by_type.total(), "by_type": json.dumps(by_type)}
+            execute(self._sql["record_sweep"], record)
+            self._renew_lease(execute, lease, ttl_s)
+            return dict(by_type)
+
+        return self.link.work(sweep)
+
+    def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
+        """Renew the lease in a transaction, which keeps other holders from it until the end. Raises LeaseLost."""
+        if not run(self._sql["renew_lease"], {**self._lease_params(lease, ttl_s), "now": self._now_param()}):
+            raise self._lease_lost(lease)
+
+    def backfill(self, limit: int) -> dict[str, int]:
+        types = [row[0] for row in self._run_upkeep("types_without_expiry", limit=limit)]
+        if not types:
+            return {}
+        lives = json.dumps(self._lives(types), ensure_ascii=False)
+        return self._by_type(self._run_upkeep("backfill", limit=limit, policy=lives))
+
+    def _life_params(self) -> dict[str, Any]:
+        policy = self.policy
+        lives = [(key_type, *ttl_and_step(policy, key_type)) for key_type in {*self._named_types, OTHER_TYPES}]
         firsts = [
             (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
             for key_type, ttl_s, step_s in lives
@@ -169,7 +221,7 @@ class SqliteStore(SqlStore):
         steps = ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index")
         self.link.work(lambda run: [run(self._sql[step], {}) for step in steps])
 
-    def _restore(self, run: Run, company: str, rows: list[KeyRow]) -> None:
+    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
         params = [
             (
                 *(company, row.key_type, row.key_id, codec.encode(row.value)),
@@ -178,7 +230,16 @@ class SqliteStore(SqlStore):
             )
             for row in rows
         ]
-        run(self._sql["restore_row"], params)
+
+        def restore(run: Run) -> None:
+            now = self._now_param()
+            self._admit(run, company, None, None, now)
+            run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
+            run(self._sql["restore_row"], params)
+            if creds is not None:
+                run(self._sql["write_creds"], {"company_id": company, "creds": creds, "now": now})
+
+        self.link.work(restore)
 
     # Values.
 
@@ -203,25 +264,30 @@ class SqliteStore(SqlStore):
 
     def _lives(self, key_types: Iterable[str]) -> list[tuple[str, int, int]]:
         """Return `(key_type, expires_at, due_before)`: a use renews an expiry before `due_before` to `expires_at`."""
-        now = self._moment()
+        now, policy = self._moment(), self._recent_policy()
         times: dict[float, tuple[int, int]] = {}  # Types share a few lifetimes.
         lives = []
         for key_type in key_types:
-            ttl_s = self._policy.ttl_s(key_type)
+            ttl_s = policy.ttl_s(key_type)
             if ttl_s not in times:
                 expires_at, due_before = (
-                    self._expiry_param(time_of(self._policy, key_type, now))
+                    self._expiry_param(time_of(policy, key_type, now))
                     for time_of in (ttl.expires_at, ttl.renewed_before)
                 )
                 times[ttl_s] = expires_at, due_before
             lives.append((key_type, *times[ttl_s]))
         return lives
 
+    def _recent_policy(self) -> Policy:
+        """Return the database's policy as it was within the last second: reading it doubles the time of a get."""
+        read_at, policy = self._policy_read
+        if monotonic() - read_at >= POLICY_READ_EVERY_S:
+            policy = self.policy
+            self._policy_read = monotonic(), policy
+        return policy
+
     def _expiry_param(self, time: datetime | None) -> int:
         return NEVER_US if time is None else self._time_param(time)
-
-    def _policy_params(self, key_types: Iterable[str]) -> dict[str, Any]:
-        return {"policy": json.dumps(self._lives(key_types), ensure_ascii=False)}
 
     def _run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
         return super()._run_upkeep(name, never=NEVER_US, **params)

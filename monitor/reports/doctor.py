@@ -87,6 +87,12 @@ def examine(
     try:
         with open_store() as store:
             results |= _database(store)
+            results["lifetimes"] = _result(
+                store.policy == policy,
+                "the database has the lifetimes of KEYSTORE_TTL",
+                f"KEYSTORE_TTL is {policy}, and the database's lifetimes are {store.policy}; `{command('serve')}` or "
+                f"`{command('migrate')}` writes those of KEYSTORE_TTL",
+            )
             results |= more(store)
     except KeystoreError as error:
         results["database"] = "failed", str(error)

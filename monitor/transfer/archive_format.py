@@ -25,7 +25,7 @@ from keystore.errors import InvalidInput, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.store import Store
 from monitor.transfer.export_staging import require_parent, write_private
-from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
+from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, label
 
 FORMAT = "signal-keystore-archive"
 VERSION = 1
@@ -60,10 +60,8 @@ class ArchiveFile:
             raise InvalidInput(f"{self.path} can't be read: {error.strerror}") from error
 
     def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
-        """Restore the keys with their times, then delete the removed ones."""
-        store.restore_rows(company, state.rows, state.creds)
-        # If the import is stopped between the two writes, keys are left over, and none is missing.
-        store.set(company, by_type(dict.fromkeys(removed)))  # None deletes a key.
+        """Restore the keys with their times, and delete the removed ones, in one write."""
+        store.restore_rows(company, state.rows, state.creds, removed)
 
     def delete(self, entry: StateEntry) -> None:
         """Refuse to delete: an archive is a copy to keep."""

@@ -13,10 +13,15 @@ from tests.api.service import Api
 
 CREDS = b'{"registered" : true,"n":1.0e5}'
 
+NO_LEASE = {"epoch": 0, "seq": 0}
+"""The numbers in the state of a company that never had a lease."""
+
+EMPTY: dict[str, object] = {"creds": None, "keys": {}, **NO_LEASE}
+
 
 def test_the_state_of_an_unknown_company_is_empty(api: Api, company: str) -> None:
     answer = api.ask("GET", f"/v1/companies/{company}/state")
-    assert (answer.status, answer.json) == (200, {"creds": None, "keys": {}})
+    assert (answer.status, answer.json) == (200, EMPTY)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
 
@@ -25,7 +30,7 @@ def test_creds_and_keys_are_written_and_read_together(api: Api, company: str) ->
     path = api.company(company)
     written = api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"x": [1], "y": "two"}}})
     assert (written.status, written.body) == (204, b"")
-    state = {"creds": {"a": 1}, "keys": {"session": {"x": [1], "y": "two"}}}
+    state = {"creds": {"a": 1}, "keys": {"session": {"x": [1], "y": "two"}}, **NO_LEASE}
     assert api.ask("GET", f"{path}/state").json == state
     assert api.ask("GET", f"{api.company('company_' + company)}/state").json == state, "one company, two spellings"
     assert api.ask("GET", f"{path}/creds").json == {"a": 1}
@@ -57,7 +62,7 @@ def test_a_deleted_company_is_empty(api: Api, company: str) -> None:
     path = api.company(company)
     api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"x": 1}}})
     assert api.ask("DELETE", path).status == 204
-    assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}
+    assert api.ask("GET", f"{path}/state").json == EMPTY
 
 
 def test_values_are_kept_in_the_bytes_they_came_in(api: Api, company: str) -> None:
@@ -69,7 +74,8 @@ def test_values_are_kept_in_the_bytes_they_came_in(api: Api, company: str) -> No
     assert api.ask("GET", f"{path}/creds").body == CREDS
     got = api.ask("POST", f"{path}/keys/get", {"type": "session", "ids": ["x"]})
     assert got.body == b'{"x":' + spelled + b"}"
-    assert api.ask("GET", f"{path}/state").body == b'{"creds":' + CREDS + b',"keys":{"session":{"x":' + spelled + b"}}}"
+    state = b'{"creds":' + CREDS + b',"keys":{"session":{"x":' + spelled + b'}},"epoch":0,"seq":0}'
+    assert api.ask("GET", f"{path}/state").body == state
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ def test_bytes_that_are_no_json_travel_as_base64(api: Api, company: str, value: 
     wrapped = {"$base64": base64.b64encode(value).decode()}
     for _ in range(2):
         state = api.ask("GET", f"{path}/state").json
-        assert state == {"creds": wrapped, "keys": {"session": {"x": wrapped, "y": "plain"}}}
+        assert state == {"creds": wrapped, "keys": {"session": {"x": wrapped, "y": "plain"}}, **NO_LEASE}
         assert api.ask("GET", f"{path}/creds").json == wrapped
         assert api.ask("POST", f"{path}/state", state).status == 204
         assert api.store.load(company).keys["session"]["x"] == api.store.get_creds(company) == value
@@ -121,7 +127,7 @@ def test_a_state_is_compressed_if_the_client_accepts_it(api: Api, company: str) 
         key_type: {key_id: json.loads(value) for key_id, value in keys.items()}
         for key_type, keys in real_keys().items()
     }
-    assert plain.json == {"creds": json.loads(CREDS), "keys": read}
+    assert plain.json == {"creds": json.loads(CREDS), "keys": read, **NO_LEASE}
 
 
 def test_a_write_with_an_invalid_key_writes_nothing(api: Api, company: str) -> None:
@@ -129,7 +135,7 @@ def test_a_write_with_an_invalid_key_writes_nothing(api: Api, company: str) -> N
     for bad in ({"": 1}, {"x" * 256: 1}, {"a\u0000b": 1}, {"ok": {"$base64": "?"}}, {"ok": {"$base64": ""}}):
         answer = api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"first": 1}, "z": bad}})
         assert (answer.status, answer.problem) == (400, "invalid-input")
-    assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}
+    assert api.ask("GET", f"{path}/state").json == EMPTY
 
 
 def test_a_burst_of_812_pre_keys_is_one_write(api: Api, company: str) -> None:
@@ -211,8 +217,27 @@ class TestLeases:
                 refused = api.ask(method, path + end, body, **headers)
                 assert (refused.status, refused.problem) == (409, "lease-lost")
                 assert refused.json["detail"].count("nothing was written") == 1
-            assert api.ask("GET", f"{path}/state").json == {"creds": None, "keys": {}}, "nothing is written"
+            state = api.ask("GET", f"{path}/state").json
+            assert (state["creds"], state["keys"]) == (None, {}), "nothing is written"
         assert api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch=str(epoch)).status == 204
+
+    def test_a_numbered_write_is_written_once_and_a_late_one_never(self, api: Api, company: str) -> None:
+        path, epoch = api.company(company), self.lease(api, company, "bot-1")
+        numbered = {"Keystore_Epoch": str(epoch)}
+        for seq, value in ((1, "first"), (2, "second"), (2, "repeated"), (1, "late")):
+            body = {"session": {"x": value}}
+            assert api.ask("POST", f"{path}/keys", body, **numbered, Keystore_Seq=str(seq)).status == 204
+        assert api.ask("PUT", f"{path}/creds", {"a": 3}, **numbered, Keystore_Seq="3").status == 204
+        assert api.ask("DELETE", path, **numbered, Keystore_Seq="2").status == 204
+        state = api.ask("GET", f"{path}/state").json
+        assert state == {"creds": {"a": 3}, "keys": {"session": {"x": "second"}}, "epoch": epoch, "seq": 3}
+        renewal = {"holder": "bot-1", "ttl_s": 60, "epoch": epoch}
+        assert api.ask("POST", f"{path}/lease", renewal).json["seq"] == 3
+        assert api.ask("POST", f"{path}/lease", {"holder": "bot-1", "ttl_s": 60}).json["seq"] == 0
+
+    def test_a_number_without_an_epoch_is_refused(self, api: Api, company: str) -> None:
+        written = api.ask("POST", f"{api.company(company)}/keys", {"session": {"x": 1}}, Keystore_Seq="1")
+        assert (written.status, written.problem) == (400, "invalid-input")
 
     def test_another_holder_can_force_it_and_the_first_is_refused(self, api: Api, company: str) -> None:
         path, first = api.company(company), self.lease(api, company, "bot-1")

@@ -29,12 +29,12 @@ PUBLIC_NAMES = [
 ]
 PARAMETERS_BY_METHOD = {
     "get": ["company_id", "key_type", "key_ids"],
-    "set": ["company_id", "keys", "creds", "epoch"],
+    "set": ["company_id", "keys", "creds", "epoch", "seq"],
     "load": ["company_id"],
     "touch": ["company_id", "keys"],
     "get_creds": ["company_id"],
-    "set_creds": ["company_id", "creds", "epoch"],
-    "clear": ["company_id", "epoch"],
+    "set_creds": ["company_id", "creds", "epoch", "seq"],
+    "clear": ["company_id", "epoch", "seq"],
     "lease_company": ["company_id", "holder", "ttl_s", "epoch", "force"],
     "release_company": ["company_id", "holder", "epoch"],
     "close": [],

@@ -24,11 +24,17 @@ OUR_FILES = (
     "20261125_01_watch_memory",
     "20261125_02_access",
     "20261126_01_closed_sequences",
+    "20261126_02_rules_in_the_database",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
 
-SQLITE_FILES = ("20261124_01_keystore", "20261125_01_watch_memory", "20261125_02_access")
+SQLITE_FILES = (
+    "20261124_01_keystore",
+    "20261125_01_watch_memory",
+    "20261125_02_access",
+    "20261126_02_policy_and_numbered_writes",
+)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -99,7 +105,7 @@ def opened_link(url: str) -> Iterator[DatabaseLink]:
 
 OUR_TABLES = (
     "'keystore_leases', 'keystore_sweeps', 'keystore_counters', 'keystore_displaced', 'keystore_notes', "
-    "'keystore_history', 'keystore_company_leases', 'keystore_tokens', "
+    "'keystore_history', 'keystore_company_leases', 'keystore_tokens', 'keystore_policy', "
     "'yoyo_lock', '_yoyo_migration', '_yoyo_log', '_yoyo_version'"
 )
 
@@ -129,7 +135,12 @@ def catalog(url: str, *, without_ours: bool = False) -> dict[str, list[tuple[Any
         tables += f" AND c.relname NOT IN ({OUR_TABLES})"
     with closing(psycopg.connect(url, autocommit=True)) as conn:
         rows = {kind: sorted(query(conn, f"{sql} AND {tables}"), key=repr) for kind, sql in _CATALOG.items()}
-        functions = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
+        functions = (
+            "SELECT pg_get_functiondef(oid), proacl::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        )
+        if without_ours:
+            functions += r" AND proname NOT LIKE 'keystore\_%'"
+        functions += " ORDER BY 1"
         return {**rows, "functions": query(conn, functions)}
 
 

@@ -254,7 +254,8 @@ def test_legacy_functions_triggers_and_policies_go_under_any_name(legacy: Legacy
     fill(legacy)
     run_migrate(legacy.url)
     after = catalog(legacy.url)
-    assert (after["functions"], after["triggers"], after["policies"]) == ([], [], [])
+    assert (after["triggers"], after["policies"]) == ([], [])
+    assert catalog(legacy.url, without_ours=True)["functions"] == []
 
 
 def test_a_function_that_another_table_still_needs_stays(legacy: LegacyDatabase) -> None:
@@ -287,7 +288,7 @@ def test_a_fresh_database_equals_an_adopted_one(legacy: LegacyDatabase, postgres
     tables = {row[0]: row[2] for row in fresh["tables"]}
     assert set(tables) >= {"whatsapp_auth", "whatsapp_keys", "keystore_displaced", "_yoyo_migration"}
     assert all(tables.values()), "a table without row-level security"
-    assert fresh["policies"] == fresh["triggers"] == fresh["functions"] == []
+    assert fresh["policies"] == fresh["triggers"] == []
 
 
 def test_every_file_run_a_second_time_changes_nothing(legacy: LegacyDatabase) -> None:
@@ -295,7 +296,7 @@ def test_every_file_run_a_second_time_changes_nothing(legacy: LegacyDatabase) ->
     run_migrate(legacy.url)
     with closing(legacy.connect()) as conn:
         before = (query(conn, "SELECT * FROM whatsapp_keys ORDER BY 1, 2, 3"), catalog(legacy.url))
-        for path in sorted((MIGRATIONS / "postgres").glob("20261124_*.sql")):
+        for path in sorted((MIGRATIONS / "postgres").glob("202611*.sql")):
             with conn.transaction():
                 query(conn, path.read_text(encoding="utf-8"))
         assert (query(conn, "SELECT * FROM whatsapp_keys ORDER BY 1, 2, 3"), catalog(legacy.url)) == before

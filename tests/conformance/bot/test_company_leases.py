@@ -1,6 +1,7 @@
 """Company leases: one writer at a time for each account; every write of an older one is refused as a whole."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,11 @@ def filled(store: Store) -> Store:
     return store
 
 
+def written(store: Store) -> AuthState:
+    """Company 7's state, without the numbers of its lease."""
+    return replace(store.load("7"), epoch=0, seq=0)
+
+
 def refused(store: Store, write: Write, epoch: int | None) -> str:
     """The message of a refused write, of which nothing may be written or counted."""
     before = store.export_rows("7"), store.load("7"), store.counts(START), store.census().pre_keys_rewritten_7d
@@ -61,13 +67,13 @@ def refused(store: Store, write: Write, epoch: int | None) -> str:
 
 def test_a_write_needs_no_epoch_while_there_is_no_lease(filled: Store, write: Write) -> None:
     write(filled, None)
-    assert filled.load("7") != STATE
+    assert written(filled) != STATE
 
 
 def test_a_write_with_the_current_epoch_is_written(filled: Store, write: Write) -> None:
     lease = filled.lease_company("7", "a", 60)
     write(filled, lease.epoch)
-    assert filled.load("7") != STATE
+    assert written(filled) != STATE
 
 
 def test_a_write_without_an_epoch_is_refused_while_there_is_a_lease(filled: Store, write: Write) -> None:
@@ -125,21 +131,31 @@ def test_both_spellings_of_a_company_are_one_lease(filled: Store) -> None:
 
 def test_reads_and_touches_need_no_epoch(filled: Store) -> None:
     filled.lease_company("7", "a", 60)
-    assert filled.load("7") == STATE
+    assert written(filled) == STATE
     assert filled.get("7", "session", ["a"]) == {"a": b"A"}
     assert filled.get_creds("7") == b"C"
     filled.touch("7", {"session": ["a"]})
 
 
-def test_sweeps_and_restores_need_no_epoch(filled: Store, clock: Clock) -> None:
+def test_a_sweep_needs_no_epoch_and_an_import_is_refused_while_a_lease_lives(filled: Store, clock: Clock) -> None:
     filled.lease_company("7", "a", 86_400)
     rows = filled.export_rows("7")
     clock.advance(8 * DAY)
-    filled.lease_company("7", "a", 86_400)
+    lease = filled.lease_company("7", "a", 86_400)
     assert sweep(filled).deleted == 1
+    left = filled.export_rows("7")
+    with pytest.raises(LeaseLost, match="nothing was written, because a has the lease"):
+        filled.restore_rows("7", rows, creds=b"D", removed=[("pre-key", "1")])
+    assert (filled.export_rows("7"), filled.get_creds("7")) == (left, b"C")
+    filled.release_company("7", "a", lease.epoch)
     filled.restore_rows("7", rows, creds=b"D")
-    assert filled.export_rows("7") == rows
-    assert filled.get_creds("7") == b"D"
+    assert (filled.export_rows("7"), filled.get_creds("7")) == (rows, b"D")
+
+
+def test_an_import_removes_the_named_keys_and_no_other(filled: Store) -> None:
+    rows = [row for row in filled.export_rows("7") if row.key_type == "session"]
+    filled.restore_rows("7", rows, removed=[("pre-key", "1"), ("session", "never")])
+    assert (filled.export_rows("7"), filled.get_creds("7")) == (rows, b"C")
 
 
 def test_a_lease_has_its_company_holder_and_expiry(store: Store, clock: Clock) -> None:
@@ -223,7 +239,7 @@ def test_epochs_rise_through_releases_expiries_and_clears(store: Store, clock: C
 def test_a_clear_leaves_the_lease(filled: Store) -> None:
     lease = filled.lease_company("7", "a", 60)
     filled.clear("7", epoch=lease.epoch)
-    assert filled.load("7") == AuthState(None, {})
+    assert written(filled) == AuthState(None, {})
     with pytest.raises(LeaseLost):
         filled.set("7", KEYS)
     filled.set("7", KEYS, epoch=lease.epoch)
@@ -337,3 +353,28 @@ def test_a_lease_of_a_bad_company_is_refused(store: Store) -> None:
         store.lease_company("no such/company", "a", 60)
     with pytest.raises(InvalidInput, match="company_id"):
         store.release_company("no such/company", "a", 1)
+
+
+@pytest.mark.parametrize("by", ["another holder", "its own holder", "a write without an epoch"])
+def test_a_lease_from_before_the_clock_was_set_back_protects_nothing(filled: Store, clock: Clock, by: str) -> None:
+    clock.advance(40 * DAY)
+    lease = filled.lease_company("7", "a", 3_600)
+    filled.set("7", KEYS, epoch=lease.epoch)
+    clock.advance(-40 * DAY)
+    with pytest.raises(LeaseLost):
+        filled.lease_company("7", "a", 3_600, epoch=lease.epoch)
+    with pytest.raises(LeaseLost):
+        filled.set("7", KEYS, epoch=lease.epoch)
+    assert [company.lease for company in filled.company_page().companies] == [None]
+    if by == "a write without an epoch":
+        filled.set("7", KEYS)
+    else:
+        holder = "a" if by == "its own holder" else "b"
+        assert filled.lease_company("7", holder, 3_600).epoch == lease.epoch + 1
+
+
+def test_the_longest_lease_protects_from_its_first_moment(filled: Store) -> None:
+    lease = filled.lease_company("7", "a", 86_400)
+    with pytest.raises(LeaseLost):
+        filled.set("7", KEYS)
+    filled.set("7", KEYS, epoch=lease.epoch)

@@ -1,1 +1,1 @@
-"""Tests of one database only: Postgres or SQLite."""
+"""Tests of one database only, Postgres or SQLite, and of the lifetimes that a database holds."""

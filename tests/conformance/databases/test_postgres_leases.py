@@ -62,7 +62,7 @@ def test_a_takeover_waits_for_a_write_under_way(
 def test_a_write_that_waited_for_a_takeover_is_refused(
     leased: Store, migrated_postgres_url: str, waiting: Callable[[], int], write: str
 ) -> None:
-    before = leased.load("7"), leased.export_rows("7")
+    before = leased.get_creds("7"), leased.export_rows("7")
     with ThreadPoolExecutor(1) as pool:
         with closing(psycopg.connect(migrated_postgres_url)) as conn:
             conn.execute(TAKEN_OVER)
@@ -71,7 +71,7 @@ def test_a_write_that_waited_for_a_takeover_is_refused(
             conn.commit()
         with pytest.raises(LeaseLost, match="newer has the lease"):
             writing.result(30)
-    assert (leased.load("7"), leased.export_rows("7")) == before
+    assert (leased.get_creds("7"), leased.export_rows("7")) == before
 
 
 @pytest.mark.parametrize("write", WRITES)

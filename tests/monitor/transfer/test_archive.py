@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keystore import InvalidInput, Store, StoreUnavailable, open_store
+from keystore import InvalidInput, LeaseLost, Store, StoreUnavailable, open_store
 from keystore.ids import MAX_VALUE_BYTES
 from keystore.records import AuthState, KeyRow
 from keystore.ttl import DIARY, NEVER, Policy
@@ -217,3 +217,18 @@ def test_rows_that_read_back_with_other_times_are_not_verified(
     monkeypatch.setattr(store, "export_rows", later)
     report = import_state(store, "2", ArchiveFile(tmp_path / "a.jsonl"))
     assert (report.keys, report.verified, [name for name, _ in report.skipped]) == (1, 1, ["session a"])
+
+
+def test_an_archive_over_a_running_bot_is_refused_as_a_whole(store: Store, tmp_path: Path) -> None:
+    store.set("1", {"session": {"a": b'"old"'}}, creds=b'{"me":1}')
+    export_state(store, "1", ArchiveFile(tmp_path / "a.jsonl"))
+    lease = store.lease_company("1", "the bot", 60)
+    store.set("1", {"session": {"a": b'"new"', "b": b'"new"'}}, creds=b'{"me":2}', epoch=lease.epoch)
+    before = store.export_rows("1"), store.get_creds("1")
+    with pytest.raises(LeaseLost, match="nothing was written, because the bot has the lease"):
+        import_state(store, "1", ArchiveFile(tmp_path / "a.jsonl"), replace=True)
+    assert (store.export_rows("1"), store.get_creds("1")) == before
+    store.release_company("1", "the bot", lease.epoch)
+    report = import_state(store, "1", ArchiveFile(tmp_path / "a.jsonl"), replace=True)
+    assert (report.keys, report.verified) == (1, 1)
+    assert store.load("1").keys == {"session": {"a": b'"old"'}}

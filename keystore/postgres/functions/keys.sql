@@ -1,0 +1,272 @@
+-- The operations of a bot on its company's keys and creds.
+--
+-- Each is one call and so one transaction, and each of its statements sees all that is committed when the statement
+-- begins. `clock` replaces the database's clock, unless it is null. The lists of a call have no null in them.
+--
+-- Every function pins three settings. `search_path` keeps names from meaning a stranger's table. A generic plan is made
+-- once in a session; with arrays as arguments Postgres would make a new plan for each call, which takes longer than a set
+-- of one key. Without sequential scans such a plan looks each key up in the primary key, also where it was made while the
+-- table was empty: the cost of no statement is the product of two lists.
+
+-- The creds and all keys as of one moment. The row without a type and an id holds the creds. The row without a type but
+-- with an id holds the epoch and the number of the last write that the database has. (A plain query, so that its rows
+-- aren't collected before the first is sent: a load of 721 keys took a third longer.)
+CREATE OR REPLACE FUNCTION keystore_load(company text) RETURNS TABLE (key_type text, key_id text, value bytea)
+LANGUAGE sql STABLE AS $$
+    SELECT k.key_type::text, k.key_id::text, k.value FROM whatsapp_keys k WHERE k.company_id = company
+    UNION ALL
+    SELECT NULL, NULL, a.creds FROM whatsapp_auth a WHERE a.company_id = company
+    UNION ALL
+    SELECT NULL, l.epoch || ' ' || l.seq, NULL FROM keystore_company_leases l WHERE l.company_id = company
+$$;
+
+-- The creds alone; null without any.
+CREATE OR REPLACE FUNCTION keystore_creds(company text) RETURNS bytea
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    RETURN (SELECT a.creds FROM whatsapp_auth a WHERE a.company_id = company);
+END $$;
+
+-- Renew the expiry of one key because it is used. Returns false when the key is gone.
+CREATE OR REPLACE FUNCTION keystore_renew_key(company text, of_type text, of_id text, used_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE whatsapp_keys k SET expires_at = keystore_expiry(of_type, used_at)
+    WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id;
+    RETURN FOUND;
+END $$;
+
+-- The keys of one type that are stored, out of those asked for. A read is a use: a key that is due is renewed before its
+-- row is returned. `present` is null for a key that wasn't due, true for a renewed one, and false for one that a sweep or
+-- another session deleted meanwhile.
+CREATE OR REPLACE FUNCTION keystore_get(company text, of_type text, of_ids text[], clock timestamptz)
+RETURNS TABLE (key_id text, value bytea, present boolean)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    used_at timestamptz := coalesce(clock, statement_timestamp());
+BEGIN
+    RETURN QUERY
+    SELECT k.key_id::text, k.value,
+           CASE WHEN k.expires_at < (SELECT keystore_half_life_from(l.ttl_s, used_at) FROM keystore_lifetime(of_type) AS l)
+                THEN keystore_renew_key(company, of_type, k.key_id, used_at) END
+    FROM whatsapp_keys k
+    WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids);
+END $$;
+
+-- Mark keys as used, as a get does. Returns the number of renewed keys of each type.
+CREATE OR REPLACE FUNCTION keystore_touch(company text, key_types text[], key_ids text[], clock timestamptz)
+RETURNS TABLE (key_type text, n bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    used_at timestamptz := coalesce(clock, statement_timestamp());
+    used record;
+BEGIN
+    FOR used IN
+        SELECT u.key_type, array_agg(u.key_id ORDER BY u.key_id) AS key_ids
+        FROM unnest(key_types, key_ids) AS u (key_type, key_id) GROUP BY u.key_type ORDER BY u.key_type
+    LOOP
+        UPDATE whatsapp_keys k SET expires_at = keystore_expiry(used.key_type, used_at)
+        WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
+          AND k.expires_at < (
+              SELECT keystore_half_life_from(l.ttl_s, used_at) FROM keystore_lifetime(used.key_type) AS l
+          );
+        GET DIAGNOSTICS n = ROW_COUNT;
+        key_type := used.key_type;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- The number of a company's keys, and the bytes of their values.
+CREATE OR REPLACE FUNCTION keystore_usage(company text, OUT keys bigint, OUT bytes bigint)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT count(*), coalesce(sum(octet_length(k.value)), 0) INTO keys, bytes
+    FROM whatsapp_keys k WHERE k.company_id = company;
+END $$;
+
+-- Refuse a write after which a company would have too many types besides the known ones. The company's types are read by
+-- skipping from one to the next in the primary key.
+CREATE OR REPLACE FUNCTION keystore_require_few_types(company text, new_types text[]) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    added bigint;
+    stored bigint := 0;
+    next_type text := '';
+BEGIN
+    SELECT count(*) INTO added FROM unnest(new_types) AS t (key_type)
+    WHERE NOT keystore_known_type(t.key_type)
+      AND (SELECT min(k.key_id) FROM whatsapp_keys k WHERE k.company_id = company AND k.key_type = t.key_type) IS NULL;
+    WHILE added > 0 AND next_type IS NOT NULL AND stored + added <= keystore_most_other_types() LOOP
+        next_type := (SELECT min(k.key_type) FROM whatsapp_keys k WHERE k.company_id = company AND k.key_type > next_type);
+        IF NOT keystore_known_type(next_type) THEN
+            stored := stored + 1;
+        END IF;
+    END LOOP;
+    IF added > 0 AND stored + added > keystore_most_other_types() THEN
+        RAISE EXCEPTION 'company % would have too many key types', company
+            USING ERRCODE = 'KS003', DETAIL = json_build_object('types', stored + added);
+    END IF;
+END $$;
+
+-- Delete keys by type and id. Returns the number of deleted keys of each type.
+CREATE OR REPLACE FUNCTION keystore_delete_named(company text, gone_types text[], gone_ids text[])
+RETURNS TABLE (key_type text, n bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    gone record;
+BEGIN
+    FOR gone IN
+        SELECT g.key_type, array_agg(g.key_id ORDER BY g.key_id) AS key_ids
+        FROM unnest(gone_types, gone_ids) AS g (key_type, key_id) GROUP BY g.key_type ORDER BY g.key_type
+    LOOP
+        key_type := gone.key_type;
+        n := keystore_delete(company, gone.key_type, gone.key_ids);
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- Write a company's creds, unless they are null.
+CREATE OR REPLACE FUNCTION keystore_write_creds(company text, new_creds bytea, at_time timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF new_creds IS NOT NULL THEN
+        INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
+        VALUES (company, new_creds, at_time, at_time)
+        ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at;
+    END IF;
+END $$;
+
+-- A whole set, all or nothing: keys to write, keys to delete, and creds unless they are null. Returns the number of keys
+-- for each event and type. For an unused pre-key that got another value it returns the event 'rewritten' with the id.
+--
+-- With `most_keys` and `most_bytes` it counts the company's keys and their bytes, and refuses a write that takes the
+-- company beyond them. It then returns both numbers as the events 'keys' and 'bytes'.
+CREATE OR REPLACE FUNCTION keystore_set(
+    company text, key_types text[], key_ids text[], key_values bytea[], gone_types text[], gone_ids text[],
+    new_creds bytea, with_epoch bigint, with_seq bigint, most_keys bigint, most_bytes bigint, clock timestamptz
+) RETURNS TABLE (event text, key_type text, n bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    at_time timestamptz := coalesce(clock, statement_timestamp());
+    types text[];
+    expiries timestamptz[];
+    has_other_types boolean := false;
+    before record;
+    after record;
+    counted record;
+BEGIN
+    IF NOT keystore_admit(company, with_epoch, with_seq, clock) THEN
+        RETURN;
+    END IF;
+    IF most_keys IS NOT NULL THEN
+        before := keystore_usage(company);
+    END IF;
+
+    IF cardinality(gone_ids) > 0 THEN
+        RETURN QUERY SELECT 'deleted', d.key_type, d.n FROM keystore_delete_named(company, gone_types, gone_ids) AS d;
+    END IF;
+
+    IF cardinality(key_ids) > 0 THEN
+        types := CASE cardinality(key_ids) WHEN 1 THEN key_types ELSE ARRAY(SELECT DISTINCT unnest(key_types)) END;
+        FOR place IN 1 .. cardinality(types) LOOP
+            expiries[place] := keystore_expiry(types[place], at_time);
+            has_other_types := has_other_types OR NOT keystore_known_type(types[place]);
+        END LOOP;
+        IF has_other_types THEN
+            PERFORM keystore_require_few_types(company, types);
+        END IF;
+        FOR counted IN
+            WITH incoming AS MATERIALIZED (
+                SELECT i.key_type, i.key_id, i.value, (
+                    SELECT k.value FROM whatsapp_keys k
+                    WHERE k.company_id = company AND k.key_type = i.key_type AND k.key_id = i.key_id
+                ) AS before
+                FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
+            )
+            SELECT i.key_type, count(*) - count(i.before) AS created, count(i.before) AS renewed,
+                   array_agg(i.key_id) FILTER (WHERE i.key_type = 'pre-key' AND i.value <> i.before) AS rewritten
+            FROM incoming i GROUP BY i.key_type
+        LOOP
+            RETURN QUERY VALUES ('created', counted.key_type, counted.created), ('renewed', counted.key_type, counted.renewed);
+            IF counted.rewritten IS NOT NULL THEN
+                RETURN QUERY SELECT 'rewritten', i.key_id, 1::bigint FROM unnest(counted.rewritten) AS i (key_id);
+                INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
+                VALUES (company, date_trunc('hour', at_time, 'UTC'), 'pre-key', 'rewritten', cardinality(counted.rewritten))
+                ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n;
+            END IF;
+        END LOOP;
+        INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+        SELECT company, i.key_type, i.key_id, i.value, at_time, at_time, expiries[array_position(types, i.key_type)]
+        FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
+        ORDER BY i.key_type, i.key_id
+        ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+        SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at;
+    END IF;
+
+    IF new_creds IS NOT NULL THEN
+        PERFORM keystore_write_creds(company, new_creds, at_time);
+    END IF;
+
+    IF most_keys IS NOT NULL THEN
+        after := keystore_usage(company);
+        IF after.keys > greatest(before.keys, most_keys) OR after.bytes > greatest(before.bytes, most_bytes) THEN
+            RAISE EXCEPTION 'company % would exceed its quota', company
+                USING ERRCODE = 'KS002', DETAIL = json_build_object(
+                    'keys', before.keys, 'bytes', before.bytes, 'keys_after', after.keys, 'bytes_after', after.bytes);
+        END IF;
+        RETURN QUERY VALUES ('keys', NULL::text, after.keys), ('bytes', NULL::text, after.bytes);
+    END IF;
+END $$;
+
+-- Delete a company's creds and all its keys; its lease stays. Returns the number of deleted keys of each type.
+--
+-- A deletion that waited for a set doesn't see the keys which that set added. The next pass sees them. So passes are made
+-- until one finds nothing; a bot that goes on writing all the time ends them after the tenth.
+CREATE OR REPLACE FUNCTION keystore_clear(company text, with_epoch bigint, with_seq bigint, clock timestamptz)
+RETURNS TABLE (key_type text, n bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    had_keys boolean;
+BEGIN
+    IF NOT keystore_admit(company, with_epoch, with_seq, clock) THEN
+        RETURN;
+    END IF;
+    FOR pass IN 1 .. 10 LOOP
+        RETURN QUERY
+        WITH gone AS (
+            DELETE FROM whatsapp_keys k WHERE k.company_id = company RETURNING k.key_type
+        )
+        SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
+        had_keys := FOUND;
+        DELETE FROM whatsapp_auth a WHERE a.company_id = company;
+        EXIT WHEN NOT FOUND AND NOT had_keys;
+    END LOOP;
+END $$;
+
+-- Write keys with the times that they carry, delete others, and write creds unless they are null: an import, all or nothing.
+-- It is refused while a lease of the company lives.
+CREATE OR REPLACE FUNCTION keystore_restore(
+    company text, key_types text[], key_ids text[], key_values bytea[], created timestamptz[], updated timestamptz[],
+    expiries timestamptz[], never_expires boolean[], gone_types text[], gone_ids text[], new_creds bytea, clock timestamptz
+) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    at_time timestamptz := coalesce(clock, statement_timestamp());
+BEGIN
+    PERFORM keystore_admit(company, NULL, NULL, clock);
+    PERFORM keystore_delete_named(company, gone_types, gone_ids);
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+    SELECT company, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
+           CASE WHEN r.never THEN 'infinity' ELSE r.expires_at END
+    FROM unnest(key_types, key_ids, key_values, created, updated, expiries, never_expires)
+         AS r (key_type, key_id, value, created_at, updated_at, expires_at, never)
+    ORDER BY r.key_type, r.key_id
+    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+    SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
+        expires_at = excluded.expires_at;
+    PERFORM keystore_write_creds(company, new_creds, at_time);
+END $$;

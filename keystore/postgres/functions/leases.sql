@@ -1,0 +1,85 @@
+-- The lease of a company: one process at a time may write its keys.
+--
+-- A lease's row stays when the lease ends, so that epochs never start again. Its `seq` is the number of the last write
+-- under its epoch.
+
+-- Let a write to a company begin, or refuse it. Returns false when the database has this write, or a later one, already.
+--
+-- A write must carry the epoch of the live lease, and none without a live lease. It locks the lease's row until the
+-- transaction ends, so a takeover waits for the write, and a write that waited for a takeover reads the new epoch. A company
+-- that never had a lease has no row to lock.
+--
+-- The writes of a holder may be numbered, from 1 on. A number that isn't above the last one is a repetition, or a write
+-- that was given up on and arrives late: it changes nothing. A number may be left out, because a holder gives up on a
+-- write that is refused; if that write arrives after all, it is late.
+CREATE OR REPLACE FUNCTION keystore_admit(company text, with_epoch bigint, with_seq bigint, clock timestamptz)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    lease keystore_company_leases%ROWTYPE;
+    live_epoch bigint;
+BEGIN
+    IF with_seq IS NOT NULL THEN
+        UPDATE keystore_company_leases l SET seq = with_seq
+        WHERE l.company_id = company AND l.epoch = with_epoch AND l.seq < with_seq
+          AND keystore_lease_is_live(l.expires_at, coalesce(clock, clock_timestamp()));
+        IF FOUND THEN
+            RETURN true;
+        END IF;
+    END IF;
+    SELECT * INTO lease FROM keystore_company_leases l WHERE l.company_id = company FOR SHARE;
+    IF keystore_lease_is_live(lease.expires_at, coalesce(clock, clock_timestamp())) THEN
+        live_epoch := lease.epoch;
+    END IF;
+    IF live_epoch IS DISTINCT FROM with_epoch THEN
+        RAISE EXCEPTION 'the lease of % refuses this write', company
+            USING ERRCODE = 'KS001', DETAIL = json_build_object('holder', lease.holder, 'epoch', live_epoch);
+    END IF;
+    RETURN with_seq IS NULL;
+END $$;
+
+-- Take the lease of a company under a new epoch. Returns the lease after the attempt: the new one, or that of another
+-- holder which is still live. It waits for the writes under way.
+CREATE OR REPLACE FUNCTION keystore_take_lease(company text, new_holder text, ttl_s double precision, force boolean, clock timestamptz)
+RETURNS TABLE (holder text, epoch bigint, expires_at timestamptz, seq bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    lease keystore_company_leases%ROWTYPE;
+    at_time timestamptz;
+BEGIN
+    INSERT INTO keystore_company_leases (company_id, holder, epoch, expires_at) VALUES (company, '', 0, '-infinity')
+    ON CONFLICT (company_id) DO NOTHING;
+    SELECT * INTO lease FROM keystore_company_leases l WHERE l.company_id = company FOR UPDATE;
+    at_time := coalesce(clock, clock_timestamp());
+    IF force OR lease.holder = new_holder OR NOT keystore_lease_is_live(lease.expires_at, at_time) THEN
+        UPDATE keystore_company_leases l
+        SET holder = new_holder, epoch = l.epoch + 1, seq = 0, expires_at = at_time + ttl_s * interval '1 second'
+        WHERE l.company_id = company;
+    END IF;
+    RETURN QUERY SELECT l.holder, l.epoch, l.expires_at, l.seq FROM keystore_company_leases l WHERE l.company_id = company;
+END $$;
+
+-- Renew a lease for its holder. Returns no row when it has run out, or has passed to another holder or epoch.
+CREATE OR REPLACE FUNCTION keystore_renew_lease(company text, of_holder text, with_epoch bigint, ttl_s double precision, clock timestamptz)
+RETURNS TABLE (epoch bigint, expires_at timestamptz, seq bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    UPDATE keystore_company_leases l
+    SET expires_at = coalesce(clock, clock_timestamp()) + ttl_s * interval '1 second'
+    WHERE l.company_id = company AND l.holder = of_holder AND l.epoch = with_epoch
+      AND keystore_lease_is_live(l.expires_at, coalesce(clock, clock_timestamp()))
+    RETURNING l.epoch, l.expires_at, l.seq;
+END $$;
+
+-- End a lease now. Returns false when it has ended, or has passed to another holder or epoch.
+CREATE OR REPLACE FUNCTION keystore_release_lease(company text, of_holder text, with_epoch bigint, clock timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    UPDATE keystore_company_leases l SET expires_at = coalesce(clock, clock_timestamp())
+    WHERE l.company_id = company AND l.holder = of_holder AND l.epoch = with_epoch
+      AND keystore_lease_is_live(l.expires_at, coalesce(clock, clock_timestamp()));
+    RETURN FOUND;
+END $$;

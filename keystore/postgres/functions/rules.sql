@@ -1,0 +1,70 @@
+-- The rules that every operation on a company's keys obeys, each in one place.
+--
+-- These functions look at their arguments and at keystore_policy, and at no company's rows (guards.sql has those that do).
+-- The small ones are written with RETURN, so that Postgres puts their expression into the statement that calls them. Such
+-- a body is read when the function is made, so no search_path can give its names another meaning.
+
+-- The types that Baileys stores, and those that a split file name leaves behind. A company may have a few others.
+CREATE OR REPLACE FUNCTION keystore_known_type(key_type text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN key_type = ANY ('{app,app-state,app-state-sync,app-state-sync-key,app-state-sync-version,device,device-list,identity,
+    identity-key,lid,lid-mapping,pre,pre-key,sender,sender-key,sender-key-memory,session,tctoken}'::text[]);
+
+-- The most types that a company may have besides the known ones.
+CREATE OR REPLACE FUNCTION keystore_most_other_types() RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 24;
+
+-- The expiry of a key that was last used at a time, rounded up to a step, so that most rewrites leave it unchanged and
+-- touch no index. Without a lifetime the key never expires.
+CREATE OR REPLACE FUNCTION keystore_rounded_expiry(ttl_s double precision, step_s double precision, used_at timestamptz)
+RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(to_timestamp(ceil((extract(epoch FROM used_at)::double precision + ttl_s) / step_s) * step_s), 'infinity'::timestamptz);
+
+-- A use at a time renews an expiry before this: when less than half of the lifetime is left. Of a type that never expires
+-- it renews every expiry, which is from another policy.
+CREATE OR REPLACE FUNCTION keystore_half_life_from(ttl_s double precision, used_at timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(used_at + ttl_s / 2 * interval '1 second', 'infinity'::timestamptz);
+
+-- The lifetime of a type: the first row of keystore_policy that matches it. An exact name comes before a part of a name,
+-- and the row for any other type comes last. `ttl_s` is null when the type never expires.
+CREATE OR REPLACE FUNCTION keystore_lifetime(of_type text) RETURNS TABLE (ttl_s double precision, step_s double precision)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT p.ttl_s, p.step_s FROM keystore_policy p
+    WHERE CASE p.matches WHEN 'name' THEN p.key_type = of_type
+                         WHEN 'part' THEN strpos(of_type, p.key_type) > 0
+                         ELSE true END
+    ORDER BY p.place LIMIT 1
+$$;
+
+-- The expiry of a key of a type that is used at a time.
+CREATE OR REPLACE FUNCTION keystore_expiry(of_type text, used_at timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    expires_at timestamptz := (
+        SELECT keystore_rounded_expiry(l.ttl_s, l.step_s, used_at) FROM keystore_lifetime(of_type) AS l
+    );
+BEGIN
+    IF expires_at IS NULL THEN
+        RAISE EXCEPTION 'the table keystore_policy has no lifetime for the type %', of_type USING ERRCODE = 'undefined_object';
+    END IF;
+    RETURN expires_at;
+END $$;
+
+-- True when a key is past its expiry. A key without an expiry isn't. (An expression that no index answers: a sweep reads
+-- the keys of one company, and would else read the index on expiry for each company, with the due keys of all.)
+CREATE OR REPLACE FUNCTION keystore_past(expires_at timestamptz, at_time timestamptz) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(expires_at <= at_time, false);
+
+-- True while a lease protects its company. One that ends later than the longest lease from now was made before the clock
+-- was set back, and protects nothing.
+CREATE OR REPLACE FUNCTION keystore_lease_is_live(expires_at timestamptz, at_time timestamptz) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN expires_at > at_time AND expires_at <= at_time + interval '1 day 1 minute';
+
+-- The group to which a sender key or a sender-key-memory belongs; null for other types.
+CREATE OR REPLACE FUNCTION keystore_group(key_type text, key_id text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE key_type WHEN 'sender-key' THEN split_part(key_id, '::', 1) WHEN 'sender-key-memory' THEN key_id END;
