@@ -395,3 +395,19 @@ SELECT keystore_restore(
     %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
     %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[], %(gone_types)b::text[],
     %(gone_ids)b::text[], %(creds)s::bytea, %(now)s)
+
+-- True when a role of this name exists, and when it is a bot's login.
+-- name: login_state
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(login)s),
+       EXISTS (SELECT FROM keystore_logins WHERE login = %(login)s)
+
+-- name: add_login
+SELECT keystore_add_login(%(login)s, %(verifier)s, %(company_id)s, %(most_keys)s, %(most_bytes)s)
+
+-- name: end_login
+SELECT keystore_end_login(%(login)s)
+
+-- name: logins
+SELECT l.login, array_agg(l.company_id ORDER BY l.company_id), min(l.created_at),
+       EXISTS (SELECT FROM pg_roles r WHERE r.rolname = l.login)
+FROM keystore_logins l GROUP BY l.login ORDER BY l.login
