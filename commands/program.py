@@ -95,6 +95,7 @@ ROLE_COMMANDS: dict[str, Callable[..., None]] = {
     "create": roles.create,
     "list": roles.list_all,
     "revoke": roles.revoke,
+    "print": roles.show,
 }
 
 COMPANY_COMMANDS: dict[str, Callable[..., None]] = {"delete": companies.delete}
@@ -119,7 +120,7 @@ def _show_help(context: typer.Context) -> None:
 
 _add_commands(app, COMMANDS)
 _add_group("token", "Create, list and revoke the API's tokens.", TOKEN_COMMANDS)
-_add_group("role", "Create, list and revoke the PostgreSQL logins of bots.", ROLE_COMMANDS)
+_add_group("role", "Manage logins of bots, and roles, in PostgreSQL.", ROLE_COMMANDS)
 _add_group("company", "Delete what is stored for a company.", COMPANY_COMMANDS)
 
 

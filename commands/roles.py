@@ -60,6 +60,20 @@ def create(
     show_report(text, report, as_json)
 
 
+def show(
+    service: Annotated[str, typer.Option(metavar="NAME", help="The role of `serve`.")] = "keystore_service",
+    monitor: Annotated[str, typer.Option(metavar="NAME", help="The role of a monitor.")] = "keystore_monitor",
+    as_json: AsJson = False,
+) -> None:
+    """Print the SQL for the roles of the service and of a monitor.
+
+    The service gets what `serve` needs and no more. The monitor counts keys and reads no value. Nothing is changed.
+    """
+    with _logins(command_settings()) as (store, logins):
+        sql = logins.service_roles(service, monitor)
+    show_report(sql.rstrip(), {"database": store.database, "statements": sql}, as_json)
+
+
 def list_all(as_json: AsJson = False) -> None:
     """List the bots' logins with their companies."""
     with _logins(command_settings()) as (store, logins):

@@ -116,13 +116,13 @@ def address_for_login(params: Mapping[str, Any], login: str, password: str) -> s
     hosts = str(params.get("host") or "localhost").split(",")
     ports = str(params.get("port") or "5432").split(",")
     ports += ports[-1:] * (len(hosts) - len(ports))
-    kept = {name: params[name] for name in ("sslmode", "sslrootcert", "options") if params.get(name)}
+    options = {name: params[name] for name in ("sslmode", "sslrootcert", "options") if params.get(name)}
     if hosts[0].startswith("/"):  # The folder of a socket can't stand where a host does.
-        kept |= {"host": ",".join(hosts), "port": ",".join(ports)}
+        options |= {"host": ",".join(hosts), "port": ",".join(ports)}
         place = ""
     else:
         named = (f"[{host}]" if ":" in host else host for host in hosts)
         place = ",".join(f"{host}:{port}" for host, port in zip(named, ports, strict=True))
-    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in kept.items())
+    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in options.items())
     database = quote(str(params.get("dbname") or params.get("user") or login), safe="")
     return f"postgresql://{login}:{quote(password, safe='')}@{place}/{database}{query and f'?{query}'}"

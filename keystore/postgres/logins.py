@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from keystore import ids
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch
@@ -19,6 +20,8 @@ from keystore.sql.link import UPKEEP_TIMEOUT_S, RefusalError, Run
 
 OPEN_SCHEMA = "KS004"
 """The code with which a function refuses to make a login in a schema where any role may make functions."""
+
+ROLES_FILE = Path(__file__).with_name("roles.sql")
 
 _LOGIN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -107,6 +110,15 @@ class BotLogins:
             for number, company in enumerate(wanted)
         ]
         return MadeLogin(name, wanted, password, self._link.address_for(name, password)), "\n".join(lines)
+
+    def service_roles(self, service: str, monitor: str) -> str:
+        """Return the SQL that makes a role for `serve` and one for a monitor, with exactly what each needs."""
+        ((schema,),) = self._link.rows(STATEMENTS["own_schema"], {}, UPKEEP_TIMEOUT_S)
+        text = ROLES_FILE.read_text(encoding="utf-8")
+        names = {"service": checked_login(service), "monitor": checked_login(monitor), "schema": schema}
+        for name, value in names.items():
+            text = text.replace(f"{{{name}}}", value)
+        return text
 
     def all(self) -> list[BotLogin]:
         """Return every login, sorted."""

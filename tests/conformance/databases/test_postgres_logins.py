@@ -8,10 +8,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from api.access.tokens import create_token
 from keystore import open_store
 from keystore.errors import InvalidInput
 from keystore.postgres.address import address_for_login
 from keystore.postgres.logins import checked_login, login_of
+from keystore.ttl import CAREFUL
+from monitor.sweeper import sweep
 from rig.fixtures.postgres import PostgresSite
 from tests.acceptance.in_process import run, run_json, run_refused
 
@@ -224,6 +227,60 @@ def test_the_password_is_shown_once_and_the_server_never_sees_it(
     assert password not in shown.stderr + run("role", "list", url=makes_logins).stdout
     printed = run_json("role", "create", "--company", "3", "--print", url=makes_logins)
     assert printed["address"].removeprefix("postgresql://bot_3:").partition("@")[0] not in printed["statements"]
+
+
+@pytest.fixture
+def roles(makes_logins: str) -> dict[str, str]:
+    """The addresses of the service and the monitor, made by the printed statements, run twice."""
+    printed = run_json("role", "print", "--service", "bot_s", "--monitor", "bot_m", url=makes_logins)["statements"]
+    with open_store(makes_logins) as store:
+        store.set("1", {"session": {"a": b"SECRET"}}, creds=b"C")
+    with closing(psycopg.connect(makes_logins, autocommit=True)) as owner:
+        for _ in range(2):
+            owner.execute(printed)
+        for login in ("bot_s", "bot_m"):
+            owner.execute(sql.SQL("ALTER ROLE {} PASSWORD 'p'").format(sql.Identifier(login)))
+    place = makes_logins.rpartition("@")[2]
+    return {login: f"postgresql://{login}:p@{place}" for login in ("bot_s", "bot_m")}
+
+
+def test_the_service_needs_no_more_than_its_role(roles: dict[str, str]) -> None:
+    url = roles["bot_s"]
+    with open_store(url, policy=CAREFUL, create=False) as store:
+        lease = store.lease_company("1", "h", 60)
+        store.set("1", {"session": {"a": b"A", "b": b"B"}}, creds=b"D", epoch=lease.epoch)
+        assert store.get("1", "session", ["a"]) == {"a": b"A"}
+        store.touch("1", {"session": ["a"]})
+        store.clear("1", epoch=lease.epoch)
+        store.probe_write()
+        sweep(store)
+        store.remember("n", "x")
+        create_token(store, "1", None)
+    for command in ("check", "types", "growth", "perf", "doctor", "backfill"):
+        run_json(command, url=url)
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        for statement in ("ALTER TABLE whatsapp_keys ADD x int", "SELECT keystore_add_login('bot_s', NULL, '1', 1, 1)"):
+            assert refusal(conn, statement) == "InsufficientPrivilege"
+
+
+def test_a_monitor_counts_and_reads_no_value(roles: dict[str, str]) -> None:
+    url = roles["bot_m"]
+    assert run_json("check", url=url)["total"] == 1
+    assert run_json("types", url=url)["total"] == 1
+    run_json("growth", url=url)
+    with closing(psycopg.connect(url, autocommit=True)) as conn:
+        for statement in (
+            "SELECT value FROM whatsapp_keys",
+            "SELECT * FROM whatsapp_keys",
+            "SELECT creds FROM whatsapp_auth",
+            "SELECT secret_hash FROM keystore_tokens",
+            "SELECT * FROM keystore_load('1')",
+            "SELECT * FROM keystore_bot_load('1')",
+            "DELETE FROM whatsapp_keys",
+            "UPDATE keystore_policy SET ttl_s = 1",
+            "SELECT * FROM keystore_displaced",
+        ):
+            assert refusal(conn, statement) == "InsufficientPrivilege"
 
 
 def test_a_database_file_has_no_logins(tmp_path: Any) -> None:
