@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
+import api.workers.light_imports  # noqa: F401  # before anything else imports the store
 from api.access.tokens import announce_first_admin_token
 from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen, require_usable
@@ -23,7 +24,6 @@ from monitor.alerts.watch import Watch
 from monitor.instances import Instance, InstanceNote
 from monitor.telegram.bot import Bot
 from monitor.telegram.chats import Chat, ServedChats
-from monitor.telegram.client import TelegramClient
 from monitor.telegram.sending import deliver_notice
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote
@@ -61,6 +61,8 @@ def wire(settings: Settings) -> Service:
     upkeep = upkeep_loop(store, settings.sweep_every_s)
     telegram = None
     if settings.telegram_token is not None:
+        from monitor.telegram.client import TelegramClient  # It imports requests, which nothing else needs.
+
         proxy = None if settings.telegram_proxy is None else settings.telegram_proxy.get_secret_value()
         telegram = TelegramClient(settings.telegram_token.get_secret_value(), settings.telegram_api_url, proxy)
     chats = [Chat(*chat) for chat in settings.telegram_chats]

@@ -17,7 +17,6 @@ from monitor.reports.key_types import types_report
 from monitor.reports.perf import ROUNDS, perf_report
 from monitor.running.progress import progress_bar
 from monitor.telegram.chats import Chat
-from monitor.telegram.client import check_bot, check_chat_numbers
 from settings import SettingsError
 
 
@@ -90,6 +89,8 @@ def doctor(as_json: AsJson = False) -> None:
     except SettingsError as error:
         report = DoctorReport((DoctorCheck("settings", "failed", str(error)),))
     else:
+        from monitor.telegram.client import check_bot, check_chat_numbers  # It imports requests.
+
         open_store = partial(opened_store, settings)
         token, proxy = (
             None if secret is None else secret.get_secret_value()

@@ -1,7 +1,8 @@
 """The contract that every key store keeps, whichever database holds the keys.
 
-It has two interfaces: `KeyStore` for a bot, and `Upkeep` for the service around the bots. A backend is a `Store`,
-which has both. The conformance suite (`tests/conformance/`) tests every backend against this file alone.
+It has two interfaces: `KeyStore` for a bot, and `Upkeep` for the service around the bots, which consists of one
+interface for each purpose. A backend is a `Store`, which has both. The conformance suite (`tests/conformance/`) tests
+every backend against this file alone.
 
 These rules hold for every method:
 
@@ -123,13 +124,8 @@ class KeyStore(ABC):
         self.close()
 
 
-class Upkeep(ABC):
-    """The operations of the service around the bots: counting, sweeping, moving rows, and its own records.
-
-    All but those that read or write values also work on a legacy database to which only our own tables are attached.
-    """
-
-    # The store itself.
+class StoreInfo(ABC):
+    """Facts about a store, its clock, and a trial of its database."""
 
     @property
     @abstractmethod
@@ -168,7 +164,9 @@ class Upkeep(ABC):
     def durable(self) -> bool:
         """True when the database waits for its disk before it acknowledges a write."""
 
-    # Counts.
+
+class Counting(ABC):
+    """Counts of the whole table, and of the events of keys."""
 
     @abstractmethod
     def census(self) -> Census:
@@ -215,7 +213,9 @@ class Upkeep(ABC):
     def low_on_pre_keys(self, below: int) -> dict[str, int]:
         """Return `{company_id: pre-keys left}` of the companies with creds and fewer than `below` pre-keys."""
 
-    # Notes and series of the service.
+
+class Notes(ABC):
+    """Small documents and series over time, which the service saves for itself."""
 
     @abstractmethod
     def remember(self, name: str, document: str | None) -> None:
@@ -241,7 +241,9 @@ class Upkeep(ABC):
     def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
         """Delete entries older than `before`, and all but the first of each UTC day older than `daily_before`."""
 
-    # Leases of the service's own jobs.
+
+class JobLeases(ABC):
+    """The leases of the service's own jobs: one process at a time does a job."""
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
@@ -255,7 +257,9 @@ class Upkeep(ABC):
     def release_lease(self, lease: Lease) -> None:
         """End the lease now. Does nothing when it has passed to another holder."""
 
-    # API tokens.
+
+class Tokens(ABC):
+    """The API tokens."""
 
     @abstractmethod
     def add_token(self, token: TokenRecord) -> None:
@@ -273,7 +277,9 @@ class Upkeep(ABC):
     def revoke_token(self, token_id: str) -> bool:
         """Revoke a token and return True; False when there is none. A revoked token keeps the time it has."""
 
-    # Sweeping.
+
+class Sweeping(ABC):
+    """Sweeps, and their records."""
 
     @abstractmethod
     def start_sweep(self, sweeper: str) -> SweepRun:
@@ -300,7 +306,9 @@ class Upkeep(ABC):
     def sweep_runs(self, limit: int) -> list[SweepRun]:
         """Return the latest sweeps, newest first."""
 
-    # Keys without expiry.
+
+class Backfilling(ABC):
+    """Expiries for keys that have none."""
 
     @abstractmethod
     def backfill(self, limit: int) -> dict[str, int]:
@@ -315,7 +323,9 @@ class Upkeep(ABC):
     def expiry_enforced(self) -> bool:
         """True when the database rejects keys without expiry."""
 
-    # Moving keys, and rows with their times.
+
+class Rows(ABC):
+    """Keys that move, and keys with their times."""
 
     @abstractmethod
     def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
@@ -344,6 +354,13 @@ class Upkeep(ABC):
 
         The keys `removed`, `(key_type, key_id)`, are deleted. Raises LeaseLost while a lease of the company lives.
         """
+
+
+class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, ABC):
+    """The operations of the service around the bots.
+
+    All but those that read or write values also work on a legacy database to which only our own tables are attached.
+    """
 
 
 class Store(KeyStore, Upkeep, ABC):

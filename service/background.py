@@ -8,6 +8,7 @@ with one token Telegram refuses one.
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from keystore.store import Store
 from monitor.alerts.outbox import Outbox
@@ -18,7 +19,9 @@ from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.bot import Bot
 from monitor.telegram.chats import Chat
-from monitor.telegram.client import TelegramClient
+
+if TYPE_CHECKING:
+    from monitor.telegram.client import TelegramClient
 
 RECORDS_EVERY_S = 300.0
 """Interval of the job that writes one record an hour, so that it is written soon after the hour begins."""
@@ -42,7 +45,7 @@ class Background:
     upkeep: Loop
     watch: Watch
     outbox: Outbox[Chat]
-    telegram: TelegramClient | None
+    telegram: "TelegramClient | None"
     bot: Bot | None
     note: InstanceNote
     watching: Loop = field(default_factory=lambda: Loop("watch"))

@@ -18,7 +18,6 @@ import structlog
 from api.workers.supervisor import Workers
 from keystore.store import Store
 from monitor.running import logs
-from monitor.telegram.client import IN_CLEAR, sends_token_in_clear
 from service.background import Background
 from service.banner import start_banner
 from settings import Settings, read_settings
@@ -114,8 +113,11 @@ def serve_until_signal(wire: Wire, read: Callable[[], Settings] = read_settings)
         log.info("telegram_not_set_up", hint="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID; alerts go to this log alone")
     elif not settings.telegram_chats:
         log.warning("telegram_answers_nobody", hint="TELEGRAM_CHAT_ID is empty: no chat is answered or alerted")
-    if settings.telegram_token is not None and sends_token_in_clear(settings.telegram_api_url):
-        log.warning("telegram_not_encrypted", hint=IN_CLEAR)
+    if settings.telegram_token is not None:
+        from monitor.telegram.client import IN_CLEAR, sends_token_in_clear  # It imports requests.
+
+        if sends_token_in_clear(settings.telegram_api_url):
+            log.warning("telegram_not_encrypted", hint=IN_CLEAR)
     if sys.stderr.isatty() or (service.first_start and settings.log == "text"):
         release, database = version("signal-keystore"), service.store.database
         sys.stderr.write(start_banner(settings.name, release, database, url, service.token_file) + "\n")

@@ -16,6 +16,7 @@ def main() -> int:
     parts = here if (here / "run.py").is_file() else here.parent
     sys.path[:] = [str(parts), *(entry for entry in sys.path if entry not in ("", os.getcwd(), str(parts)))]
 
+    import api.workers.light_imports  # noqa: F401  # before anything else imports the store
     from keystore.invocation import INSTALLED, set_program
 
     as_command = Path(sys.argv[0]).name != "__main__.py"

@@ -17,9 +17,18 @@ pytest_plugins = [
     "rig.fixtures.telegram",
 ]
 
+EVERYDAY_EXAMPLES = 25
+"""Number of examples of a property in the everyday subset. The whole suite tries hypothesis's own 100."""
+
 # A slow example on a loaded machine is no fault of the code.
-hypothesis.settings.register_profile("without a deadline", deadline=None)
-hypothesis.settings.load_profile("without a deadline")
+hypothesis.settings.register_profile("whole suite", deadline=None)
+hypothesis.settings.register_profile("everyday subset", deadline=None, max_examples=EVERYDAY_EXAMPLES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the number of examples, before the test files are imported and their properties made."""
+    everyday = config.option.markexpr == "not slow"
+    hypothesis.settings.load_profile("everyday subset" if everyday else "whole suite")
 
 
 def pytest_xdist_auto_num_workers() -> int:

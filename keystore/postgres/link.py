@@ -34,6 +34,7 @@ from keystore.invocation import command
 from keystore.postgres.address import address_for_login, read_address
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.sql.link import (
+    BOT_DEADLINE_S,
     UPKEEP_TIMEOUT_S,
     RefusalError,
     Row,
@@ -194,7 +195,9 @@ class PostgresLink:
 
         return self._retry(run, None)
 
-    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+    def work(
+        self, unit: Callable[[Run], T], *, snapshot: bool = False, timeout_s: float | None = UPKEEP_TIMEOUT_S
+    ) -> T:
         """Run `unit(run)` in one transaction. If the connection breaks, run it again from the start.
 
         With `snapshot` the transaction is read-only, and sees the data of one moment.
@@ -206,7 +209,7 @@ class PostgresLink:
                     conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return unit(lambda statement, params: _execute(conn, statement, params))
 
-        return self._retry(in_transaction, UPKEEP_TIMEOUT_S)
+        return self._retry(in_transaction, timeout_s)
 
     def connect(self, answer_timeout_s: float) -> psycopg.Connection[Row]:
         """Open a connection outside the pool; the caller closes it. Raises StoreUnavailable."""
@@ -237,15 +240,17 @@ class PostgresLink:
         """Run an operation, and repeat it on another connection after a broken connection or a deadlock.
 
         After a restart of the server each pooled connection may be broken, so a call is repeated once more often than
-        the pool has connections.
+        the pool has connections. A bot's call (`timeout_s` None) ends by its deadline, for any wait.
         """
         answer_timeout_s = self.answer_timeout_s if timeout_s is None else timeout_s
         began = monotonic()
         give_up_at = began + max(answer_timeout_s, CONNECT_TIMEOUT_S)
+        deadline = began + BOT_DEADLINE_S
         repeats = self._max_connections + 1
         while True:
             conn = self._checkout()
-            conn.answer_timeout_s = answer_timeout_s
+            left_s = deadline - monotonic() if timeout_s is None else answer_timeout_s
+            conn.answer_timeout_s = min(answer_timeout_s, left_s)
             try:
                 return operation(conn, *args)
             except psycopg.Error as error:

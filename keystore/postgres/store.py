@@ -72,9 +72,10 @@ class PostgresStore(SqlStore):
         if not wanted:
             return {}
         rows = self._run_for_bot("get", company_id=company, key_type=key_type, key_ids=Texts(wanted))
-        if renewed := sum(present is True for _, _, present in rows):
-            self._count_events(company, [("renewed", key_type, renewed)])
-        return self._values(company, key_type, [row for row in rows if row[2] is not False])
+        if any(present is not None for _, _, present in rows):
+            rows = [row for row in rows if row[2] is not False]
+            self._count_events(company, [("renewed", key_type, sum(row[2] is True for row in rows))])
+        return self._values(company, key_type, rows)
 
     def set(
         self,

@@ -15,6 +15,9 @@ Run = Callable[[str, Any], list[Row]]
 
 T = TypeVar("T")
 
+BOT_DEADLINE_S = 30.0
+"""Limit of a bot's call, with every wait and repetition in it: below the 40 s after which a client gives up."""
+
 UPKEEP_TIMEOUT_S = 300.0
 """Timeout of a statement that may read or change the whole table."""
 
@@ -42,9 +45,11 @@ class Link(Protocol):
         """True while the link is open, in the process that opened it."""
 
     def rows(self, statement: str, params: Mapping[str, Any], timeout_s: float | None = None) -> list[Row]:
-        """Run one statement by itself and return its rows. Without `timeout_s` it gets the short timeout of a bot's."""
+        """Run one statement by itself and return its rows. With None as `timeout_s` it has a bot's deadline."""
 
-    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+    def work(
+        self, unit: Callable[[Run], T], *, snapshot: bool = False, timeout_s: float | None = UPKEEP_TIMEOUT_S
+    ) -> T:
         """Run `unit(run)` in one transaction; with `snapshot` in a read-only one that sees the data of one moment."""
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The lifetimes of keys as they stand in the database, in the table `keystore_policy`.
 
-Whoever writes keys through the database's functions gets these lifetimes. `serve` and `migrate` write them from the
+They hold for everybody who writes keys through the database's functions. `serve` and `migrate` write them from the
 settings; every other command reads them.
 """
 

@@ -27,19 +27,19 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         creds: bytes | None = None
         epoch = seq = 0
         keys: dict[str, dict[str, bytes]] = {}
-        last_type, by_id = None, {}
+        last_type, by_id = "", dict[str, bytes]()
         for key_type, key_id, stored in self.link.rows(self._sql["load"], {"company_id": company}):
-            if key_type is None and key_id is None:
-                creds = codec.decode(stored, f"{company} creds")
-                continue
-            if key_type is None:
-                epoch, seq = map(int, key_id.split())
-                continue
             if key_type != last_type:
+                if key_type is None:
+                    if key_id is None:
+                        creds = codec.decode(stored, f"{company} creds")
+                    else:
+                        epoch, seq = map(int, key_id.split())
+                    continue
                 last_type, by_id = key_type, keys.setdefault(key_type, {})
-            by_id[key_id] = (
-                stored[1:] if stored[:1] == PLAIN else codec.decode(stored, f"{company} {key_type} {key_id}")
-            )
+            # The first byte is looked at without a copy, because a load has hundreds of keys.
+            is_plain = stored and not stored[0]
+            by_id[key_id] = stored[1:] if is_plain else codec.decode(stored, f"{company} {key_type} {key_id}")
         return AuthState(creds, keys, epoch, seq)
 
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:

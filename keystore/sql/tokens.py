@@ -7,10 +7,10 @@ from keystore.errors import InvalidInput
 from keystore.records import TokenRecord
 from keystore.sql.dialect import SqlDialect
 from keystore.sql.link import Row
-from keystore.store import Upkeep
+from keystore.store import Tokens
 
 
-class SqlTokens(SqlDialect, Upkeep):
+class SqlTokens(SqlDialect, Tokens):
     """The operations on tokens."""
 
     def add_token(self, token: TokenRecord) -> None:

@@ -26,16 +26,15 @@ from sqlite_utils import Database
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
 from keystore.invocation import command
-from keystore.sql.link import Row, Run, T, require_own_process
+from keystore.sql.link import BOT_DEADLINE_S, UPKEEP_TIMEOUT_S, Row, Run, T, require_own_process
+from keystore.sqlite.rules import FUNCTIONS
 
 Params = Mapping[str, Any] | Sequence[Row]
 """The named parameters of a statement, or a row of parameters for each time that it is run."""
 
-BUSY_TIMEOUT_S = 60.0
-"""Wait for other processes' writes. 8 processes that write without a pause get their turns well within it."""
-
-TURN_TIMEOUT_S = 60.0
-"""Wait for a connection, or for a turn to write, while other threads of this process have them."""
+UPKEEP_WAIT_S = 60.0
+"""Limit of what upkeep waits for: a turn to write, a connection, and other processes' writes. (A bot's call has its own
+deadline. 8 processes that write without a pause get their turns well within both.)"""
 
 ROOM_FOR_A_LOG_BYTES = 65_536
 """Free space below which SQLite's files beside the database find no room: the smallest ones are 32 KiB."""
@@ -44,7 +43,7 @@ _creating = threading.Lock()
 """Held while a file is created, so that no other thread has locks on it when the descriptor is closed."""
 
 _REMEDIES = {
-    sqlite3.SQLITE_BUSY: f"another process kept it locked for {BUSY_TIMEOUT_S:.0f} s; repeating is safe",
+    sqlite3.SQLITE_BUSY: "another process keeps it locked; repeating is safe",
     sqlite3.SQLITE_READONLY: "it can't be written; check owner and permissions of the file and its folder",
     sqlite3.SQLITE_CANTOPEN: "it can't be opened; check that its folder exists and that both may be written",
     sqlite3.SQLITE_FULL: "the disk is full; nothing of this call was written",
@@ -97,13 +96,16 @@ class SqliteLink:
         return not self._closed and os.getpid() == self._process
 
     def rows(self, statement: str, params: Params, timeout_s: float | None = None) -> list[Row]:
-        """Run one statement by itself and return its rows. The busy timeout bounds it, and `timeout_s` is ignored."""
+        """Run one statement by itself and return its rows. With None as `timeout_s` it has a bot's deadline."""
         if statement.startswith(("SELECT", "WITH")):
-            return self._with_connection(lambda db: _execute(db, statement, params))
-        return self.work(lambda run: run(statement, params))
+            return self._with_connection(lambda db: _execute(db, statement, params), _give_up_at(timeout_s))
+        return self.work(lambda run: run(statement, params), timeout_s=timeout_s)
 
-    def work(self, unit: Callable[[Run], T], *, snapshot: bool = False) -> T:
+    def work(
+        self, unit: Callable[[Run], T], *, snapshot: bool = False, timeout_s: float | None = UPKEEP_TIMEOUT_S
+    ) -> T:
         """Run `unit(run)` in one transaction; with `snapshot` in one that reads the data of one moment."""
+        give_up_at = _give_up_at(timeout_s)
 
         def in_transaction(db: Database) -> T:
             try:
@@ -119,11 +121,11 @@ class SqliteLink:
             return result
 
         if snapshot:
-            return self._with_connection(in_transaction)
-        if not self._write_lock.acquire(timeout=TURN_TIMEOUT_S):
-            raise StoreUnavailable(f"{self.name}: other threads' writes took {TURN_TIMEOUT_S:.0f} s; repeating is safe")
+            return self._with_connection(in_transaction, give_up_at)
+        if not self._write_lock.acquire(timeout=_left_s(give_up_at)):
+            raise StoreUnavailable(f"{self.name}: other threads' writes took too long; repeating is safe")
         try:
-            return self._with_connection(in_transaction)
+            return self._with_connection(in_transaction, give_up_at)
         finally:
             self._write_lock.release()
 
@@ -144,28 +146,31 @@ class SqliteLink:
     def _connect(self) -> Database:
         # `mode=rw` makes no file: not one in place of a file that was deleted, either.
         address = f"file:{quote(str(self.path))}?mode=rw"
-        conn = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        conn = sqlite3.connect(address, uri=True, timeout=UPKEEP_WAIT_S, isolation_level=None, check_same_thread=False)
         db = Database(conn, execute_plugins=False)
         try:
             if self._uses_wal:
                 _use_wal(db)
             conn.execute("PRAGMA synchronous = FULL")
+            for name, rule in FUNCTIONS.items():
+                conn.create_function(name, rule.__code__.co_argcount, rule, deterministic=True)
         except sqlite3.Error:
             db.close()
             raise
         return db
 
-    def _with_connection(self, operation: Callable[[Database], T]) -> T:
-        """Run an operation on a pooled connection."""
+    def _with_connection(self, operation: Callable[[Database], T], give_up_at: float) -> T:
+        """Run an operation on a pooled connection; its waits end at `give_up_at`."""
         self.require_open()
-        if not self._slots.acquire(timeout=TURN_TIMEOUT_S):
-            raise StoreUnavailable(f"{self.name}: all connections were busy for {TURN_TIMEOUT_S:.0f} s")
+        if not self._slots.acquire(timeout=_left_s(give_up_at)):
+            raise StoreUnavailable(f"{self.name}: all connections were busy for too long; repeating is safe")
         try:
             with self._idle_lock:
                 db = self._idle.pop() if self._idle else None
             db = db or self._connect()
             try:
                 self._require_same_file()
+                db.conn.execute(f"PRAGMA busy_timeout = {_left_s(give_up_at) * 1_000:.0f}")
                 return operation(db)
             finally:
                 with self._idle_lock:
@@ -223,6 +228,15 @@ class SqliteLink:
         return disk.f_bavail * disk.f_frsize < ROOM_FOR_A_LOG_BYTES
 
 
+def _give_up_at(timeout_s: float | None) -> float:
+    """Return when a call gives up waiting: a bot's at its deadline (`timeout_s` None), upkeep after a minute."""
+    return monotonic() + (BOT_DEADLINE_S if timeout_s is None else UPKEEP_WAIT_S)
+
+
+def _left_s(give_up_at: float) -> float:
+    return max(0.0, give_up_at - monotonic())
+
+
 def _execute(db: Database, statement: str, params: Params) -> list[Row]:
     if isinstance(params, Mapping):
         return db.conn.execute(statement, params).fetchall()
@@ -243,7 +257,7 @@ def _create(path: Path) -> None:
 
 def _use_wal(db: Database) -> None:
     """Turn on the write-ahead log. On a new file only one process can, and no busy timeout makes others wait for it."""
-    give_up_at = monotonic() + BUSY_TIMEOUT_S
+    give_up_at = monotonic() + UPKEEP_WAIT_S
     while True:
         try:
             db.enable_wal()

@@ -89,28 +89,24 @@ DELETE FROM whatsapp_auth WHERE company_id = :company_id
 -- A key past its expiry is `guarded` when a guard keeps it, by the same rules as in sweep_companies.
 -- name: census
 WITH newest_pre_key AS (
-    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
     FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 ), held_group AS (
     SELECT company_id,
-           CASE key_type WHEN 'sender-key' THEN substr(key_id, 1, instr(key_id || '::', '::') - 1) ELSE key_id END AS group_id
+           keystore_group(key_type, key_id) AS group_id
     FROM whatsapp_keys
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
     GROUP BY 1, 2
-    HAVING max(key_type = 'sender-key-memory') AND max(expires_at IS NULL OR expires_at > :now)
+    HAVING keystore_group_stays(max(key_type = 'sender-key-memory'), max(expires_at IS NULL OR expires_at > :now))
 ), keys AS (
     SELECT k.key_type, k.created_at, k.updated_at, k.expires_at,
            coalesce(k.expires_at <= :now, 0) AS past,
-           :guard AND (
-               k.key_type = 'app-state-sync-key'
-               OR coalesce(k.key_type = 'pre-key' AND k.updated_at >= n.generation_from, 0)
-               OR h.group_id IS NOT NULL
-           ) AS guarded
+           :guard AND k.expires_at <= :now
+               AND keystore_guarded(k.key_type, k.updated_at, n.generation_from, h.group_id IS NOT NULL) AS guarded
     FROM whatsapp_keys k
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
     LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN substr(k.key_id, 1, instr(k.key_id || '::', '::') - 1)
-                                         ELSE k.key_id END
+        AND h.group_id = keystore_group(k.key_type, k.key_id)
 )
 SELECT key_type, count(*), count(expires_at), sum(past AND NOT guarded), sum(past AND guarded),
        sum(created_at > :now - 86400000000), sum(created_at > :now - 604800000000), max(updated_at), min(created_at)
@@ -163,7 +159,7 @@ SELECT total.companies, seen.company_id, seen.keys,
 FROM (SELECT count(*) AS companies FROM found) AS total
 LEFT JOIN seen ON 1
 LEFT JOIN whatsapp_auth AS a ON a.company_id = seen.company_id
-LEFT JOIN keystore_company_leases AS l ON l.company_id = seen.company_id AND l.expires_at > :now
+LEFT JOIN keystore_company_leases AS l ON l.company_id = seen.company_id AND keystore_lease_is_live(l.expires_at, :now)
 ORDER BY seen.company_id
 
 -- name: company_page_ranked
@@ -188,7 +184,7 @@ WITH counted AS (
 SELECT total.companies, page.company_id, page.keys, page.active_at, l.holder, l.epoch, l.expires_at
 FROM (SELECT count(*) AS companies FROM every) AS total
 LEFT JOIN page ON 1
-LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND l.expires_at > :now
+LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND keystore_lease_is_live(l.expires_at, :now)
 ORDER BY page.rank
 
 -- name: largest_company
@@ -203,7 +199,8 @@ ORDER BY large.keys DESC, large.company_id LIMIT 1
 
 -- The live lease.
 -- name: company_lease
-SELECT holder, epoch FROM keystore_company_leases WHERE company_id = :company_id AND expires_at > :now
+SELECT holder, epoch FROM keystore_company_leases
+WHERE company_id = :company_id AND keystore_lease_is_live(expires_at, :now)
 
 -- Returns the lease after the attempt: the new one, or that of another holder which is still live.
 -- name: lease_company
@@ -214,7 +211,7 @@ SET (holder, epoch, expires_at) = (
     SELECT CASE WHEN taken THEN excluded.holder ELSE l.holder END,
            CASE WHEN taken THEN l.epoch + 1 ELSE l.epoch END,
            CASE WHEN taken THEN excluded.expires_at ELSE l.expires_at END
-    FROM (SELECT :force OR l.holder = excluded.holder OR l.expires_at <= :now AS taken)
+    FROM (SELECT :force OR l.holder = excluded.holder OR NOT keystore_lease_is_live(l.expires_at, :now) AS taken)
 )
 RETURNING holder, epoch, expires_at, coalesce((
     SELECT w.seq FROM keystore_company_writes AS w
@@ -223,7 +220,7 @@ RETURNING holder, epoch, expires_at, coalesce((
 
 -- name: renew_company
 UPDATE keystore_company_leases SET expires_at = :now + CAST(:ttl_s * 1000000 AS INTEGER)
-WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND keystore_lease_is_live(expires_at, :now)
 RETURNING epoch, expires_at, coalesce((
     SELECT w.seq FROM keystore_company_writes AS w
     WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
@@ -231,7 +228,7 @@ RETURNING epoch, expires_at, coalesce((
 
 -- name: release_company
 UPDATE keystore_company_leases SET expires_at = :now
-WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND expires_at > :now
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND keystore_lease_is_live(expires_at, :now)
 RETURNING 1
 
 -- Returns no row when the database has this number, or a later one, already.
@@ -298,15 +295,15 @@ SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY
 WITH swept AS (
     SELECT value AS company_id FROM json_each(:company_ids)
 ), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
     FROM swept CROSS JOIN whatsapp_keys USING (company_id) WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 ), held_group AS (
     SELECT company_id,
-           CASE key_type WHEN 'sender-key' THEN substr(key_id, 1, instr(key_id || '::', '::') - 1) ELSE key_id END AS group_id
+           keystore_group(key_type, key_id) AS group_id
     FROM swept CROSS JOIN whatsapp_keys USING (company_id)
     WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
     GROUP BY 1, 2
-    HAVING max(key_type = 'sender-key-memory') AND max(expires_at IS NULL OR expires_at > :now)
+    HAVING keystore_group_stays(max(key_type = 'sender-key-memory'), max(expires_at IS NULL OR expires_at > :now))
 )
 DELETE FROM whatsapp_keys
 WHERE (company_id, key_type, key_id) IN (
@@ -314,13 +311,9 @@ WHERE (company_id, key_type, key_id) IN (
     FROM swept CROSS JOIN whatsapp_keys k USING (company_id)
     LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
     LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = CASE k.key_type WHEN 'sender-key' THEN substr(k.key_id, 1, instr(k.key_id || '::', '::') - 1)
-                                         ELSE k.key_id END
-    WHERE k.expires_at <= :now AND h.group_id IS NULL
-      AND NOT (:guard AND (
-          k.key_type = 'app-state-sync-key'
-          OR coalesce(k.key_type = 'pre-key' AND k.updated_at >= n.generation_from, 0)
-      ))
+        AND h.group_id = keystore_group(k.key_type, k.key_id)
+    WHERE k.expires_at <= :now
+      AND NOT (:guard AND keystore_guarded(k.key_type, k.updated_at, n.generation_from, h.group_id IS NOT NULL))
 )
 RETURNING key_type
 
@@ -362,7 +355,7 @@ WITH policy AS MATERIALIZED (
            json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
     FROM json_each(:firsts)
 ), newest_pre_key AS (
-    SELECT company_id, max(updated_at) - 3600000000 AS generation_from
+    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
     FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
 )
 SELECT policy.key_type,

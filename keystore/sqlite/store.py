@@ -112,7 +112,7 @@ class SqliteStore(SqlStore):
                 events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
             return rewritten, events
 
-        rewritten, events = self.link.work(write)
+        rewritten, events = self.link.work(write, timeout_s=None)
         self._count_events(company, events)
         self._warn_rewritten(company, rewritten)
 
@@ -147,7 +147,7 @@ class SqliteStore(SqlStore):
             run(self._sql["clear_creds"], {"company_id": company})
             return deleted
 
-        self._count_rows(company, "cleared", self.link.work(clear))
+        self._count_rows(company, "cleared", self.link.work(clear, timeout_s=None))
 
     def _admit(self, run: Run, company: str, epoch: int | None, seq: int | None, now: int) -> bool:
         """Let a write begin, inside its transaction; False when the database has it, or a later one, already.

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import structlog
 
 from monitor.running.backoff import Backoff
 from monitor.telegram import texts
 from monitor.telegram.chats import Chat, ServedChats
-from monitor.telegram.client import TelegramClient
 from monitor.telegram.commands import KEEP, SWEEP, Commands, changes_something
 from monitor.telegram.errors import BadToken, PollConflict, TelegramError, TelegramRefused, TelegramUnavailable
 from monitor.telegram.messages import Reply
@@ -25,6 +25,9 @@ from monitor.telegram.sending import BAD_TOKEN_RETRY_S, ReplySender
 from monitor.telegram.service_queries import ServiceQueries
 from monitor.telegram.update_cursor import OffsetNote, UpdateCursor
 from monitor.telegram.updates import Command, Moved, Other, Press, Update, read_update
+
+if TYPE_CHECKING:
+    from monitor.telegram.client import TelegramClient
 
 POLL_S = 50
 """Seconds for which Telegram holds a poll open. Many networks cut connections that are idle for longer."""
@@ -61,7 +64,7 @@ class Bot:
 
     def __init__(
         self,
-        client: TelegramClient,
+        client: "TelegramClient",
         queries: ServiceQueries,
         chats: ServedChats,
         offset: OffsetNote,

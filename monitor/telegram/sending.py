@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -10,7 +11,6 @@ from monitor.alerts.outbox import NotDelivered, Undeliverable
 from monitor.running.backoff import Backoff
 from monitor.telegram import texts
 from monitor.telegram.chats import Chat, ServedChats
-from monitor.telegram.client import TelegramClient
 from monitor.telegram.errors import (
     BadToken,
     ChatMoved,
@@ -20,6 +20,9 @@ from monitor.telegram.errors import (
     TelegramUnavailable,
 )
 from monitor.telegram.messages import Reply, messages, plain
+
+if TYPE_CHECKING:
+    from monitor.telegram.client import TelegramClient
 
 ATTEMPTS = 6
 LONGEST_WAIT_S = 60.0
@@ -35,7 +38,7 @@ log = structlog.get_logger()
 class ReplySender:
     """Sends replies. `wait(seconds)` lets time pass and returns True when the bot should stop."""
 
-    client: TelegramClient
+    client: "TelegramClient"
     wait: Callable[[float], bool]
 
     def send(self, chat: Chat, reply: Reply) -> bool:
@@ -64,7 +67,7 @@ class ReplySender:
         return False
 
 
-def deliver_notice(client: TelegramClient, chats: ServedChats, chat: Chat, text: str) -> None:
+def deliver_notice(client: "TelegramClient", chats: ServedChats, chat: Chat, text: str) -> None:
     """Send plain text, in as many messages as needed, for the outbox. A group that has moved is followed.
     Raises NotDelivered (try again later) or Undeliverable (never to this chat)."""
     try:
@@ -78,7 +81,7 @@ def deliver_notice(client: TelegramClient, chats: ServedChats, chat: Chat, text:
         raise NotDelivered(BAD_TOKEN_RETRY_S) from error
 
 
-def _deliver_message(client: TelegramClient, chats: ServedChats, chat: Chat, html: str) -> None:
+def _deliver_message(client: "TelegramClient", chats: ServedChats, chat: Chat, html: str) -> None:
     target = chats.now(chat)
     try:
         client.send_message(target, html)

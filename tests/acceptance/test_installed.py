@@ -30,6 +30,11 @@ def run(*args: str | Path, cwd: Path, **settings: str) -> subprocess.CompletedPr
     )
 
 
+def pip(python: Path, *args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run our own pip for another environment, which takes less time than installing pip there."""
+    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, *args, cwd=cwd)
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of an environment with the wheel."""
@@ -37,9 +42,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=PROJECT)
     assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("*.whl")
-    assert run(sys.executable, "-m", "venv", folder / "env", cwd=folder).returncode == 0
+    assert run(sys.executable, "-m", "venv", "--without-pip", folder / "env", cwd=folder).returncode == 0
     python = folder / "env" / "bin" / "python"
-    done = run(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel, cwd=folder)
+    done = pip(python, "install", "--no-index", "--no-deps", wheel, cwd=folder)
     assert done.returncode == 0, done.stderr
     _site_packages(python.parent).joinpath("libraries.pth").write_text("\n".join(LIBRARIES), encoding="utf-8")
     return python.parent
@@ -60,7 +65,7 @@ def beside_a_checkout(tmp_path: Path) -> Path:
 
 
 def test_the_top_of_site_packages_has_three_names_of_ours(installed: Path) -> None:
-    listed = run(installed / "python", "-m", "pip", "show", "--files", "signal-keystore", cwd=installed)
+    listed = pip(installed / "python", "show", "--files", "signal-keystore", cwd=installed)
     files = listed.stdout.partition("Files:\n")[2].split()
     top = {Path(file).parts[0] for file in files if not file.startswith(("..", "signal_keystore-"))}
     assert top == {"keystore", "monitor", "signal_keystore"}
@@ -120,7 +125,7 @@ def test_an_editable_installation_has_the_command_too(installed: Path, tmp_path:
     shutil.copytree(installed.parent, environment_folder, symlinks=True)
     python = environment_folder / "bin" / "python"
     from_here = ("--no-index", "--no-deps", "--no-build-isolation", "--editable", PROJECT)
-    done = run(python, "-m", "pip", "install", *from_here, cwd=tmp_path)
+    done = pip(python, "install", *from_here, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shown = run(environment_folder / "bin" / "signal-keystore", "--version", cwd=tmp_path)
     assert shown.stdout.startswith("signal-keystore "), shown.stderr

@@ -7,9 +7,9 @@ import pytest
 
 from keystore import open_store
 from rig.fixtures.telegram import CHAT, TOKEN, USERNAME, Failure, FakeTelegram, always, plain_text
-from rig.program import Service, run, serving
+from rig.program import Service, serving
 from rig.waiting import eventually
-from tests.acceptance.in_process import run_json
+from tests.acceptance.in_process import run, run_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 

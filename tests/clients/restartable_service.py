@@ -1,13 +1,13 @@
 """The running service for bots: an address that survives restarts, and a token."""
 
-import json
 import signal
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rig.program import Service, run, serving
+from rig.program import Service, serving
+from tests.acceptance.in_process import run_json
 
 COMPANY = "acme"
 
@@ -31,9 +31,7 @@ class RestartableService:
         log = self._home / f"service-{self._starts}"
         self._service = self._running.enter_context(serving(log, self.database_url, cwd=self._home, **self._settings))
         if not self.token:
-            created = run("token", "create", "--company", COMPANY, "--json", url=self.database_url, cwd=self._home)
-            assert created.returncode == 0, created.stderr
-            self.token = json.loads(created.stdout)["token"]
+            self.token = run_json("token", "create", "--company", COMPANY, url=self.database_url)["token"]
 
     def stop(self, signal_sent: signal.Signals) -> None:
         """Stop it with this signal."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from keystore import Store, open_store
 from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.ttl import DIARY, Policy
+from rig.emptied_database import EmptiedDatabase
 from rig.fixtures.clock import Clock
 from rig.waiting import eventually
 
@@ -63,20 +64,20 @@ def backend(
         path = tmp_path / "keystore.db"
         shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
         return Backend(name, f"sqlite:///{path}", lambda: _open_files(path))
-    rows: Callable[[str, str], list[tuple[Any, ...]]] = request.getfixturevalue("database_rows")
     direct: str = request.getfixturevalue("migrated_postgres_url")
+    emptied: EmptiedDatabase = request.getfixturevalue("emptied_database")
     database = direct.rpartition("/")[2]
     others = (
         "SELECT state || ': ' || query FROM pg_stat_activity "
         "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
     if name == "postgres":
-        return Backend(name, direct, lambda: [row[0] for row in rows(direct, others)])
+        return Backend(name, direct, lambda: [row[0] for row in emptied.rows(others)])
     pooler = request.getfixturevalue("pooler")
 
     def left_open() -> list[str]:
         # The pooler keeps its own connections, idle; one that is not idle is a transaction left open.
-        busy = [row[0] for row in rows(direct, f"{others} AND state <> 'idle'")]
+        busy = [row[0] for row in emptied.rows(f"{others} AND state <> 'idle'")]
         return busy + [f"client {n}" for n in range(pooler.clients(database))]
 
     return Backend(name, pooler.url(database), left_open)

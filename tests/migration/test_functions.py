@@ -14,7 +14,7 @@ from tests.migration.conftest import LegacyDatabase, opened_link
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]
 
-OURS = r"SELECT proname FROM pg_proc WHERE proname LIKE 'keystore\_%' ORDER BY 1"
+FUNCTION_NAMES = r"SELECT proname FROM pg_proc WHERE proname LIKE 'keystore\_%' ORDER BY 1"
 
 
 def execute(url: str, statement: str) -> None:
@@ -24,7 +24,7 @@ def execute(url: str, statement: str) -> None:
 
 def test_a_migrated_database_has_the_functions_of_this_version(migrated_postgres_url: str, database_rows: Rows) -> None:
     names = function_names(function_text(attached=False))
-    assert [name for (name,) in database_rows(migrated_postgres_url, OURS)] == sorted(names)
+    assert [name for (name,) in database_rows(migrated_postgres_url, FUNCTION_NAMES)] == sorted(names)
     with opened_link(migrated_postgres_url) as link:
         assert migrate(link) == []
 
@@ -51,7 +51,7 @@ def test_other_functions_are_noticed_at_opening_and_replaced_by_migrate(
         assert schema_of(link).functions_outdated
         assert migrate(link) == [FUNCTIONS]
         assert migrate(link) == []
-    names = [name for (name,) in database_rows(migrated_postgres_url, OURS)]
+    names = [name for (name,) in database_rows(migrated_postgres_url, FUNCTION_NAMES)]
     assert "keystore_of_old" not in names
     assert len(set(names)) == len(names), "two functions of one name"
     with open_store(migrated_postgres_url) as store:
@@ -99,10 +99,10 @@ def test_a_database_beside_a_bot_has_no_functions_for_keys(legacy: LegacyDatabas
     with opened_link(legacy.url) as link:
         attach_upkeep(link)
         assert not schema_of(link).functions_outdated
-    names = [name for (name,) in legacy.execute(OURS)]
+    names = [name for (name,) in legacy.execute(FUNCTION_NAMES)]
     assert sorted(names) == sorted(function_names(function_text(attached=True)))
     assert "keystore_set" not in names
     with opened_link(legacy.url) as link:
         migrate(link)
         assert not schema_of(link).functions_outdated
-    assert ("keystore_set",) in legacy.execute(OURS)
+    assert ("keystore_set",) in legacy.execute(FUNCTION_NAMES)

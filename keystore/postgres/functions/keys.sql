@@ -45,11 +45,11 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 #variable_conflict use_column
 DECLARE
     used_at timestamptz := coalesce(clock, statement_timestamp());
-    renewed_before timestamptz := keystore_renewed_before(of_type, used_at);
 BEGIN
     RETURN QUERY
     SELECT k.key_id::text, k.value,
-           CASE WHEN k.expires_at < renewed_before THEN keystore_renew_key(company, of_type, k.key_id, used_at) END
+           CASE WHEN k.expires_at < (SELECT keystore_half_life_from(l.ttl_s, used_at) FROM keystore_lifetime(of_type) AS l)
+                THEN keystore_renew_key(company, of_type, k.key_id, used_at) END
     FROM whatsapp_keys k
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids);
 END $$;
@@ -69,7 +69,9 @@ BEGIN
     LOOP
         UPDATE whatsapp_keys k SET expires_at = keystore_expiry(used.key_type, used_at)
         WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
-          AND k.expires_at < keystore_renewed_before(used.key_type, used_at);
+          AND k.expires_at < (
+              SELECT keystore_half_life_from(l.ttl_s, used_at) FROM keystore_lifetime(used.key_type) AS l
+          );
         GET DIAGNOSTICS n = ROW_COUNT;
         key_type := used.key_type;
         RETURN NEXT;

@@ -21,38 +21,35 @@ CREATE OR REPLACE FUNCTION keystore_rounded_expiry(ttl_s double precision, step_
 RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce(to_timestamp(ceil((extract(epoch FROM used_at)::double precision + ttl_s) / step_s) * step_s), 'infinity'::timestamptz);
 
+-- A use at a time renews an expiry before this: when less than half of the lifetime is left. Of a type that never expires
+-- it renews every expiry, which is from another policy.
+CREATE OR REPLACE FUNCTION keystore_half_life_from(ttl_s double precision, used_at timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(used_at + ttl_s / 2 * interval '1 second', 'infinity'::timestamptz);
+
 -- The lifetime of a type: the first row of keystore_policy that matches it. An exact name comes before a part of a name,
 -- and the row for any other type comes last. `ttl_s` is null when the type never expires.
-CREATE OR REPLACE FUNCTION keystore_lifetime(of_type text, OUT ttl_s double precision, OUT step_s double precision)
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-BEGIN
-    SELECT p.ttl_s, p.step_s INTO ttl_s, step_s FROM keystore_policy p
+CREATE OR REPLACE FUNCTION keystore_lifetime(of_type text) RETURNS TABLE (ttl_s double precision, step_s double precision)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT p.ttl_s, p.step_s FROM keystore_policy p
     WHERE CASE p.matches WHEN 'name' THEN p.key_type = of_type
                          WHEN 'part' THEN strpos(of_type, p.key_type) > 0
                          ELSE true END
-    ORDER BY p.place LIMIT 1;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the table keystore_policy has no lifetime for the type %', of_type USING ERRCODE = 'undefined_object';
-    END IF;
-END $$;
+    ORDER BY p.place LIMIT 1
+$$;
 
 -- The expiry of a key of a type that is used at a time.
 CREATE OR REPLACE FUNCTION keystore_expiry(of_type text, used_at timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
-    life record := keystore_lifetime(of_type);
+    expires_at timestamptz := (
+        SELECT keystore_rounded_expiry(l.ttl_s, l.step_s, used_at) FROM keystore_lifetime(of_type) AS l
+    );
 BEGIN
-    RETURN keystore_rounded_expiry(life.ttl_s, life.step_s, used_at);
-END $$;
-
--- A use at a time renews an expiry before this: when less than half of the lifetime is left. For a type that never expires
--- it renews every expiry, which is from another policy.
-CREATE OR REPLACE FUNCTION keystore_renewed_before(of_type text, used_at timestamptz) RETURNS timestamptz
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-DECLARE
-    life record := keystore_lifetime(of_type);
-BEGIN
-    RETURN coalesce(used_at + life.ttl_s / 2 * interval '1 second', 'infinity');
+    IF expires_at IS NULL THEN
+        RAISE EXCEPTION 'the table keystore_policy has no lifetime for the type %', of_type USING ERRCODE = 'undefined_object';
+    END IF;
+    RETURN expires_at;
 END $$;
 
 -- True when a key is past its expiry. A key without an expiry isn't. (An expression that no index answers: a sweep reads

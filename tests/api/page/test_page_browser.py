@@ -133,6 +133,7 @@ def test_the_page_shows_its_sections_and_logs_no_error(browser: Browser, site: S
     assert listed_companies == expected[:25]
     assert browser.js("document.querySelectorAll('.problem').length") == 0
     assert browser.errors == []
+    assert "`" not in browser.js("document.body.innerText"), "commands are shown as code"
     elsewhere = [url for url in browser.requested if not url.startswith((f"{site.url}/", "data:"))]
     assert elsewhere == []
 

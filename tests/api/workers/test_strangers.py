@@ -232,7 +232,7 @@ def test_a_read_only_database_is_unready_and_its_reason_is_in_the_log(
             )
             conn.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
             )
         eventually(lambda: ask(api.port, "GET", "/readyz").status == 503, "it takes no writes")
         body = {"session": {"x": 1}}

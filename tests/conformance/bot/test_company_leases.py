@@ -137,15 +137,25 @@ def test_reads_and_touches_need_no_epoch(filled: Store) -> None:
     filled.touch("7", {"session": ["a"]})
 
 
-def test_sweeps_and_restores_need_no_epoch(filled: Store, clock: Clock) -> None:
+def test_a_sweep_needs_no_epoch_and_an_import_is_refused_while_a_lease_lives(filled: Store, clock: Clock) -> None:
     filled.lease_company("7", "a", 86_400)
     rows = filled.export_rows("7")
     clock.advance(8 * DAY)
-    filled.lease_company("7", "a", 86_400)
+    lease = filled.lease_company("7", "a", 86_400)
     assert sweep(filled).deleted == 1
+    left = filled.export_rows("7")
+    with pytest.raises(LeaseLost, match="nothing was written, because a has the lease"):
+        filled.restore_rows("7", rows, creds=b"D", removed=[("pre-key", "1")])
+    assert (filled.export_rows("7"), filled.get_creds("7")) == (left, b"C")
+    filled.release_company("7", "a", lease.epoch)
     filled.restore_rows("7", rows, creds=b"D")
-    assert filled.export_rows("7") == rows
-    assert filled.get_creds("7") == b"D"
+    assert (filled.export_rows("7"), filled.get_creds("7")) == (rows, b"D")
+
+
+def test_an_import_removes_the_named_keys_and_no_other(filled: Store) -> None:
+    rows = [row for row in filled.export_rows("7") if row.key_type == "session"]
+    filled.restore_rows("7", rows, removed=[("pre-key", "1"), ("session", "never")])
+    assert (filled.export_rows("7"), filled.get_creds("7")) == (rows, b"C")
 
 
 def test_a_lease_has_its_company_holder_and_expiry(store: Store, clock: Clock) -> None:
@@ -343,3 +353,28 @@ def test_a_lease_of_a_bad_company_is_refused(store: Store) -> None:
         store.lease_company("no such/company", "a", 60)
     with pytest.raises(InvalidInput, match="company_id"):
         store.release_company("no such/company", "a", 1)
+
+
+@pytest.mark.parametrize("by", ["another holder", "its own holder", "a write without an epoch"])
+def test_a_lease_from_before_the_clock_was_set_back_protects_nothing(filled: Store, clock: Clock, by: str) -> None:
+    clock.advance(40 * DAY)
+    lease = filled.lease_company("7", "a", 3_600)
+    filled.set("7", KEYS, epoch=lease.epoch)
+    clock.advance(-40 * DAY)
+    with pytest.raises(LeaseLost):
+        filled.lease_company("7", "a", 3_600, epoch=lease.epoch)
+    with pytest.raises(LeaseLost):
+        filled.set("7", KEYS, epoch=lease.epoch)
+    assert [company.lease for company in filled.company_page().companies] == [None]
+    if by == "a write without an epoch":
+        filled.set("7", KEYS)
+    else:
+        holder = "a" if by == "its own holder" else "b"
+        assert filled.lease_company("7", holder, 3_600).epoch == lease.epoch + 1
+
+
+def test_the_longest_lease_protects_from_its_first_moment(filled: Store) -> None:
+    lease = filled.lease_company("7", "a", 86_400)
+    with pytest.raises(LeaseLost):
+        filled.set("7", KEYS)
+    filled.set("7", KEYS, epoch=lease.epoch)

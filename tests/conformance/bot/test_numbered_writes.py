@@ -226,7 +226,10 @@ def test_a_write_held_back_by_the_network_changes_nothing_when_it_arrives(
 
 
 def alone(store: Store) -> bool:
-    """True when the store's own session is the only one of its database."""
+    """True when no other store has a session in the database."""
     assert isinstance(store, PostgresStore)
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND application_name = 'signal-keystore'"
+    )
     return store.link.rows(sessions, {}) == [(0,)]

@@ -84,7 +84,8 @@ def test_the_functions_compute_what_python_computes(migrated_postgres_url: str, 
             params = {"types": types, "now": now}
             rows = store.link.rows(
                 "SELECT nullif(keystore_expiry(t, %(now)s), 'infinity'), "
-                "nullif(keystore_renewed_before(t, %(now)s), 'infinity') FROM unnest(%(types)s::text[]) AS t",
+                "nullif(keystore_half_life_from(l.ttl_s, %(now)s), 'infinity') "
+                "FROM unnest(%(types)s::text[]) AS t, keystore_lifetime(t) AS l",
                 params,
             )
             assert rows == [
