@@ -51,9 +51,13 @@ def test_a_change_is_logged_with_the_old_and_the_new_lifetimes(make_store: MakeS
     assert change["new"] == "pre-key=7d,sender-key=7d,session=90s,tctoken=never,*lid-mapping*=7d,default=36h"
 
 
-def test_a_change_is_seen_by_every_open_store(make_store: MakeStore, clock: Clock) -> None:
+def test_a_change_is_seen_by_every_open_store(
+    make_store: MakeStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = make_store(clock=clock)
+    store.set("1", {"session": {"a": b"A"}})
     make_store(policy=CAREFUL)
+    monkeypatch.setattr("keystore.sqlite.store.POLICY_READ_EVERY_S", 0.0)
     assert store.policy == CAREFUL
     store.set("1", {"session": {"a": b"A"}})
     assert store.export_rows("1")[0].expires_at == ttl.expires_at(CAREFUL, "session", START)

@@ -93,6 +93,22 @@ def test_a_backfill_waits_for_the_last_row(
         assert filled.result(20) == {"session": 1}
 
 
+def test_a_read_that_waits_for_a_sweep_does_not_return_what_it_deleted(
+    migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
+) -> None:
+    with open_store(migrated_postgres_url, clock=clock) as store, ThreadPoolExecutor(1) as pool:
+        store.set("1", {"session": {"a": b"A", "b": b"B"}})
+        clock.advance(5 * DAY)
+        with closing(psycopg.connect(migrated_postgres_url)) as sweeper:
+            sweeper.execute("DELETE FROM whatsapp_keys WHERE key_id = 'a'")
+            reading = pool.submit(store.get, "1", "session", ["a", "b"])
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%keystore_get%'"
+            eventually(lambda: bool(database_rows(migrated_postgres_url, waiting)), "the read waits to renew the key")
+            sweeper.commit()
+        assert reading.result(20) == {"b": b"B"}
+        assert store.counts(clock())[-1].keys == 1, "the renewal of the other key"
+
+
 def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
     migrated_postgres_url: str, clock: Clock, database_rows: Callable[[str, str], list[tuple[Any, ...]]]
 ) -> None:
