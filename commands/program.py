@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commands import companies, reports, tokens, transfer, upkeep
+from commands import companies, reports, roles, tokens, transfer, upkeep
 from commands.examples import add_examples
 from commands.opening import (
     DatabaseFile,
@@ -91,6 +91,13 @@ TOKEN_COMMANDS: dict[str, Callable[..., None]] = {
     "revoke": tokens.revoke,
 }
 
+ROLE_COMMANDS: dict[str, Callable[..., None]] = {
+    "create": roles.create,
+    "list": roles.list_all,
+    "revoke": roles.revoke,
+    "print": roles.show,
+}
+
 COMPANY_COMMANDS: dict[str, Callable[..., None]] = {"delete": companies.delete}
 
 
@@ -113,6 +120,7 @@ def _show_help(context: typer.Context) -> None:
 
 _add_commands(app, COMMANDS)
 _add_group("token", "Create, list and revoke the API's tokens.", TOKEN_COMMANDS)
+_add_group("role", "Manage logins of bots, and roles, in PostgreSQL.", ROLE_COMMANDS)
 _add_group("company", "Delete what is stored for a company.", COMPANY_COMMANDS)
 
 

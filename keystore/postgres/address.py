@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from keystore.errors import InvalidInput
 
@@ -109,3 +109,20 @@ def _option_value(schema: str) -> str:
     """Return a schema's name, quoted as an identifier, as a value in libpq's `options`."""
     identifier = '"' + schema.replace('"', '""') + '"'
     return re.sub(r"([\\\s])", r"\\\1", identifier)
+
+
+def address_for_login(params: Mapping[str, Any], login: str, password: str) -> str:
+    """Return the address of the database with these libpq parameters for another login, with its password."""
+    hosts = str(params.get("host") or "localhost").split(",")
+    ports = str(params.get("port") or "5432").split(",")
+    ports += ports[-1:] * (len(hosts) - len(ports))
+    options = {name: params[name] for name in ("sslmode", "sslrootcert", "options") if params.get(name)}
+    if hosts[0].startswith("/"):  # The folder of a socket can't stand where a host does.
+        options |= {"host": ",".join(hosts), "port": ",".join(ports)}
+        place = ""
+    else:
+        named = (f"[{host}]" if ":" in host else host for host in hosts)
+        place = ",".join(f"{host}:{port}" for host, port in zip(named, ports, strict=True))
+    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in options.items())
+    database = quote(str(params.get("dbname") or params.get("user") or login), safe="")
+    return f"postgresql://{login}:{quote(password, safe='')}@{place}/{database}{query and f'?{query}'}"

@@ -31,7 +31,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch, StoreClosed, StoreUnavailable
 from keystore.invocation import command
-from keystore.postgres.address import read_address
+from keystore.postgres.address import address_for_login, read_address
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.sql.link import (
     BOT_DEADLINE_S,
@@ -219,6 +219,18 @@ class PostgresLink:
             self._raise(error)
         conn.answer_timeout_s = answer_timeout_s
         return conn
+
+    def scram_verifier(self, login: str, password: str) -> str:
+        """Return the form of a login's password that a server stores, from which nobody can log in."""
+
+        def encrypted(conn: _BoundedConnection) -> bytes:
+            return conn.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256")
+
+        return self._retry(encrypted, UPKEEP_TIMEOUT_S).decode()
+
+    def address_for(self, login: str, password: str) -> str:
+        """Return this database's address for another login."""
+        return address_for_login(conninfo_to_dict(self._conninfo), login, password)
 
     def close(self) -> None:
         if os.getpid() == self._process:

@@ -78,7 +78,10 @@ SELECT to_regclass('whatsapp_keys') IS NOT NULL, to_regclass('whatsapp_auth') IS
        to_regclass('_yoyo_migration') IS NOT NULL,
        coalesce((SELECT format_type(atttypid, NULL) FROM pg_attribute
                  WHERE attrelid = to_regclass('whatsapp_keys') AND attname = 'value'), ''),
-       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid),
+       to_regclass('whatsapp_keys') IS NOT NULL AND row_security_active(to_regclass('whatsapp_keys')::oid)
+           AND NOT EXISTS (SELECT FROM pg_policy p
+                           WHERE p.polrelid = to_regclass('whatsapp_keys') AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+                             AND (SELECT oid FROM pg_roles WHERE rolname = current_user) = ANY (p.polroles)),
        coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE c.oid = coalesce(to_regclass('whatsapp_keys'), to_regclass('whatsapp_auth'))), ''),
        coalesce(current_schema(), ''),
@@ -395,3 +398,22 @@ SELECT keystore_restore(
     %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
     %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[], %(gone_types)b::text[],
     %(gone_ids)b::text[], %(creds)s::bytea, %(now)s)
+
+-- name: own_schema
+SELECT quote_ident(current_schema())
+
+-- True when a role of this name exists, and when it is a bot's login.
+-- name: login_state
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(login)s),
+       EXISTS (SELECT FROM keystore_logins WHERE login = %(login)s)
+
+-- name: add_login
+SELECT keystore_add_login(%(login)s, %(verifier)s, %(company_id)s, %(most_keys)s, %(most_bytes)s)
+
+-- name: end_login
+SELECT keystore_end_login(%(login)s)
+
+-- name: logins
+SELECT l.login, array_agg(l.company_id ORDER BY l.company_id), min(l.created_at),
+       EXISTS (SELECT FROM pg_roles r WHERE r.rolname = l.login)
+FROM keystore_logins l GROUP BY l.login ORDER BY l.login

@@ -232,6 +232,11 @@ def tokens(rows: Iterable[Iterable[str]]) -> RenderableType:
     return table(("id", "access", "made", "state"), rows)
 
 
+def logins(rows: Iterable[Iterable[str]]) -> RenderableType:
+    """The bots' logins, each as its name, companies, date and state."""
+    return table(("login", "companies", "made", "state"), rows)
+
+
 def _headed(verdict: Verdict, text: str) -> Columns:
     return columns([[Text(verdict.upper(), VERDICT_STYLES[verdict]), text]], indent=0)
 

@@ -25,6 +25,7 @@ OUR_FILES = (
     "20261125_02_access",
     "20261126_01_closed_sequences",
     "20261126_02_rules_in_the_database",
+    "20261126_03_bot_logins",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)

@@ -20,7 +20,7 @@ RETURN has_memory AND has_staying_key;
 CREATE OR REPLACE FUNCTION keystore_guarded(
     key_type text, updated_at timestamptz, created_at timestamptz,
     written_from timestamptz, created_from timestamptz, group_stays boolean, attached boolean
-) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE key_type
     WHEN 'app-state-sync-key' THEN true
     WHEN 'pre-key' THEN updated_at IS NULL OR updated_at >= coalesce(written_from, 'infinity'::timestamptz)

@@ -30,8 +30,10 @@ END $$;
 -- Renew the expiry of one key because it is used. Returns false when the key is gone.
 CREATE OR REPLACE FUNCTION keystore_renew_key(company text, of_type text, of_id text, used_at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
+DECLARE
+    new_expiry timestamptz := keystore_expiry(of_type, used_at);
 BEGIN
-    UPDATE whatsapp_keys k SET expires_at = keystore_expiry(of_type, used_at)
+    UPDATE whatsapp_keys k SET expires_at = new_expiry
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id;
     RETURN FOUND;
 END $$;
@@ -45,13 +47,17 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 #variable_conflict use_column
 DECLARE
     used_at timestamptz := coalesce(clock, statement_timestamp());
+    renewed_before timestamptz := keystore_half_life_from((SELECT l.ttl_s FROM keystore_lifetime(of_type) AS l), used_at);
 BEGIN
-    RETURN QUERY
-    SELECT k.key_id::text, k.value,
-           CASE WHEN k.expires_at < (SELECT keystore_half_life_from(l.ttl_s, used_at) FROM keystore_lifetime(of_type) AS l)
-                THEN keystore_renew_key(company, of_type, k.key_id, used_at) END
-    FROM whatsapp_keys k
-    WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids);
+    FOR key_id, value, present IN
+        SELECT k.key_id, k.value, CASE WHEN k.expires_at < renewed_before THEN true END FROM whatsapp_keys k
+        WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids)
+    LOOP
+        IF present THEN
+            present := keystore_renew_key(company, of_type, key_id, used_at);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
 -- Mark keys as used, as a get does. Returns the number of renewed keys of each type.
@@ -62,16 +68,18 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 DECLARE
     used_at timestamptz := coalesce(clock, statement_timestamp());
     used record;
+    new_expiry timestamptz;
+    renewed_before timestamptz;
 BEGIN
     FOR used IN
         SELECT u.key_type, array_agg(u.key_id ORDER BY u.key_id) AS key_ids
         FROM unnest(key_types, key_ids) AS u (key_type, key_id) GROUP BY u.key_type ORDER BY u.key_type
     LOOP
-        UPDATE whatsapp_keys k SET expires_at = keystore_expiry(used.key_type, used_at)
+        new_expiry := keystore_expiry(used.key_type, used_at);
+        renewed_before := keystore_half_life_from((SELECT l.ttl_s FROM keystore_lifetime(used.key_type) AS l), used_at);
+        UPDATE whatsapp_keys k SET expires_at = new_expiry
         WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
-          AND k.expires_at < (
-              SELECT keystore_half_life_from(l.ttl_s, used_at) FROM keystore_lifetime(used.key_type) AS l
-          );
+          AND k.expires_at < renewed_before;
         GET DIAGNOSTICS n = ROW_COUNT;
         key_type := used.key_type;
         RETURN NEXT;

@@ -15,13 +15,14 @@
 CREATE OR REPLACE FUNCTION keystore_admit(company text, with_epoch bigint, with_seq bigint, clock timestamptz)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
+    at_time timestamptz := coalesce(clock, clock_timestamp());
     lease keystore_company_leases%ROWTYPE;
     live_epoch bigint;
 BEGIN
     IF with_seq IS NOT NULL THEN
         UPDATE keystore_company_leases l SET seq = with_seq
         WHERE l.company_id = company AND l.epoch = with_epoch AND l.seq < with_seq
-          AND keystore_lease_is_live(l.expires_at, coalesce(clock, clock_timestamp()));
+          AND keystore_lease_is_live(l.expires_at, at_time);
         IF FOUND THEN
             RETURN true;
         END IF;
@@ -64,12 +65,14 @@ CREATE OR REPLACE FUNCTION keystore_renew_lease(company text, of_holder text, wi
 RETURNS TABLE (epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
+DECLARE
+    at_time timestamptz := coalesce(clock, clock_timestamp());
+    until timestamptz := at_time + ttl_s * interval '1 second';
 BEGIN
     RETURN QUERY
-    UPDATE keystore_company_leases l
-    SET expires_at = coalesce(clock, clock_timestamp()) + ttl_s * interval '1 second'
+    UPDATE keystore_company_leases l SET expires_at = until
     WHERE l.company_id = company AND l.holder = of_holder AND l.epoch = with_epoch
-      AND keystore_lease_is_live(l.expires_at, coalesce(clock, clock_timestamp()))
+      AND keystore_lease_is_live(l.expires_at, at_time)
     RETURNING l.epoch, l.expires_at, l.seq;
 END $$;
 
@@ -77,9 +80,11 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_release_lease(company text, of_holder text, with_epoch bigint, clock timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    at_time timestamptz := coalesce(clock, clock_timestamp());
 BEGIN
-    UPDATE keystore_company_leases l SET expires_at = coalesce(clock, clock_timestamp())
+    UPDATE keystore_company_leases l SET expires_at = at_time
     WHERE l.company_id = company AND l.holder = of_holder AND l.epoch = with_epoch
-      AND keystore_lease_is_live(l.expires_at, coalesce(clock, clock_timestamp()));
+      AND keystore_lease_is_live(l.expires_at, at_time);
     RETURN FOUND;
 END $$;

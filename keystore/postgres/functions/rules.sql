@@ -55,7 +55,7 @@ END $$;
 -- True when a key is past its expiry. A key without an expiry isn't. (An expression that no index answers: a sweep reads
 -- the keys of one company, and would else read the index on expiry for each company, with the due keys of all.)
 CREATE OR REPLACE FUNCTION keystore_past(expires_at timestamptz, at_time timestamptz) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(expires_at <= at_time, false);
 
 -- True while a lease protects its company. One that ends later than the longest lease from now was made before the clock
