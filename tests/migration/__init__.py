@@ -1,1 +1,1 @@
-"""Tests of migrations: new tables, adopted ones, tables attached to, and everything that can fail on the way."""
+"""Migrations, adopted databases, and the rights of roles: the owner, bots, the service, a monitor."""
