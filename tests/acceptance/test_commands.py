@@ -167,7 +167,7 @@ def test_migrate_adopts_a_legacy_database_and_reports_its_steps(postgres_site: P
     _make_legacy_tables(postgres_site, postgres_url)
     assert "migrate --attach" in run_refused("check", url=postgres_url)
     pending = run_json("migrate", "--dry-run", url=postgres_url)["pending"]
-    assert len(pending) == 10
+    assert len(pending) == 11
     upkeep_tables = list(UPKEEP_MIGRATIONS)
     assert run_json("migrate", "--attach", "--dry-run", url=postgres_url)["pending"] == upkeep_tables
     attached = run_json("migrate", "--attach", url=postgres_url)["applied"]

@@ -202,12 +202,11 @@ def test_keys_that_a_bot_reads_from_memory_are_renewed(service: RestartableServi
         with open_store(service.database_url) as store:
             return next(row.expires_at for row in store.export_rows(COMPANY) if row.key_id == key_id)
 
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    with open_store(service.database_url) as store:
+        store.set(COMPANY, {"session": {"used": b"{}", "unused": b"{}"}})
+        store.restore_rows(COMPANY, [replace(row, expires_at=soon) for row in store.export_rows(COMPANY)])
     with connected(baileys, service) as bot:
-        bot.do(BOT, "set", data={"session": {"used": {}, "unused": {}}})
-        soon = datetime.now(UTC) + timedelta(hours=1)
-        with open_store(service.database_url) as store:
-            rows = [replace(row, expires_at=soon) for row in store.export_rows(COMPANY)]
-            store.restore_rows(COMPANY, rows)
         bot.do(BOT, "get", type="session", ids=["used"])
         bot.do(BOT, "close")
     assert expiry("unused") == soon
