@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from keystore.tally import BURST_FROM_KEYS, MOST_PENDING, PROBE_COMPANY, Count, 
 from keystore.ttl import CAREFUL
 from rig.fixtures.clock import START, Clock
 from rig.relay import Relay
+from rig.waiting import eventually
 from tests.conformance.conftest import MakeStore
 from tests.conformance.full_sweep import sweep
 
@@ -125,7 +127,13 @@ def test_counting_costs_no_round_trip_and_survives_an_outage(
         assert relay.round_trips - before == 10
         with relay.refusing(), pytest.raises(StoreUnavailable):
             store.counts(START)
-        assert counted(store, "created") == {"session": 11}
+
+        def saved() -> bool:
+            with suppress(StoreUnavailable):  # The pool waits longer before each new attempt to connect.
+                return counted(store, "created") == {"session": 11}
+            return False
+
+        eventually(saved, "the counts are saved once the database is back")
 
 
 def test_closing_saves_counts_that_could_not_be_saved_before() -> None:
