@@ -1,4 +1,4 @@
-"""The logins of bots that speak to PostgreSQL themselves: `role create`, `role list`, `role revoke`."""
+"""PostgreSQL roles: `role create`, `role list`, `role revoke` for bots; `role print` for the service and a monitor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -87,10 +87,11 @@ def examine(
     try:
         with open_store() as store:
             results |= _database(store)
+            in_force = store.policy
             results["lifetimes"] = _result(
-                store.policy == policy,
+                in_force == policy,
                 "the database has the lifetimes of KEYSTORE_TTL",
-                f"KEYSTORE_TTL is {policy}, and the database's lifetimes are {store.policy}; `{command('serve')}` or "
+                f"KEYSTORE_TTL is {policy}, and the database's lifetimes are {in_force}; `{command('serve')}` or "
                 f"`{command('migrate')}` writes those of KEYSTORE_TTL",
             )
             results |= more(store)
