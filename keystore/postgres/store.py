@@ -14,12 +14,12 @@ from keystore import codec, ids
 from keystore.errors import KeystoreError, SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
-from keystore.records import KeyRow, Keys, Lease, Quota, SweepRun
+from keystore.records import KeyRow, Lease, Quota, SweepRun
 from keystore.sql.dialect import Clock, read_statements
 from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
 from keystore.sql.quota import Usage, too_many_types
-from keystore.sql.store import SqlStore
+from keystore.sql.store import Change, SqlStore
 from keystore.sql.upkeep import MOST_BYTES_LOADED, MOST_KEYS_LOADED
 from keystore.tally import Count
 from keystore.ttl import Policy
@@ -77,47 +77,30 @@ class PostgresStore(SqlStore):
             self._count_events(company, [("renewed", key_type, sum(row[2] is True for row in rows))])
         return self._values(company, key_type, rows)
 
-    def set(
-        self,
-        company_id: str,
-        keys: Keys,
-        creds: bytes | None = None,
-        *,
-        epoch: int | None = None,
-        seq: int | None = None,
-    ) -> None:
-        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        seq = ids.checked_seq(seq, epoch)
-        written, deleted = ids.checked_writes(keys)
-        if creds is not None:
-            creds = codec.encode(ids.checked_value("creds", creds))
-        if not written and not deleted and creds is None:
-            return
-        size = Usage(len(written), sum(len(value) for _, _, value in written))
-        measured = bool(written) and not self._allowances.spend(company, size)
-        quota = self._allowances.quota
+    def _set(self, change: Change) -> tuple[list[tuple[Any, str, int]], list[str]]:
+        company, written, deleted, quota = change.company, change.written, change.deleted, self._allowances.quota
         try:
             events = self._run_for_bot(
                 "set",
                 company_id=company,
-                epoch=epoch,
-                seq=seq,
+                epoch=change.epoch,
+                seq=change.seq,
                 key_types=Texts([key_type for key_type, _, _ in written]),
                 key_ids=Texts([key_id for _, key_id, _ in written]),
                 values=Blobs([codec.encode(value) for _, _, value in written]),
                 gone_types=Texts([key_type for key_type, _ in deleted]),
                 gone_ids=Texts([key_id for _, key_id in deleted]),
-                creds=creds,
-                most_keys=quota.keys if measured else None,
-                most_bytes=quota.value_bytes if measured else None,
+                creds=change.creds,
+                most_keys=quota.keys if change.measured else None,
+                most_bytes=quota.value_bytes if change.measured else None,
             )
         except RefusalError as refused:
-            raise self._refusal(company, epoch, refused) from None
+            raise self._refusal(company, change.epoch, refused) from None
         used = {event: n for event, _, n in events if event in ("keys", "bytes")}
         if used:
             self._allowances.grant(company, Usage(used["keys"], used["bytes"]))
-        self._count_events(company, [row for row in events if row[0] not in UNCOUNTED])
-        self._warn_rewritten(company, [key_id for event, key_id, _ in events if event == "rewritten"])
+        rewritten = [key_id for event, key_id, _ in events if event == "rewritten"]
+        return [row for row in events if row[0] not in UNCOUNTED], rewritten
 
     def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
         return {
@@ -125,13 +108,11 @@ class PostgresStore(SqlStore):
             "key_ids": Texts(key_id for _, key_id in used),
         }
 
-    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
-        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
+    def _clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
         try:
-            events = self._run_for_bot("clear", company_id=company, epoch=epoch, seq=ids.checked_seq(seq, epoch))
+            return self._run_for_bot("clear", company_id=company, epoch=epoch, seq=seq)
         except RefusalError as refused:
             raise self._refusal(company, epoch, refused) from None
-        self._count_events(company, [("cleared", *row) for row in events])
 
     def _refusal(self, company: str, epoch: int | None, refused: RefusalError) -> KeystoreError:
         """Return the error for a write that a function in the database refused."""

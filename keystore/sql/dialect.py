@@ -9,13 +9,11 @@ statement is assembled from strings.
 
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from keystore import ttl
 from keystore.errors import InvalidInput, SchemaMismatch
 from keystore.ids import KNOWN_TYPES, OTHER_TYPES
 from keystore.invocation import command
@@ -133,20 +131,9 @@ class SqlDialect(ABC):
         """Return the name under which a type is counted: its own, or `other`."""
         return key_type if key_type in self._named_types else OTHER_TYPES
 
-    def _count_rows(self, company_id: str, event: str, rows: Iterable[Row]) -> None:
-        """Count one key for each row, whose first column is its type."""
-        counts = Counter(row[0] for row in rows)
-        self._count_events(company_id, [(event, key_type, keys) for key_type, keys in counts.items()])
-
     @abstractmethod
     def _save_counts(self, counts: Mapping[Count, int]) -> None:
         """Add counts to those in the database."""
-
-
-def ttl_and_step(policy: Policy, key_type: str) -> tuple[float, float]:
-    """Return a type's lifetime and rounding step, both in seconds."""
-    ttl_s = policy.ttl_s(key_type)
-    return ttl_s, float(ttl.step_s(ttl_s))
 
 
 def read_statements(path: Path) -> Mapping[str, str]:

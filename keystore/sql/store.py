@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -9,13 +10,30 @@ import structlog
 from keystore import codec, ids
 from keystore.codec import PLAIN
 from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
-from keystore.records import AuthState, CompanyLease
+from keystore.records import AuthState, CompanyLease, Keys
 from keystore.sql.link import Row
+from keystore.sql.quota import Usage
 from keystore.sql.tokens import SqlTokens
 from keystore.sql.upkeep import SqlUpkeep
 from keystore.store import Store
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, repr=False)
+class Change:
+    """A checked write. `written` is `(key_type, key_id, value)`, and `deleted` is `(key_type, key_id)`.
+
+    `creds` are in their stored form. With `measured` the company's use is held against its quota.
+    """
+
+    company: str
+    written: list[tuple[str, str, bytes]]
+    deleted: list[tuple[str, str]]
+    creds: bytes | None
+    epoch: int | None
+    seq: int | None
+    measured: bool
 
 
 class SqlStore(SqlUpkeep, SqlTokens, Store):
@@ -41,6 +59,40 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
             is_plain = stored and not stored[0]
             by_id[key_id] = stored[1:] if is_plain else codec.decode(stored, f"{company} {key_type} {key_id}")
         return AuthState(creds, keys, epoch, seq)
+
+    def set(
+        self,
+        company_id: str,
+        keys: Keys,
+        creds: bytes | None = None,
+        *,
+        epoch: int | None = None,
+        seq: int | None = None,
+    ) -> None:
+        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
+        seq = ids.checked_seq(seq, epoch)
+        written, deleted = ids.checked_writes(keys)
+        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
+        if not written and not deleted and stored_creds is None:
+            return
+        size = Usage(len(written), sum(len(value) for _, _, value in written))
+        measured = bool(written) and not self._allowances.spend(company, size)
+        events, rewritten = self._set(Change(company, written, deleted, stored_creds, epoch, seq, measured))
+        self._count_events(company, events)
+        self._warn_rewritten(company, rewritten)
+
+    @abstractmethod
+    def _set(self, change: Change) -> tuple[list[tuple[Any, str, int]], list[str]]:
+        """Make a change. Return the events `(event, key_type, keys)` to count, and the ids of rewritten pre-keys."""
+
+    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
+        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
+        cleared = self._clear(company, epoch, ids.checked_seq(seq, epoch))
+        self._count_events(company, [("cleared", key_type, keys) for key_type, keys in cleared])
+
+    @abstractmethod
+    def _clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
+        """Delete a company's creds and keys. Return `(key_type, keys)` of the deleted ones."""
 
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
         company = ids.canonical_company(company_id)

@@ -14,11 +14,11 @@ from typing import Any
 
 from keystore import codec, ids, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
-from keystore.records import KeyRow, Keys, Lease, SweepRun
-from keystore.sql.dialect import read_statements, ttl_and_step
+from keystore.records import KeyRow, Lease, SweepRun
+from keystore.sql.dialect import read_statements
 from keystore.sql.link import Row, Run
 from keystore.sql.quota import Usage, other_types, too_many_types
-from keystore.sql.store import SqlStore
+from keystore.sql.store import Change, SqlStore
 from keystore.sqlite.link import SqliteLink
 from keystore.tally import Count
 from keystore.ttl import DIARY, Policy
@@ -64,24 +64,9 @@ class SqliteStore(SqlStore):
             rows = self._run_for_bot("get", **params)
         return self._values(company, key_type, rows)
 
-    def set(
-        self,
-        company_id: str,
-        keys: Keys,
-        creds: bytes | None = None,
-        *,
-        epoch: int | None = None,
-        seq: int | None = None,
-    ) -> None:
-        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        seq = ids.checked_seq(seq, epoch)
-        written, deleted = ids.checked_writes(keys)
-        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
-        if not written and not deleted and stored_creds is None:
-            return
+    def _set(self, change: Change) -> tuple[list[tuple[Any, str, int]], list[str]]:
+        company, written, deleted = change.company, change.written, change.deleted
         others = other_types(company, {row[0] for row in written})
-        size = Usage(len(written), sum(len(value) for _, _, value in written))
-        measured = bool(written) and not self._allowances.spend(company, size)
         now = self._now_param()
         expiry = {key_type: expires_at for key_type, expires_at, _ in self._lives({row[0] for row in written})}
         rows = [
@@ -90,12 +75,12 @@ class SqliteStore(SqlStore):
         ]
         pre_keys = {key_id: codec.encode(value) for key_type, key_id, value in written if key_type == PRE_KEY}
 
-        def write(run: Run) -> tuple[list[str], list[tuple[str, str, int]]]:
-            if not self._admit(run, company, epoch, seq, now):
+        def write(run: Run) -> tuple[list[tuple[Any, str, int]], list[str]]:
+            if not self._admit(run, company, change.epoch, change.seq, now):
                 return [], []
             if others:
                 self._require_few_types(run, company, others)
-            used = self._usage(run, company) if measured else None
+            used = self._usage(run, company) if change.measured else None
             before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
             events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
             if deleted:
@@ -108,8 +93,8 @@ class SqliteStore(SqlStore):
                 run(self._sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
             if rows:
                 run(self._sql["put"], rows)
-            if stored_creds is not None:
-                run(self._sql["write_creds"], {"company_id": company, "creds": stored_creds, "now": now})
+            if change.creds is not None:
+                run(self._sql["write_creds"], {"company_id": company, "creds": change.creds, "now": now})
             if used is not None:
                 after = self._usage(run, company)
                 self._allowances.require(company, used, after)
@@ -118,11 +103,9 @@ class SqliteStore(SqlStore):
             for key_type, keys in Counter(row[0] for row in written).items():
                 existing = before.get(key_type, 0)
                 events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
-            return rewritten, events
+            return events, rewritten
 
-        rewritten, events = self.link.work(write, timeout_s=None)
-        self._count_events(company, events)
-        self._warn_rewritten(company, rewritten)
+        return self.link.work(write, timeout_s=None)
 
     def _usage(self, run: Run, company: str) -> Usage:
         return Usage(*run(self._sql["usage"], {"company_id": company})[0])
@@ -144,9 +127,8 @@ class SqliteStore(SqlStore):
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
         return run(self._sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
-        company, epoch, now = ids.canonical_company(company_id), ids.checked_epoch(epoch), self._now_param()
-        seq = ids.checked_seq(seq, epoch)
+    def _clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
+        now = self._now_param()
 
         def clear(run: Run) -> list[Row]:
             if not self._admit(run, company, epoch, seq, now):
@@ -155,7 +137,7 @@ class SqliteStore(SqlStore):
             run(self._sql["clear_creds"], {"company_id": company})
             return deleted
 
-        self._count_rows(company, "cleared", self.link.work(clear, timeout_s=None))
+        return list(Counter(key_type for (key_type,) in self.link.work(clear, timeout_s=None)).items())
 
     def _admit(self, run: Run, company: str, epoch: int | None, seq: int | None, now: int) -> bool:
         """Let a write begin, inside its transaction; False when the database has it, or a later one, already.
@@ -207,10 +189,10 @@ class SqliteStore(SqlStore):
 
     def _life_params(self) -> dict[str, Any]:
         policy = self.policy
-        lives = [(key_type, *ttl_and_step(policy, key_type)) for key_type in {*self._named_types, OTHER_TYPES}]
+        lives = [(key_type, policy.ttl_s(key_type)) for key_type in {*self._named_types, OTHER_TYPES}]
         firsts = [
-            (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), round(step_s * 1_000_000))
-            for key_type, ttl_s, step_s in lives
+            (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), ttl.step_s(ttl_s) * 1_000_000)
+            for key_type, ttl_s in lives
         ]
         return {"guard": self._guard, "firsts": json.dumps(firsts, ensure_ascii=False), "never": NEVER_US}
 
