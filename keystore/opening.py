@@ -56,7 +56,7 @@ def open_store(
     link = open_link(url, max_connections, create=create)
     try:
         if create:
-            make_tables(link)
+            make_tables(link, policy or DIARY)
         schema = schema_of(link)
         if schema.shape is Shape.EMPTY:
             raise SchemaMismatch(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,13 @@ def test_a_store_without_a_policy_takes_the_one_in_the_database(make_store: Make
     make_store(policy=CAREFUL)
     with open_store(store_url) as store, open_store(store_url, create=False) as report:
         assert store.policy == report.policy == CAREFUL
+
+
+@pytest.mark.parametrize("policy", [None, DIARY, CAREFUL])
+def test_a_new_database_begins_with_its_policy_and_logs_no_change(tmp_path: Path, policy: Policy | None) -> None:
+    with capture_logs() as logs, open_store(f"sqlite:///{tmp_path}/k.db", policy=policy) as store:
+        assert store.policy == (policy or DIARY)
+    assert [log for log in logs if log["event"] == "policy_changed"] == []
 
 
 def test_a_change_is_logged_with_the_old_and_the_new_lifetimes(make_store: MakeStore) -> None:
