@@ -3,6 +3,7 @@
 `python run.py` serves; `python run.py --help` lists the commands.
 """
 
+import gc
 import os
 import shlex
 import socket
@@ -31,6 +32,9 @@ from monitor.watch_settings import WatchSettings
 from service.background import Background, upkeep_loop
 from service.lifetime import Service
 from settings import Settings, environment_of_workers
+
+gc.freeze()
+gc.enable()  # light_imports turned it off.
 
 
 def wire(settings: Settings) -> Service:

@@ -23,7 +23,7 @@ from bench.measuring import Connection, timed_ms
 from keystore.codec import encode
 from keystore.errors import InvalidInput
 from keystore.postgres.function_files import function_text
-from keystore.postgres.store import STATEMENTS
+from keystore.postgres.statements import STATEMENTS
 from keystore.sql.policy_table import policy_rows
 from keystore.ttl import DIARY
 from monitor.upkeep.demo import demo_creds, demo_rows

@@ -13,8 +13,8 @@ import typer
 
 from commands.output import show_note
 from keystore.errors import KeystoreError
-from keystore.migrate import DatabaseLink
 from keystore.opening import make_tables, open_link, open_store
+from keystore.schema import DatabaseLink
 from keystore.store import Store
 from monitor.running import logs
 from settings import Settings, read_settings

@@ -11,7 +11,6 @@ from commands.output import AsJson, show_note, show_report
 from keystore.errors import InvalidInput
 from keystore.invocation import command
 from keystore.postgres.logins import BotLogins, login_of
-from keystore.postgres.store import PostgresStore
 from keystore.store import Store
 from monitor.reports import terminal
 from settings import Settings
@@ -106,6 +105,8 @@ def revoke(
 @contextmanager
 def _logins(settings: Settings) -> Iterator[tuple[Store, BotLogins]]:
     """Open the store's logins. Raises InvalidInput for a database without them."""
+    from keystore.postgres.store import PostgresStore  # It imports psycopg, which other commands need for an address.
+
     with database(settings) as store:
         if not isinstance(store, PostgresStore):
             raise InvalidInput(

@@ -8,10 +8,10 @@ import typer
 
 from commands.opening import command_settings, database, opened_link
 from commands.output import AsJson, DryRun, show_note, show_report
-from keystore import migrate
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
 from keystore.opening import replace_policy
+from keystore.schema import UPKEEP_MIGRATIONS, schema_of
 from monitor import sweeper
 from monitor.forecast.daily_records import try_daily_records
 from monitor.reports import terminal
@@ -33,14 +33,16 @@ def migrate_tables(
 
     If a bot writes the tables directly, stop it first, or use --attach.
     """
+    from keystore import migrate  # It imports yoyo, which no other command needs.
+
     settings = command_settings()
     applied: Sequence[str] = ()
     pending: Sequence[str] = ()
     with closing(opened_link(settings, create=not dry_run)) as link:
         if dry_run:
-            schema = migrate.schema_of(link)
-            pending = [name for name in schema.pending if not attach or name in migrate.UPKEEP_MIGRATIONS]
-            if not pending and schema.functions_outdated:
+            current = schema_of(link)
+            pending = [name for name in current.pending if not attach or name in UPKEEP_MIGRATIONS]
+            if not pending and current.functions_outdated:
                 pending = [migrate.FUNCTIONS]
         else:
             applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)

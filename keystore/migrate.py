@@ -9,12 +9,8 @@ yoyo would use separate transactions for each file, its record and the lock row.
 here, on a connection of our own. `migrations/NOTES.md` lists what can go wrong with migrations.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 from yoyo import internalmigrations, read_migrations
@@ -27,35 +23,15 @@ from yoyo.migrations import MigrationList, default_migration_table
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
 from keystore.invocation import command
 from keystore.postgres.function_files import function_hash, function_names, function_text, recording_text
-from keystore.postgres.link import PostgresLink
-from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
-from keystore.sqlite.link import SqliteLink
-from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
+from keystore.postgres.statements import STATEMENTS as POSTGRES_STATEMENTS
+from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Read, Schema, Shape, migrations_folder, schema_of
 
-DatabaseLink = PostgresLink | SqliteLink
-Read = Callable[[str], list[tuple[Any, ...]]]
-
-MIGRATIONS = next(
-    folder
-    for folder in (Path(__file__).parent / "migrations", Path(__file__).parent.parent / "migrations")
-    if folder.is_dir()
-)
-"""The folder of the migrations: within this package where it is installed, beside it in a checkout."""
-
-UPKEEP_MIGRATIONS = (
-    "20261124_01_keystore_tables",
-    "20261125_01_watch_memory",
-    "20261125_02_access",
-    "20261126_01_closed_sequences",
-    "20261126_02_rules_in_the_database",
-)
-"""Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
+if TYPE_CHECKING:
+    from keystore.postgres.link import PostgresLink
+    from keystore.sqlite.link import SqliteLink
 
 FUNCTIONS = "functions"
 """Stands for the database's functions among the migrations to apply, when no migration is pending."""
-
-FUNCTIONS_COMMENT = "Signal Keystore, functions "
-"""Begins the comment that holds the hash of the functions in a database."""
 
 LOCK_TIMEOUT_S = 60
 """Timeout for the lock while another process migrates, in seconds."""
@@ -74,42 +50,6 @@ _UNAVAILABLE = ("08", "53", "57P")
 """SQLSTATE classes: connection lost, server out of resources, server shutting down."""
 
 _SQLITE_UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
-
-
-class Shape(Enum):
-    """The kinds of tables in a database."""
-
-    EMPTY = "empty"
-    CONVERTED = "converted"
-    """Our tables, with values as bytes."""
-    LEGACY = "legacy"
-    """A bot's own tables, with values as `jsonb`."""
-    ATTACHED = "attached"
-    """Legacy tables, with our own tables for the upkeep added."""
-
-
-@dataclass(frozen=True)
-class Schema:
-    """The shape of a database's tables, the ids of the pending migrations, in order, and the schemas of the tables."""
-
-    shape: Shape
-    pending: tuple[str, ...]
-    tables_in: str = ""
-    """The schema of a Postgres database that holds the tables; empty without any."""
-
-    makes_in: str = ""
-    """The schema in which Postgres would make new tables; empty when it has none for this role."""
-
-    functions: str = ""
-    """The hash of the functions in a Postgres database; empty without any."""
-
-    is_server: bool = False
-    """True for Postgres, whose database holds the rules as functions."""
-
-    @property
-    def functions_outdated(self) -> bool:
-        """True when the functions in a Postgres database aren't those of this version."""
-        return self.is_server and self.functions != function_hash(attached=self.shape is Shape.ATTACHED)
 
 
 def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
@@ -137,7 +77,7 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
         return []
     applied: list[str] = []
     step = ""
-    backend_class: Any = _SqliteBackend if isinstance(link, SqliteLink) else _PostgresBackend
+    backend_class: Any = _PostgresBackend if link.is_server else _SqliteBackend
     with backend_class(link) as backend:
 
         def read(statement: str) -> list[tuple[Any, ...]]:
@@ -183,7 +123,7 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
     Raises KeystoreError when this isn't a bot's own database.
     """
     shape = schema_of(link).shape
-    if isinstance(link, SqliteLink) or shape not in (Shape.LEGACY, Shape.ATTACHED):
+    if not link.is_server or shape not in (Shape.LEGACY, Shape.ATTACHED):
         raise KeystoreError(
             f"{link.name}: there is nothing to attach to, because this database is {shape.value}; run "
             f"`{command('migrate')}`. Attaching is for a Postgres database where a bot still writes "
@@ -192,48 +132,8 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
     return migrate(link, only=UPKEEP_MIGRATIONS)
 
 
-def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:
-    """Return the schema. `read` runs the queries, by default on a connection of the link, each on its own.
-
-    Raises SchemaMismatch if the tables are of a newer version, or row-level security hides their rows.
-    """
-    read = read or (lambda statement: link.rows(statement, {}))
-    applied: set[str] = set()
-    tables_in = makes_in = functions = ""
-    if isinstance(link, SqliteLink):
-        ((has_keys, has_migration_table),) = read(SQLITE_STATEMENTS["schema"])
-        if has_migration_table:
-            applied = {name for (name,) in read(SQLITE_STATEMENTS["applied_migrations"])}
-        shape = Shape.CONVERTED if has_keys else Shape.EMPTY
-    else:
-        (facts,) = read(POSTGRES_STATEMENTS["schema"])
-        has_keys, has_creds, has_migration_table, value_type, rows_are_hidden, tables_in, makes_in, functions = facts
-        if rows_are_hidden:
-            raise SchemaMismatch(
-                f"{link.name}: row-level security hides the tables from this role; use the role that owns them "
-                "(a table that forces it on its owner too needs NO FORCE ROW LEVEL SECURITY)"
-            )
-        if has_migration_table:
-            applied = {name for (name,) in read(POSTGRES_STATEMENTS["applied_migrations"])}
-        if not has_keys and not has_creds:
-            shape = Shape.EMPTY
-        elif value_type == "bytea":
-            shape = Shape.CONVERTED
-        else:
-            shape = Shape.ATTACHED if UPKEEP_MIGRATIONS[0] in applied else Shape.LEGACY
-    known = [migration.id for migration in _migrations(link)]
-    unknown = sorted(applied - set(known))
-    if unknown:
-        raise SchemaMismatch(
-            f"{link.name}: its tables were made by a newer version ({unknown[-1]}); upgrade this program"
-        )
-    pending = tuple(name for name in known if name not in applied)
-    in_place = functions.removeprefix(FUNCTIONS_COMMENT)
-    return Schema(shape, pending, tables_in, makes_in, in_place, is_server=not isinstance(link, SqliteLink))
-
-
 def _migrations(link: DatabaseLink) -> MigrationList:
-    return read_migrations(str(MIGRATIONS / ("sqlite" if isinstance(link, SqliteLink) else "postgres")))
+    return read_migrations(str(migrations_folder(is_server=link.is_server)))
 
 
 class _BackendOverrides:
@@ -270,7 +170,7 @@ class _BackendOverrides:
 class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ignore[misc]
     """yoyo on a connection with the link's settings: it has timeouts and prepares no statements."""
 
-    _link: PostgresLink
+    _link: "PostgresLink"
 
     def connect(self, dburi: DatabaseURI) -> Any:
         return self._link.connect(STATEMENT_TIMEOUT_S)
@@ -305,7 +205,7 @@ class _PostgresBackend(_BackendOverrides, PostgresqlPsycopgBackend):  # type: ig
 class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
     """yoyo on a connection without a shared cache, because the busy timeout doesn't apply to a shared cache's locks."""
 
-    _link: SqliteLink
+    _link: "SqliteLink"
 
     def connect(self, dburi: DatabaseURI) -> Any:
         return self.driver.connect(self._link.path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
@@ -325,10 +225,10 @@ def _raise_translated(link: DatabaseLink, step: str, error: Exception) -> NoRetu
     message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
     message = (message or type(error).__name__).splitlines()[0]
     prefix = f"{link.name}: {step or 'migrating'}"
-    if isinstance(link, SqliteLink):
-        unavailable = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_UNAVAILABLE)
-    else:
+    if link.is_server:
         unavailable = not sqlstate or sqlstate.startswith(_UNAVAILABLE)
+    else:
+        unavailable = getattr(error, "sqlite_errorname", "").startswith(_SQLITE_UNAVAILABLE)
     if sqlstate in _LOCKED and not step:
         reason = f"another process has been migrating for {LOCK_TIMEOUT_S} s; it is safe to run this again"
         raise StoreUnavailable(f"{prefix}: {reason}") from error

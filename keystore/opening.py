@@ -1,4 +1,7 @@
-"""`open_store`: from a database's address to a store that works, or one clear reason why it doesn't."""
+"""`open_store`: from a database's address to a store that works, or one clear reason why it doesn't.
+
+A backend is imported when its kind of address is opened: the driver of the other one would take a start longer.
+"""
 
 import os
 import re
@@ -9,19 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
 from keystore.invocation import command
-from keystore.migrate import UPKEEP_MIGRATIONS, DatabaseLink, Shape, migrate, schema_of
-from keystore.postgres.link import PostgresLink
-from keystore.postgres.store import LARGE_QUERY, PostgresStore
-from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.records import DEFAULT_QUOTA, Quota
+from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Shape, schema_of, statements_for
 from keystore.sql.policy_table import read_policy, write_policy
-from keystore.sqlite.link import SqliteLink
-from keystore.sqlite.store import STATEMENTS as SQLITE_STATEMENTS
-from keystore.sqlite.store import SqliteStore
 from keystore.store import Store
 from keystore.ttl import DIARY, Policy
-
-STATEMENTS = {PostgresLink: POSTGRES_STATEMENTS, SqliteLink: SQLITE_STATEMENTS}
 
 MAX_CONNECTIONS = 8
 """Default size of the pool. It is enough for the threads of one process: a call holds a connection only while its
@@ -82,9 +77,13 @@ def open_store(
                 f"{link.name}: the functions in the database aren't those of this version; run `{advice}`"
             )
         lifetimes = _policy_in_force(link, policy, create=create)
-        if isinstance(link, SqliteLink):
-            return SqliteStore(link, clock, lifetimes, quota, guard=guard)
-        return PostgresStore(link, clock, lifetimes, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
+        if link.is_server:
+            from keystore.postgres.store import PostgresStore
+
+            return PostgresStore(link, clock, lifetimes, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
+        from keystore.sqlite.store import SqliteStore
+
+        return SqliteStore(link, clock, lifetimes, quota, guard=guard)
     except BaseException:
         link.close()
         raise
@@ -92,7 +91,7 @@ def open_store(
 
 def _policy_in_force(link: DatabaseLink, policy: Policy | None, *, create: bool) -> Policy:
     """Return the database's policy, after replacing it by `policy` if that is set and differs."""
-    stored = read_policy(link, STATEMENTS[type(link)])
+    stored = read_policy(link, statements_for(link))
     if stored is None and policy is None and not create:
         raise SchemaMismatch(
             f"{link.name}: the table keystore_policy has no lifetimes; run `{command('migrate')}`, which writes them"
@@ -105,7 +104,7 @@ def _policy_in_force(link: DatabaseLink, policy: Policy | None, *, create: bool)
 
 def replace_policy(link: DatabaseLink, policy: Policy) -> None:
     """Make `policy` the one in a migrated database."""
-    write_policy(link, STATEMENTS[type(link)], policy)
+    write_policy(link, statements_for(link), policy)
 
 
 def make_tables(link: DatabaseLink, policy: Policy = DIARY) -> list[str]:
@@ -115,9 +114,11 @@ def make_tables(link: DatabaseLink, policy: Policy = DIARY) -> list[str]:
     `migrate`.
     """
     schema = schema_of(link)
-    if schema.pending and (isinstance(link, SqliteLink) or schema.shape is Shape.EMPTY):
+    if schema.pending and (not link.is_server or schema.shape is Shape.EMPTY):
+        from keystore.migrate import migrate  # It imports yoyo, which most starts don't need.
+
         applied = migrate(link)
-        if read_policy(link, STATEMENTS[type(link)]) is None:
+        if read_policy(link, statements_for(link)) is None:
             replace_policy(link, policy)
         return applied
     return []
@@ -137,8 +138,13 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool 
     if max_connections < 1:
         raise InvalidInput(f"max_connections: {max_connections}; at least 1 is needed")
     if scheme == "sqlite":
+        from keystore.sqlite.link import SqliteLink
+
         return SqliteLink(_sqlite_path(url), max_connections, create=create)
     if scheme in ("postgresql", "postgres"):
+        from keystore.postgres.link import PostgresLink
+        from keystore.postgres.store import LARGE_QUERY
+
         return PostgresLink(url, max_connections, LARGE_QUERY)
     if re.fullmatch(r"postgres(ql)?\+\w+", scheme):
         raise InvalidInput(f"database address: {scheme}:// names a driver of SQLAlchemy's; write postgresql://")
@@ -146,7 +152,7 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool 
 
 
 def _other_tables(link: DatabaseLink) -> str:
-    ((count, first),) = link.rows(STATEMENTS[type(link)]["tables"], {})
+    ((count, first),) = link.rows(statements_for(link)["tables"], {})
     if not count:
         return "this database is empty"
     return f"this database has no table of Signal Keystore, and {count} of something else (for example {first})"

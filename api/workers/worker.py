@@ -126,6 +126,7 @@ def main() -> None:
     behind_proxy = config.over_tls and config.tls_cert is None
     front = Front(ConcurrencyLimit(app), app, authenticator, rate_limit, open_paths, behind_proxy=behind_proxy)
     gc.freeze()
+    gc.enable()  # light_imports turned it off.
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     serve(
         config.socket,

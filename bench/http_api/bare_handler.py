@@ -12,7 +12,7 @@ import falcon
 import msgspec
 from psycopg_pool import ConnectionPool
 
-from keystore.postgres.store import STATEMENTS
+from keystore.postgres.statements import STATEMENTS
 
 GET = """
 SELECT key_id, value FROM whatsapp_keys

@@ -25,8 +25,8 @@ from bench.limits import Limit, Target
 from bench.measuring import Progress, no_progress, timed_ms
 from bench.peers.node import Answer, Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
-from keystore.migrate import MIGRATIONS
 from keystore.opening import open_store
+from keystore.schema import MIGRATIONS
 from keystore.store import Store
 from rig.baileys_state import BAILEYS_7_BURST_KEYS, BURST_KEYS, STATE, pre_keys, real_keys
 from rig.postgres_server import database_on

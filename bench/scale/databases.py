@@ -23,8 +23,8 @@ from psycopg import sql
 
 from bench.measuring import Connection, Progress
 from bench.scale.fill import Filled, fill
-from keystore.migrate import MIGRATIONS
 from keystore.opening import open_store
+from keystore.schema import MIGRATIONS
 from rig.postgres_server import (
     ENVIRONMENT,
     STOP_TIMEOUT_S,

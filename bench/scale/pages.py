@@ -20,7 +20,7 @@ from bench.limits import Limit, Target
 from bench.measuring import Connection, Progress, no_progress
 from bench.scale.fill import SEED, company_name, fill
 from keystore.opening import open_store
-from keystore.postgres.store import STATEMENTS
+from keystore.postgres.statements import STATEMENTS
 from rig.baileys_state import real_keys
 
 COMPANIES, EACH = 100, 100

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import psycopg
 import structlog
@@ -120,6 +120,9 @@ class _BoundedConnection(psycopg.Connection[Row]):
 
 class PostgresLink:
     """A pool of connections to one Postgres database; thread-safe."""
+
+    is_server: Literal[True] = True
+    """Tells both kinds of links apart without importing either."""
 
     def __init__(self, url: str, max_connections: int, large_query: tuple[str, Params]) -> None:
         """Connect once, to detect a wrong address. Raises StoreUnavailable or InvalidInput.

@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keystore import ids
 from keystore.errors import InvalidInput, KeystoreError, SchemaMismatch
-from keystore.postgres.link import PostgresLink
-from keystore.postgres.store import STATEMENTS
+from keystore.postgres.statements import STATEMENTS
 from keystore.records import Quota
 from keystore.sql.link import UPKEEP_TIMEOUT_S, RefusalError, Run
+
+if TYPE_CHECKING:
+    from keystore.postgres.link import PostgresLink
 
 OPEN_SCHEMA = "KS004"
 """The code with which a function refuses to make a login in a schema where any role may make functions."""
@@ -62,7 +65,7 @@ def checked_login(login: str) -> str:
 class BotLogins:
     """Makes, lists and ends the logins in one database. It needs the role that owns the tables, with CREATEROLE."""
 
-    def __init__(self, link: PostgresLink) -> None:
+    def __init__(self, link: "PostgresLink") -> None:
         self._link = link
 
     def add(self, login: str, companies: Iterable[str], quota: Quota) -> MadeLogin:

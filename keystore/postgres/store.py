@@ -7,15 +7,15 @@ fetch.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from keystore import codec, ids
 from keystore.errors import KeystoreError, SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
+from keystore.postgres.statements import STATEMENTS
 from keystore.records import KeyRow, Lease, Quota, SweepRun
-from keystore.sql.dialect import Clock, read_statements
+from keystore.sql.dialect import Clock
 from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
 from keystore.sql.quota import Usage, too_many_types
@@ -23,8 +23,6 @@ from keystore.sql.store import Change, SqlStore
 from keystore.sql.upkeep import MOST_BYTES_LOADED, MOST_KEYS_LOADED
 from keystore.tally import Count
 from keystore.ttl import Policy
-
-STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
 LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""

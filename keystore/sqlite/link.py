@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from urllib.parse import quote
 
 from sqlite_utils import Database
@@ -53,6 +53,9 @@ _REMEDIES = {
 
 class SqliteLink:
     """Up to `max_connections` connections to one SQLite file; thread-safe."""
+
+    is_server: Literal[False] = False
+    """Tells both kinds of links apart without importing either."""
 
     def __init__(self, path: Path, max_connections: int, *, create: bool) -> None:
         """Open the file; with `create` make it for its owner alone, and write ahead. Raises KeystoreError."""

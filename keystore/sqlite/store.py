@@ -8,22 +8,19 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from keystore import codec, ids, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import KeyRow, Lease, SweepRun
-from keystore.sql.dialect import read_statements
 from keystore.sql.link import Row, Run
 from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import Change, SqlStore
 from keystore.sqlite.link import SqliteLink
+from keystore.sqlite.statements import STATEMENTS
 from keystore.tally import Count
 from keystore.ttl import DIARY, Policy
-
-STATEMENTS = read_statements(Path(__file__).with_name("statements.sql"))
 
 PRE_KEY = "pre-key"
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from keystore.migrate import UPKEEP_MIGRATIONS
+from keystore.schema import UPKEEP_MIGRATIONS
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import PostgresSite
 from rig.paths import PROJECT

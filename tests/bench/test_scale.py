@@ -24,9 +24,10 @@ from bench.scale.fill import company_name, fill
 from bench.scale.pages import explained_load, rewrites
 from keystore import open_store
 from keystore.errors import KeystoreError
-from keystore.migrate import migrate, schema_of
+from keystore.migrate import migrate
 from keystore.opening import open_link
 from keystore.records import KeyName, KeyRow
+from keystore.schema import schema_of
 from keystore.store import Store
 from monitor.sweeper import sweep
 from rig.baileys_state import real_keys

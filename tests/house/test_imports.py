@@ -167,10 +167,26 @@ def test_only_settings_reads_the_environment() -> None:
 
 def test_run_py_loads_no_library_that_a_start_does_not_need() -> None:
     """Those of the workers would take 20 MB in a process that serves no request. The others cost time and memory."""
-    loads = "import sys, run; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loads], cwd=PROJECT, capture_output=True, text=True, check=True)
     of_workers = {"falcon", "granian", "msgspec", "prometheus_client", "jinja2"}
-    assert not (of_workers | {"requests", "numpy", "rich.traceback", "rich.progress"}) & set(done.stdout.split())
+    of_some_databases = {"psycopg", "psycopg_pool", "yoyo"}
+    of_some_reports = {"requests", "numpy", "rich.traceback", "rich.progress"}
+    assert not (of_workers | of_some_databases | of_some_reports) & loaded_by("import run")
+
+
+def test_a_worker_loads_no_library_that_only_some_databases_need() -> None:
+    loaded = loaded_by("import api.workers.light_imports, api.workers.worker")
+    assert not {"psycopg", "psycopg_pool", "yoyo", "numpy", "rich"} & loaded
+
+
+def test_garbage_is_collected_again_once_everything_is_imported() -> None:
+    loaded_by("import gc, run; assert gc.isenabled()")
+
+
+def loaded_by(imports: str) -> set[str]:
+    """The modules that a new process has loaded after these imports."""
+    program = f"{imports}; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def test_every_file_of_the_product_has_a_docstring() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from keystore.migrate import MIGRATIONS, DatabaseLink
 from keystore.opening import open_link
+from keystore.schema import MIGRATIONS, DatabaseLink
 from rig.fixtures.postgres import PostgresSite
 
 LEGACY_FILES = ("20251007_create_whatsapp_auth_tables", "20251008_optimize_whatsapp_keys")

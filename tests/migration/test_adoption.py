@@ -10,8 +10,9 @@ import pytest
 from yoyo import get_backend, read_migrations
 
 from keystore import open_store
-from keystore.migrate import MIGRATIONS, attach_upkeep, migrate, schema_of
+from keystore.migrate import attach_upkeep, migrate
 from keystore.records import AuthState
+from keystore.schema import MIGRATIONS, migration_ids, schema_of
 from rig.baileys_state import real_creds, real_keys
 from tests.keystore.buffers import revived
 from tests.migration.conftest import LEGACY_FILES, OUR_FILES, LegacyDatabase, catalog, opened_link, query
@@ -310,3 +311,10 @@ def test_migrations_are_plain_ascii() -> None:
     """yoyo reads a file in the encoding of the machine's locale."""
     for path in MIGRATIONS.rglob("*.sql"):
         assert path.read_bytes().isascii(), path
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_the_migrations_are_in_the_order_of_their_dependencies(kind: str) -> None:
+    """A store reads their ids from the names of the files. yoyo reads the files too, and sorts by what each needs."""
+    by_dependency = [migration.id for migration in read_migrations(str(MIGRATIONS / kind))]
+    assert by_dependency == migration_ids(is_server=kind == "postgres")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from keystore import KeystoreError, SchemaMismatch, Store, open_store
-from keystore.migrate import UPKEEP_MIGRATIONS, Shape, attach_upkeep, migrate, schema_of
+from keystore.migrate import attach_upkeep, migrate
 from keystore.records import TokenRecord
+from keystore.schema import UPKEEP_MIGRATIONS, Shape, schema_of
 from rig.fixtures.clock import START
 from rig.fixtures.postgres import PostgresSite
 from rig.waiting import eventually

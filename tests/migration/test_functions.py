@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from keystore import SchemaMismatch, open_store
-from keystore.migrate import FUNCTIONS, attach_upkeep, migrate, schema_of
+from keystore.migrate import FUNCTIONS, attach_upkeep, migrate
 from keystore.postgres.function_files import function_names, function_text
+from keystore.schema import schema_of
 from tests.migration.conftest import LegacyDatabase, opened_link
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from keystore import InvalidInput, KeystoreError, SchemaMismatch, StoreUnavailable, open_store
-from keystore.migrate import Shape, migrate, schema_of
+from keystore.migrate import migrate
+from keystore.schema import Shape, schema_of
 from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
 from rig.postgres_server import server_home
 from rig.relay import free_port

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from keystore import SchemaMismatch, StoreUnavailable, open_store
-from keystore.migrate import UPKEEP_MIGRATIONS, attach_upkeep, migrate, schema_of
+from keystore.migrate import attach_upkeep, migrate
+from keystore.schema import UPKEEP_MIGRATIONS, schema_of
 from rig.fixtures.pgbouncer import Pooler
 from rig.fixtures.postgres import OwnServer, PostgresSite
 from rig.paths import PROJECT

@@ -1,0 +1,7 @@
+"""The statements of the SQLite backend, by name. Reading them needs no driver."""
+
+from pathlib import Path
+
+from keystore.sql.dialect import read_statements
+
+STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))
