@@ -1,1 +1,1 @@
-"""The parts that both SQL backends share. Only the two backends, `opening.py`, `schema.py` and `migrate.py` use them."""
+"""The parts that both SQL backends share. The backends use them, and `opening.py`, `schema.py` and `migrate.py`."""
