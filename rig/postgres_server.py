@@ -62,9 +62,9 @@ def hand_over(path: Path) -> None:
 
 
 @contextmanager
-def server_home(name: str) -> Iterator[Path]:
+def server_home(name: str, parent: str | None = None) -> Iterator[Path]:
     """Make a folder for the unprivileged user, removed after the block; pytest's own folders are closed to others."""
-    home = Path(tempfile.mkdtemp(prefix=f"keystore-{name}-"))
+    home = Path(tempfile.mkdtemp(prefix=f"keystore-{name}-", dir=parent))
     hand_over(home)
     try:
         yield home

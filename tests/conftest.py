@@ -3,11 +3,15 @@
 Each fixture lives in a file of `rig/fixtures/` that says what it is for.
 """
 
+import gc
 import os
 from collections import Counter
+from collections.abc import Generator
 
 import hypothesis
 import pytest
+
+from rig.memory_folder import memory_folder
 
 pytest_plugins = [
     "rig.fixtures.clock",
@@ -26,9 +30,25 @@ hypothesis.settings.register_profile("everyday subset", deadline=None, max_examp
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the number of examples, before the test files are imported and their properties made."""
+    """Choose the number of examples, before the test files are imported and their properties made.
+
+    The tests' folders are in memory where there is room.
+    """
+    if (folder := memory_folder()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
     everyday = config.option.markexpr == "not slow"
     hypothesis.settings.load_profile("everyday subset" if everyday else "whole suite")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while tests are collected, and never again among the tests and the modules."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:
