@@ -9,6 +9,7 @@ company's newest generation of pre-keys isn't swept until another one supersedes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp
+from operator import mul, sub
 
 from monitor.forecast.life_table import Survival
 
@@ -89,16 +90,13 @@ def _step(
 ) -> tuple[list[list[float]], list[Cohort], float]:
     """Return the keys of this time tomorrow, in the same three parts."""
     part, last_day = rates.part_of_day, len(by_silence[0]) - 1
-    next_by_silence = [[0.0] * (last_day + 1) for _ in by_silence]
+    next_by_silence = []
     touched = ended = 0.0
-    for lasting, counts in enumerate(by_silence):
-        for silent, keys in enumerate(counts):
-            untouched = keys * untouched_shares[lasting][silent]  # On the last day: untouched until midnight.
-            touched += keys - untouched
-            if silent < last_day:
-                next_by_silence[lasting][silent + 1] += untouched
-            else:
-                ended += untouched
+    for counts, shares in zip(by_silence, untouched_shares, strict=True):
+        untouched_keys = list(map(mul, counts, shares))  # On the last day: untouched until midnight.
+        touched = sum(map(sub, counts, untouched_keys), touched)
+        ended += untouched_keys[-1]
+        next_by_silence.append([0.0, *untouched_keys[:-1]])
     next_cohorts: list[Cohort] = []
     for cohort in old_cohorts:
         days_left = (cohort.days_left or 0) - 1

@@ -1,14 +1,12 @@
 """The OpenAPI document is true: it has every route and method, and every answer is as described."""
 
+import importlib
 import json
 import re
+from types import ModuleType
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.checks import CHECKS, load_all_checks
-from schemathesis.schemas import BaseSchema
 
 from api.openapi import PATHS, openapi
 from api.problems import TITLES
@@ -27,23 +25,6 @@ REQUESTS = 2_000
 OPERATIONS = sorted((path, method) for path, methods in PATHS.items() for method in methods)
 WITH_INPUT = [(path, method) for path, method in OPERATIONS if "{company}" in path]
 EACH = -(-REQUESTS // (2 * len(WITH_INPUT)))
-
-load_all_checks()
-ALWAYS = [
-    CHECKS.get_one(name)
-    for name in (
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_headers_conformance",
-        "response_schema_conformance",
-    )
-]
-MODES = {
-    schemathesis.GenerationMode.POSITIVE: ALWAYS,
-    schemathesis.GenerationMode.NEGATIVE: [*ALWAYS, CHECKS.get_one("negative_data_rejection")],
-}
-"""Checks of the answers to requests that are as described, and to those that are not and must be refused."""
 
 
 def test_every_route_and_method_is_described() -> None:
@@ -93,49 +74,26 @@ def apis(sqlite_api: Api, postgres_api: Api) -> tuple[Api, ...]:
 
 
 @pytest.fixture(scope="session")
-def schema(apis: tuple[Api, ...]) -> BaseSchema:
+def generated() -> ModuleType:
+    """The module that generates requests. It is imported by the tests that use it alone."""
+    return importlib.import_module("tests.api.generated_requests")
+
+
+@pytest.fixture(scope="session")
+def schema(apis: tuple[Api, ...], generated: ModuleType) -> Any:
     """The document as it is served."""
-    refused = [str(status) for status in (400, 401, 403, 404, 405, 413, 415)]  # The library's own list lacks 413.
-    config = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": refused}}})
-    return schemathesis.openapi.from_dict(apis[0].ask("GET", "/openapi.json").json, config=config)
+    return generated.read_schema(apis[0])
 
 
 @pytest.mark.parametrize(("path", "method"), WITH_INPUT)
 def test_generated_requests_are_answered_as_described(
-    apis: tuple[Api, ...], schema: BaseSchema, path: str, method: str
+    apis: tuple[Api, ...], generated: ModuleType, schema: Any, path: str, method: str
 ) -> None:
-    operation: Any = schema[path][method.upper()]
-    sent = sum(_send_generated(apis, operation, mode, EACH // 2 + 1) for mode in MODES)
-    assert sent >= EACH
+    assert generated.send_in_each_mode(apis, schema[path][method.upper()], EACH // 2 + 1) >= EACH
 
 
 @pytest.mark.parametrize(("path", "method"), sorted(set(OPERATIONS) - set(WITH_INPUT)))
 def test_routes_without_input_answer_as_described(
-    apis: tuple[Api, ...], schema: BaseSchema, path: str, method: str
+    apis: tuple[Api, ...], generated: ModuleType, schema: Any, path: str, method: str
 ) -> None:
-    assert _send_generated(apis, schema[path][method.upper()], schemathesis.GenerationMode.POSITIVE, 1) == 1
-
-
-def _send_generated(apis: tuple[Api, ...], operation: Any, mode: schemathesis.GenerationMode, most: int) -> int:
-    """Send up to `most` generated requests to each backend, check the answers, and return the number of requests."""
-    sent = 0
-
-    @settings(
-        max_examples=most,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(operation.as_strategy(generation_mode=mode))
-    def answers_as_described(case: Any) -> None:
-        nonlocal sent
-        sent += 1
-        for api in apis:
-            headers = {"Authorization": f"Bearer {api.admin}"}
-            response = case.call(base_url=f"http://127.0.0.1:{api.port}", headers=headers)
-            case.validate_response(response, checks=MODES[mode])
-
-    answers_as_described()
-    return sent
+    assert generated.send_as_described(apis, schema[path][method.upper()]) == 1
