@@ -17,6 +17,7 @@ pytest_plugins = [
     "rig.fixtures.clock",
     "rig.fixtures.relay",
     "rig.fixtures.postgres",
+    "rig.fixtures.sqlite",
     "rig.fixtures.pgbouncer",
     "rig.fixtures.telegram",
 ]

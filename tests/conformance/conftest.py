@@ -1,11 +1,9 @@
 """The backends that the conformance suite runs on, and the check that no test leaves anything behind."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -45,25 +43,13 @@ class MakeStore(Protocol):
     ) -> Store: ...
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file to copy."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    open_store(f"sqlite:///{path}").close()
-    return path
-
-
 @pytest.fixture(params=BACKENDS)
-def backend(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> Backend:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """A migrated database without any keys, on each backend in turn."""
     name: str = request.param
     if name == "sqlite":
-        path = tmp_path / "keystore.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
-        return Backend(name, f"sqlite:///{path}", lambda: _open_files(path))
+        url: str = request.getfixturevalue("migrated_sqlite_url")
+        return Backend(name, url, lambda: _open_files(url.removeprefix("sqlite:///")))
     direct: str = request.getfixturevalue("migrated_postgres_url")
     emptied: EmptiedDatabase = request.getfixturevalue("emptied_database")
     database = direct.rpartition("/")[2]
@@ -126,6 +112,6 @@ def store(make_store: MakeStore, clock: Clock) -> Store:
     return make_store(clock=clock)
 
 
-def _open_files(path: Path) -> list[str]:
+def _open_files(path: str) -> list[str]:
     """The open descriptors on a database and its journals."""
-    return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(path))]
+    return [file.path for file in psutil.Process().open_files() if file.path.startswith(path)]

@@ -12,9 +12,9 @@ from tests.monitor.transfer.folders import write_folder
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def store(migrated_sqlite_url: str, clock: Clock) -> Iterator[Store]:
     """An empty SQLite store at the test's clock."""
-    with open_store(f"sqlite:///{tmp_path}/k.db", clock=clock) as opened:
+    with open_store(migrated_sqlite_url, clock=clock) as opened:
         yield opened
 
 
