@@ -37,8 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if (folder := memory_folder()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
-    everyday = config.option.markexpr == "not slow"
-    hypothesis.settings.load_profile("everyday subset" if everyday else "whole suite")
+    hypothesis.settings.load_profile("everyday subset" if is_everyday(config) else "whole suite")
+
+
+def is_everyday(config: pytest.Config) -> bool:
+    """True if only the everyday subset runs."""
+    return str(config.option.markexpr) == "not slow"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -52,13 +56,15 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors: two workers mostly wait for the programs that their tests start.
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers more than processors: two workers mostly wait for the programs that their tests start.
 
     These are the workers with the groups `processes` (services) and `bots` (bots and measurements). The tests of a
     group run one after another, because each has a time limit that a crowd of programs would break.
+
+    The everyday subset starts few programs, so it gets one worker more: each worker has to collect every test.
     """
-    return (os.cpu_count() or 1) + 1
+    return (os.cpu_count() or 1) + (1 if is_everyday(config) else 2)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
