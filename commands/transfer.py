@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, database
-from commands.output import AsJson, DryRun, show_report
+from commands.output import PARTIAL, AsJson, DryRun, show_report
 from keystore.errors import InvalidInput
 from keystore.store import Store
 from monitor.reports import terminal
@@ -27,6 +27,9 @@ def import_state(
     replace: Annotated[
         bool, typer.Option("--replace", help="Allow changes to the state the company has. Stop the bot first.")
     ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Import the rest where some of it can't be read; then the exit code is 3.")
+    ] = False,
     delete_source: Annotated[
         bool, typer.Option("--delete-source", help="Delete each file of a folder once it was read back and compared.")
     ] = False,
@@ -35,7 +38,7 @@ def import_state(
 ) -> None:
     """Import a company's state from a folder or an archive.
 
-    It imports everything or nothing, and reads each key back. Files that can't be read are listed.
+    It imports everything or nothing, and reads each key back. A value must have the shape that Baileys gives its type.
     """
     with database(command_settings(), create=not dry_run) as store, progress_bar("import") as progress:
         source = BaileysFolder(path) if path.is_dir() else ArchiveFile(path)
@@ -44,9 +47,18 @@ def import_state(
         if delete_source and not path.is_dir():
             raise InvalidInput(f"{path}: --delete-source is for a folder; an archive is a copy to keep")
         report = transfer.import_state(
-            store, company, source, replace=replace, dry_run=dry_run, delete_source=delete_source, progress=progress
+            store,
+            company,
+            source,
+            replace=replace,
+            partial=partial,
+            dry_run=dry_run,
+            delete_source=delete_source,
+            progress=progress,
         )
     show_report(terminal.transfer(report), report, as_json)
+    if report.partial:
+        raise typer.Exit(PARTIAL)
 
 
 def export_state(
