@@ -19,6 +19,7 @@ from keystore.sql.dialect import read_statements
 from keystore.sql.link import Row, Run
 from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import Change, SqlStore
+from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
 from keystore.tally import Count
 from keystore.ttl import DIARY, Policy
@@ -236,7 +237,7 @@ class SqliteStore(SqlStore):
         return self._time_param(self._moment())
 
     def _time(self, stored: int) -> datetime:
-        return _EPOCH + stored * _MICROSECOND
+        return time_of(stored)
 
     def _time_param(self, time: datetime) -> int:
         return (time - _EPOCH) // _MICROSECOND
