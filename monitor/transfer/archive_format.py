@@ -40,6 +40,8 @@ SNAPSHOT_TRIES = 10
 The two reads take a few milliseconds, and differ only if a bot writes between them.
 """
 
+_BEGINNING = f'{{"format":"{FORMAT}"'.encode()
+
 NEVER = "never"
 STAGED_FILE = "archive"
 
@@ -106,6 +108,12 @@ class ArchiveFile:
     def put_in_place(self, folder: Path, *, force: bool) -> None:
         """Rename the file to the path, replacing a file that is there."""
         (folder / STAGED_FILE).replace(self.path)
+
+
+def is_archive(path: Path) -> bool:
+    """True if the file's first line is an archive's, whole or not. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
 
 
 def _key_entry(row: KeyRow) -> tuple[Name, StateEntry]:

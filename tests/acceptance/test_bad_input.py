@@ -158,7 +158,7 @@ def test_an_import_that_cannot_be_read(sqlite_file: Path, tmp_path: Path) -> Non
     text, folder = tmp_path / "notes.txt", tmp_path / "empty"
     text.write_text("Dear diary\n", encoding="utf-8")
     folder.mkdir()
-    assert "neither an archive" in run_refused("import", str(text), url=url)
+    assert "no dump that this program can read" in run_refused("import", str(text), url=url)
     assert "doesn't exist" in run_refused("import", str(tmp_path / "nothing"), url=url)
     assert "no file of Baileys" in run_refused("import", str(folder), "--company", "2", url=url)
     assert "--company" in run_refused("import", str(folder), url=url)
