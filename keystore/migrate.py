@@ -26,6 +26,8 @@ from yoyo.migrations import MigrationList, default_migration_table
 
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
 from keystore.invocation import command
+from keystore.postgres import adoption
+from keystore.postgres.adoption import NO_CHOICES, AdoptionChoices, AdoptionReport
 from keystore.postgres.function_files import function_hash, function_names, function_text, recording_text
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.store import STATEMENTS as POSTGRES_STATEMENTS
@@ -50,6 +52,9 @@ UPKEEP_MIGRATIONS = (
     "20261126_02_rules_in_the_database",
 )
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
+
+CONVERSION = "20261124_03_opaque_values"
+"""Id of the Postgres migration that converts a bot's own values. There is no way back from it."""
 
 FUNCTIONS = "functions"
 """Stands for the database's functions among the migrations to apply, when no migration is pending."""
@@ -112,8 +117,16 @@ class Schema:
         return self.is_server and self.functions != function_hash(attached=self.shape is Shape.ATTACHED)
 
 
-def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
+def migrate(
+    link: DatabaseLink,
+    only: tuple[str, ...] | None = None,
+    choices: AdoptionChoices = NO_CHOICES,
+    adopted: Callable[[AdoptionReport], None] = lambda _: None,
+) -> list[str]:
     """Apply the pending migrations (those in `only`, if it is set) in order, all or none, and return their ids.
+
+    A bot's own tables are looked at first, and refused if the store couldn't live in them. `choices` are the operator's
+    decisions about them, and `adopted` is called with the report.
 
     On Postgres it also replaces the functions if they aren't those of this version. It returns `functions` when nothing
     else was to be done. Raises SchemaMismatch with the database's message when a migration fails, and StoreUnavailable
@@ -147,6 +160,9 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
             with backend.transaction():
                 backend.acquire_migration_lock()
                 ids, outdated = pending_now(read)
+                if CONVERSION in ids and schema_of(link, read).shape in (Shape.LEGACY, Shape.ATTACHED):
+                    step = "looking at the tables"
+                    adopted(adoption.prepare(backend.connection, link.name, choices))
                 if ids:
                     backend.create_yoyo_tables()
                     # Under our lock, an existing lock row was left behind by a process that died.
@@ -190,6 +206,19 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
             "whatsapp_keys as jsonb"
         )
     return migrate(link, only=UPKEEP_MIGRATIONS)
+
+
+def look(link: DatabaseLink, choices: AdoptionChoices) -> AdoptionReport | None:
+    """Return what `migrate` would find in a bot's own tables, and change nothing; None if there are none."""
+    schema = schema_of(link)
+    if isinstance(link, SqliteLink) or schema.shape not in (Shape.LEGACY, Shape.ATTACHED):
+        return None
+    connection = link.connect(STATEMENT_TIMEOUT_S)
+    try:
+        with connection.transaction():
+            return adoption.look(connection, choices)
+    finally:
+        connection.close()
 
 
 def schema_of(link: DatabaseLink, read: Read | None = None) -> Schema:

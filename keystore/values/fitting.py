@@ -39,6 +39,7 @@ LIST_OF_BYTES = "bytes as a list of numbers"
 MONGO_BINARY = "MongoDB's $binary"
 MONGO_NUMBER = "MongoDB's form of a number"
 OTHER_BUFFER = "a Buffer in another form"
+NAMED_UINT8ARRAY = "a Uint8Array with its name"
 NUMBER_FOR_TEXT = "a number for a text"
 TEXT_FOR_NUMBER = "a text for a number"
 BYTE_ORDER_MARK = "a byte order mark"
@@ -209,7 +210,7 @@ def _bytes_in(part: Json) -> tuple[bytes | None, str]:
         with suppress(InvalidInput):
             return baileys.from_base64(part), BARE_BASE64
     if isinstance(part, dict) and part.get("type") == "Uint8Array":
-        return _bytes_of(part.get("data")), OTHER_BUFFER
+        return _bytes_of(part.get("data")), NAMED_UINT8ARRAY
     return None, ""
 
 

@@ -27,10 +27,10 @@ def prefixes(names: Iterable[str]) -> list[str]:
     The names of the creds say it. Without creds it is what stands before the first name of a type.
     """
     names = list(names)
-    found = {prefix for name in names if (prefix := _before_creds(name)) is not None}
-    if not found:
-        found = {prefix for name in names if (prefix := _before_key(name)) is not None}
-    return sorted(found, key=lambda prefix: (-len(prefix), prefix))
+    parts = {prefix for name in names if (prefix := _before_creds(name)) is not None}
+    if not parts:
+        parts = {prefix for name in names if (prefix := _before_key(name)) is not None}
+    return sorted(parts, key=lambda prefix: (-len(prefix), prefix))
 
 
 def _before_creds(name: str) -> str | None:

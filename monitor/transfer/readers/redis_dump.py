@@ -1,4 +1,4 @@
-"""What a Redis adapter stored, as redis-cli or a dump tool wrote it.
+"""The keys or the hash of a Redis adapter, as redis-cli or a dump tool wrote them.
 
 The keys are `{type}-{id}` with a prefix for the bot (baileys-redis-auth), or the fields of one hash for each bot
 (baileys-redis-auth's HSet, Evolution API). Read are:
@@ -57,8 +57,8 @@ def _of_mapping(content: Mapping[str, Any]) -> Iterator[StoredValue]:
     for name, value in content.items():
         bot, key = split_name(name, before)
         if key is None and isinstance(value, dict):
-            for found in _of_mapping(value):
-                yield StoredValue(name, found.label, found.name, found.text)
+            for field in _of_mapping(value):
+                yield StoredValue(name, field.label, field.name, field.text)
         else:
             yield StoredValue(bot, name, key, _without_envelope(value_text(value)))
 
