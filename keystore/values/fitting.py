@@ -84,7 +84,18 @@ def fitted(name: Name, text: bytes) -> FittedValue:
     A type that Baileys doesn't know has no shape: its values pass. Raises InvalidInput that says what was expected and
     what is there, without quoting it.
     """
-    shape = CREDS if name == ("", "") else SHAPES.get(name[0])
+    shape = CREDS if name == ("", "") else SHAPES.get(name[0], Anything())
+    try:
+        return _fitted_document(shape, text)
+    except _MisfitError as misfit:
+        where = f"{misfit.path.removeprefix('.')}: " if misfit.path else ""
+        problem = f"{where}expected {misfit.shape}; there is {_description(misfit.part)}"
+    except RecursionError:
+        problem = "not JSON that can be read: nested too deeply"
+    raise InvalidInput(problem)
+
+
+def _fitted_document(shape: Shape, text: bytes) -> FittedValue:
     wrappings: set[str] = set()
     if text.startswith(_MARK):
         text = text.removeprefix(_MARK)
@@ -94,15 +105,19 @@ def fitted(name: Name, text: bytes) -> FittedValue:
         wrappings.add(OTHER_BUFFER)
     if any(mark in text for mark in _MAYBE_MONGO):
         document = _without_mongo(document, wrappings)
-    if shape is not None:
-        try:
-            document = _fit(shape, document, wrappings)
-        except _MisfitError as misfit:
-            where = f"{misfit.path.removeprefix('.')}: " if misfit.path else ""
-            raise InvalidInput(f"{where}expected {misfit.shape}; there is {_description(misfit.part)}") from None
+    document = _fit(shape, document, wrappings)
     if wrappings:
-        return FittedValue(baileys.write_json(document), frozenset(wrappings))
+        return FittedValue(_written(document), frozenset(wrappings))
     return FittedValue(text.strip())
+
+
+def _written(document: Json) -> bytes:
+    try:
+        return baileys.write_json(document)
+    except ValueError as error:  # The error would show the number.
+        if isinstance(error, InvalidInput):
+            raise
+    raise InvalidInput("not JSON: a number that isn't finite")
 
 
 def _fit(shape: Shape, part: Json, wrappings: set[str]) -> Json:

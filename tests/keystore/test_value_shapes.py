@@ -3,8 +3,11 @@
 import base64
 import json
 from collections import Counter
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keystore.baileys import KEY_TYPES
 from keystore.errors import InvalidInput
@@ -138,3 +141,47 @@ def test_an_unknown_type_has_no_shape() -> None:
     assert fitted(("mine", "1"), b'"hunter2"').value == b'"hunter2"'
     assert is_nothing(b" null\n")
     assert not is_nothing(b"{}")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["$binary", "AQID", "[1]"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["$binary", "$numberDouble", "type", "data", "buffer", "0", "1", "_sessions"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(key_type=st.sampled_from(["", *KEY_TYPES, "mine"]), document=JSON, data=st.data())
+def test_any_document_is_refused_or_fits_once_it_was_fitted(
+    key_type: str, document: object, data: st.DataObject
+) -> None:
+    """Also a real value with one of its parts replaced."""
+    if key_type not in ("", "mine") and data.draw(st.booleans()):
+        real = json.loads(first(key_type))
+        if isinstance(real, dict):
+            real[data.draw(st.sampled_from(sorted(real)))] = document
+        document = real
+    name = (key_type, "1") if key_type else ("", "")
+    try:
+        result = fitted(name, json.dumps(document).encode())
+    except InvalidInput:
+        return
+    assert fitted(name, result.value) == fitting.FittedValue(result.value)
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"a":' * 100_000, b'[{"$a":' * 480 + b"1" + b"}]" * 480, b'{"$binary":{"x":1e999}}']
+)
+def test_a_text_that_no_parser_takes_is_refused(text: bytes) -> None:
+    for key_type in ("", "session", "mine"):
+        with suppress(InvalidInput):
+            fitted((key_type, "1") if key_type else ("", ""), text)

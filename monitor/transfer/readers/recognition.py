@@ -61,6 +61,8 @@ def _named(path: Path, format_name: str, state: str | None) -> Source:
 def _recognized(path: Path, state: str | None) -> Source:
     if path.is_dir():
         return BaileysFolder(path)
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"{path} is neither a folder nor a file")
     try:
         if is_archive(path):
             return ArchiveFile(path)

@@ -87,7 +87,9 @@ def _csv(text: str) -> Records | None:
     delimiter = max(",;\t", key=head.count)
     if not head.count(delimiter):
         return None
-    names, *rows = _csv_rows(text, delimiter)
+    # MySQL escapes quotes with backslashes, everybody else doubles them: one of the two gives more whole rows.
+    tables = [_csv_rows(text, delimiter, escapes) for escapes in ({}, {"escapechar": "\\", "doublequote": False})]
+    names, *rows = max(tables, key=lambda table: sum(len(row) == len(table[0]) for row in table))
     if len(set(names)) < len(names) or not all(name.strip().replace("_", "").isalnum() for name in names):
         return None
     complete = [dict(zip(map(str.strip, names), row, strict=True)) for row in rows if len(row) == len(names)]
@@ -121,13 +123,13 @@ def _paired(items: list[str]) -> Records | None:
     return Records("pairs", [pairs], cut_off) if pairs else None
 
 
-def _csv_rows(text: str, delimiter: str) -> Iterator[list[str]]:
+def _csv_rows(text: str, delimiter: str, escapes: dict[str, Any]) -> list[list[str]]:
+    """The rows, as far as they can be read; the first has the columns' names."""
     csv.field_size_limit(MAX_BYTES)
-    # MySQL escapes quotes with backslashes, everybody else doubles them.
-    mysql = '\\"' in text and '""' not in text
-    dialect: dict[str, Any] = {"escapechar": "\\", "doublequote": False} if mysql else {}
+    rows: list[list[str]] = []
     with suppress(csv.Error):
-        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **dialect)
+        rows.extend(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **escapes))
+    return rows or [[]]
 
 
 def _redis_strings(line: str) -> Iterator[str]:

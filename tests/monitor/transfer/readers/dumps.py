@@ -127,9 +127,14 @@ def mysql_csv(path: Path) -> None:
     rows = []
     for name, text in named().items():
         value = json.loads(text)
-        rows.append(["bot-1", name, value if isinstance(value, str) else text])
+        rows.append(["bot-1", name, value if isinstance(value, str) else text, ""])
     content = csv_text(
-        ["session", "id", "value"], rows, quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\", lineterminator="\n"
+        ["session", "id", "value", "note"],
+        rows,
+        quoting=csv.QUOTE_ALL,
+        doublequote=False,
+        escapechar="\\",
+        lineterminator="\n",
     )
     path.write_text(content, encoding="utf-8")
 
