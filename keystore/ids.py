@@ -56,6 +56,14 @@ def canonical_company(company_id: str) -> str:
     return bare
 
 
+def is_named(company_id: str) -> bool:
+    """True if commands and the API can name this company as it is stored."""
+    try:
+        return canonical_company(company_id) == company_id
+    except InvalidInput:
+        return False
+
+
 def checked_epoch(epoch: int | None) -> int | None:
     """Return `epoch`: None or a whole number of at least 1."""
     if epoch is not None and (type(epoch) is not int or not 1 <= epoch <= MAX_EPOCH):

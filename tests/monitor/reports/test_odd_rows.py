@@ -1,10 +1,11 @@
-"""A row with a time that Python can't have, written past the store, takes no report and no sweep down.
+"""Rows that were written past the store: with a time that Python can't have, or an id that no command can name.
 
-An archive has the nearest time in the range that an import takes.
+An odd time takes no report and no sweep down. An archive has the nearest time in the range that an import takes.
 """
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -39,7 +40,7 @@ def spoil_sqlite(url: str) -> None:
 
 @pytest.mark.parametrize("spoil", [spoil_sqlite, spoil_postgres], ids=["sqlite", "postgres"])
 def test_every_report_and_the_sweep_go_on(
-    request: pytest.FixtureRequest, tmp_path: object, spoil: Callable[[str], None]
+    request: pytest.FixtureRequest, tmp_path: Path, spoil: Callable[[str], None]
 ) -> None:
     url = f"sqlite:///{tmp_path}/k.db"
     if spoil is spoil_postgres:
@@ -54,3 +55,15 @@ def test_every_report_and_the_sweep_go_on(
     assert run("export", f"{tmp_path}/1.jsonl", "--company", "1", url=url).returncode == 0
     done = run("import", f"{tmp_path}/1.jsonl", "--company", "2", url=url)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_doctor_names_companies_that_no_command_can_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/k.db"
+    with open_store(url) as store:
+        for company in ("1", "2", "3"):
+            store.set(company, {"session": {"a": b"{}"}})
+    assert "can't be named" not in run("doctor", url=url).stdout
+    with closing(open_link(url)) as link:
+        link.rows("UPDATE whatsapp_keys SET company_id = 'shop.berlin' WHERE company_id = '1'", {})
+        link.rows("UPDATE whatsapp_keys SET company_id = 'company_2' WHERE company_id = '2'", {})
+    assert "2 companies can't be named by any command ('company_2' for one)" in run("doctor", url=url).stdout
