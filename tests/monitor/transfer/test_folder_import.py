@@ -9,6 +9,7 @@ import pytest
 from keystore import InvalidInput, Store, StoreUnavailable
 from keystore.ids import MAX_VALUE_BYTES
 from keystore.records import AuthState, Keys
+from keystore.ttl import expires_at
 from keystore.values.fitting import JSON_IN_A_STRING, OTHER_BUFFER
 from monitor.transfer.folder_format import BaileysFolder
 from monitor.transfer.transfer import import_state
@@ -36,7 +37,8 @@ def test_every_real_key_is_imported_exactly_and_verified(store: Store, real_fold
 
 def test_imported_keys_get_the_policys_expiry(store: Store, real_folder: Path) -> None:
     import_state(store, "1", BaileysFolder(real_folder))
-    assert all(row.created_at == START and row.expires_at for row in store.export_rows("1"))
+    for row in store.export_rows("1"):
+        assert (row.created_at, row.expires_at) == (START, expires_at(store.policy, row.key_type, START))
 
 
 def test_buffers_written_without_the_replacer_become_base64(store: Store, tmp_path: Path) -> None:
