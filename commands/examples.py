@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import typer
 
 from keystore.invocation import command
+from monitor.transfer.readers.recognition import FORMATS
 
 READ_ON = (
     "Settings are environment variables or lines of a .env file; .env.example lists them. README.md and docs/ say more."
@@ -20,7 +21,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "perf": ("perf", "perf --company 962302 --rounds 20"),
     "backfill": ("backfill --dry-run", "backfill --enforce"),
     "sweep": ("sweep --dry-run", "sweep"),
-    "import": ("import auth_info_baileys --company 962302", "import 962302.jsonl --dry-run"),
+    "import": (
+        "import auth_info_baileys --company 962302",
+        "import 962302.jsonl --dry-run",
+        "import session-table.csv --company 962302 --state bot-1",
+    ),
     "export": ("export 962302.jsonl --company 962302", "export auth_info_baileys --company 962302"),
     "repair": ("repair --dry-run", "repair"),
     "seed": ("seed", "seed --database-file demo.db"),
@@ -40,6 +45,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 """The arguments of example command lines, by command; the program itself has no name here."""
 
 
+LISTS: Mapping[str, Mapping[str, str]] = {"import": FORMATS}
+"""Lists that a command's help shows before its examples: names, and what they mean."""
+
+
 def add_examples(app: typer.Typer, name: str = "") -> None:
     """Write the examples into the help of an app, its commands and its groups."""
     app.info.epilog = _epilog(name)
@@ -53,5 +62,9 @@ def add_examples(app: typer.Typer, name: str = "") -> None:
 def _epilog(name: str) -> str | None:
     """The text after the options; `\\b` keeps its lines as they are."""
     lines = [f"  {command(example)}" for example in EXAMPLES.get(name, ())]
-    examples = "\n".join(["\b", "Examples:", *lines]) if lines else ""
+    names = LISTS.get(name, {})
+    width = max(map(len, names), default=0)
+    meanings = [f"  {item.ljust(width)}  {meaning}" for item, meaning in names.items()]
+    listed = "\n".join(["\b", "Formats:", *meanings]) + "\n\n" if names else ""
+    examples = listed + "\n".join(["\b", "Examples:", *lines]) if lines else ""
     return f"{examples}\n\n{READ_ON}" if not name else examples or None

@@ -24,6 +24,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; report 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `check --exit-code`: those of a Nagios plugin."""
 
+PARTIAL = 3
+"""Exit code of an import that left something out, or that would."""
+
 PIPED_WIDTH = 10_000
 """The width of output that goes to no terminal, so that nothing is wrapped."""
 

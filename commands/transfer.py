@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, database
-from commands.output import AsJson, DryRun, show_report
+from commands.output import PARTIAL, AsJson, DryRun, show_report
 from keystore.errors import InvalidInput
 from keystore.store import Store
 from monitor.reports import terminal
@@ -14,18 +14,27 @@ from monitor.running.progress import progress_bar
 from monitor.transfer import transfer
 from monitor.transfer.archive_format import ArchiveFile
 from monitor.transfer.folder_format import BaileysFolder
+from monitor.transfer.readers.recognition import FORMATS, source_at
 
 
 def import_state(
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A useMultiFileAuthState folder, or an archive that `export` wrote.")
-    ],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, an archive or a dump; see below.")],
     company: Annotated[
         str | None,
-        typer.Option(metavar="COMPANY", help="The company to import into. An archive names its own, a folder doesn't."),
+        typer.Option(metavar="COMPANY", help="The company to import into. Only an archive names its own."),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help=f"The format, if it isn't to be recognized: {', '.join(FORMATS)}."),
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The bot whose state to import from a dump of several.")
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Allow changes to the state the company has. Stop the bot first.")
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Import the rest where some of it can't be read; then the exit code is 3.")
     ] = False,
     delete_source: Annotated[
         bool, typer.Option("--delete-source", help="Delete each file of a folder once it was read back and compared.")
@@ -33,20 +42,29 @@ def import_state(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a company's state from a folder or an archive.
+    """Import a company's state from a folder, an archive or a dump.
 
-    It imports everything or nothing, and reads each key back. Files that can't be read are listed.
+    It imports everything or nothing, and reads each key back. A value must have the shape that Baileys gives its type.
     """
     with database(command_settings(), create=not dry_run) as store, progress_bar("import") as progress:
-        source = BaileysFolder(path) if path.is_dir() else ArchiveFile(path)
-        if company is None and path.is_dir():
+        source = source_at(path, format_name, state)
+        if company is None and not isinstance(source, ArchiveFile):
             raise InvalidInput(f"{path} doesn't name its company; give --company")
-        if delete_source and not path.is_dir():
-            raise InvalidInput(f"{path}: --delete-source is for a folder; an archive is a copy to keep")
+        if delete_source and not isinstance(source, BaileysFolder):
+            raise InvalidInput(f"{path}: --delete-source is for a folder; this is a copy to keep")
         report = transfer.import_state(
-            store, company, source, replace=replace, dry_run=dry_run, delete_source=delete_source, progress=progress
+            store,
+            company,
+            source,
+            replace=replace,
+            partial=partial,
+            dry_run=dry_run,
+            delete_source=delete_source,
+            progress=progress,
         )
     show_report(terminal.transfer(report), report, as_json)
+    if report.partial:
+        raise typer.Exit(PARTIAL)
 
 
 def export_state(

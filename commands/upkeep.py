@@ -11,6 +11,7 @@ from commands.output import AsJson, DryRun, show_note, show_report
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
 from keystore.opening import replace_policy
+from keystore.postgres.adoption import AdoptionChoices, AdoptionReport
 from keystore.schema import UPKEEP_MIGRATIONS, schema_of
 from monitor import sweeper
 from monitor.forecast.daily_records import try_daily_records
@@ -26,31 +27,72 @@ def migrate_tables(
     attach: Annotated[
         bool, typer.Option("--attach", help="Add only our own tables, beside a running bot that writes jsonb.")
     ] = False,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Give a company of a bot's own tables an id that commands can name."),
+    ] = None,
+    keep_odd: Annotated[
+        bool, typer.Option("--keep-odd", help="Convert values that no Baileys reads, as they are.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database's tables to this version.
 
-    If a bot writes the tables directly, stop it first, or use --attach.
+    If a bot writes the tables directly, stop it first, or use --attach. A bot's own tables are looked at before
+    anything is changed.
     """
     from keystore import migrate  # It imports yoyo, which no other command needs.
 
     settings = command_settings()
+    choices = AdoptionChoices(_renames(rename or ()), keep_odd)
     applied: Sequence[str] = ()
     pending: Sequence[str] = ()
+    looks: list[AdoptionReport] = []
     with closing(opened_link(settings, create=not dry_run)) as link:
         if dry_run:
             current = schema_of(link)
             pending = [name for name in current.pending if not attach or name in UPKEEP_MIGRATIONS]
             if not pending and current.functions_outdated:
                 pending = [migrate.FUNCTIONS]
+            if not attach:
+                looks += filter(None, [migrate.look(link, choices)])
         else:
-            applied = migrate.attach_upkeep(link) if attach else migrate.migrate(link)
+            applied = (
+                migrate.attach_upkeep(link) if attach else migrate.migrate(link, choices=choices, adopted=looks.append)
+            )
             replace_policy(link, settings.ttl)
+    adoption = looks[0] if looks else AdoptionReport()
     lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]
-    report = {"database": link.name, "applied": applied, "pending": pending}
+    report = {"database": link.name, "applied": applied, "pending": pending, "adoption": adoption}
     show_note(f"{'would migrate' if dry_run else 'migrated'} {link.name}")
-    show_report("\n".join(lines) or "nothing to apply", report, as_json)
+    show_report("\n".join([*lines, *_adoption_lines(adoption)]) or "nothing to apply", report, as_json)
+    if dry_run and adoption.refusal(choices):
+        raise typer.Exit(1)
+
+
+def _renames(options: Sequence[str]) -> dict[str, str]:
+    """The new ids of companies by their old ones. Raises InvalidInput."""
+    renames: dict[str, str] = {}
+    for option in options:
+        old, equals, new = option.rpartition("=")
+        if not old or not equals or old in renames:
+            raise InvalidInput(f"--rename {option!r}: expected OLD=NEW, each company once")
+        renames[old] = canonical_company(new)
+    return renames
+
+
+def _adoption_lines(adoption: AdoptionReport) -> list[str]:
+    """The lines about a bot's own tables."""
+    return [
+        *(f"in the way: {problem}\n  {remedy}" for problem, remedy in adoption.problems),
+        *(
+            f"in the way: no command can name this company\n  --rename {old!r}={new}"
+            for old, new in adoption.unnamable.items()
+        ),
+        *(f"taken off {values:,} values: {wrapping}" for wrapping, values in adoption.unwrapped.items()),
+        *(f"no value that Baileys reads: {name}: {reason}" for name, reason in adoption.odd),
+    ]
 
 
 def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:

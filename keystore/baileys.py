@@ -53,6 +53,25 @@ _LONGEST_FIRST = sorted(KEY_TYPES, key=len, reverse=True)
 _SENDER_KEY_FILE = re.compile(r"(.+)--([0-9]+(?:_[0-9]+)?)--([0-9]+)")
 _SENDER_KEY_ID = re.compile(r"(.+)::([0-9]+(?:_[0-9]+)?)::([0-9]+)")
 
+_WORD_FOR_COPY = r"(?:copy|kopie|copia|cópia|copie)"
+_COPIES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"[.]?#?(?P<stem>[^.#].*?)[.]json(?:~|[.~][^/]*)",  # creds.json.bak, creds.json~, .creds.json.swp
+        r"[.](?:_|#)(?P<stem>.+)[.]json",  # ._creds.json of macOS
+        r"(?P<stem>.+?) *[(][0-9]+[)][.]json",  # creds (1).json, of browsers and Windows
+        r"(?P<stem>.+?) [0-9]+[.]json",  # creds 2.json of macOS
+        rf"(?P<stem>.+?)(?: -)?[ ._-]{_WORD_FOR_COPY}(?:[ _]?[(]?[0-9]+[)]?)?[.]json",  # creds - Copy (2).json
+        rf"{_WORD_FOR_COPY} (?:of|von|de|di) (?P<stem>.+)[.]json",
+        r"(?P<stem>.+?)[.]sync-conflict-.*[.]json",  # of Syncthing
+        r"(?P<stem>.+) [(][^()]*conflict[^()]*[)].*[.]json",  # of Dropbox and Nextcloud
+        r"(?P<stem>.+?)[ ._-]conflict(?:ed)?(?:[^A-Za-z].*)?[.]json",
+        r"(?P<stem>.+?)~.*[.]json",
+        r"(?P<stem>.+?)[.](?:bak|tmp|old|orig|new)(?:[.][^/]*)?[.]json",
+    )
+)
+"""The names that copies and sync conflicts have."""
+
 MIS_SPLIT_TYPES = tuple(
     sorted({"-".join(parts[:n]) for parts in (name.split("-") for name in KEY_TYPES) for n in range(1, len(parts))})
 )
@@ -78,43 +97,15 @@ def stored_value(text: bytes) -> bytes:
 
     Raises InvalidInput with the position of a syntax error, never with any of the text.
     """
-    document, readable = _revived(text)
+    document, readable = revived(text)
     return text.strip() if readable else write_json(document)
 
 
-def file_name(key_type: str, key_id: str) -> str:
-    """Return the name of the file in which `useMultiFileAuthState` stores this key."""
-    return f"{key_type}-{key_id}{_SUFFIX}".replace("/", "__").replace(":", "-")
+def revived(text: bytes) -> tuple[Json, bool]:
+    """Return the document, and True when all its Buffers already have the form that Baileys 7 reads.
 
-
-def key_of_file(name: str) -> tuple[str, str] | None:
-    """Return the type and id of the key in a file of this name; None when Baileys writes no key under it."""
-    return _key_of_stem(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else None
-
-
-def corrected_name(key_type: str, key_id: str) -> tuple[str, str] | None:
-    """Return the correct type and id of a row whose file name was split too early; None for every other row.
-
-    For example, (`lid`, `mapping-123`) is (`lid-mapping`, `123`).
+    Raises InvalidInput with the position of a syntax error, never with any of the text.
     """
-    whole = _key_of_stem(f"{key_type}-{key_id}")
-    return whole if whole is not None and whole[0].startswith(f"{key_type}-") else None
-
-
-def _key_of_stem(stem: str) -> tuple[str, str] | None:
-    """Return the longest type that fits a file name without its suffix, and the id; None when it has no such id."""
-    key_type = next((name for name in _LONGEST_FIRST if stem.startswith(f"{name}-")), "")
-    key_id = stem[len(key_type) + 1 :]
-    if key_type == "sender-key":
-        parts = _SENDER_KEY_FILE.fullmatch(key_id) or _SENDER_KEY_ID.fullmatch(key_id)
-        key_id = "::".join(parts.groups()) if parts else ""
-    elif key_type == "app-state-sync-key":
-        key_id = key_id.replace("__", "/")
-    return (key_type, key_id) if key_type and key_id else None
-
-
-def _revived(text: bytes) -> tuple[Json, bool]:
-    """Return the document, and True when all its Buffers already have the form that Baileys 7 reads."""
     readable = True
 
     def revive(item: dict[str, Any]) -> Json:
@@ -143,6 +134,57 @@ def _revived(text: bytes) -> tuple[Json, bool]:
     raise InvalidInput(problem)
 
 
+def file_name(key_type: str, key_id: str) -> str:
+    """Return the name of the file in which `useMultiFileAuthState` stores this key."""
+    return f"{key_type}-{key_id}{_SUFFIX}".replace("/", "__").replace(":", "-")
+
+
+def key_of_file(name: str) -> tuple[str, str] | None:
+    """Return the type and id of the key in a file of this name; None when Baileys writes no key under it."""
+    if not name.endswith(_SUFFIX) or copied_from(name) is not None:
+        return None
+    return key_of_name(name.removesuffix(_SUFFIX))
+
+
+def copied_from(name: str) -> str | None:
+    """Return the file name of Baileys' of which this is a copy's; None if it isn't.
+
+    Editors, file managers and synchronizers leave copies beside files: `creds (1).json`, `creds.json.bak`,
+    `session-1.0.sync-conflict-20260101-120000-ABC.json`. As keys they would have ids that no bot asks for.
+    """
+    for pattern in _COPIES:
+        match = pattern.fullmatch(name)
+        if match is not None:
+            original = f"{match['stem']}{_SUFFIX}"
+            if original == CREDS_FILE or key_of_name(match["stem"]) is not None:
+                return original
+    return None
+
+
+def corrected_name(key_type: str, key_id: str) -> tuple[str, str] | None:
+    """Return the correct type and id of a row whose file name was split too early; None for every other row.
+
+    For example, (`lid`, `mapping-123`) is (`lid-mapping`, `123`).
+    """
+    whole = key_of_name(f"{key_type}-{key_id}")
+    return whole if whole is not None and whole[0].startswith(f"{key_type}-") else None
+
+
+def key_of_name(stem: str) -> tuple[str, str] | None:
+    """Return the type and id in `{type}-{id}`, also as in a file name; None when no type of Baileys' has such an id.
+
+    The longest type that fits is the right one.
+    """
+    key_type = next((name for name in _LONGEST_FIRST if stem.startswith(f"{name}-")), "")
+    key_id = stem[len(key_type) + 1 :]
+    if key_type == "sender-key":
+        parts = _SENDER_KEY_FILE.fullmatch(key_id) or _SENDER_KEY_ID.fullmatch(key_id)
+        key_id = "::".join(parts.groups()) if parts else ""
+    elif key_type == "app-state-sync-key":
+        key_id = key_id.replace("__", "/")
+    return (key_type, key_id) if key_type and key_id else None
+
+
 def _buffer(item: dict[str, Any]) -> bytes | None:
     """Return the bytes of a JSON object that represents a Buffer; None when it doesn't."""
     if item.get("type") != "Buffer" and item.get("buffer") is not True:
@@ -152,7 +194,7 @@ def _buffer(item: dict[str, Any]) -> bytes | None:
     if data is None:
         data = item.get("value")
     if isinstance(data, str):
-        return _from_base64(data)
+        return from_base64(data)
     decoded = data if isinstance(data, bytes) else _bytes([] if data is None else data)
     if decoded is None:
         raise InvalidInput("a Buffer whose data is neither base64 nor an array of bytes")
@@ -166,7 +208,7 @@ def _bytes(numbers: object) -> bytes | None:
     return None
 
 
-def _from_base64(data: str) -> bytes:
+def from_base64(data: str) -> bytes:
     """Decode base64 of either alphabet, padded or not. Other characters are an error, where Node skips them."""
     text = data.rstrip("=").replace("-", "+").replace("_", "/")
     try:

@@ -7,16 +7,20 @@ had both in one table: two sets of keys for one account, and 22 duplicates to re
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
 from keystore.errors import InvalidInput
+from keystore.records import KeyRow
 
 COMPANY_PREFIX = "company_"
 MAX_NAME_CHARS = 255
 MAX_VALUE_BYTES = 16 * 1024 * 1024
 MAX_EPOCH = 2**63 - 1
 MAX_LEASE_S = 86_400
+FIRST_YEAR, LAST_YEAR, LAST_EXPIRY_YEAR = 2000, 2100, 2300
+"""The years in which the times of a row lie. An expiry may be later: the longest lifetime is 100 years."""
 
 KNOWN_TYPES = frozenset((*KEY_TYPES, *MIS_SPLIT_TYPES))
 """The key types that every count names: Baileys' own, and those that a split file name leaves behind."""
@@ -50,6 +54,14 @@ def canonical_company(company_id: str) -> str:
             f"(a {COMPANY_PREFIX!r} prefix is dropped)"
         )
     return bare
+
+
+def is_named(company_id: str) -> bool:
+    """True if commands and the API can name this company as it is stored."""
+    try:
+        return canonical_company(company_id) == company_id
+    except InvalidInput:
+        return False
 
 
 def checked_epoch(epoch: int | None) -> int | None:
@@ -137,11 +149,37 @@ def checked_name(field: str, name: str) -> str:
     return name
 
 
-def checked_time(field: str, time: datetime) -> datetime:
-    """Return `time`, which has a time zone."""
+def checked_time(field: str, time: datetime, last_year: int = LAST_YEAR) -> datetime:
+    """Return `time`, which has a time zone and lies in the years from 2000 to `last_year`.
+
+    Python can't read every time that a database holds, and a database not every time of Python's.
+    """
     if time.tzinfo is None:
         raise InvalidInput(f"{field}: a time without a time zone; pass an aware UTC datetime")
+    if not FIRST_YEAR <= time.year <= last_year:
+        raise InvalidInput(f"{field}: the year {time.year} isn't in {FIRST_YEAR} to {last_year}")
     return time
+
+
+def check_times(row: KeyRow) -> None:
+    """Raise InvalidInput unless the times of this row can be stored and read back."""
+    name = f"{_shown(row.key_type)} {_shown(row.key_id)}"
+    checked_time(f"created_at of {name}", row.created_at)
+    checked_time(f"updated_at of {name}", row.updated_at)
+    if row.expires_at is not None:
+        checked_time(f"expires_at of {name}", row.expires_at, LAST_EXPIRY_YEAR)
+
+
+def times_in_range(row: KeyRow) -> KeyRow:
+    """Return the row with each time that `check_times` would refuse moved to the nearest limit."""
+
+    def moved(time: datetime, last_year: int) -> datetime:
+        first, last = (datetime(year, 1, 1, tzinfo=UTC) for year in (FIRST_YEAR, last_year))
+        return min(max(time, first), last)
+
+    expires_at = row.expires_at and moved(row.expires_at, LAST_EXPIRY_YEAR)
+    created_at, updated_at = moved(row.created_at, LAST_YEAR), moved(row.updated_at, LAST_YEAR)
+    return replace(row, created_at=created_at, updated_at=updated_at, expires_at=expires_at)
 
 
 def _shown(name: str) -> str:

@@ -9,6 +9,7 @@ yoyo would use separate transactions for each file, its record and the lock row.
 here, on a connection of our own. `migrations/NOTES.md` lists what can go wrong with migrations.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
@@ -22,6 +23,8 @@ from yoyo.migrations import MigrationList, default_migration_table
 
 from keystore.errors import KeystoreError, SchemaMismatch, StoreUnavailable
 from keystore.invocation import command
+from keystore.postgres import adoption
+from keystore.postgres.adoption import NO_CHOICES, AdoptionChoices, AdoptionReport
 from keystore.postgres.function_files import function_hash, function_names, function_text, recording_text
 from keystore.postgres.statements import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Read, Schema, Shape, migrations_folder, schema_of
@@ -29,6 +32,9 @@ from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Read, Schema, Shape
 if TYPE_CHECKING:
     from keystore.postgres.link import PostgresLink
     from keystore.sqlite.link import SqliteLink
+
+CONVERSION = "20261124_03_opaque_values"
+"""Id of the Postgres migration that converts a bot's own values. There is no way back from it."""
 
 FUNCTIONS = "functions"
 """Stands for the database's functions among the migrations to apply, when no migration is pending."""
@@ -52,8 +58,16 @@ _UNAVAILABLE = ("08", "53", "57P")
 _SQLITE_UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
-def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str]:
+def migrate(
+    link: DatabaseLink,
+    only: tuple[str, ...] | None = None,
+    choices: AdoptionChoices = NO_CHOICES,
+    adopted: Callable[[AdoptionReport], None] = lambda _: None,
+) -> list[str]:
     """Apply the pending migrations (those in `only`, if it is set) in order, all or none, and return their ids.
+
+    A bot's own tables are looked at first, and refused if the store couldn't live in them. `choices` are the operator's
+    decisions about them, and `adopted` is called with the report.
 
     On Postgres it also replaces the functions if they aren't those of this version. It returns `functions` when nothing
     else was to be done. Raises SchemaMismatch with the database's message when a migration fails, and StoreUnavailable
@@ -87,6 +101,9 @@ def migrate(link: DatabaseLink, only: tuple[str, ...] | None = None) -> list[str
             with backend.transaction():
                 backend.acquire_migration_lock()
                 ids, outdated = pending_now(read)
+                if CONVERSION in ids and schema_of(link, read).shape in (Shape.LEGACY, Shape.ATTACHED):
+                    step = "looking at the tables"
+                    adopted(adoption.prepare(backend.connection, link.name, choices))
                 if ids:
                     backend.create_yoyo_tables()
                     # Under our lock, an existing lock row was left behind by a process that died.
@@ -130,6 +147,19 @@ def attach_upkeep(link: DatabaseLink) -> list[str]:
             "whatsapp_keys as jsonb"
         )
     return migrate(link, only=UPKEEP_MIGRATIONS)
+
+
+def look(link: DatabaseLink, choices: AdoptionChoices) -> AdoptionReport | None:
+    """Return what `migrate` would find in a bot's own tables, and change nothing; None if there are none."""
+    schema = schema_of(link)
+    if not link.is_server or schema.shape not in (Shape.LEGACY, Shape.ATTACHED):
+        return None
+    connection = link.connect(STATEMENT_TIMEOUT_S)
+    try:
+        with connection.transaction():
+            return adoption.look(connection, choices)
+    finally:
+        connection.close()
 
 
 def _migrations(link: DatabaseLink) -> MigrationList:

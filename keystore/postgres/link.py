@@ -18,14 +18,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from time import monotonic
 from typing import Any, Literal, NoReturn
 
 import psycopg
 import structlog
 from psycopg import errors
-from psycopg.abc import PQGen
-from psycopg.adapt import Dumper
+from psycopg.abc import Buffer, PQGen
+from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
@@ -43,6 +44,7 @@ from keystore.sql.link import (
     T,
     require_own_process,
 )
+from keystore.sql.times import time_of
 
 Params = Mapping[str, Any]
 
@@ -99,6 +101,21 @@ class _ArrayDumper(Dumper):
 
 for array_type in (Texts, Blobs):
     psycopg.adapters.register_dumper(array_type, type("_Dumper", (_ArrayDumper,), {"oid": array_type.oid}))
+
+
+class _TimeLoader(Loader):
+    """Loads each `timestamptz`, also one of a year that Python hasn't."""
+
+    format = psycopg.pq.Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return time_of(int.from_bytes(data, "big", signed=True) + _YEAR_2000)
+
+
+_YEAR_2000 = 946_684_800_000_000
+"""The microseconds from 1970 to the time from which Postgres counts."""
+
+psycopg.adapters.register_loader("timestamptz", _TimeLoader)
 
 
 class _BoundedConnection(psycopg.Connection[Row]):

@@ -22,7 +22,8 @@ class SqlTokens(SqlDialect, Tokens):
             secret_hash=token.secret_hash,
             company_id=None if token.company_id is None else ids.canonical_company(token.company_id),
             created_at=self._time_param(ids.checked_time("created_at", token.created_at)),
-            expires_at=token.expires_at and self._time_param(ids.checked_time("expires_at", token.expires_at)),
+            expires_at=token.expires_at
+            and self._time_param(ids.checked_time("expires_at", token.expires_at, ids.LAST_EXPIRY_YEAR)),
             revoked_at=token.revoked_at and self._time_param(ids.checked_time("revoked_at", token.revoked_at)),
         )
         if not added:

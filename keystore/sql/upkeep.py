@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from keystore import codec, ids
@@ -36,6 +36,7 @@ from keystore.records import (
 )
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import CountedInPortions, summed_by_type
+from keystore.sql.times import day_of
 from keystore.store import Upkeep
 from keystore.tally import EVERYBODY, hour_of
 
@@ -159,7 +160,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         for *life, keys in rows:
             lives[tuple(life)] += keys
         return [
-            LifeCount(key_type, bool(lasting), None if gone_on is None else _EPOCH + timedelta(days=gone_on), keys)
+            LifeCount(key_type, bool(lasting), None if gone_on is None else day_of(gone_on), keys)
             for (key_type, lasting, gone_on), keys in lives.items()
         ]
 
@@ -339,17 +340,11 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         """Write rows with the times they carry, and stored creds, and delete keys. Raises LeaseLost."""
 
 
-_EPOCH = date(1970, 1, 1)
-
-
 def restorable(rows: Iterable[KeyRow]) -> list[KeyRow]:
     """Return the rows, checked as in a `set`, in locking order. Of two rows with the same name the last one counts."""
     by_name: dict[tuple[str, str], KeyRow] = {}
     for row in rows:
         ids.checked_writes({row.key_type: {row.key_id: row.value}})
-        for field in ("created_at", "updated_at", "expires_at"):
-            time = getattr(row, field)
-            if time is not None:
-                ids.checked_time(f"{field} of {row.key_type!r} {row.key_id!r}", time)
+        ids.check_times(row)
         by_name[row.key_type, row.key_id] = row
     return [by_name[name] for name in sorted(by_name)]

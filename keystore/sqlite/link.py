@@ -269,3 +269,20 @@ def _use_wal(db: Database) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > give_up_at:
                 raise
         threading.Event().wait(0.01)
+
+
+def read_only_rows(path: Path, statement: str) -> list[Row]:
+    """Return a statement's rows from a file that another program made, and change nothing in it or beside it.
+
+    Raises InvalidInput if it can't be read.
+    """
+    # A file without a log beside it is opened as one that can't change, so that SQLite makes no log either.
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True)
+        try:
+            return connection.execute(statement).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise InvalidInput(f"{path} can't be read: {error}") from error

@@ -17,6 +17,7 @@ from keystore.records import KeyRow, Lease, SweepRun
 from keystore.sql.link import Row, Run
 from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import Change, SqlStore
+from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.statements import STATEMENTS
 from keystore.tally import Count
@@ -233,7 +234,7 @@ class SqliteStore(SqlStore):
         return self._time_param(self._moment())
 
     def _time(self, stored: int) -> datetime:
-        return _EPOCH + stored * _MICROSECOND
+        return time_of(stored)
 
     def _time_param(self, time: datetime) -> int:
         return (time - _EPOCH) // _MICROSECOND

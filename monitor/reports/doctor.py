@@ -9,8 +9,10 @@ from typing import Literal
 
 from keystore.baileys import KEY_TYPES
 from keystore.errors import KeystoreError
+from keystore.ids import is_named
 from keystore.invocation import command
 from keystore.store import Store
+from keystore.tally import PROBE_COMPANY
 from keystore.ttl import UNDELIVERED_DAYS, Policy
 from monitor.reports.check import Verdict, mis_split_advice
 from monitor.reports.formatting import counted
@@ -136,6 +138,15 @@ def _database(store: Store) -> dict[str, Result]:
             f"{census.without_expiry:,} keys have none; run `{command('backfill --enforce')}`",
         ),
     }
+    companies_stored = store.companies() if store.converted else []
+    unnamed = [company for company in companies_stored if company != PROBE_COMPANY and not is_named(company)]
+    if unnamed:
+        results["companies"] = (
+            "warning",
+            f"{counted(len(unnamed), 'company', 'companies')} can't be named by any command ({unnamed[0]!a} for one): "
+            "with the bots stopped, give each another company_id in whatsapp_keys and whatsapp_auth, with 1-64 "
+            "characters of A-Z a-z 0-9 _ - and no company_ before them",
+        )
     if mis_split is not None:
         results["types"] = "warning", mis_split
     if store.expiry_enforced:

@@ -10,6 +10,7 @@ from monitor.forecast.forecast import Forecast
 from monitor.reports.doctor import DoctorCheck, DoctorReport
 from monitor.reports.perf import PerfReport
 from monitor.sweeper import SweepReport
+from monitor.transfer.state import TransferReport
 from monitor.upkeep.backfill import BackfillReport
 from monitor.upkeep.repair import RepairReport
 
@@ -21,6 +22,7 @@ PROPERTIES: Mapping[type, tuple[str, ...]] = {
     PerfReport: ("verdict",),
     RepairReport: ("keys",),
     SweepReport: ("keys",),
+    TransferReport: ("partial",),
 }
 """The properties that belong to a report's JSON, after its fields."""
 

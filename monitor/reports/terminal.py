@@ -184,15 +184,29 @@ def transfer(report: TransferReport) -> RenderableType:
         lines.append(f"{counted(report.verified, 'key')} read back and compared")
     if not report.creds:
         lines.append("creds are missing: a bot can't connect with these keys alone")
+    if report.removed:
+        verb = "would be deleted" if report.dry_run else "deleted"
+        lines.append(f"{counted(report.removed, 'key')} {verb} that the company has and the source doesn't")
     if report.expired:
         lines.append(f"{report.expired:,} of them are past their expiry; the next sweep deletes those without a guard")
     if report.deleted_files:
         lines.append(f"{counted(report.deleted_files, 'source file')} deleted")
+    if report.source_stays:
+        lines.append(f"no source file was deleted: {report.source_stays}")
     parts = [paragraphs(f"{taken} to {report.target}"), _by_type(report.by_type), paragraphs(*lines)]
-    if report.skipped:
-        parts += [paragraphs(f"left out: {len(report.skipped):,}"), columns(_grouped(report.skipped))]
-        if len(_grouped(report.skipped)) < len(report.skipped):
-            parts.append(paragraphs("--json lists each by its name"))
+    if report.unwrapped:
+        unwrapped = [(f"{values:,}", wrapping) for wrapping, values in report.unwrapped.items()]
+        parts += [paragraphs("taken off the values:"), columns(unwrapped)]
+    lists = (
+        (report.skipped, "left out, and may be keys"),
+        (report.ignored, "no keys"),
+        (report.odd, "taken as they are, though Baileys can't read them"),
+    )
+    for entries, heading in lists:
+        if entries:
+            parts += [paragraphs(f"{heading}: {len(entries):,}"), columns(_grouped(entries))]
+    if any(len(_grouped(entries)) < len(entries) for entries, _ in lists):
+        parts.append(paragraphs("--json lists each by its name"))
     return Group(*parts)
 
 

@@ -24,6 +24,7 @@ from keystore import ids
 from keystore.errors import InvalidInput, StoreUnavailable
 from keystore.records import KeyRow
 from keystore.store import Store
+from keystore.values.fitting import fitted
 from monitor.transfer.export_staging import require_parent, write_private
 from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, label
 
@@ -39,6 +40,8 @@ SNAPSHOT_TRIES = 10
 The two reads take a few milliseconds, and differ only if a bot writes between them.
 """
 
+_BEGINNING = f'{{"format":"{FORMAT}"'.encode()
+
 NEVER = "never"
 STAGED_FILE = "archive"
 
@@ -48,6 +51,7 @@ class ArchiveFile:
     """An archive at `path`, with the same methods as `BaileysFolder`."""
 
     path: Path
+    read_as = "archive"
 
     def read(self, progress: Progress | None) -> CompanyState:
         """Read the archive. Raises InvalidInput if the file can't be read, or has no archive's header."""
@@ -82,7 +86,7 @@ class ArchiveFile:
         Raises StoreUnavailable if a bot writes too often for a consistent copy.
         """
         for _ in range(SNAPSHOT_TRIES):
-            values, rows = by_name(store.load(company)), store.export_rows(company)
+            values, rows = by_name(store.load(company)), [*map(ids.times_in_range, store.export_rows(company))]
             entries = {CREDS: StateEntry("creds", values.pop(CREDS))} if CREDS in values else {}
             if values == {(row.key_type, row.key_id): row.value for row in rows}:
                 return CompanyState(company, entries | dict(map(_key_entry, rows)))
@@ -97,12 +101,19 @@ class ArchiveFile:
 
     def verify(self, folder: Path, state: CompanyState) -> None:
         """Raise InvalidInput unless the file parses to the same state."""
-        if ArchiveFile(folder / STAGED_FILE).read(None) != state:
+        written = ArchiveFile(folder / STAGED_FILE).read(None)
+        if (written.company, written.entries, written.skipped) != (state.company, state.entries, ()):
             raise InvalidInput(f"{self.path}: the archive reads back differently from what was written; check the disk")
 
     def put_in_place(self, folder: Path, *, force: bool) -> None:
         """Rename the file to the path, replacing a file that is there."""
         (folder / STAGED_FILE).replace(self.path)
+
+
+def is_archive(path: Path) -> bool:
+    """True if the file's first line is an archive's, whole or not. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
 
 
 def _key_entry(row: KeyRow) -> tuple[Name, StateEntry]:
@@ -176,7 +187,17 @@ def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> Co
     if keys != total:
         skipped.append(("archive", f"{keys} of its {total} keys could be read"))
     # A skipped line may hold any key, so the unreadable keys aren't known.
-    return CompanyState(company, entries, tuple(skipped), unreadable=None if skipped else frozenset())
+    unreadable = None if skipped else frozenset[Name]()
+    return CompanyState(company, entries, tuple(skipped), unreadable, odd=tuple(_odd(entries)))
+
+
+def _odd(entries: dict[Name, StateEntry]) -> Iterator[Skipped]:
+    """The values that don't have their type's shape. An archive restores them as they are: they came from a store."""
+    for name, entry in entries.items():
+        try:
+            fitted(name, entry.value)
+        except InvalidInput as error:
+            yield entry.label, str(error)
 
 
 def _header(path: Path, line_bytes: bytes) -> tuple[str, bool, int]:
@@ -214,7 +235,9 @@ def _row(line: dict[str, Any]) -> KeyRow:
     ids.checked_writes({key_type: {key_id: value}})
     created_at, updated_at = _time(line, "created_at"), _time(line, "updated_at")
     expiry = None if expires_at in (None, NEVER) else _time(line, "expires_at")
-    return KeyRow(key_type, key_id, value, created_at, updated_at, expiry, expires_at == NEVER)
+    row = KeyRow(key_type, key_id, value, created_at, updated_at, expiry, expires_at == NEVER)
+    ids.check_times(row)
+    return row
 
 
 def _value(line: dict[str, Any], name: str) -> bytes:
@@ -232,7 +255,5 @@ def _value(line: dict[str, Any], name: str) -> bytes:
 
 def _time(line: dict[str, Any], name: str) -> datetime:
     with suppress(KeyError, TypeError, ValueError):
-        time = datetime.fromisoformat(line[name])
-        if time.tzinfo is not None:
-            return time
-    raise InvalidInput(f"{name}: not a time with a time zone")
+        return datetime.fromisoformat(line[name])
+    raise InvalidInput(f"{name}: not a time")

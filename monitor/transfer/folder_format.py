@@ -1,7 +1,7 @@
 """The folder that Baileys' `useMultiFileAuthState` keeps: one JSON file for the creds and one for each key.
 
-Imported keys start a new life, because files carry no times. A file that can't be read is listed and doesn't stop the
-rest.
+Imported keys start a new life, because files carry no times. A copy of a file is no key, unless the file itself is
+missing: then it may be the only one left, and the folder isn't whole.
 """
 
 import os
@@ -15,8 +15,9 @@ from keystore import baileys, ids
 from keystore.errors import InvalidInput
 from keystore.invocation import command
 from keystore.store import Store
+from monitor.transfer.collector import StateCollector, save_without_times
 from monitor.transfer.export_staging import require_parent, staged, write_private
-from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, by_type, label
+from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, label
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class BaileysFolder:
     """A `useMultiFileAuthState` folder at `path`."""
 
     path: Path
+    read_as = "folder"
 
     def read(self, progress: Progress | None) -> CompanyState:
         """Read the creds and keys. Raises InvalidInput if no file in the folder is Baileys'."""
@@ -37,27 +39,26 @@ class BaileysFolder:
             raise InvalidInput(f"{folder} can't be read: {error.strerror}") from error
         if not any(map(_name_of, files)):
             raise InvalidInput(f"{folder} has no file of Baileys in it (creds.json, pre-key-1.json and so on)")
-        entries: dict[Name, StateEntry] = {}
-        skipped: list[Skipped] = []
-        unreadable: set[Name] = set()
+        collector = StateCollector()
+        names = {file.name for file in files}
         for done, file in enumerate(files, 1):
-            name = _name_of(file)
-            try:
-                if name is None:
-                    raise InvalidInput("not a name that Baileys gives a file")
-                entries[name] = _read_entry(file, name)
-            except InvalidInput as error:
-                skipped.append((ascii(file.name)[1:-1], str(error)))
-                if name is not None:
-                    unreadable.add(name)
+            name, shown = _name_of(file), ascii(file.name)[1:-1]
+            if name is None:
+                _add_foreign(collector, shown, baileys.copied_from(file.name), names)
+            else:
+                try:
+                    content = _read_regular(file)
+                except InvalidInput as error:
+                    collector.skip(shown, str(error), name)
+                else:
+                    collector.add(shown, name, content, content)
             if progress is not None:
                 progress(done, len(files))
-        return CompanyState(None, entries, tuple(skipped), frozenset(unreadable))
+        return collector.state()
 
     def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
         """Write and delete everything in one `set`."""
-        values = {name: entry.value for name, entry in state.entries.items()}
-        store.set(company, by_type({**values, **dict.fromkeys(removed)}), state.creds)
+        save_without_times(store, company, state, removed)
 
     def delete(self, entry: StateEntry) -> None:
         """Delete a source file, unless a bot has written to it since it was read."""
@@ -140,23 +141,26 @@ def _name_of(file: Path) -> Name | None:
     return CREDS if file.name == baileys.CREDS_FILE else baileys.key_of_file(file.name)
 
 
-def _read_entry(file: Path, name: Name) -> StateEntry:
-    """Read one file. Raises InvalidInput that says what is wrong with it, without quoting it."""
+def _add_foreign(collector: StateCollector, shown: str, original: str | None, names: set[str]) -> None:
+    """Note a file that is no key: a copy, or something else."""
+    if original is None:
+        collector.ignored.append((shown, "not a name that Baileys gives a file"))
+    elif original in names:
+        collector.ignored.append((shown, f"a copy of a file that is there ({original})"))
+    else:
+        reason = f"a copy of a file that isn't there; if it is the right one, rename it ({original})"
+        collector.skip(shown, reason, CREDS if original == baileys.CREDS_FILE else baileys.key_of_file(original))
+
+
+def _read_regular(file: Path) -> bytes:
+    """Return a file's bytes. Raises InvalidInput that says what is wrong with it."""
     try:
         # Not followed: Baileys leaves no links or pipes.
         if not stat.S_ISREG(file.lstat().st_mode):
             raise InvalidInput("not a regular file")
     except OSError as error:
         raise InvalidInput(f"can't be read: {error.strerror}") from error
-    if name != CREDS:
-        ids.checked_writes({name[0]: {name[1]: b"-"}})
-    content = _read_whole(file)
-    value = baileys.stored_value(content)
-    if value == b"null":
-        raise InvalidInput("no value in it (null)")
-    if name == CREDS and (value[:1] != b"{" or value == b"{}"):
-        raise InvalidInput("no credentials document in it")
-    return StateEntry(file.name, ids.checked_value(file.name, value), content=content)
+    return _read_whole(file)
 
 
 def _read_whole(file: Path) -> bytes:

@@ -1,10 +1,13 @@
-"""A company's state on its way in or out, and the report of that, in the shapes that both formats share."""
+"""A company's state on its way in or out, and the report of that, in the shapes that all formats share."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from keystore.records import AuthState, KeyRow
+from keystore.store import Store
 
 Name: TypeAlias = tuple[str, str]
 """A key's type and id."""
@@ -22,23 +25,36 @@ Progress: TypeAlias = Callable[[int, int], None]
 @dataclass(frozen=True)
 class StateEntry:
     """The creds or one key. `label` is its file name in a folder, or its name in reports. `row` is the key with its
-    times, where the format keeps them. `content` is the file that the value was read from."""
+    times, where the format keeps them. `content` is the file that the value was read from. `wrappings` are the names of
+    what was taken off the value."""
 
     label: str
     value: bytes = field(repr=False)
     row: KeyRow | None = field(default=None, repr=False)
     content: bytes | None = field(default=None, repr=False)
+    wrappings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class CompanyState:
-    """The creds and keys that could be read from a folder, an archive or the store, and what could not. `company` is
-    None where the source doesn't say it. `unreadable` are the keys among the skipped; None if those can be any keys."""
+    """The creds and keys that could be read from a folder, a file or the store, and what could not.
+
+    `company` is None where the source doesn't say it. `skipped` may have been keys: without them the state isn't whole.
+    `unreadable` are the keys among the skipped; None if those can be any keys. `ignored` are no keys. `odd` are taken,
+    but don't have the shape that Baileys gives their type.
+    """
 
     company: str | None
     entries: dict[Name, StateEntry]
     skipped: tuple[Skipped, ...] = ()
     unreadable: frozenset[Name] | None = frozenset()
+    ignored: tuple[Skipped, ...] = ()
+    odd: tuple[Skipped, ...] = ()
+
+    @property
+    def unwrapped(self) -> dict[str, int]:
+        """The number of values that each wrapping was taken off."""
+        return dict(Counter(wrapping for entry in self.entries.values() for wrapping in sorted(entry.wrappings)))
 
     @property
     def creds(self) -> bytes | None:
@@ -56,7 +72,10 @@ class TransferReport:
     """The keys and creds that went in or out; with `dry_run`, those that would have.
 
     They were read back and compared, `verified` of them; a dry run verifies none. `skipped` are (name, reason) of
-    everything left out. `expired` keys are past their expiry: the next sweep deletes them unless a guard keeps them.
+    everything left out that may have been a key, `ignored` of everything else. `unwrapped` counts the values that each
+    wrapping was taken off. `odd` values don't have their type's shape. `removed` keys were the company's, and aren't in
+    the source. `expired` keys are past their expiry: the next sweep deletes them unless a guard keeps them.
+    `source_stays` is the reason why no source file was deleted, though that was asked for.
     """
 
     company: str
@@ -69,8 +88,40 @@ class TransferReport:
     verified: int = 0
     expired: int
     skipped: tuple[Skipped, ...]
+    ignored: tuple[Skipped, ...] = ()
+    unwrapped: dict[str, int] = field(default_factory=dict)
+    odd: tuple[Skipped, ...] = ()
+    removed: int = 0
+    read_as: str = ""
     deleted_files: int = 0
+    source_stays: str = ""
     dry_run: bool
+
+    @property
+    def partial(self) -> bool:
+        """True when something that may have been a key was left out."""
+        return bool(self.skipped)
+
+
+class StateSource(Protocol):
+    """A source of a company's state: how to read it, and how to store what was read."""
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+
+    @property
+    def read_as(self) -> str:
+        """The name of its format."""
+
+    def read(self, progress: Progress | None) -> CompanyState:
+        """Read the state. Raises InvalidInput if the source has another format."""
+
+    def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
+        """Write the state, and delete the removed keys, in one write."""
+
+    def delete(self, entry: StateEntry) -> None:
+        """Delete the entry's own file. Raises InvalidInput if there is none, or if it can't be deleted."""
 
 
 def label(name: Name) -> str:

@@ -2,7 +2,9 @@
 
 An import never takes a live bot back in time: ratchets that have moved on can't be replaced by older ones without
 making every later message unreadable. So an import that would change a company's state is refused unless `replace` is
-set. Nothing counts as imported before it was read back from the store, and no source file is deleted before that.
+set. A source that isn't whole is refused as well, unless `partial` is set: a bot without some of its keys can't be told
+from a broken one. Nothing counts as imported before it was read back from the store, and no source file is deleted
+before that.
 """
 
 import dataclasses
@@ -13,15 +15,30 @@ from pathlib import Path
 from typing import TypeAlias
 
 from keystore import ids
+from keystore.baileys import CREDS_FILE, copied_from
 from keystore.errors import InvalidInput
 from keystore.records import AuthState
 from keystore.store import Store
 from monitor.transfer.archive_format import ArchiveFile
 from monitor.transfer.export_staging import staged
 from monitor.transfer.folder_format import BaileysFolder
-from monitor.transfer.state import CREDS, CompanyState, Name, Progress, StateEntry, TransferReport, by_name, by_type
+from monitor.transfer.state import (
+    CREDS,
+    CompanyState,
+    Name,
+    Progress,
+    Skipped,
+    StateEntry,
+    StateSource,
+    TransferReport,
+    by_name,
+    by_type,
+)
 
 READS_BACK_DIFFERENTLY = "reads back differently from what was written; is a bot using this company?"
+
+MOST_NAMED = 3
+"""The most entries that a refusal names."""
 
 StateFormat: TypeAlias = ArchiveFile | BaileysFolder
 """A company's state in files: how to read, store, write and check it."""
@@ -30,25 +47,30 @@ StateFormat: TypeAlias = ArchiveFile | BaileysFolder
 def import_state(
     store: Store,
     company: str | None,
-    source: StateFormat,
+    source: StateSource,
     *,
     replace: bool = False,
+    partial: bool = False,
     dry_run: bool = False,
     delete_source: bool = False,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Import a state into the store atomically, and verify it; `company` None is the one that the source names.
 
-    Entries that can't be read are listed and don't stop the rest. With `delete_source` the files that are safely in
-    the store are deleted. With `replace` the company ends with exactly the source's state. Raises InvalidInput if the
-    source has another format, or the company has a state that would change.
+    With `partial` the rest is imported where some of the source can't be read; a dry run lists that too. With
+    `delete_source` the files that are safely in the store are deleted, unless something was left out. With `replace`
+    the company ends with exactly the source's state. Raises InvalidInput if the source has another format or isn't
+    whole, or if the company has a state that would change.
     """
     if company is not None:
         company = ids.canonical_company(company)
     state = source.read(progress)
     company = company or ids.canonical_company(state.company or "")
+    if state.skipped and not partial and not dry_run:
+        raise InvalidInput(_not_whole(source.path, state))
     removed = _keys_to_remove(store, company, state, source=source.path, replace=replace)
     report = _unverified(store, company, state, str(source.path), store.database, store.now(), dry_run=dry_run)
+    report = dataclasses.replace(report, removed=len(removed or ()), read_as=source.read_as)
     if dry_run:
         return report
     if removed is not None:
@@ -56,17 +78,51 @@ def import_state(
     verified = _verified(store, company, state, with_times=removed is not None)
     different = [entry.label for name, entry in state.entries.items() if name not in verified]
     skipped = [*state.skipped, *((label, READS_BACK_DIFFERENTLY) for label in different)]
-    deleted = 0
-    for entry in verified.values() if delete_source else ():
+    stays = _reason_to_stay(store, company, state) if delete_source else ""
+    deleted, undeleted = _delete_sources(source, verified) if delete_source and not stays else (0, [])
+    counts = _count_by_type(verified)
+    keys, creds = sum(counts.values()), CREDS in verified
+    report = dataclasses.replace(report, keys=keys, verified=keys, by_type=counts, creds=creds)
+    return dataclasses.replace(report, skipped=(*skipped, *undeleted), deleted_files=deleted, source_stays=stays)
+
+
+def _not_whole(source: Path, state: CompanyState) -> str:
+    """Say what is missing from a source, and how to go on."""
+    named = "; ".join(f"{label}: {reason}" for label, reason in state.skipped[:MOST_NAMED])
+    more = len(state.skipped) - MOST_NAMED
+    advice = "" if CREDS in state.entries else _creds_advice(state)
+    return (
+        f"{source} isn't whole, so nothing was imported: {named}{f'; and {more} more' if more > 0 else ''}.{advice} "
+        "--dry-run lists everything; --partial imports the rest"
+    )
+
+
+def _creds_advice(state: CompanyState) -> str:
+    """Name a copy of the creds, where they themselves can't be read."""
+    copies = [label for label, _ in (*state.ignored, *state.skipped) if copied_from(label) == CREDS_FILE]
+    named = f": {', '.join(copies[:MOST_NAMED])} may hold them, under the name {CREDS_FILE}" if copies else ""
+    return f" No bot can connect without its creds{named}."
+
+
+def _reason_to_stay(store: Store, company: str, state: CompanyState) -> str:
+    """The reason to delete no source file; empty if they may be deleted."""
+    if state.skipped:
+        return "not all of the source could be taken"
+    if store.get_creds(company) is None:
+        return f"{company} has no creds: these keys are of no use without them"
+    return ""
+
+
+def _delete_sources(source: StateSource, verified: dict[Name, StateEntry]) -> tuple[int, list[Skipped]]:
+    """Delete the source files of these entries; return how many, and those that stay."""
+    deleted, undeleted = 0, []
+    for entry in verified.values():
         try:
             source.delete(entry)
             deleted += 1
         except InvalidInput as error:
-            skipped.append((entry.label, f"imported, but not deleted: {error}"))
-    counts = _count_by_type(verified)
-    keys, creds = sum(counts.values()), CREDS in verified
-    report = dataclasses.replace(report, keys=keys, verified=keys, by_type=counts, creds=creds)
-    return dataclasses.replace(report, skipped=tuple(skipped), deleted_files=deleted)
+            undeleted.append((entry.label, f"imported, but not deleted: {error}"))
+    return deleted, undeleted
 
 
 def export_state(
@@ -121,21 +177,36 @@ def _keys_to_remove(
     ]
     if not changed:
         return frozenset() if new else None
-    if not replace:
+    if not replace and not _only_adds(auth_state, state):
         raise InvalidInput(
             f"{company} already has {_amount(auth_state)} in {store.database}, and {source} differs from them in "
             f"{len(changed) - (CREDS in changed)} keys{' and the creds' if CREDS in changed else ''}: importing it "
             "could take a running bot back to sessions that have moved on. If the stored state may be lost, stop the "
             "bot and repeat with --replace"
         )
+    if not replace:
+        return frozenset()
     if state.creds is None:
         raise InvalidInput(
             f"{source} has no readable creds: keys without the creds they belong to can't replace the "
             f"{_amount(auth_state)} that {company} has in {store.database}. Nothing was changed"
         )
+    if auth_state.total and not state.entries.keys() - {CREDS}:
+        advice = "" if auth_state.creds is not None else "; without --replace they are added to the keys"
+        raise InvalidInput(
+            f"{source} has creds and no keys: replacing would delete the {auth_state.total} keys that {company} has in "
+            f"{store.database}{advice}. Nothing was changed"
+        )
     if state.unreadable is None:
         return frozenset()
     return frozenset(changed) - state.unreadable - state.entries.keys()
+
+
+def _only_adds(stored: AuthState, state: CompanyState) -> bool:
+    """True if a state adds to an incomplete one, which no bot can have used: it has no creds, or nothing else."""
+    incomplete = stored.creds is None or not stored.total
+    values = by_name(stored)
+    return incomplete and all(values.get(name, entry.value) == entry.value for name, entry in state.entries.items())
 
 
 def _amount(state: AuthState) -> str:
@@ -158,6 +229,9 @@ def _unverified(
         creds=CREDS in state.entries,
         expired=sum(row.expires_at is not None and row.expires_at <= now for row in state.rows),
         skipped=state.skipped,
+        ignored=state.ignored,
+        unwrapped=state.unwrapped,
+        odd=state.odd,
         dry_run=dry_run,
     )
 

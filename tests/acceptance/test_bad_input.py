@@ -11,10 +11,12 @@ import psycopg
 import pytest
 
 from keystore import open_store
+from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import PASSWORD, OwnServer, PostgresSite
 from rig.program import RUN, TIMEOUT_S, environment
 from rig.relay import free_port
 from tests.acceptance.in_process import run, run_refused
+from tests.monitor.transfer.folders import write_folder
 
 EVERY_COMMAND = [["serve"], ["check"], ["types"], ["growth"], ["perf"], ["backfill"], ["sweep"], ["migrate"], ["seed"]]
 
@@ -156,7 +158,7 @@ def test_an_import_that_cannot_be_read(sqlite_file: Path, tmp_path: Path) -> Non
     text, folder = tmp_path / "notes.txt", tmp_path / "empty"
     text.write_text("Dear diary\n", encoding="utf-8")
     folder.mkdir()
-    assert "neither an archive" in run_refused("import", str(text), url=url)
+    assert "no dump that this program can read" in run_refused("import", str(text), url=url)
     assert "doesn't exist" in run_refused("import", str(tmp_path / "nothing"), url=url)
     assert "no file of Baileys" in run_refused("import", str(folder), "--company", "2", url=url)
     assert "--company" in run_refused("import", str(folder), url=url)
@@ -165,23 +167,28 @@ def test_an_import_that_cannot_be_read(sqlite_file: Path, tmp_path: Path) -> Non
     assert text.exists()
 
 
-def test_an_incomplete_file_is_listed_and_the_others_are_imported(sqlite_file: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "auth"
-    folder.mkdir()
-    (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
-    (folder / "pre-key-1.json").write_text('{"private": "S3CR', encoding="utf-8")
-    (folder / "pre-key-2.json").write_text("{}", encoding="utf-8")
-    done = run("import", str(folder), "--company", "2", "--delete-source", url=f"sqlite:///{sqlite_file}")
-    assert done.returncode == 0
+def test_an_incomplete_folder_is_imported_only_on_request(sqlite_file: Path, tmp_path: Path) -> None:
+    pre_key = real_keys()["pre-key"]["121"]
+    folder = write_folder(tmp_path / "auth", {"pre-key": {"1": b'{"private": "S3CR', "2": pre_key}}, real_creds())
+    arguments = ("import", str(folder), "--company", "2", "--delete-source")
+    url = f"sqlite:///{sqlite_file}"
+    line = run_refused(*arguments, url=url)
+    assert "isn't whole, so nothing was imported: pre-key-1.json: not JSON" in line
+    assert "--partial" in line
+    require_unchanged(sqlite_file)
+    dry = run(*arguments, "--dry-run", url=url)
+    assert (dry.returncode, "pre-key-1.json  not JSON" in dry.stdout) == (3, True)
+    require_unchanged(sqlite_file)
+    done = run(*arguments, "--partial", url=url)
+    assert done.returncode == 3
     assert "pre-key-1.json  not JSON" in done.stdout
-    assert "S3CR" not in done.stdout + done.stderr
-    assert [path.name for path in folder.iterdir()] == ["pre-key-1.json"]
+    assert "no source file was deleted: not all of the source could be taken" in done.stdout
+    assert "S3CR" not in line + dry.stdout + done.stdout + done.stderr
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_an_import_over_a_live_company_is_refused(sqlite_file: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "auth"
-    folder.mkdir()
-    (folder / "creds.json").write_text('{"registrationId": 7}', encoding="utf-8")
+    folder = write_folder(tmp_path / "auth", {}, real_creds())
     line = run_refused("import", str(folder), "--company", "1", url=f"sqlite:///{sqlite_file}")
     assert "--replace" in line
     require_unchanged(sqlite_file)

@@ -185,7 +185,7 @@ def test_migrate_adopts_a_legacy_database_and_reports_its_steps(postgres_site: P
     assert sorted(attached + applied) == sorted(pending)
     assert run("migrate", url=postgres_url).stdout == "nothing to apply\n"
     with open_store(postgres_url) as store:
-        assert json.loads(store.get("1", "session", ["a"])["a"]) == {"a": 1}
+        assert json.loads(store.get("1", "mine", ["a"])["a"]) == {"a": 1}
     assert run_json("backfill", "--enforce", url=postgres_url)["enforced"]
 
 
@@ -195,7 +195,7 @@ def _make_legacy_tables(site: PostgresSite, url: str) -> None:
         for name in ("20251007_create_whatsapp_auth_tables.sql", "20251008_optimize_whatsapp_keys.sql"):
             conn.execute((migrations / name).read_bytes())
         conn.execute(
-            "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value) VALUES ('1', 'session', 'a', '{\"a\": 1}')"
+            "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value) VALUES ('1', 'mine', 'a', '{\"a\": 1}')"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rig.relay import free_port
-from tests.clients.packages import bot_folder, built_client, need_node
+from tests.clients.packages import adapters_folder, bot_folder, built_client, need_node
 from tests.clients.restartable_service import RestartableService
 
 
@@ -31,6 +31,12 @@ def each_baileys(request: pytest.FixtureRequest, _node: None) -> Path:
 def baileys(_node: None) -> Path:
     """A bot's folder with Baileys 7."""
     return bot_folder("7")
+
+
+@pytest.fixture(scope="session")
+def adapters(_node: None) -> Path:
+    """The folder with the adapters that npm has."""
+    return adapters_folder()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -14,6 +14,7 @@ import pytest
 from rig.paths import PROJECT
 
 CLIENT = PROJECT / "clients" / "baileys"
+ADAPTERS = PROJECT / "tests" / "clients" / "adapters"
 OLDEST_NODE = 20
 INSTALL_TIMEOUT_S = 240.0
 
@@ -74,6 +75,15 @@ def bot_folder(baileys: str) -> Path:
         packed.unlink()
         _write_stamp(folder / "node_modules", sources)
     return folder
+
+
+def adapters_folder() -> Path:
+    """Install the adapters that npm has, and return the folder of the script that writes with them."""
+    sources = [ADAPTERS / "package.json", ADAPTERS / "package-lock.json"]
+    if _is_stale(ADAPTERS / "node_modules", sources):
+        npm(ADAPTERS, "ci", "--ignore-scripts")
+        _write_stamp(ADAPTERS / "node_modules", sources)
+    return ADAPTERS
 
 
 def _is_stale(installed: Path, sources: Iterable[Path]) -> bool:

@@ -13,6 +13,7 @@ from keystore.baileys import (
     KEY_TYPES,
     MIS_SPLIT_TYPES,
     Json,
+    copied_from,
     corrected_name,
     file_name,
     key_of_file,
@@ -264,3 +265,40 @@ def test_a_row_split_at_any_dash_of_its_type_is_corrected_and_no_other(key_type:
 )
 def test_only_a_row_split_too_early_is_corrected(row: tuple[str, str], corrected: tuple[str, str] | None) -> None:
     assert corrected_name(*row) == corrected
+
+
+@pytest.mark.parametrize(
+    ("copy", "original"),
+    [
+        ("creds (1).json", "creds.json"),
+        ("creds - Copy (2).json", "creds.json"),
+        ("creds copy 2.json", "creds.json"),
+        ("Copy of creds.json", "creds.json"),
+        ("._creds.json", "creds.json"),
+        (".creds.json.swp", "creds.json"),
+        ("creds.json.bak", "creds.json"),
+        ("creds.json.1234.tmp", "creds.json"),
+        ("creds.json~", "creds.json"),
+        ("creds~1.json", "creds.json"),
+        ("creds.bak.json", "creds.json"),
+        ("creds.conflict.json", "creds.json"),
+        ("creds_conflict-20260101.json", "creds.json"),
+        ("creds (Ana's conflicted copy 2026-01-01).json", "creds.json"),
+        ("pre-key-5011 (1).json", "pre-key-5011.json"),
+        ("pre-key-5-copy.json", "pre-key-5.json"),
+        ("session-79.0 copy.json", "session-79.0.json"),
+        ("session-79.0 2.json", "session-79.0.json"),
+        ("session-79.0.sync-conflict-20260101-120000-ABCDEF7.json", "session-79.0.json"),
+        ("lid-mapping-1_reverse.conflict.json", "lid-mapping-1_reverse.json"),
+    ],
+)
+def test_copies_and_sync_conflicts_are_no_keys(copy: str, original: str) -> None:
+    assert copied_from(copy) == original
+    assert key_of_file(copy) is None
+
+
+def test_no_real_file_name_is_taken_for_a_copy() -> None:
+    real = [file_name(key_type, key_id) for key_type, by_id in real_keys().items() for key_id in by_id]
+    odd = ["creds.json", "tctoken-__index.json", "session-79_1.47.json", "sender-key-4915-1600000@g.us--79--0.json"]
+    odd += ["sender-key-memory-status@broadcast.json", "app-state-sync-key-AAAAcopy.json", "notes.txt", "package.json"]
+    assert [name for name in [*real, *odd] if copied_from(name) is not None] == []

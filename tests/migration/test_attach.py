@@ -162,7 +162,7 @@ def test_a_call_of_a_bot_is_refused_until_the_values_are_converted(legacy: Legac
 
 
 def test_an_attached_database_can_be_migrated_later(legacy: LegacyDatabase) -> None:
-    legacy.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    legacy.upsert("1", "mine", "a", {"type": "Buffer", "data": [1, 2]})
     run_attach(legacy.url)
     with open_store(legacy.url) as store:
         store.finish_sweep(store.start_sweep("before"), 1.0, None)
@@ -173,7 +173,7 @@ def test_an_attached_database_can_be_migrated_later(legacy: LegacyDatabase) -> N
         with pytest.raises(KeystoreError, match="this database is converted"):
             attach_upkeep(link)
     with open_store(legacy.url) as store:
-        assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
+        assert store.load("1").keys == {"mine": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
         assert [run.sweeper for run in store.sweep_runs(5)] == ["before"]
 
 
@@ -201,7 +201,7 @@ def test_a_legacy_database_is_not_opened_before_attach_or_migrate(legacy: Legacy
 
 def test_attaching_waits_for_no_transaction_of_a_bot(legacy: LegacyDatabase) -> None:
     with closing(legacy.connect()) as conn, conn.transaction():
-        conn.execute(UPSERT, ("1", "session", "open", "{}"))
+        conn.execute(UPSERT, ("1", "mine", "open", "{}"))
         conn.execute("LOCK TABLE whatsapp_keys, whatsapp_auth IN ACCESS EXCLUSIVE MODE")
         assert run_attach(legacy.url) == list(UPKEEP_MIGRATIONS)
 

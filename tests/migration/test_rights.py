@@ -50,7 +50,7 @@ def seen_by(url: str, table: str) -> list[tuple[object, ...]] | str:
 
 @pytest.mark.parametrize("what", ["ALL", "SELECT", "SELECT (company_id, value)"])
 def test_what_public_was_granted_ends(legacy: LegacyDatabase, stranger: str, what: str) -> None:
-    legacy.upsert("1", "session", "a", {"secret": 1})
+    legacy.upsert("1", "mine", "a", {"secret": 1})
     legacy.execute(f"GRANT {what} ON whatsapp_keys TO PUBLIC")
     assert seen_by(stranger, "whatsapp_keys") == [("1",)]
     run_migrate(legacy.url)
@@ -60,7 +60,7 @@ def test_what_public_was_granted_ends(legacy: LegacyDatabase, stranger: str, wha
 
 
 def test_a_role_granted_by_name_sees_no_row(legacy: LegacyDatabase, stranger: str) -> None:
-    legacy.upsert("1", "session", "a", {"secret": 1})
+    legacy.upsert("1", "mine", "a", {"secret": 1})
     legacy.execute(f'GRANT SELECT ON whatsapp_keys TO "{legacy.site.role}_stranger"')
     assert seen_by(stranger, "whatsapp_keys") == [("1",)]
     run_migrate(legacy.url)
@@ -68,7 +68,7 @@ def test_a_role_granted_by_name_sees_no_row(legacy: LegacyDatabase, stranger: st
 
 
 def test_security_that_was_off_is_on_afterwards(legacy: LegacyDatabase) -> None:
-    legacy.upsert("1", "session", "a", {"secret": 1})
+    legacy.upsert("1", "mine", "a", {"secret": 1})
     legacy.execute("ALTER TABLE whatsapp_keys DISABLE ROW LEVEL SECURITY")
     run_migrate(legacy.url)
     secured = {row[0]: row[2:4] for row in catalog(legacy.url)["tables"]}
@@ -96,7 +96,7 @@ def make_url(admin_url: str, database: str) -> str:
 
 
 def test_another_role_is_refused_and_never_sees_an_empty_store(legacy: LegacyDatabase, stranger: str) -> None:
-    legacy.upsert("1", "session", "a", {"secret": 1})
+    legacy.upsert("1", "mine", "a", {"secret": 1})
     run_migrate(legacy.url)
     with pytest.raises(SchemaMismatch, match="row-level security hides the tables from this role"):
         open_store(stranger)

@@ -90,7 +90,7 @@ def bot_in_a_transaction(legacy: LegacyDatabase, *tables: str) -> Iterator[None]
     with closing(legacy.connect()) as conn, conn.transaction():
         for table in tables:
             query(conn, f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
-        conn.execute(UPSERT, ("1", "session", "open", "{}"))
+        conn.execute(UPSERT, ("1", "mine", "open", "{}"))
         yield
 
 
@@ -138,7 +138,7 @@ def test_threads_that_open_one_empty_database_together_all_succeed(
 def test_concurrent_migrations_convert_a_legacy_database_once(
     legacy: LegacyDatabase, recorded: Callable[[str], list[str]]
 ) -> None:
-    legacy.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    legacy.upsert("company_1", "mine", "a", {"type": "Buffer", "data": [1, 2]})
 
     def run(_: int) -> list[str]:
         with opened_link(legacy.url) as link:
@@ -149,7 +149,7 @@ def test_concurrent_migrations_convert_a_legacy_database_once(
     assert applied == [0, 0, 0, 0, 0, len(POSTGRES_FILES)]
     assert_recorded_once(recorded(legacy.url))
     with open_store(legacy.url) as store:
-        assert store.load("1").keys == {"session": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
+        assert store.load("1").keys == {"mine": {"a": b'{"data": "AQI=", "type": "Buffer"}'}}
 
 
 def test_migrating_leaves_a_file_as_the_store_keeps_it(new_file: Path) -> None:
@@ -163,7 +163,7 @@ def test_migrating_leaves_a_file_as_the_store_keeps_it(new_file: Path) -> None:
 
 @pytest.mark.parametrize("table", ["whatsapp_keys", "whatsapp_auth"])
 def test_a_migration_that_is_killed_leaves_the_bots_tables_as_they_were(legacy: LegacyDatabase, table: str) -> None:
-    legacy.upsert("company_1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    legacy.upsert("company_1", "mine", "a", {"type": "Buffer", "data": [1, 2]})
     rows, before = legacy.execute("SELECT * FROM whatsapp_keys"), catalog(legacy.url)
     with migrating(legacy.url) as process, closing(legacy.admin()) as admin:
         with bot_in_a_transaction(legacy, table):
@@ -174,7 +174,7 @@ def test_a_migration_that_is_killed_leaves_the_bots_tables_as_they_were(legacy: 
         eventually(lambda: query(admin, WAITING) == [(0,)], "the dead process's session ends")
     assert legacy.execute("SELECT * FROM whatsapp_keys WHERE key_id = 'a'") == rows
     assert catalog(legacy.url, without_ours=True) == before
-    legacy.upsert("company_1", "session", "b", {})
+    legacy.upsert("company_1", "mine", "b", {})
     with opened_link(legacy.url) as link:
         assert len(migrate(link)) == len(POSTGRES_FILES)
     with open_store(legacy.url) as store:
@@ -231,12 +231,12 @@ def test_a_migration_whose_session_is_terminated_can_be_repeated(legacy: LegacyD
 def test_a_server_that_crashes_in_a_migration_keeps_the_bots_tables(own_server: OwnServer) -> None:
     create_legacy_tables(own_server.url)
     legacy = LegacyDatabase(own_server.url, own_server.site)
-    legacy.upsert("1", "session", "a", {"type": "Buffer", "data": [1, 2]})
+    legacy.upsert("1", "mine", "a", {"type": "Buffer", "data": [1, 2]})
     before = catalog(legacy.url)
     with opened_link(legacy.url) as link, ThreadPoolExecutor(1) as pool:
         conn = legacy.connect()
         conn.execute("BEGIN")
-        conn.execute(UPSERT, ("1", "session", "open", "{}"))
+        conn.execute(UPSERT, ("1", "mine", "open", "{}"))
         running = pool.submit(migrate, link)
         with closing(legacy.admin()) as admin:
             eventually(lambda: query(admin, WAITING) == [(1,)], "the migration waits for the bot")

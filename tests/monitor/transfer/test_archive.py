@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,7 +102,10 @@ def test_broken_lines_are_listed_and_the_rest_is_imported(store: Store, tmp_path
     lines[6] = b"[]\n"
     lines[9] = lines[9][:-1]
     path.write_bytes(b"".join(lines))
-    report = import_state(store, "2", ArchiveFile(path))
+    with pytest.raises(InvalidInput, match=r"isn't whole, so nothing was imported: line 3: .*; and 4 more"):
+        import_state(store, "2", ArchiveFile(path))
+    assert store.companies() == ["1"]
+    report = import_state(store, "2", ArchiveFile(path), partial=True)
     assert store.load("2") == AuthState(b'{"me":1}', {"session": {"f": b'"hunter2"', "g": b'"hunter2"'}})
     assert (report.keys, report.verified, report.creds) == (2, 2, True)
     assert [name for name, _ in report.skipped] == [f"line {n}" for n in (3, 4, 5, 6, 7, 10)] + ["archive"]
@@ -114,8 +118,10 @@ def test_an_archive_cut_between_lines_is_noticed(store: Store, tmp_path: Path) -
     path = tmp_path / "a.jsonl"
     export_state(store, "1", ArchiveFile(path))
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
-    report = import_state(store, "2", ArchiveFile(path))
-    assert (report.keys, report.creds) == (0, False)
+    with pytest.raises(InvalidInput, match="isn't whole"):
+        import_state(store, "2", ArchiveFile(path))
+    report = import_state(store, "2", ArchiveFile(path), partial=True)
+    assert (report.keys, report.creds, report.partial) == (0, False, True)
     assert [name for name, _ in report.skipped] == ["creds", "archive"]
 
 
@@ -144,7 +150,10 @@ def test_replacing_from_a_damaged_archive_removes_nothing(store: Store, tmp_path
     export_state(store, "1", ArchiveFile(path))
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
     store.set("1", {"session": {"a": b"2", "b": b"2"}})
-    import_state(store, "1", ArchiveFile(path), replace=True)
+    with pytest.raises(InvalidInput, match="isn't whole"):
+        import_state(store, "1", ArchiveFile(path), replace=True)
+    assert store.load("1").keys == {"session": {"a": b"2", "b": b"2"}}
+    import_state(store, "1", ArchiveFile(path), replace=True, partial=True)
     assert store.load("1").keys == {"session": {"a": b"1", "b": b"2"}}
 
 
@@ -232,3 +241,42 @@ def test_an_archive_over_a_running_bot_is_refused_as_a_whole(store: Store, tmp_p
     report = import_state(store, "1", ArchiveFile(tmp_path / "a.jsonl"), replace=True)
     assert (report.keys, report.verified) == (1, 1)
     assert store.load("1").keys == {"session": {"a": b'"old"'}}
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1999-12-31T00:00:00+00:00"]
+)
+@pytest.mark.parametrize("field", ["created_at", "updated_at", "expires_at"])
+def test_a_time_out_of_range_comes_in_by_no_way(store: Store, tmp_path: Path, field: str, time: str) -> None:
+    store.set("1", {"session": {"a": b"{}", "b": b"{}"}})
+    path = tmp_path / "a.jsonl"
+    export_state(store, "1", ArchiveFile(path))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[1] = json.dumps({**json.loads(lines[1]), field: time})
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=rf"{field} of 'session' 'a': the year {int(time[:4])} isn't in 2000 to"):
+        import_state(store, "2", ArchiveFile(path))
+    report = import_state(store, "2", ArchiveFile(path), partial=True)
+    assert (report.keys, report.partial) == (1, True)
+    times: dict[str, Any] = {field: datetime.fromisoformat(time)}
+    with pytest.raises(InvalidInput, match="isn't in 2000 to"):
+        store.restore_rows("3", [replace(store.export_rows("2")[0], **times)])
+    assert store.companies() == ["1", "2"]
+
+
+def test_an_expiry_at_the_end_of_the_longest_lifetime_comes_back(tmp_path: Path, clock: Clock) -> None:
+    with open_store(f"sqlite:///{tmp_path}/k.db", clock=clock, policy=Policy(default_s=100 * 365 * 86_400)) as store:
+        store.set("1", {"mine": {"a": b"{}"}})
+        export_state(store, "1", ArchiveFile(tmp_path / "a.jsonl"))
+        assert import_state(store, "2", ArchiveFile(tmp_path / "a.jsonl")).verified == 1
+
+
+def test_values_that_no_baileys_reads_come_back_as_they_were_and_are_named(store: Store, tmp_path: Path) -> None:
+    store.set("1", {"session": {"a": b'"hunter2"'}, "mine": {"a": b'"hunter2"'}}, b'"hunter2"')
+    path = tmp_path / "a.jsonl"
+    export_state(store, "1", ArchiveFile(path))
+    report = import_state(store, "2", ArchiveFile(path))
+    assert store.load("2") == store.load("1")
+    assert [name for name, _ in report.odd] == ["creds", "session a"]
+    assert (report.partial, report.unwrapped) == (False, {})
+    assert "hunter2" not in repr(report)
