@@ -124,10 +124,7 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
         WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '168 hours'),
-       (SELECT sum(pg_total_relation_size(relid)) FROM (
-            SELECT 'whatsapp_auth'::regclass AS relid UNION SELECT 'whatsapp_keys'::regclass
-            UNION SELECT relid FROM pg_partition_tree('whatsapp_keys')
-        ) AS tables)::bigint
+       keystore_size()
 
 -- The server's limit for a statement in ms; 0 for none.
 -- name: statement_timeout

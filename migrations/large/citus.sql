@@ -17,7 +17,12 @@ BEGIN
     FROM pg_class WHERE oid = 'whatsapp_keys'::regclass;
 END $$;
 
--- The next two functions take the place of those that `migrate` makes.
+-- The next three functions take the place of those that `migrate` makes.
+
+CREATE OR REPLACE FUNCTION keystore_size() RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT citus_total_relation_size('whatsapp_auth') + citus_total_relation_size('whatsapp_keys')
+$$;
 
 -- Citus takes no SQL function with arguments, so the same query becomes a PL/pgSQL function.
 DO $$
