@@ -191,7 +191,7 @@ class PostgresStore(SqlStore):
             after = complete[-1][0]
 
     @cached_property
-    def _distributed(self) -> bool:  # type: ignore[override]
+    def _distributed(self) -> bool:
         return bool(self._run_upkeep("distributed")[0][0])
 
     def largest_company(self) -> str | None:
