@@ -17,24 +17,12 @@ BEGIN
     FROM pg_class WHERE oid = 'whatsapp_keys'::regclass;
 END $$;
 
--- The next three functions take the place of those that `migrate` makes.
+-- The next two functions take the place of those that `migrate` makes.
 
 CREATE OR REPLACE FUNCTION keystore_size() RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT citus_total_relation_size('whatsapp_auth') + citus_total_relation_size('whatsapp_keys')
 $$;
-
--- Citus takes no SQL function with arguments, so the same query becomes a PL/pgSQL function.
-DO $$
-DECLARE
-    query CONSTANT text := (SELECT p.prosrc FROM pg_proc p WHERE p.oid = 'keystore_load(text)'::regprocedure AND p.prosrc NOT LIKE '%RETURN QUERY%');
-BEGIN
-    IF query IS NOT NULL THEN
-        EXECUTE format(
-            'CREATE OR REPLACE FUNCTION keystore_load(company text) RETURNS TABLE (key_type text, key_id text, value bytea) '
-            'LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS %L', 'BEGIN RETURN QUERY ' || query || '; END');
-    END IF;
-END $$;
 
 -- Citus locks the rows of one company at a time. So do this for each company that has keys without an expiry.
 CREATE OR REPLACE FUNCTION keystore_backfill(most bigint, clock timestamptz) RETURNS TABLE (key_type text, n bigint)
@@ -81,6 +69,25 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Citus takes no SQL function that reads its tables by an argument, so these become PL/pgSQL functions with the same query.
+DO $$
+DECLARE
+    called record;
+BEGIN
+    FOR called IN
+        SELECT p.oid, p.proname, p.proretset, p.prosrc FROM pg_proc p
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.proname LIKE 'keystore\_%'
+          AND p.prolang = (SELECT l.oid FROM pg_language l WHERE l.lanname = 'sql') AND p.prosqlbody IS NULL
+    LOOP
+        EXECUTE format(
+            'CREATE OR REPLACE FUNCTION %I(%s) RETURNS %s LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS %L',
+            called.proname, pg_get_function_arguments(called.oid), pg_get_function_result(called.oid),
+            E'#variable_conflict use_column\nBEGIN '
+                || CASE WHEN called.proretset THEN 'RETURN QUERY ' || called.prosrc ELSE 'RETURN (' || called.prosrc || ')' END
+                || '; END');
+    END LOOP;
+END $$;
+
 DO $$
 DECLARE
     relation text;
@@ -100,7 +107,7 @@ BEGIN
     FOR called IN
         SELECT p.oid::regprocedure AS name, p.proconfig::text LIKE '%plan_cache_mode%' AS pinned,
                p.proargnames[1] = 'company' AND p.proconfig IS NOT NULL AS of_a_company
-        FROM pg_proc p WHERE p.pronamespace = current_schema()::regnamespace AND p.proname LIKE 'keystore\_%'
+        FROM pg_proc p WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.proname LIKE 'keystore\_%'
     LOOP
         IF called.of_a_company THEN
             PERFORM create_distributed_function(
@@ -114,9 +121,6 @@ BEGIN
             EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = force_custom_plan', called.name);
         END IF;
     END LOOP;
-    -- With a setting of its own this function isn't put into the statement that calls it. Citus would not see there that
-    -- keystore_policy is a reference table, and find it empty.
-    EXECUTE format('ALTER FUNCTION keystore_lifetime(text) SET search_path = %I, pg_temp', current_schema());
 END $$;
 
 -- The mark by which the store knows that the tables are distributed.

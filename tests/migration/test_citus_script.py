@@ -34,8 +34,8 @@ SELECT proname::text, proargnames[1], coalesce(proconfig::text, '') FROM pg_proc
 
 @pytest.fixture
 def replaced(migrated_postgres_url: str, clock: Clock) -> Iterator[Store]:
-    """A store on plain PostgreSQL with the script's forms of `load` and `backfill`, and with its mark."""
-    parts = [part for part in re.split(r"\n(?=CREATE|DO|COMMENT|--)", TEXT) if "keystore_load(text)" in part]
+    """A store on plain PostgreSQL with the script's functions, but that for the size, and with its mark."""
+    parts = [part for part in re.split(r"\n(?=CREATE|DO|COMMENT|--)", TEXT) if "proretset" in part]
     parts += re.findall(r"CREATE OR REPLACE FUNCTION keystore_backfill.*?END \$\$;", TEXT, flags=re.DOTALL)
     parts += re.findall(r"COMMENT ON TABLE .*;", TEXT)
     assert len(parts) == 3
