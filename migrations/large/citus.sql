@@ -97,11 +97,14 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = relation::regclass) THEN
             PERFORM create_distributed_table(
                 relation::regclass, 'company_id', colocate_with := CASE relation WHEN 'whatsapp_keys' THEN 'none' ELSE 'whatsapp_keys' END);
+            -- The copied rows would stay on the coordinator, out of sight: private keys.
+            PERFORM truncate_local_data_after_distributing_table(relation::regclass);
         END IF;
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['keystore_policy', 'keystore_logins'] LOOP
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = relation::regclass) THEN
             PERFORM create_reference_table(relation::regclass);
+            PERFORM truncate_local_data_after_distributing_table(relation::regclass);
         END IF;
     END LOOP;
     FOR called IN
