@@ -105,10 +105,9 @@ def _migrate(url: str) -> None:
 def old_strings(postgres_site: PostgresSite) -> Iterator[None]:
     """Let the stores' role read backslashes in strings as escapes."""
     role = sql.Identifier(postgres_site.role)
-    with closing(postgres_site.admin()) as admin:
-        admin.execute(sql.SQL("ALTER ROLE {} SET standard_conforming_strings = off").format(role))
-        yield
-        admin.execute(sql.SQL("ALTER ROLE {} RESET standard_conforming_strings").format(role))
+    postgres_site.run_on_every_server(sql.SQL("ALTER ROLE {} SET standard_conforming_strings = off").format(role))
+    yield
+    postgres_site.run_on_every_server(sql.SQL("ALTER ROLE {} RESET standard_conforming_strings").format(role))
 
 
 @pytest.mark.usefixtures("old_strings")
