@@ -35,7 +35,7 @@ DEFAULT_URL = "sqlite:///keystore.db"
 PREFIXES = ("KEYSTORE_", "TELEGRAM_")
 """The prefixes of the project's own variables."""
 
-READ_ELSEWHERE = {"KEYSTORE_TEST_URL", "KEYSTORE_TOKEN"}
+READ_ELSEWHERE = {"KEYSTORE_TEST_CITUS", "KEYSTORE_TEST_URL", "KEYSTORE_TOKEN"}
 """Variables with such a prefix that others read: the tests, and a bot, whose `.env` may be in the working folder."""
 
 ENVIRONMENT = "the environment"

@@ -46,9 +46,12 @@ SELECT md5(string_agg(part, '|' ORDER BY part)) FROM parts;
 
 -- name: used_tables
 -- The store's tables with pages: with rows, or with the space of deleted ones. The policy's rows belong to the template.
+-- A table that Citus has distributed has its pages elsewhere, and a trigger for TRUNCATE.
 SELECT n.nspname, c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relname NOT LIKE '%yoyo%' AND c.relname <> 'keystore_policy' AND pg_relation_size(c.oid) > 0
+WHERE c.relkind = 'r' AND c.relname NOT LIKE '%yoyo%' AND c.relname <> 'keystore_policy'
+  AND (pg_relation_size(c.oid) > 0
+       OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname LIKE 'truncate\_trigger\_%'))
   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%';
 
 -- name: policy

@@ -46,21 +46,17 @@ SELECT current_setting('synchronous_commit') <> 'off'
 -- name: now
 SELECT statement_timestamp()
 
--- The next two write no row, but need all that a write needs: a primary key to conflict with, the privileges, and a
--- transaction that may write.
+-- The next two are two statements each. They write no row, but need all that a write needs: a primary key to conflict
+-- with, the privileges, and a transaction that may write.
 -- name: probe_keys
-WITH gone AS (
-    DELETE FROM whatsapp_keys WHERE false
-)
+DELETE FROM whatsapp_keys WHERE false;
 INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
 SELECT '', '', '', ''::bytea, now(), now(), now() WHERE false
 ON CONFLICT (company_id, key_type, key_id) DO UPDATE
 SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
 
 -- name: probe_creds
-WITH gone AS (
-    DELETE FROM whatsapp_auth WHERE false
-)
+DELETE FROM whatsapp_auth WHERE false;
 INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
 SELECT '', ''::bytea, now(), now() WHERE false
 ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
@@ -128,10 +124,7 @@ SELECT coalesce(%(now)s::timestamptz, statement_timestamp()),
        (SELECT max(updated_at) FROM whatsapp_auth),
        (SELECT coalesce(sum(n), 0)::bigint FROM keystore_counters
         WHERE event = 'rewritten' AND hour > coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '168 hours'),
-       (SELECT sum(pg_total_relation_size(relid)) FROM (
-            SELECT 'whatsapp_auth'::regclass AS relid UNION SELECT 'whatsapp_keys'::regclass
-            UNION SELECT relid FROM pg_partition_tree('whatsapp_keys')
-        ) AS tables)::bigint
+       keystore_size()
 
 -- The server's limit for a statement in ms; 0 for none.
 -- name: statement_timeout
@@ -150,6 +143,10 @@ SELECT count(*) FROM whatsapp_keys WHERE company_id = %(company_id)s
 
 -- name: companies
 SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth ORDER BY 1
+
+-- True in a database that migrations/large/citus.sql has distributed.
+-- name: distributed
+SELECT coalesce(obj_description('whatsapp_keys'::regclass, 'pg_class'), '') = 'Distributed by Citus'
 
 -- Skips from one id to the next in the index. (With 1,000 companies and 700,000 keys a page takes 30 ms; reading the
 -- whole index for the ids takes 290.)
@@ -209,14 +206,13 @@ ORDER BY page.rank
 SELECT coalesce(sum(octet_length(value)), 0)::bigint FROM whatsapp_keys WHERE company_id = %(company_id)s
 
 -- name: largest_company
-SELECT large.company_id
-FROM (
-    SELECT company_id, count(*) AS keys FROM whatsapp_keys
-    GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
-) AS large
-WHERE large.keys <= %(most_keys)s
-  AND (SELECT sum(octet_length(k.value)) FROM whatsapp_keys AS k WHERE k.company_id = large.company_id) <= %(most_bytes)s
-ORDER BY large.keys DESC, large.company_id LIMIT 1
+SELECT k.company_id FROM whatsapp_keys k
+WHERE k.company_id IN (
+    SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
+)
+GROUP BY k.company_id
+HAVING count(*) <= %(most_keys)s AND sum(octet_length(k.value)) <= %(most_bytes)s
+ORDER BY count(*) DESC, k.company_id LIMIT 1
 
 -- A lease that ends much later than the asked time from now is free as well: it was made before the clock was set back.
 -- Its holder, if it lives, renews it soon. (clock_timestamp, because the statement may have waited for the holder's.)
@@ -282,7 +278,7 @@ WHERE started_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - inter
 
 -- name: forget_counters
 DELETE FROM keystore_counters
-WHERE hour < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '2160 hours'
+WHERE hour < (SELECT coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '2160 hours')
 
 -- The company '' holds the counts of the whole database.
 -- name: add_counts

@@ -7,6 +7,7 @@ fetch.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from keystore import codec, ids
@@ -186,6 +187,10 @@ class PostgresStore(SqlStore):
             if all_read:
                 return
             after = complete[-1][0]
+
+    @cached_property
+    def _distributed(self) -> bool:
+        return bool(self._run_upkeep("distributed")[0][0])
 
     def largest_company(self) -> str | None:
         if not self.converted:

@@ -114,7 +114,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
             ids.checked_name("search", search)
         if not 1 <= limit <= MOST_ON_A_PAGE or not 0 <= offset < 2**31:
             raise InvalidInput(f"limit, offset: a page has 1 to {MOST_ON_A_PAGE} companies, from offset 0 on")
-        if order == "id":
+        if order == "id" and not self._distributed:
             rows = self._run_upkeep("company_page", search=search, limit=limit, offset=offset)
         else:
             rows = self._run_upkeep("company_page_ranked", search=search, limit=limit, offset=offset, order=order)
@@ -124,6 +124,11 @@ class SqlUpkeep(CountedInPortions, Upkeep):
                 lease = holder and CompanyLease(company_id, holder, epoch, self._time(expires_at))
                 companies.append(CompanySummary(company_id, keys, self._optional_time(active_at), lease))
         return CompanyPage(rows[0][0], tuple(companies))
+
+    @property
+    def _distributed(self) -> bool:
+        """True when the tables are spread over several machines, which have no index of all companies."""
+        return False
 
     def largest_company(self) -> str | None:
         if not self.converted:

@@ -13,11 +13,20 @@ from keystore import Store, open_store
 from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.ttl import DIARY, Policy
 from rig.emptied_database import EmptiedDatabase
+from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
 from rig.waiting import eventually
 
-BACKENDS = ("sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.slow))
+BACKENDS = (
+    "sqlite",
+    "postgres",
+    pytest.param("pgbouncer", marks=pytest.mark.slow),
+    pytest.param("partitions", marks=[pytest.mark.slow, not_on_citus("its shards are partitions already")]),
+)
 LEAK_TIMEOUT_S = 10.0
+
+_EMPTIED = {"migrated": "emptied_database", "partitioned": "partitioned_database"}
+"""The fixture with the database behind each fixture `…_postgres_url`."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,16 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if name == "sqlite":
         url: str = request.getfixturevalue("migrated_sqlite_url")
         return Backend(name, url, lambda: _open_files(url.removeprefix("sqlite:///")))
-    direct: str = request.getfixturevalue("migrated_postgres_url")
-    emptied: EmptiedDatabase = request.getfixturevalue("emptied_database")
+    kind = "partitioned" if name == "partitions" else "migrated"
+    direct: str = request.getfixturevalue(f"{kind}_postgres_url")
+    emptied: EmptiedDatabase = request.getfixturevalue(_EMPTIED[kind])
     database = direct.rpartition("/")[2]
-    others = (
+    others = (  # The servers of a Citus cluster keep connections to each other.
         "SELECT state || ': ' || query FROM pg_stat_activity "
-        "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid() "
+        "AND application_name NOT LIKE 'citus_internal%'"
     )
-    if name == "postgres":
+    if name != "pgbouncer":
         return Backend(name, direct, lambda: [row[0] for row in emptied.rows(others)])
     pooler = request.getfixturevalue("pooler")
 

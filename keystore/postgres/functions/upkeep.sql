@@ -191,6 +191,15 @@ BEGIN
     GROUP BY c.key_type ORDER BY c.key_type;
 END $$;
 
+-- The bytes of the tables of keys and creds, with their partitions and indexes.
+CREATE OR REPLACE FUNCTION keystore_size() RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT sum(pg_total_relation_size(t.relid))::bigint FROM (
+        SELECT 'whatsapp_auth'::regclass AS relid UNION SELECT 'whatsapp_keys'::regclass
+        UNION SELECT p.relid FROM pg_partition_tree('whatsapp_keys') AS p
+    ) AS t
+$$;
+
 -- The keys in a range of companies by type, by the day on which they expire, and by whether they last. Types that aren't in
 -- `named` are summed up as `other`, and have its lifetime. gone_on is the first day, counted from 1970, at whose beginning
 -- the key has expired. A pre-key lasts while it is of the newest generation. Another key lasts if it was used again on a

@@ -72,7 +72,7 @@ def test_a_bots_write_does_not_wait_longer_for_another_thread(tmp_path: Path) ->
 def test_a_bots_write_does_not_wait_longer_for_a_locked_row(migrated_postgres_url: str) -> None:
     with open_store(migrated_postgres_url) as store, closing(psycopg.connect(migrated_postgres_url)) as other:
         WRITES["set"](store)
-        other.execute("SELECT 1 FROM whatsapp_keys FOR UPDATE")
+        other.execute("SELECT 1 FROM whatsapp_keys WHERE company_id = '7' FOR UPDATE")
         ends_by_the_deadline(lambda: WRITES["set"](store))
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
 
 import psycopg
 import pytest
@@ -14,9 +13,9 @@ from tests.conformance.databases.test_postgres_table import locked
 
 pytestmark = pytest.mark.slow
 
-Rows = Callable[[str, str], list[tuple[Any, ...]]]
+TAKEN_OVER = "UPDATE keystore_company_leases SET epoch = epoch + 1, holder = 'newer' WHERE company_id = '7'"
 
-TAKEN_OVER = "UPDATE keystore_company_leases SET epoch = epoch + 1, holder = 'newer'"
+RENEWED = "UPDATE keystore_company_leases SET expires_at = now() + interval '11 minutes' WHERE company_id = '7'"
 
 WRITES: dict[str, Callable[[Store, int], None]] = {
     "put": lambda store, epoch: store.set("7", {"session": {"a": b"X"}}, epoch=epoch),
@@ -35,24 +34,17 @@ def leased(migrated_postgres_url: str) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture
-def waiting(migrated_postgres_url: str, database_rows: Rows) -> Callable[[], int]:
-    """A function that returns the number of statements waiting for a lock."""
-    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return lambda: int(database_rows(migrated_postgres_url, count)[0][0])
-
-
 @pytest.mark.parametrize("write", WRITES)
 def test_a_takeover_waits_for_a_write_under_way(
-    leased: Store, migrated_postgres_url: str, waiting: Callable[[], int], write: str
+    leased: Store, migrated_postgres_url: str, lock_waits: Callable[[], int], write: str
 ) -> None:
     table = "whatsapp_auth" if write == "set_creds" else "whatsapp_keys"
     with ThreadPoolExecutor(2) as pool:
-        with locked(migrated_postgres_url, "true", table):
+        with locked(migrated_postgres_url, "7", table=table):
             writing = pool.submit(WRITES[write], leased, 1)
-            eventually(lambda: waiting() == 1, "the write waits in its middle")
+            eventually(lambda: lock_waits() == 1, "the write waits in its middle")
             taking = pool.submit(leased.lease_company, "7", "newer", 600, force=True)
-            eventually(lambda: waiting() == 2, "the takeover waits for the write")
+            eventually(lambda: lock_waits() == 2, "the takeover waits for the write")
             assert not taking.done()
         writing.result(30)
         assert taking.result(30).epoch == 2
@@ -60,14 +52,14 @@ def test_a_takeover_waits_for_a_write_under_way(
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_that_waited_for_a_takeover_is_refused(
-    leased: Store, migrated_postgres_url: str, waiting: Callable[[], int], write: str
+    leased: Store, migrated_postgres_url: str, lock_waits: Callable[[], int], write: str
 ) -> None:
     before = leased.get_creds("7"), leased.export_rows("7")
     with ThreadPoolExecutor(1) as pool:
         with closing(psycopg.connect(migrated_postgres_url)) as conn:
             conn.execute(TAKEN_OVER)
             writing = pool.submit(WRITES[write], leased, 1)
-            eventually(lambda: waiting() == 1, "the write waits for the takeover")
+            eventually(lambda: lock_waits() == 1, "the write waits for the takeover")
             conn.commit()
         with pytest.raises(LeaseLost, match="newer has the lease"):
             writing.result(30)
@@ -79,34 +71,34 @@ def test_writes_under_one_lease_do_not_wait_for_each_other(
     leased: Store, migrated_postgres_url: str, write: str
 ) -> None:
     with closing(psycopg.connect(migrated_postgres_url)) as conn:
-        conn.execute("SELECT 1 FROM keystore_company_leases FOR SHARE")
+        conn.execute("SELECT 1 FROM keystore_company_leases WHERE company_id = '7' FOR SHARE")
         WRITES[write](leased, 1)
 
 
 def test_a_renewal_does_not_lose_a_write_that_waited_for_it(
-    leased: Store, migrated_postgres_url: str, waiting: Callable[[], int]
+    leased: Store, migrated_postgres_url: str, lock_waits: Callable[[], int]
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         with closing(psycopg.connect(migrated_postgres_url)) as conn:
-            conn.execute("UPDATE keystore_company_leases SET expires_at = expires_at + interval '1 minute'")
+            conn.execute(RENEWED)
             writing = pool.submit(WRITES["set"], leased, 1)
-            eventually(lambda: waiting() == 1, "the write waits for the renewal")
+            eventually(lambda: lock_waits() == 1, "the write waits for the renewal")
             conn.commit()
         writing.result(30)
     assert leased.get_creds("7") == b"X"
 
 
 def test_a_clear_that_began_before_the_first_lease_stays_whole(
-    migrated_postgres_url: str, waiting: Callable[[], int]
+    migrated_postgres_url: str, lock_waits: Callable[[], int]
 ) -> None:
     with open_store(migrated_postgres_url) as store, ThreadPoolExecutor(2) as pool:
         store.set("7", {"session": {"a": b"old", "z": b"old"}}, creds=b"old")
-        with locked(migrated_postgres_url, "key_id = 'z'"):
+        with locked(migrated_postgres_url, "7", "key_id = 'z'"):
             new = {"session": {"a": b"new", "b": b"new", "z": b"new"}, "pre-key": {"1": b"new"}}
             writing = pool.submit(store.set, "7", new, b"new")
-            eventually(lambda: waiting() == 1, "the set waits in its middle")
+            eventually(lambda: lock_waits() == 1, "the set waits in its middle")
             clearing = pool.submit(store.clear, "7")
-            eventually(lambda: waiting() == 2, "the clear waits for the set")
+            eventually(lambda: lock_waits() == 2, "the clear waits for the set")
             store.lease_company("7", "first", 600)
         writing.result(30)
         clearing.result(30)

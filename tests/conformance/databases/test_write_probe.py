@@ -123,11 +123,12 @@ def _make_read_only(store: Store, url: str, site: PostgresSite) -> None:
         link.rows("PRAGMA query_only = on", {})
         return
     database = url.rpartition("/")[2]
-    with closing(site.admin(database)) as conn:  # Not through a pooler, which would keep this connection.
-        conn.execute(
-            sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(sql.Identifier(database))
-        )
-        conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    for server in site.servers:
+        with closing(server.admin(database)) as conn:  # Not through a pooler, which would keep this connection.
+            conn.execute(
+                sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(sql.Identifier(database))
+            )
+            conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )

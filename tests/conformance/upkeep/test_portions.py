@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 SLOW = """
 SELECT company_id, count(*) FROM (
-    SELECT company_id, pg_sleep(0.002) FROM whatsapp_keys
+    SELECT company_id, pg_sleep(0.002)::text FROM whatsapp_keys
     WHERE (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
     OFFSET 0
 ) AS keys GROUP BY company_id
