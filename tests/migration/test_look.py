@@ -163,7 +163,7 @@ def test_tables_in_which_the_store_cannot_live_are_refused_with_the_remedy(
     line = refusal(legacy)
     assert f"{problem} ({remedy})" in line
     done = run("migrate", "--dry-run", url=legacy.url)
-    assert (done.returncode, f"in the way: {problem}\n  {remedy}" in done.stdout) == (1, True)
+    assert (done.returncode, f"in the way: {problem} {remedy}" in " ".join(done.stdout.split())) == (1, True)
     legacy.execute(remedy)
     assert len(run_migrate(legacy.url)[0]) == len(POSTGRES_FILES)
     with open_store(legacy.url) as store:

@@ -29,7 +29,7 @@ def same(state: AuthState) -> bool:
 @pytest.mark.parametrize(("name", "make"), WHOLE_STATES, ids=[make.__name__ for _, make in WHOLE_STATES])
 def test_a_dump_gives_the_whole_state(store: Store, tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
     make(tmp_path / "dump")
-    before = {path: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith("k.db")}
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith("keystore.db")}
     for chosen in (None, name):
         source = source_at(tmp_path / "dump", chosen)
         assert source.read_as == name
@@ -37,7 +37,7 @@ def test_a_dump_gives_the_whole_state(store: Store, tmp_path: Path, name: str, m
         assert (report.keys, report.verified, report.creds, report.skipped) == (721, 721, True, ())
         assert report.read_as == name
         assert same(store.load(report.company))
-    after = {path: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith("k.db")}
+    after = {path: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith("keystore.db")}
     assert after == before
 
 
