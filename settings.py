@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 
 from keystore.errors import InvalidInput
 from keystore.records import DEFAULT_QUOTA, Quota
-from keystore.ttl import DIARY, Policy, parse_duration, parse_policy
+from keystore.ttl import DEFAULT, Policy, parse_duration, parse_policy
 
 SYSTEM_FILE = Path("/etc/signal-keystore/env")
 """The file that the systemd unit reads, so that a command beside the unit sees the same database."""
@@ -162,7 +162,7 @@ class Settings(BaseModel):
     url: SecretStr = Field(SecretStr(DEFAULT_URL), alias="KEYSTORE_URL", repr=False)
     name: Annotated[str, BeforeValidator(_name)] = Field(default_factory=socket.gethostname, alias="KEYSTORE_NAME")
     guard: Annotated[bool, BeforeValidator(_switch)] = Field(True, alias="KEYSTORE_GUARD")
-    ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DIARY, alias="KEYSTORE_TTL")
+    ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DEFAULT, alias="KEYSTORE_TTL")
     secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
         None, alias="KEYSTORE_SECRET_KEYS", repr=False
     )

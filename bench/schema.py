@@ -61,7 +61,8 @@ CREATE TABLE whatsapp_keys (company_id text NOT NULL, key_type text NOT NULL, ke
     PRIMARY KEY (company_id, key_type, key_id)) WITH (fillfactor = {keys_fill});
 CREATE TABLE keystore_company_leases (company_id text PRIMARY KEY, holder text, epoch bigint, expires_at timestamptz,
     seq bigint);
-CREATE TABLE keystore_policy (place integer PRIMARY KEY, key_type text, matches text, ttl_s float8, step_s float8);
+CREATE TABLE keystore_policy (place integer PRIMARY KEY, key_type text, matches text, ttl_s float8, step_s float8,
+    lengthened_at timestamptz);
 """
 
 PRIMARY_KEY, BY_EXPIRY = "(company_id, key_type, key_id)", "(expires_at) WHERE expires_at IS NOT NULL"

@@ -15,8 +15,9 @@ from keystore.invocation import command
 from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Shape, schema_of, statements_for
 from keystore.sql.policy_table import read_policy, write_policy
+from keystore.sql.store import SqlStore
 from keystore.store import Store
-from keystore.ttl import DIARY, Policy
+from keystore.ttl import DEFAULT, Policy
 
 MAX_CONNECTIONS = 8
 """Default size of the pool. It is enough for the threads of one process: a call holds a connection only while its
@@ -42,7 +43,7 @@ def open_store(
 
     `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. The lifetimes of keys stand in
     the database, for everybody who writes there. `policy` replaces them if they differ. Without it they stay, and a new
-    database gets those of the original operator (decision 19). `guard` keeps sweeps from keys that can't be replaced.
+    database gets those of `careful` (decision 19). `guard` keeps sweeps from keys that can't be replaced.
     `quota` bounds each company. The pool has up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
@@ -51,7 +52,7 @@ def open_store(
     link = open_link(url, max_connections, create=create)
     try:
         if create:
-            make_tables(link, policy or DIARY)
+            make_tables(link, policy or DEFAULT)
         schema = schema_of(link)
         if schema.shape is Shape.EMPTY:
             raise SchemaMismatch(
@@ -76,30 +77,29 @@ def open_store(
             raise SchemaMismatch(
                 f"{link.name}: the functions in the database aren't those of this version; run `{advice}`"
             )
-        lifetimes = _policy_in_force(link, policy, create=create)
+        stored = read_policy(link, statements_for(link))
+        if stored is None and policy is None and not create:
+            raise SchemaMismatch(
+                f"{link.name}: the table keystore_policy has no lifetimes; run `{command('migrate')}`, "
+                "which writes them"
+            )
+        wanted = policy or stored or DEFAULT
+        store: SqlStore
         if link.is_server:
             from keystore.postgres.store import PostgresStore
 
-            return PostgresStore(link, clock, lifetimes, quota, guard=guard, attached=schema.shape is Shape.ATTACHED)
-        from keystore.sqlite.store import SqliteStore
+            attached = schema.shape is Shape.ATTACHED
+            store = PostgresStore(link, clock, wanted, quota, guard=guard, attached=attached)
+        else:
+            from keystore.sqlite.store import SqliteStore
 
-        return SqliteStore(link, clock, lifetimes, quota, guard=guard)
+            store = SqliteStore(link, clock, wanted, quota, guard=guard)
+        if wanted != stored:
+            store.replace_policy(wanted)
+        return store
     except BaseException:
         link.close()
         raise
-
-
-def _policy_in_force(link: DatabaseLink, policy: Policy | None, *, create: bool) -> Policy:
-    """Return the database's policy, after replacing it by `policy` if that is set and differs."""
-    stored = read_policy(link, statements_for(link))
-    if stored is None and policy is None and not create:
-        raise SchemaMismatch(
-            f"{link.name}: the table keystore_policy has no lifetimes; run `{command('migrate')}`, which writes them"
-        )
-    wanted = policy or stored or DIARY
-    if wanted != stored:
-        replace_policy(link, wanted)
-    return wanted
 
 
 def replace_policy(link: DatabaseLink, policy: Policy) -> None:
@@ -107,7 +107,7 @@ def replace_policy(link: DatabaseLink, policy: Policy) -> None:
     write_policy(link, statements_for(link), policy)
 
 
-def make_tables(link: DatabaseLink, policy: Policy = DIARY) -> list[str]:
+def make_tables(link: DatabaseLink, policy: Policy = DEFAULT) -> list[str]:
     """Migrate a file, or a server's database that has none of our tables, and return the migrations applied.
 
     New tables get the lifetimes of `policy`. A server's older tables aren't changed here: an operator decides that, by

@@ -197,7 +197,7 @@ class LifeCount:
     """An entry of a life table: keys of a type that expire on the same day unless they are used again.
 
     They are gone at the first moment of `gone_on` (UTC), or never when it is None. `lasting` marks the pre-keys of a
-    company's newest generation, and keys of other types that were used again on a day after their creation.
+    company's newest 1,000, and keys of other types that were used again on a day after their creation.
     """
 
     key_type: str

@@ -25,6 +25,7 @@ from bench.measuring import Connection, Progress
 from bench.scale.fill import Filled, fill
 from keystore.opening import open_store
 from keystore.schema import MIGRATIONS
+from keystore.ttl import DIARY
 from rig.postgres_server import (
     ENVIRONMENT,
     STOP_TIMEOUT_S,
@@ -161,7 +162,7 @@ def site(server: Server, size: Size, progress: Progress) -> Iterator[Site]:
         if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [size.database]).fetchall():
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(size.database)))
     url = urlunsplit(urlsplit(server.url)._replace(path=f"/{size.database}"))
-    open_store(url).close()  # This makes the tables.
+    open_store(url, policy=DIARY).close()  # This makes the tables.
     with connected(url) as conn:
         if size.partitions:
             partition(conn, size.partitions)

@@ -21,6 +21,7 @@ from bench.measuring import Connection, Progress, no_progress
 from bench.scale.fill import SEED, company_name, fill
 from keystore.opening import open_store
 from keystore.postgres.statements import STATEMENTS
+from keystore.ttl import DIARY
 from rig.baileys_state import real_keys
 
 COMPANIES, EACH = 100, 100
@@ -87,7 +88,7 @@ def rewrites(url: str, companies: int = COMPANIES, each: int = EACH) -> Rewrites
 
     All keys are of today, so that no rewrite moves an expiry; `steps.py` measures the first rewrites of a day.
     """
-    open_store(url).close()  # This makes the tables.
+    open_store(url, policy=DIARY).close()  # This makes the tables.
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as conn:
         filled = fill(conn, companies, 0.0, no_progress)
         conn.execute("VACUUM (ANALYZE) whatsapp_keys, whatsapp_auth")
@@ -114,7 +115,7 @@ def rewrite(conn: Connection, url: str, now: datetime, sessions: Sequence[Sessio
     """
     lengths = {key_id: len(value) for key_id, value in real_keys()["session"].items()}
     updates_before, heap_only_before = _updates(conn)
-    with closing(open_store(url, clock=lambda: now)) as store, ThreadPoolExecutor(THREADS) as threads:
+    with closing(open_store(url, clock=lambda: now, policy=DIARY)) as store, ThreadPoolExecutor(THREADS) as threads:
 
         def work(number: int) -> None:
             rng = random.Random(SEED + number)

@@ -55,10 +55,7 @@ BEGIN
           AND p.proname NOT LIKE 'keystore\_bot\_%' AND p.proname NOT LIKE '%\_login'
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {service}', called.signature);
-        IF called.proname IN ('keystore_census', 'keystore_life_counts', 'keystore_in_range', 'keystore_rounded_expiry',
-                              'keystore_lifetime', 'keystore_expiry', 'keystore_past', 'keystore_group', 'keystore_guarded',
-                              'keystore_group_stays', 'keystore_generation_from', 'keystore_known_type',
-                              'keystore_size') THEN
+        IF called.proname IN ('keystore_census', 'keystore_life_counts', 'keystore_size') THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {monitor}', called.signature);
         END IF;
     END LOOP;

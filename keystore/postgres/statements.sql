@@ -31,7 +31,10 @@ SELECT * FROM keystore_renew_lease(%(company_id)s, %(holder)s, %(epoch)s, %(ttl_
 SELECT keystore_release_lease(%(company_id)s, %(holder)s, %(epoch)s, %(now)s)
 
 -- name: policy
-SELECT key_type, matches, ttl_s FROM keystore_policy ORDER BY place
+SELECT key_type, matches, ttl_s, lengthened_at FROM keystore_policy ORDER BY place
+
+-- name: any_key
+SELECT 1 FROM whatsapp_keys LIMIT 1
 
 -- name: forget_policy
 DELETE FROM keystore_policy
@@ -39,6 +42,13 @@ DELETE FROM keystore_policy
 -- name: add_lifetime
 INSERT INTO keystore_policy (place, key_type, matches, ttl_s, step_s)
 VALUES (%(place)s, %(key_type)s, %(matches)s, %(ttl_s)s, %(step_s)s)
+
+-- name: set_lengthened
+UPDATE keystore_policy
+SET lengthened_at = (
+    SELECT CASE WHEN %(longer)s THEN coalesce(%(now)s::timestamptz, statement_timestamp()) ELSE %(lengthened_at)s::timestamptz END
+)
+WHERE place = %(place)s
 
 -- name: durable
 SELECT current_setting('synchronous_commit') <> 'off'

@@ -19,10 +19,10 @@ from keystore.ids import KNOWN_TYPES, OTHER_TYPES
 from keystore.invocation import command
 from keystore.records import Quota
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row
-from keystore.sql.policy_table import read_policy
+from keystore.sql.policy_table import read_policy, write_policy
 from keystore.sql.quota import Allowances
 from keystore.tally import Count, Tally
-from keystore.ttl import DIARY, Policy
+from keystore.ttl import DEFAULT, Policy
 
 Clock = Callable[[], datetime]
 
@@ -56,7 +56,11 @@ class SqlDialect(ABC):
 
     @property
     def policy(self) -> Policy:
-        return read_policy(self.link, self._sql) or DIARY
+        return read_policy(self.link, self._sql) or DEFAULT
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Make `policy` the one in the database, by the store's clock."""
+        write_policy(self.link, self._sql, policy, self._now_param())
 
     @property
     def guards(self) -> bool:

@@ -5,6 +5,7 @@ settings; every other command reads them.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import structlog
 
@@ -19,15 +20,28 @@ def read_policy(link: Link, sql: Mapping[str, str]) -> Policy | None:
     return policy_of_rows(link.rows(sql["policy"], {}))
 
 
-def write_policy(link: Link, sql: Mapping[str, str], policy: Policy) -> None:
-    """Make `policy` the one in the database. A change is logged with the old and the new lifetimes."""
+def write_policy(link: Link, sql: Mapping[str, str], policy: Policy, now: Any = None) -> None:
+    """Make `policy` the one in the database. A change is logged with the old and the new lifetimes.
+
+    A lifetime that becomes longer while there are keys is marked with the time `now`, as a parameter of the database;
+    None reads its clock. (No key is due by an expiry that a shorter lifetime made.)
+    """
 
     def write(run: Run) -> Policy | None:
-        before = policy_of_rows(run(sql["policy"], {}))
-        if before != policy:
-            run(sql["forget_policy"], {})
-            for row in policy_rows(policy):
-                run(sql["add_lifetime"], row)
+        stored = run(sql["policy"], {})
+        before = policy_of_rows(stored)
+        if before == policy:
+            return before
+        has_keys = before is not None and bool(run(sql["any_key"], {}))
+        for name in ("forget_policy", "forget_lengthened"):
+            if name in sql:
+                run(sql[name], {})
+        for row in policy_rows(policy):
+            run(sql["add_lifetime"], row)
+            former = row_of(stored, row["key_type"]) if row["matches"] != "any" else stored and stored[-1]
+            _, _, ttl_s, lengthened_at = former or (None, None, None, None)
+            longer = has_keys and (row["ttl_s"] or NEVER) > (ttl_s or NEVER)
+            run(sql["set_lengthened"], {**row, "longer": longer, "lengthened_at": lengthened_at, "now": now})
         return before
 
     before = link.work(write)
@@ -35,7 +49,15 @@ def write_policy(link: Link, sql: Mapping[str, str], policy: Policy) -> None:
         log.info("policy_changed", database=link.name, old=str(before), new=str(policy))
 
 
-def policy_rows(policy: Policy) -> list[dict[str, object]]:
+def row_of(rows: Iterable[Row], key_type: str) -> Row | None:
+    """Return the row that has the lifetime of a type: the first that matches it, in the order of their places."""
+    for row in rows:
+        if {"name": row[0] == key_type, "part": row[0] in key_type, "any": True}[row[1]]:
+            return row
+    return None
+
+
+def policy_rows(policy: Policy) -> list[dict[str, Any]]:
     """Return the table's rows: exact names first, then parts of names, and last the lifetime of any other type."""
     lifetimes = [
         *((key_type, "name", ttl_s) for key_type, ttl_s in sorted(policy.by_type.items())),
@@ -55,8 +77,8 @@ def policy_rows(policy: Policy) -> list[dict[str, object]]:
 
 
 def policy_of_rows(rows: Iterable[Row]) -> Policy | None:
-    """Return the policy of rows `(key_type, matches, ttl_s)` in the order of their places; None without a row."""
-    lifetimes = [(key_type, matches, NEVER if ttl_s is None else ttl_s) for key_type, matches, ttl_s in rows]
+    """Return the policy of rows `(key_type, matches, ttl_s, …)` in the order of their places; None without a row."""
+    lifetimes = [(key_type, matches, NEVER if ttl_s is None else ttl_s) for key_type, matches, ttl_s, *_ in rows]
     defaults = [ttl_s for _, matches, ttl_s in lifetimes if matches == "any"]
     if not defaults:
         return None

@@ -3,12 +3,12 @@
 Times are microseconds since 1970, as in the tables. The lifetimes are in `keystore.ttl`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 
 from keystore.ids import MAX_LEASE_S
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
-HOUR_US = 3_600_000_000
 
 
 def lease_is_live(expires_at: int, now: int) -> bool:
@@ -19,6 +19,31 @@ def lease_is_live(expires_at: int, now: int) -> bool:
     return now < expires_at <= now + LONGEST_LEASE_US
 
 
+GUARDS: Mapping[str, str] = {
+    "app-state-sync-key": "always",
+    "app-state-sync-version": "always",
+    "sender-key": "group",
+    "sender-key-memory": "group",
+    "pre-key": "newest",
+    "lid-mapping": "pair",
+    "identity-key": "contact",
+    "device-list": "contact",
+}
+"""The guard of a type; `functions/guards.sql` explains them."""
+
+PRE_KEYS_KEPT = 1_000
+"""The number of a company's newest pre-keys that stay."""
+
+_REVERSE = "_reverse"
+_ADDRESS_PARTS = re.compile("[._:@]")
+_MAPPED = re.compile(rb'\x00"([0-9A-Za-z@:._-]+)"')
+
+
+def guard(key_type: str) -> str | None:
+    """Return the guard that a type of key has; None for a type without one."""
+    return GUARDS.get(key_type)
+
+
 def group(key_type: str, key_id: str) -> str | None:
     """Return the group to which a sender key or a sender-key-memory belongs; None for other types."""
     if key_type == "sender-key":
@@ -26,30 +51,40 @@ def group(key_type: str, key_id: str) -> str | None:
     return key_id if key_type == "sender-key-memory" else None
 
 
-def generation_from(newest: int) -> int:
-    """Return the time from which pre-keys are a company's newest generation."""
-    return newest - HOUR_US
+def user(address: str) -> str:
+    """Return the user of an address: `4915` in 4915.0, 4915_1.3, 4915@s.whatsapp.net and 4915_reverse."""
+    return _ADDRESS_PARTS.split(address, maxsplit=1)[0]
 
 
-def group_stays(has_memory: bool, has_staying_key: bool) -> bool:
-    """Return True when a group stays: it has a sender-key-memory, and a key that isn't to go."""
-    return bool(has_memory and has_staying_key)
+def mapped(value: bytes) -> str | None:
+    """Return the user that a row of lid-mapping names in its stored value; None if the value can't be read."""
+    match = _MAPPED.fullmatch(value)
+    return match and user(match[1].decode())
 
 
-def guarded(key_type: str, updated_at: int, written_from: int | None, group_held: bool) -> bool:
-    """Return True when a guard keeps a key that is past its expiry."""
-    if key_type == "app-state-sync-key":
-        return True
-    if key_type == "pre-key":
-        return written_from is not None and updated_at >= written_from
-    return bool(group_held)
+def lid(key_id: str, mapped_user: str | None) -> str | None:
+    """Return the LID of a row of lid-mapping: a forward row's value, or the id of a reverse row."""
+    if mapped_user is None:
+        return None
+    return user(key_id) if key_id.endswith(_REVERSE) else mapped_user
+
+
+def unit(key_type: str, key_id: str, mapped_user: str | None) -> str | None:
+    """Return the unit with which a key stays or goes: its group, its LID or its user; None for a key without one."""
+    of_type = guard(key_type)
+    if of_type == "group":
+        return group(key_type, key_id)
+    if of_type == "pair":
+        return lid(key_id, mapped_user)
+    return user(key_id) if of_type == "contact" else None
 
 
 FUNCTIONS: Mapping[str, Callable[..., str | int | None]] = {
     "keystore_lease_is_live": lease_is_live,
-    "keystore_group": group,
-    "keystore_generation_from": generation_from,
-    "keystore_group_stays": group_stays,
-    "keystore_guarded": guarded,
+    "keystore_guard": guard,
+    "keystore_user": user,
+    "keystore_mapped": mapped,
+    "keystore_lid": lid,
+    "keystore_unit": unit,
 }
 """The functions by the names under which statements call them."""

@@ -86,31 +86,79 @@ DELETE FROM whatsapp_keys WHERE company_id = :company_id RETURNING key_type
 -- name: clear_creds
 DELETE FROM whatsapp_auth WHERE company_id = :company_id
 
--- A key past its expiry is `guarded` when a guard keeps it, by the same rules as in sweep_companies.
+-- The due keys are counted by due_keys.
 -- name: census
-WITH newest_pre_key AS (
-    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
-    FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
-), held_group AS (
-    SELECT company_id,
-           keystore_group(key_type, key_id) AS group_id
-    FROM whatsapp_keys
-    WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
-    GROUP BY 1, 2
-    HAVING keystore_group_stays(max(key_type = 'sender-key-memory'), max(expires_at IS NULL OR expires_at > :now))
-), keys AS (
-    SELECT k.key_type, k.created_at, k.updated_at, k.expires_at,
-           coalesce(k.expires_at <= :now, 0) AS past,
-           :guard AND k.expires_at <= :now
-               AND keystore_guarded(k.key_type, k.updated_at, n.generation_from, h.group_id IS NOT NULL) AS guarded
-    FROM whatsapp_keys k
-    LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
-    LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = keystore_group(k.key_type, k.key_id)
-)
-SELECT key_type, count(*), count(expires_at), sum(past AND NOT guarded), sum(past AND guarded),
+SELECT key_type, count(*), count(expires_at),
        sum(created_at > :now - 86400000000), sum(created_at > :now - 604800000000), max(updated_at), min(created_at)
-FROM keys GROUP BY key_type ORDER BY key_type
+FROM whatsapp_keys GROUP BY key_type ORDER BY key_type
+
+-- name: past_types
+SELECT DISTINCT key_type FROM whatsapp_keys WHERE expires_at <= :now
+
+-- The due keys of some companies, or of all if :company_ids is null, and whether a guard keeps each. The guards are
+-- explained in keystore/postgres/functions/guards.sql. :waiting is a JSON list of the types that aren't due yet, because
+-- their lifetime became longer. What stays of groups, pairs and contacts is looked up only in companies that need it.
+-- name: due_keys
+WITH past AS MATERIALIZED (
+    SELECT company_id, key_type, key_id,
+           CASE key_type WHEN 'lid-mapping' THEN keystore_mapped(value) END AS mapped
+    FROM whatsapp_keys
+    WHERE expires_at <= :now AND key_type NOT IN (SELECT value FROM json_each(:waiting))
+      AND (:company_ids IS NULL OR company_id IN (SELECT value FROM json_each(:company_ids)))
+), with_units AS MATERIALIZED (
+    SELECT DISTINCT company_id FROM past
+    WHERE :guard AND key_type IN ('sender-key', 'sender-key-memory', 'lid-mapping', 'identity-key', 'device-list')
+), with_pre_keys AS MATERIALIZED (
+    SELECT DISTINCT company_id FROM past WHERE :guard AND key_type = 'pre-key'
+), related AS MATERIALIZED (
+    SELECT k.company_id, k.key_type, k.key_id,
+           CASE k.key_type WHEN 'lid-mapping' THEN keystore_mapped(k.value) END AS mapped,
+           coalesce(k.expires_at <= :now, 0) AND k.key_type NOT IN (SELECT value FROM json_each(:waiting)) AS goes
+    FROM with_units CROSS JOIN whatsapp_keys AS k USING (company_id)
+    WHERE k.key_type IN ('sender-key', 'sender-key-memory', 'lid-mapping', 'session', 'tctoken')
+), pairs AS MATERIALIZED (
+    SELECT company_id, keystore_lid(key_id, mapped) AS lid, goes,
+           CASE WHEN key_id LIKE '%\_reverse' ESCAPE '\' THEN mapped ELSE key_id END AS number
+    FROM related WHERE mapped IS NOT NULL
+), users AS MATERIALIZED (
+    SELECT company_id, keystore_user(key_id) AS user_id, max(key_type = 'session') AS has_session
+    FROM related WHERE key_type IN ('session', 'tctoken') AND NOT goes GROUP BY 1, 2
+), contacts AS MATERIALIZED (
+    SELECT company_id, user_id, has_session FROM users
+    UNION SELECT p.company_id, p.lid, u.has_session
+    FROM pairs AS p JOIN users AS u ON u.company_id = p.company_id AND u.user_id = p.number
+    UNION SELECT p.company_id, p.number, u.has_session
+    FROM pairs AS p JOIN users AS u ON u.company_id = p.company_id AND u.user_id = p.lid
+), staying AS MATERIALIZED (
+    SELECT company_id, 'group' AS guard, keystore_unit(key_type, key_id, NULL) AS unit
+    FROM related WHERE key_type IN ('sender-key', 'sender-key-memory')
+    GROUP BY 1, 3 HAVING max(key_type = 'sender-key-memory') AND NOT min(goes)
+    UNION SELECT company_id, 'contact', user_id FROM contacts WHERE has_session
+    UNION SELECT company_id, 'pair', user_id FROM contacts
+    UNION SELECT company_id, 'pair', lid FROM pairs WHERE NOT goes
+), older AS MATERIALIZED (
+    SELECT company_id, key_id FROM (
+        SELECT k.company_id, k.key_id, row_number() OVER (
+            PARTITION BY k.company_id ORDER BY k.updated_at DESC, length(k.key_id) DESC, k.key_id DESC
+        ) AS place
+        FROM with_pre_keys CROSS JOIN whatsapp_keys AS k USING (company_id) WHERE k.key_type = 'pre-key'
+    )
+    WHERE place > :pre_keys_kept
+)
+SELECT company_id, key_type, key_id, :guard AND CASE keystore_guard(key_type)
+    WHEN 'always' THEN 1
+    WHEN 'newest' THEN (company_id, key_id) NOT IN (SELECT company_id, key_id FROM older)
+    WHEN 'group' THEN (company_id, 'group', keystore_unit(key_type, key_id, NULL)) IN (SELECT * FROM staying)
+    WHEN 'pair' THEN keystore_lid(key_id, mapped) IS NULL
+        OR (company_id, 'pair', keystore_lid(key_id, mapped)) IN (SELECT * FROM staying)
+    WHEN 'contact' THEN (company_id, 'contact', keystore_user(key_id)) IN (SELECT * FROM staying)
+    ELSE 0
+END
+FROM past
+
+-- Gives the keys of a type that isn't due yet their right expiry, so that no later sweep stops at them.
+-- name: correct_expiry
+UPDATE whatsapp_keys SET expires_at = :due_from WHERE expires_at <= :now AND key_type = :key_type
 
 -- name: count_companies
 SELECT count(*) FROM (SELECT company_id FROM whatsapp_keys UNION SELECT company_id FROM whatsapp_auth)
@@ -239,14 +287,28 @@ WHERE w.epoch <> excluded.epoch OR w.seq < excluded.seq
 RETURNING 1
 
 -- name: policy
-SELECT key_type, matches, ttl_s FROM keystore_policy ORDER BY place
+SELECT key_type, matches, ttl_s, lengthened_at
+FROM keystore_policy LEFT JOIN keystore_longer_lifetimes USING (place) ORDER BY place
+
+-- name: any_key
+SELECT 1 FROM whatsapp_keys LIMIT 1
 
 -- name: forget_policy
 DELETE FROM keystore_policy
 
+-- name: forget_lengthened
+DELETE FROM keystore_longer_lifetimes
+
 -- name: add_lifetime
 INSERT INTO keystore_policy (place, key_type, matches, ttl_s, step_s)
 VALUES (:place, :key_type, :matches, :ttl_s, :step_s)
+
+-- Without :now this machine's clock is read, to the millisecond.
+-- name: set_lengthened
+INSERT INTO keystore_longer_lifetimes (place, lengthened_at)
+SELECT :place, CASE WHEN :longer THEN coalesce(:now, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)
+                    ELSE :lengthened_at END
+WHERE :longer OR :lengthened_at IS NOT NULL
 
 -- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token
@@ -290,33 +352,6 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
--- The guards are explained in keystore/postgres/functions/guards.sql. (SQLite locks no rows.)
--- name: sweep_companies
-WITH swept AS (
-    SELECT value AS company_id FROM json_each(:company_ids)
-), newest_pre_key AS (
-    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
-    FROM swept CROSS JOIN whatsapp_keys USING (company_id) WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
-), held_group AS (
-    SELECT company_id,
-           keystore_group(key_type, key_id) AS group_id
-    FROM swept CROSS JOIN whatsapp_keys USING (company_id)
-    WHERE key_type IN ('sender-key', 'sender-key-memory') AND :guard
-    GROUP BY 1, 2
-    HAVING keystore_group_stays(max(key_type = 'sender-key-memory'), max(expires_at IS NULL OR expires_at > :now))
-)
-DELETE FROM whatsapp_keys
-WHERE (company_id, key_type, key_id) IN (
-    SELECT k.company_id, k.key_type, k.key_id
-    FROM swept CROSS JOIN whatsapp_keys k USING (company_id)
-    LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
-    LEFT JOIN held_group h ON k.key_type IN ('sender-key', 'sender-key-memory') AND h.company_id = k.company_id
-        AND h.group_id = keystore_group(k.key_type, k.key_id)
-    WHERE k.expires_at <= :now
-      AND NOT (:guard AND keystore_guarded(k.key_type, k.updated_at, n.generation_from, h.group_id IS NOT NULL))
-)
-RETURNING key_type
-
 -- name: recorded_sweep
 SELECT by_type FROM keystore_sweeps WHERE run_id = :run_id
 
@@ -346,27 +381,32 @@ WHERE company_id = '' AND hour >= :since ORDER BY hour, key_type, event
 SELECT company_id, hour, key_type, n FROM keystore_counters
 WHERE event = 'burst' AND hour >= :since ORDER BY hour, company_id, key_type
 
--- :firsts is a JSON list of [key_type, ttl, step] (microseconds; null for never), with an entry for each type that is
--- counted by name, and one for all others. gone_on is the first day, counted from
--- 1970, at whose beginning the key has expired. See LifeCount.
+-- :firsts is a JSON list of [key_type, ttl, step, due_from] (microseconds; a null ttl is never), with an entry for each type
+-- that is counted by name, and one for all others. gone_on is the first day, counted from 1970, at whose beginning the key
+-- is due. See LifeCount.
 -- name: life_counts
 WITH policy AS MATERIALIZED (
     SELECT CAST(json_extract(value, '$[0]') AS TEXT) AS key_type,
-           json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step
+           json_extract(value, '$[1]') AS ttl, json_extract(value, '$[2]') AS step, json_extract(value, '$[3]') AS due_from
     FROM json_each(:firsts)
-), newest_pre_key AS (
-    SELECT company_id, keystore_generation_from(max(updated_at)) AS generation_from
-    FROM whatsapp_keys WHERE key_type = 'pre-key' AND :guard GROUP BY company_id
+), older AS MATERIALIZED (
+    SELECT company_id, key_id FROM (
+        SELECT company_id, key_id, row_number() OVER (
+            PARTITION BY company_id ORDER BY updated_at DESC, length(key_id) DESC, key_id DESC
+        ) AS place
+        FROM whatsapp_keys WHERE key_type = 'pre-key'
+    )
+    WHERE place > :pre_keys_kept
 )
 SELECT policy.key_type,
-       CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= n.generation_from, 0)
+       CASE WHEN k.key_type = 'pre-key' THEN :guard AND (k.company_id, k.key_id) NOT IN (SELECT company_id, key_id FROM older)
             ELSE coalesce(k.expires_at > (k.created_at + policy.ttl + policy.step - 1) / policy.step * policy.step, 0)
        END AS lasting,
-       CASE WHEN k.expires_at < :never THEN (k.expires_at + 86399999999) / 86400000000 END AS gone_on,
+       CASE WHEN max(k.expires_at, policy.due_from) < :never
+            THEN (max(k.expires_at, policy.due_from) + 86399999999) / 86400000000 END AS gone_on,
        count(*)
 FROM whatsapp_keys k CROSS JOIN policy
     ON policy.key_type = CASE WHEN k.key_type IN (SELECT key_type FROM policy) THEN k.key_type ELSE 'other' END
-LEFT JOIN newest_pre_key n ON k.key_type = 'pre-key' AND n.company_id = k.company_id
 GROUP BY 1, 2, 3
 
 -- One look-up for each company with creds, which stops after :below pre-keys.

@@ -15,13 +15,15 @@ from keystore import codec, ids, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import KeyRow, Lease, SweepRun
 from keystore.sql.link import Row, Run
+from keystore.sql.policy_table import policy_of_rows, row_of
 from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import Change, SqlStore
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
+from keystore.sqlite.rules import PRE_KEYS_KEPT
 from keystore.sqlite.statements import STATEMENTS
 from keystore.tally import Count
-from keystore.ttl import DIARY, Policy
+from keystore.ttl import DEFAULT, Policy
 
 PRE_KEY = "pre-key"
 
@@ -41,7 +43,7 @@ class SqliteStore(SqlStore):
 
     link: SqliteLink
     _sql = STATEMENTS
-    _policy_read: tuple[float, Policy] = (-math.inf, DIARY)
+    _policy_read: tuple[float, Policy] = (-math.inf, DEFAULT)
 
     # The operations of a bot.
 
@@ -165,13 +167,66 @@ class SqliteStore(SqlStore):
             self._renew_lease(execute, lease, ttl_s)
             recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
             by_type: Counter[str] = Counter(json.loads(recorded[0][0]) if recorded else {})
-            by_type.update(self._by_type(execute(self._sql["sweep_companies"], self._sweep_params(company_ids))))
+            by_type.update(self._sweep_companies(execute, company_ids))
             record = {"run_id": run.run_id, "deleted": by_type.total(), "by_type": json.dumps(by_type)}
             execute(self._sql["record_sweep"], record)
             self._renew_lease(execute, lease, ttl_s)
             return dict(by_type)
 
         return self.link.work(sweep)
+
+    def _sweep_companies(self, run: Run, company_ids: list[str]) -> dict[str, int]:
+        """Delete the due keys of these companies. Keys of types that aren't due yet get their right expiry."""
+        now = self._now_param()
+        waiting = self._waiting(run, now)
+        for key_type, due_from in waiting.items():
+            run(self._sql["correct_expiry"], {"key_type": key_type, "now": now, "due_from": due_from})
+        due = run(self._sql["due_keys"], self._due_params(now, waiting, self._list_param(company_ids)))
+        swept = [name for *name, guarded in due if not guarded]
+        if swept:
+            run(self._sql["delete"], swept)
+        return self._by_type([(key_type,) for _, key_type, _ in swept])
+
+    def _waiting(self, run: Run, now: int) -> dict[str, int]:
+        """Return the types that have keys past their expiry but aren't due, and the time from which they are."""
+        policy = run(self._sql["policy"], {})
+        past = run(self._sql["past_types"], {"now": now})
+        due_from = {key_type: self._due_from(policy, key_type) for (key_type,) in past}
+        return {key_type: time for key_type, time in due_from.items() if time > now}
+
+    def _due_from(self, policy: list[Row], key_type: str) -> int:
+        """Return the time before which no key of a type is due.
+
+        An expiry that was made by a shorter lifetime says nothing. A key that never expires is never due.
+        """
+        _, _, ttl_s, lengthened_at = row_of(policy, key_type) or (None, None, None, None)
+        if ttl_s is None:
+            return NEVER_US
+        step_us = ttl.step_s(ttl_s) * 1_000_000
+        return 0 if lengthened_at is None else -(-(lengthened_at + round(ttl_s * 1_000_000)) // step_us) * step_us
+
+    def _due_params(self, now: int, waiting: Iterable[str], company_ids: str | None) -> dict[str, Any]:
+        return {
+            "company_ids": company_ids,
+            "waiting": self._list_param(waiting),
+            "guard": self._guard,
+            "pre_keys_kept": PRE_KEYS_KEPT,
+            "now": now,
+        }
+
+    def _in_portions(self, names: Sequence[str], params: Mapping[str, Any]) -> list[list[Row]]:
+        """Count the due keys of a census with the statement of a sweep."""
+        if "census" not in names:
+            return super()._in_portions(names, params)
+        now = self._now_param()
+        waiting = self.link.work(lambda run: self._waiting(run, now), snapshot=True)
+        *counted, due = super()._in_portions([*names, "due_keys"], {**params, **self._due_params(now, waiting, None)})
+        by_type = Counter((key_type, bool(guarded)) for _, key_type, _, guarded in due)
+        counted[0] = [
+            (key_type, total, with_expiry, by_type[key_type, False], by_type[key_type, True], *rest)
+            for key_type, total, with_expiry, *rest in counted[0]
+        ]
+        return counted
 
     def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
         """Renew the lease in a transaction, which keeps other holders from it until the end. Raises LeaseLost."""
@@ -186,13 +241,19 @@ class SqliteStore(SqlStore):
         return self._by_type(self._run_upkeep("backfill", limit=limit, policy=lives))
 
     def _life_params(self) -> dict[str, Any]:
-        policy = self.policy
-        lives = [(key_type, policy.ttl_s(key_type)) for key_type in {*self._named_types, OTHER_TYPES}]
-        firsts = [
-            (key_type, None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000), ttl.step_s(ttl_s) * 1_000_000)
-            for key_type, ttl_s in lives
-        ]
-        return {"guard": self._guard, "firsts": json.dumps(firsts, ensure_ascii=False), "never": NEVER_US}
+        rows = self._run_upkeep("policy")
+        policy = policy_of_rows(rows) or DEFAULT
+        firsts = []
+        for key_type in {*self._named_types, OTHER_TYPES}:
+            ttl_s = policy.ttl_s(key_type)
+            life_us = None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000)
+            firsts.append((key_type, life_us, ttl.step_s(ttl_s) * 1_000_000, self._due_from(rows, key_type)))
+        return {
+            "guard": self._guard,
+            "firsts": json.dumps(firsts, ensure_ascii=False),
+            "never": NEVER_US,
+            "pre_keys_kept": PRE_KEYS_KEPT,
+        }
 
     def _by_type(self, rows: list[Row]) -> dict[str, int]:
         return super()._by_type(list(Counter(key_type for (key_type,) in rows).items()))

@@ -1,9 +1,11 @@
-"""A model of the key store as a plain dict: the contract and the three guards in the fewest lines.
+"""A model of the key store as a plain dict: the contract and the guards in the fewest lines.
 
 The state machine and the census are compared with it. It shares only the expiry arithmetic with the product
 (`keystore.ttl`, which has tests of its own).
 """
 
+import json
+import re
 from collections import Counter
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -18,8 +20,8 @@ from rig.fixtures.clock import Clock
 Name = tuple[str, str, str]
 """A key's company, type and id."""
 
-GENERATION = timedelta(hours=1)
-"""Pre-keys written within this time of the newest one are its generation."""
+NEWEST_PRE_KEYS = 1_000
+"""The number of a company's pre-keys that a sweep never deletes."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +133,37 @@ class Model:
         return dict(Counter(key_type for _, key_type, _ in expired))
 
     def _guarded(self, name: Name, past: AbstractSet[Name]) -> bool:
-        company, key_type, _ = name
-        if key_type == "app-state-sync-key":
+        company, key_type, key_id = name
+        staying = [other for other in self.keys if other[0] == company and other not in past]
+        if key_type in ("app-state-sync-key", "app-state-sync-version"):
             return True
         if key_type == "pre-key":
-            newest = max(key.updated_at for (c, t, _), key in self.keys.items() if (c, t) == (company, "pre-key"))
-            return self.keys[name].updated_at >= newest - GENERATION
+            pre_keys = [(key.updated_at, len(n[2]), n[2]) for n, key in self.keys.items() if n[:2] == name[:2]]
+            return (self.keys[name].updated_at, len(key_id), key_id) in sorted(pre_keys)[-NEWEST_PRE_KEYS:]
         if key_type in ("sender-key", "sender-key-memory"):
-            group = [other for other in self.keys if other[0] == company and _group(other) == _group(name)]
-            has_memory = any(other[1] == "sender-key-memory" for other in group)
-            return has_memory and any(other not in past for other in group)
+            has_memory = any(
+                _group(other) == _group(name) and other[1] == "sender-key-memory"
+                for other in self.keys
+                if other[0] == company
+            )
+            return has_memory and any(_group(other) == _group(name) for other in staying)
+        if key_type == "lid-mapping":
+            pair = self._pair(name)
+            same = [other for other in self.keys if other[:2] == name[:2] and self._pair(other)[1] == pair[1]]
+            addresses = {address for other in same for address in self._pair(other)}
+            return any(other in staying for other in same) or any(
+                _user(other) in addresses for other in staying if other[1] in ("session", "tctoken")
+            )
+        if key_type in ("identity-key", "device-list"):
+            pairs = [self._pair(other) for other in self.keys if other[:2] == (company, "lid-mapping")]
+            addresses = {_user(name)}.union(*(pair for pair in pairs if _user(name) in pair))
+            return any(_user(other) in addresses for other in staying if other[1] == "session")
         return False
+
+    def _pair(self, name: Name) -> tuple[str, str]:
+        """The number and the LID of a row of lid-mapping."""
+        mapped = json.loads(self.keys[name].value)
+        return (mapped, _user(name)) if name[2].endswith("_reverse") else (name[2], mapped)
 
 
 def renewal_due(policy: Policy, key_type: str, expires: datetime, now: datetime) -> bool:
@@ -155,3 +177,7 @@ def _group(name: Name) -> str | None:
     if key_type == "sender-key":
         return key_id.partition("::")[0]
     return key_id if key_type == "sender-key-memory" else None
+
+
+def _user(name: Name) -> str:
+    return re.split("[._@]", name[2])[0]

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from keystore.records import DEFAULT_QUOTA, Quota
-from keystore.ttl import CAREFUL, DIARY
+from keystore.ttl import DEFAULT, DIARY
 from rig.paths import PROJECT
 from settings import HttpAddress, Settings, SettingsError, environment_of_workers, read_settings
 
@@ -26,7 +26,7 @@ def read(tmp_path: Path, file: str = "", **environment: str) -> Settings:
 def test_the_defaults_are_the_designs(tmp_path: Path) -> None:
     settings = read_settings({}, [tmp_path / "absent"])
     assert settings.url.get_secret_value() == "sqlite:///keystore.db"
-    assert (settings.guard, settings.ttl, settings.http) == (True, DIARY, HttpAddress("127.0.0.1", 8080))
+    assert (settings.guard, settings.ttl, settings.http) == (True, DEFAULT, HttpAddress("127.0.0.1", 8080))
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.quota) == (6 * 3600, 750, DEFAULT_QUOTA)
     assert settings.name == socket.gethostname()
     assert (settings.telegram_token, settings.telegram_chats) == (None, ())
@@ -39,7 +39,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_URL="postgresql://bot:x@db/bots",
         KEYSTORE_NAME="bots-berlin",
         KEYSTORE_GUARD="off",
-        KEYSTORE_TTL="careful",
+        KEYSTORE_TTL="diary",
         KEYSTORE_HTTP="off",
         KEYSTORE_SWEEP_EVERY="90m",
         KEYSTORE_LOAD_BUDGET_MS="300.5",
@@ -62,7 +62,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_MEMORY_ALERT_PERCENT="85",
     )
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
-    assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, CAREFUL, None)
+    assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, DIARY, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
     assert settings.quota == Quota(5_000, 32 * 2**20)
     assert settings.log == "json"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from keystore.errors import InvalidInput
 from keystore.ttl import (
     CAREFUL,
+    DEFAULT,
     DIARY,
     NEVER,
     UNDELIVERED_DAYS,
@@ -44,14 +45,18 @@ LIVES = st.integers(1, 100 * 365 * 86_400)
         ("anything", 14),
     ],
 )
-def test_the_default_is_the_original_operator_s_rule(key_type: str, days: int) -> None:
+def test_the_preset_diary_is_the_original_operator_s_rule(key_type: str, days: int) -> None:
     assert DIARY.ttl_s(key_type) == days * DAY_S
 
 
 def test_the_careful_preset_keeps_keys_longer_than_undelivered_messages() -> None:
     lifetimes = [CAREFUL.default_s, *CAREFUL.by_type.values(), *(ttl_s for _, ttl_s in CAREFUL.containing)]
-    assert min(lifetimes) >= 15 * DAY_S > UNDELIVERED_DAYS * DAY_S
-    assert CAREFUL.ttl_s("app-state-sync-key") == NEVER
+    assert min(lifetimes) >= 31 * DAY_S > UNDELIVERED_DAYS * DAY_S
+    for key_type in ("lid-mapping", "identity-key", "app-state-sync-key", "app-state-sync-version"):
+        assert CAREFUL.ttl_s(key_type) == NEVER
+    for key_type in ("session", "sender-key", "sender-key-memory", "device-list", "pre-key"):
+        assert CAREFUL.ttl_s(key_type) == 90 * DAY_S
+    assert CAREFUL.ttl_s("tctoken") == 35 * DAY_S
 
 
 def test_an_exact_type_precedes_parts_of_names_which_match_in_order() -> None:
@@ -135,11 +140,11 @@ def test_another_duration_is_refused_with_the_name_of_its_setting(text: str) -> 
 
 
 def test_an_empty_setting_is_the_default_policy() -> None:
-    assert parse_policy("") == parse_policy("diary") == parse_policy(" , ") == DIARY
+    assert parse_policy("") == parse_policy("careful") == parse_policy(" , ") == DEFAULT == CAREFUL
 
 
 def test_a_setting_overrides_types_and_the_default() -> None:
-    policy = parse_policy("pre-key=7d,session=30d,app-state-sync-key=never,default=14d")
+    policy = parse_policy("diary,pre-key=7d,session=30d,app-state-sync-key=never,default=14d")
     assert policy.ttl_s("session") == 30 * DAY_S
     assert policy.ttl_s("app-state-sync-key") == NEVER
     assert policy.ttl_s("sender-key") == policy.ttl_s("lid-mapping") == 7 * DAY_S

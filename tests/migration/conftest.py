@@ -26,6 +26,7 @@ OUR_FILES = (
     "20261126_01_closed_sequences",
     "20261126_02_rules_in_the_database",
     "20261126_03_bot_logins",
+    "20261126_04_longer_lifetimes",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
@@ -35,6 +36,7 @@ SQLITE_FILES = (
     "20261125_01_watch_memory",
     "20261125_02_access",
     "20261126_02_policy_and_numbered_writes",
+    "20261126_04_longer_lifetimes",
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]

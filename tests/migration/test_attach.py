@@ -13,6 +13,7 @@ from keystore import KeystoreError, SchemaMismatch, Store, open_store
 from keystore.migrate import attach_upkeep, migrate
 from keystore.records import TokenRecord
 from keystore.schema import UPKEEP_MIGRATIONS, Shape, schema_of
+from keystore.ttl import DIARY
 from rig.fixtures.clock import START
 from rig.fixtures.postgres import PostgresSite
 from rig.waiting import eventually
@@ -85,7 +86,8 @@ def test_attaching_changes_nothing_of_the_bots(legacy: LegacyDatabase) -> None:
 
 def test_counting_filling_and_sweeping_work_while_the_bot_writes(legacy: LegacyDatabase) -> None:
     many = (
-        "INSERT INTO whatsapp_keys SELECT '1', %s, 'key ' || n, '{}', now(), now(), now() + %s::interval "
+        "INSERT INTO whatsapp_keys SELECT '1', %s, 'key ' || n, '{}', now(), now() - interval '30 days', "
+        "now() + %s::interval "
         "FROM generate_series(1, %s) AS n"
     )
     legacy.execute(many, ("session", "-1 day", 40))
@@ -93,7 +95,7 @@ def test_counting_filling_and_sweeping_work_while_the_bot_writes(legacy: LegacyD
     legacy.execute(many, ("app-state-sync-key", "-1 day", 3))
     with bot_writing(legacy) as written:
         run_attach(legacy.url)
-        with open_store(legacy.url) as store:
+        with open_store(legacy.url, policy=DIARY) as store:
             before = store.census()
             assert (before.without_expiry, before.expired, before.guarded) == (60, 40, 3)
             assert store.backfill(1_000) == {"lid-mapping": 60}
@@ -111,6 +113,29 @@ def test_counting_filling_and_sweeping_work_while_the_bot_writes(legacy: LegacyD
         so_far = written()
         eventually(lambda: written() > so_far + 50, "the bot goes on writing")
     assert legacy.execute("SELECT count(*) FROM whatsapp_keys WHERE jsonb_typeof(value) = 'object'") == [(113,)]
+
+
+def test_a_key_that_the_bot_wrote_in_its_last_lifetime_is_not_due(legacy: LegacyDatabase) -> None:
+    """Its own upserts set updated_at and leave expires_at, so that the expiry of each key in use is long past."""
+    legacy.upsert("1", "session", "in use", {})
+    legacy.upsert("1", "session", "silent", {})
+    run_attach(legacy.url)
+    silent = "UPDATE whatsapp_keys SET updated_at = %s WHERE key_id = 'silent'"
+    with open_store(legacy.url, policy=DIARY) as store:
+        store.backfill(10)
+    with closing(legacy.connect()) as conn:
+        conn.execute("DROP TRIGGER trigger_whatsapp_keys_updated_at ON whatsapp_keys")
+        began = datetime.now(UTC)
+        conn.execute(silent, (began,))
+        for day in range(1, 31):
+            now = began + timedelta(days=day)
+            if day % 3 == 0:
+                conn.execute("UPDATE whatsapp_keys SET updated_at = %s WHERE key_id = 'in use'", (now,))
+            with open_store(legacy.url, clock=lambda: now) as store:  # noqa: B023
+                expired = store.census().expired
+                assert sweep(store).deleted == expired
+            left = {row[0] for row in conn.execute("SELECT key_id FROM whatsapp_keys")}
+            assert left == ({"in use", "silent"} if day <= 7 else {"in use"})
 
 
 def test_a_backfill_beside_the_bot_leaves_the_newest_pre_keys_guarded(legacy: LegacyDatabase) -> None:

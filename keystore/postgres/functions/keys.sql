@@ -47,7 +47,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 #variable_conflict use_column
 DECLARE
     used_at timestamptz := coalesce(clock, statement_timestamp());
-    renewed_before timestamptz := keystore_half_life_from((SELECT l.ttl_s FROM keystore_lifetime(of_type) AS l), used_at);
+    renewed_before timestamptz := keystore_half_life_from((SELECT l.ttl_s FROM keystore_life(of_type) AS l), used_at);
 BEGIN
     FOR key_id, value, present IN
         SELECT k.key_id, k.value, CASE WHEN k.expires_at < renewed_before THEN true END FROM whatsapp_keys k
@@ -76,7 +76,7 @@ BEGIN
         FROM unnest(key_types, key_ids) AS u (key_type, key_id) GROUP BY u.key_type ORDER BY u.key_type
     LOOP
         new_expiry := keystore_expiry(used.key_type, used_at);
-        renewed_before := keystore_half_life_from((SELECT l.ttl_s FROM keystore_lifetime(used.key_type) AS l), used_at);
+        renewed_before := keystore_half_life_from((SELECT l.ttl_s FROM keystore_life(used.key_type) AS l), used_at);
         UPDATE whatsapp_keys k SET expires_at = new_expiry
         WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
           AND k.expires_at < renewed_before;
@@ -144,6 +144,17 @@ BEGIN
         VALUES (company, new_creds, at_time, at_time)
         ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at;
     END IF;
+END $$;
+
+-- Delete these keys of a company, and return the number of deleted ones.
+CREATE OR REPLACE FUNCTION keystore_delete(company text, of_type text, of_ids text[]) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    DELETE FROM whatsapp_keys k WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
 END $$;
 
 -- A whole set, all or nothing: keys to write, keys to delete, and creds unless they are null. Returns the number of keys

@@ -28,10 +28,12 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce(used_at + ttl_s / 2 * interval '1 second', 'infinity'::timestamptz);
 
 -- The lifetime of a type: the first row of keystore_policy that matches it. An exact name comes before a part of a name,
--- and the row for any other type comes last. `ttl_s` is null when the type never expires.
-CREATE OR REPLACE FUNCTION keystore_lifetime(of_type text) RETURNS TABLE (ttl_s double precision, step_s double precision)
+-- and the row for any other type comes last. `ttl_s` is null when the type never expires. `lengthened_at` is the time at
+-- which the lifetime took the place of a shorter one; else null.
+CREATE OR REPLACE FUNCTION keystore_life(of_type text)
+RETURNS TABLE (ttl_s double precision, step_s double precision, lengthened_at timestamptz)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT p.ttl_s, p.step_s FROM keystore_policy p
+    SELECT p.ttl_s, p.step_s, p.lengthened_at FROM keystore_policy p
     WHERE CASE p.matches WHEN 'name' THEN p.key_type = of_type
                          WHEN 'part' THEN strpos(of_type, p.key_type) > 0
                          ELSE true END
@@ -43,7 +45,7 @@ CREATE OR REPLACE FUNCTION keystore_expiry(of_type text, used_at timestamptz) RE
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     expires_at timestamptz := (
-        SELECT keystore_rounded_expiry(l.ttl_s, l.step_s, used_at) FROM keystore_lifetime(of_type) AS l
+        SELECT keystore_rounded_expiry(l.ttl_s, l.step_s, used_at) FROM keystore_life(of_type) AS l
     );
 BEGIN
     IF expires_at IS NULL THEN
@@ -58,13 +60,36 @@ CREATE OR REPLACE FUNCTION keystore_past(expires_at timestamptz, at_time timesta
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(expires_at <= at_time, false);
 
+-- The time before which no key of a type is due; null without such a time. An expiry that was made by a shorter lifetime
+-- says nothing: the key may have been used until the lifetime became longer. A key that never expires is never due.
+CREATE OR REPLACE FUNCTION keystore_due_from(of_type text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (SELECT CASE WHEN l.ttl_s IS NULL THEN 'infinity' ELSE keystore_rounded_expiry(l.ttl_s, l.step_s, l.lengthened_at) END
+            FROM keystore_life(of_type) AS l WHERE l.ttl_s IS NULL OR l.lengthened_at IS NOT NULL);
+END $$;
+
+-- Those of some types that aren't due yet by keystore_due_from. Mostly no type can be one, and none is looked up.
+CREATE OR REPLACE FUNCTION keystore_waiting(types text[], at_time timestamptz) RETURNS text[]
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM keystore_policy p WHERE p.ttl_s IS NULL OR p.lengthened_at IS NOT NULL) THEN
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(SELECT t FROM unnest(types) AS t WHERE keystore_due_from(t) > at_time);
+END $$;
+
+-- True when a key is due: past its expiry, and past its last use and the lifetime in force. `waiting` is the result of
+-- keystore_waiting. On a legacy database (`attached`) a bot's own statements leave the expiry as it was,
+-- but set updated_at.
+CREATE OR REPLACE FUNCTION keystore_due(
+    key_type text, expires_at timestamptz, updated_at timestamptz, at_time timestamptz, waiting text[], attached boolean
+) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN keystore_past(expires_at, at_time) AND key_type <> ALL (waiting)
+    AND (NOT attached OR updated_at IS NULL OR keystore_expiry(key_type, updated_at) <= at_time);
+
 -- True while a lease protects its company. One that ends later than the longest lease from now was made before the clock
 -- was set back, and protects nothing.
 CREATE OR REPLACE FUNCTION keystore_lease_is_live(expires_at timestamptz, at_time timestamptz) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN expires_at > at_time AND expires_at <= at_time + interval '1 day 1 minute';
-
--- The group to which a sender key or a sender-key-memory belongs; null for other types.
-CREATE OR REPLACE FUNCTION keystore_group(key_type text, key_id text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE key_type WHEN 'sender-key' THEN split_part(key_id, '::', 1) WHEN 'sender-key-memory' THEN key_id END;

@@ -8,108 +8,144 @@ CREATE OR REPLACE FUNCTION keystore_in_range(company text, after text, upto text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (after IS NULL OR company > after) AND (upto IS NULL OR company <= upto);
 
--- Lock the keys of a company that are due, and return their ids for each type. A key that another session has locked is left
--- out. With `in_groups` it returns the keys of groups that are due as a whole, without it all other keys.
-CREATE OR REPLACE FUNCTION keystore_lock_due(
-    company text, in_groups boolean, guarding boolean, attached boolean,
-    written_from timestamptz, created_from timestamptz, at_time timestamptz
-) RETURNS TABLE (key_type text, key_ids text[]) LANGUAGE plpgsql AS $$
+-- Delete the due keys of a company that are in no unit, and return their number for each type. `places` are where they were
+-- seen: a key that was written or renewed meanwhile is elsewhere, or isn't due any more, and stays. `older` are the ids of the
+-- pre-keys to delete, and null deletes every due one.
+--
+-- (Without indexes, which Postgres would choose for the company because it expects few places, to compare each key with each.)
+-- They are deleted without locking them first, which takes half as long. A row that another session has locked ends that
+-- attempt after 50 ms, long before a deadlock. Then each key is locked before it is deleted, and a locked one stays.
+CREATE OR REPLACE FUNCTION keystore_delete_due(
+    company text, places tid[], older text[], waiting text[], at_time timestamptz
+) RETURNS TABLE (key_type text, n bigint)
+LANGUAGE plpgsql SET enable_indexscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    locked tid[];
+BEGIN
+    RETURN QUERY
+    WITH gone AS (
+        DELETE FROM whatsapp_keys k
+        WHERE k.ctid = ANY (places) AND k.company_id = company AND keystore_past(k.expires_at, at_time)
+          AND k.key_type <> ALL (waiting) AND (older IS NULL OR k.key_type <> 'pre-key' OR k.key_id = ANY (older))
+        RETURNING k.key_type
+    )
+    SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
+EXCEPTION WHEN lock_not_available THEN
+    locked := ARRAY(
+        SELECT k.ctid FROM whatsapp_keys k
+        WHERE k.ctid = ANY (places) AND k.company_id = company AND keystore_past(k.expires_at, at_time)
+        FOR UPDATE SKIP LOCKED
+    );
+    RETURN QUERY SELECT * FROM keystore_delete_due(company, locked, older, waiting, at_time);
+END $$;
+
+-- Lock the due keys of a company at these places, but for those that another session has locked, and return them.
+CREATE OR REPLACE FUNCTION keystore_lock_due(company text, places tid[], waiting text[], at_time timestamptz)
+RETURNS TABLE (key_type text, key_id text, mapped text)
+LANGUAGE plpgsql SET enable_indexscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT d.key_type, array_agg(d.key_id ORDER BY d.key_id)
-    FROM (
-        SELECT k.key_type::text, k.key_id::text FROM whatsapp_keys k
-        WHERE k.company_id = company AND keystore_past(k.expires_at, at_time)
-          AND (keystore_group(k.key_type, k.key_id) IS NOT NULL) = in_groups
-          AND NOT (guarding AND keystore_guarded(
-              k.key_type, k.updated_at, k.created_at, written_from, created_from,
-              keystore_group(k.key_type, k.key_id) IN (
-                  SELECT keystore_group(g.key_type, g.key_id) FROM whatsapp_keys g
-                  WHERE g.company_id = company AND g.key_type IN ('sender-key', 'sender-key-memory')
-                  GROUP BY 1
-                  HAVING keystore_group_stays(bool_or(g.key_type = 'sender-key-memory'),
-                                              bool_or(NOT keystore_past(g.expires_at, at_time)))
-              ), attached
-          ))
-        FOR UPDATE OF k SKIP LOCKED
-    ) AS d
-    GROUP BY d.key_type ORDER BY d.key_type;
+    SELECT k.key_type::text, k.key_id::text,
+           CASE WHEN k.key_type = 'lid-mapping' THEN keystore_mapped(k.value::text) END
+    FROM whatsapp_keys k
+    WHERE k.ctid = ANY (places) AND k.company_id = company AND keystore_past(k.expires_at, at_time)
+      AND k.key_type <> ALL (waiting)
+    FOR UPDATE SKIP LOCKED;
 END $$;
 
--- Delete these keys of a company, and return the number of deleted ones.
-CREATE OR REPLACE FUNCTION keystore_delete(company text, of_type text, of_ids text[]) RETURNS bigint
+-- Delete the due keys of a company that are in groups, pairs and contacts, and return the number for each type. Each key is
+-- locked first, and a locked one keeps its unit. What stays is looked up afterwards. (Without nested loops, for the same
+-- reason.)
+CREATE OR REPLACE FUNCTION keystore_delete_units(company text, places tid[], waiting text[], at_time timestamptz)
+RETURNS TABLE (key_type text, n bigint) LANGUAGE plpgsql SET enable_nestloop = off AS $$
+#variable_conflict use_column
+DECLARE
+    types text[];
+    ids text[];
+    mapped text[];
+    going record;
+BEGIN
+    SELECT array_agg(d.key_type), array_agg(d.key_id), array_agg(d.mapped) INTO types, ids, mapped
+    FROM keystore_lock_due(company, places, waiting, at_time) AS d;
+    FOR going IN
+        SELECT l.key_type, array_agg(l.key_id) AS key_ids FROM unnest(types, ids, mapped) AS l (key_type, key_id, mapped)
+        WHERE keystore_unit(l.key_type, l.key_id, l.mapped) IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM keystore_staying(ARRAY[company], at_time, '{}', false, types, ids) AS s
+              WHERE s.unit = keystore_unit(l.key_type, l.key_id, l.mapped) AND strpos(s.guards, keystore_guard(l.key_type)) > 0
+          )
+        GROUP BY l.key_type ORDER BY l.key_type
+    LOOP
+        DELETE FROM whatsapp_keys k
+        WHERE k.company_id = company AND k.key_type = going.key_type AND k.key_id = ANY (going.key_ids);
+        key_type := going.key_type;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- Set the expiry of some types' keys that are past theirs to the time from which they are due, but for those that another
+-- session has locked, and return their number.
+CREATE OR REPLACE FUNCTION keystore_correct_expiry(company text, of_types text[], at_time timestamptz) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-    n bigint;
+    of_type text;
+    ids text[];
+    new_expiry timestamptz;
+    n bigint := 0;
 BEGIN
-    DELETE FROM whatsapp_keys k WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids);
-    GET DIAGNOSTICS n = ROW_COUNT;
+    FOREACH of_type IN ARRAY of_types LOOP
+        ids := ARRAY(
+            SELECT k.key_id FROM whatsapp_keys k
+            WHERE k.company_id = company AND k.key_type = of_type AND keystore_past(k.expires_at, at_time)
+            FOR UPDATE SKIP LOCKED
+        );
+        new_expiry := keystore_due_from(of_type);
+        UPDATE whatsapp_keys k SET expires_at = new_expiry
+        WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (ids);
+        n := n + cardinality(ids);
+    END LOOP;
     RETURN n;
 END $$;
 
--- Delete the expired keys of a company, and return their number for each type.
---
--- Keys outside of groups are deleted without locking them first, which takes half as long. A row that another session has
--- locked ends that attempt after 50 ms, long before a deadlock. Then each key is locked before it is deleted, and a locked
--- one stays. In a group each key is locked first, and a locked one keeps its group. A key that was renewed meanwhile
--- stays: Postgres checks its expiry again.
+-- Delete the due keys of a company, and return their number for each type. When a type isn't due yet, because its lifetime
+-- became longer, its keys get their right expiry, so that no later sweep stops at them.
 CREATE OR REPLACE FUNCTION keystore_sweep(company text, guarding boolean, attached boolean, clock timestamptz)
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
-SET lock_timeout = '50ms' AS $$
+SET jit = off SET lock_timeout = '50ms' AS $$
 #variable_conflict use_column
 DECLARE
     at_time timestamptz := coalesce(clock, statement_timestamp());
-    newest record;
-    due record;
-    group_types text[] := '{}';
-    group_ids text[] := '{}';
+    free_places tid[];
+    unit_places tid[];
+    past_types text[];
+    waiting text[];
+    older text[];
+    corrected bigint;
 BEGIN
-    SELECT keystore_generation_from(max(k.updated_at)) AS written_from,
-           keystore_generation_from(max(k.created_at)) AS created_from INTO newest
-    FROM whatsapp_keys k WHERE k.company_id = company AND k.key_type = 'pre-key';
-    BEGIN
-        RETURN QUERY
-        WITH gone AS (
-            DELETE FROM whatsapp_keys k
-            WHERE k.company_id = company AND keystore_past(k.expires_at, at_time)
-              AND keystore_group(k.key_type, k.key_id) IS NULL
-              AND NOT (guarding AND keystore_guarded(k.key_type, k.updated_at, k.created_at,
-                                                     newest.written_from, newest.created_from, false, attached))
-            RETURNING k.key_type
-        )
-        SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
-    EXCEPTION WHEN lock_not_available THEN
-        RETURN QUERY
-        SELECT d.key_type, keystore_delete(company, d.key_type, d.key_ids)
-        FROM keystore_lock_due(company, false, guarding, attached, newest.written_from, newest.created_from, at_time) AS d;
-    END;
-    FOR due IN
-        SELECT * FROM keystore_lock_due(company, true, guarding, attached, NULL, NULL, at_time)
-    LOOP
-        group_types := group_types || array_fill(due.key_type, ARRAY[cardinality(due.key_ids)]);
-        group_ids := group_ids || due.key_ids;
-    END LOOP;
-    IF cardinality(group_ids) > 0 THEN
-        RETURN QUERY
-        WITH locked AS MATERIALIZED (
-            SELECT * FROM unnest(group_types, group_ids) AS l (key_type, key_id)
-        ), staying AS (
-            SELECT k.key_type::text, k.key_id::text FROM whatsapp_keys k
-            WHERE k.company_id = company AND k.key_type IN ('sender-key', 'sender-key-memory')
-            EXCEPT SELECT l.key_type, l.key_id FROM locked l
-        ), whole AS (
-            SELECT l.key_type, array_agg(l.key_id ORDER BY l.key_id) AS key_ids FROM locked l
-            WHERE NOT guarding OR keystore_group(l.key_type, l.key_id) NOT IN (
-                SELECT keystore_group(s.key_type, s.key_id) FROM staying s
-                INTERSECT
-                SELECT k.key_id::text FROM whatsapp_keys k
-                WHERE k.company_id = company AND k.key_type = 'sender-key-memory'
-            )
-            GROUP BY l.key_type
-        )
-        SELECT w.key_type, keystore_delete(company, w.key_type, w.key_ids) FROM whole w ORDER BY w.key_type;
+    SELECT array_agg(d.place) FILTER (WHERE NOT guarding OR coalesce(d.guard, 'newest') = 'newest'),
+           array_agg(d.place) FILTER (WHERE guarding AND d.guard IN ('group', 'pair', 'contact')),
+           array_agg(DISTINCT d.key_type)
+    INTO free_places, unit_places, past_types
+    FROM (
+        SELECT k.ctid AS place, k.key_type::text, keystore_guard(k.key_type) AS guard FROM whatsapp_keys k
+        WHERE k.company_id = company AND keystore_due(k.key_type, k.expires_at, k.updated_at, at_time, '{}', attached)
+    ) AS d;
+    waiting := keystore_waiting(past_types, at_time);
+    IF guarding AND past_types @> '{pre-key}' THEN
+        older := ARRAY(SELECT * FROM keystore_older_pre_keys(company, attached));
+    END IF;
+    IF free_places IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM keystore_delete_due(company, free_places, older, waiting, at_time);
+    END IF;
+    IF unit_places IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM keystore_delete_units(company, unit_places, waiting, at_time);
+    END IF;
+    IF NOT attached AND cardinality(waiting) > 0 THEN
+        corrected := keystore_correct_expiry(company, waiting, at_time);
     END IF;
 END $$;
 
@@ -148,47 +184,64 @@ BEGIN
     RETURN swept::text;
 END $$;
 
--- The counts of each type in a range of companies. A key past its expiry is `guarded` when a guard keeps it.
+-- The counts of each type in a range of companies. A key that is due is `guarded` when a guard keeps it. It runs as the
+-- owner: who may count reads no value, and the pairs of lid-mapping are known by their values.
 CREATE OR REPLACE FUNCTION keystore_census(after text, upto text, guarding boolean, attached boolean, at_time timestamptz)
 RETURNS TABLE (
     key_type text, total bigint, with_expiry bigint, expired bigint, guarded bigint, created_24h bigint, created_7d bigint,
     last_write timestamptz, oldest timestamptz
-) LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET jit = off
+SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' AS $$
 #variable_conflict use_column
+DECLARE
+    past_types CONSTANT text[] := ARRAY(
+        SELECT DISTINCT k.key_type FROM whatsapp_keys k
+        WHERE k.expires_at <= at_time AND keystore_in_range(k.company_id, after, upto)
+    );
+    waiting CONSTANT text[] := keystore_waiting(past_types, at_time);
+    companies CONSTANT text[] := ARRAY(
+        SELECT DISTINCT k.company_id FROM whatsapp_keys k
+        WHERE guarding AND k.expires_at <= at_time AND keystore_in_range(k.company_id, after, upto)
+          AND keystore_guard(k.key_type) IN ('group', 'pair', 'contact')
+    );
 BEGIN
     RETURN QUERY
-    WITH generations AS MATERIALIZED (
-        SELECT k.company_id, keystore_generation_from(max(k.updated_at)) AS written_from,
-               keystore_generation_from(max(k.created_at)) AS created_from
+    WITH due AS MATERIALIZED (
+        SELECT k.company_id, k.key_type, k.key_id, keystore_guard(k.key_type) AS guard,
+               keystore_unit(k.key_type, k.key_id,
+                             CASE WHEN k.key_type = 'lid-mapping' THEN keystore_mapped(k.value::text) END) AS unit
         FROM whatsapp_keys k
-        WHERE guarding AND k.key_type = 'pre-key' AND keystore_in_range(k.company_id, after, upto)
-        GROUP BY k.company_id
-    ), staying_groups AS MATERIALIZED (
-        SELECT k.company_id, keystore_group(k.key_type, k.key_id) AS group_id
-        FROM whatsapp_keys k
-        WHERE guarding AND k.key_type IN ('sender-key', 'sender-key-memory')
-          AND keystore_in_range(k.company_id, after, upto)
-        GROUP BY 1, 2
-        HAVING keystore_group_stays(bool_or(k.key_type = 'sender-key-memory'),
-                                    bool_or(NOT keystore_past(k.expires_at, at_time)))
+        WHERE k.expires_at <= at_time AND keystore_in_range(k.company_id, after, upto)
+          AND keystore_due(k.key_type, k.expires_at, k.updated_at, at_time, waiting, attached)
+    ), older AS MATERIALIZED (
+        SELECT c.company_id, o.key_id
+        FROM (SELECT DISTINCT d.company_id FROM due d WHERE guarding AND d.guard = 'newest') AS c,
+             keystore_older_pre_keys(c.company_id, attached) AS o (key_id)
+    ), guarded AS (
+        SELECT d.key_type FROM due d
+        LEFT JOIN older o ON d.guard = 'newest' AND o.company_id = d.company_id AND o.key_id = d.key_id
+        WHERE guarding AND d.guard IS NOT NULL AND d.unit IS NULL AND o.key_id IS NULL
+        UNION ALL
+        SELECT u.key_type FROM (
+            SELECT DISTINCT d.company_id, d.key_type, d.key_id
+            FROM due d JOIN keystore_staying(companies, at_time, waiting, attached, NULL, NULL) AS s
+                ON s.company_id = d.company_id AND s.unit = d.unit AND strpos(s.guards, d.guard) > 0
+        ) AS u
+    ), going AS (
+        SELECT d.key_type, count(*) FILTER (WHERE d.due) AS due, count(*) FILTER (WHERE NOT d.due) AS guarded
+        FROM (SELECT key_type, true AS due FROM due UNION ALL SELECT key_type, false FROM guarded) AS d GROUP BY 1
+    ), counted AS (
+        SELECT k.key_type, count(*) AS total, count(k.expires_at) AS with_expiry,
+               count(*) FILTER (WHERE k.created_at > at_time - interval '24 hours') AS created_24h,
+               count(*) FILTER (WHERE k.created_at > at_time - interval '168 hours') AS created_7d,
+               max(k.updated_at) AS last_write, min(k.created_at) AS oldest
+        FROM whatsapp_keys k WHERE keystore_in_range(k.company_id, after, upto)
+        GROUP BY k.key_type
     )
-    SELECT c.key_type::text, count(*), count(c.expires_at),
-           count(*) FILTER (WHERE c.past AND NOT c.guarded), count(*) FILTER (WHERE c.past AND c.guarded),
-           count(*) FILTER (WHERE c.created_at > at_time - interval '24 hours'),
-           count(*) FILTER (WHERE c.created_at > at_time - interval '168 hours'),
-           max(c.updated_at), min(c.created_at)
-    FROM (
-        SELECT k.key_type, k.created_at, k.updated_at, k.expires_at, keystore_past(k.expires_at, at_time) AS past,
-               guarding AND keystore_guarded(k.key_type, k.updated_at, k.created_at, g.written_from, g.created_from,
-                                             s.group_id IS NOT NULL, attached) AS guarded
-        FROM whatsapp_keys k
-        LEFT JOIN generations g ON k.key_type = 'pre-key' AND g.company_id = k.company_id
-        LEFT JOIN staying_groups s
-            ON k.key_type IN ('sender-key', 'sender-key-memory')
-               AND s.company_id = k.company_id AND s.group_id = keystore_group(k.key_type, k.key_id)
-        WHERE keystore_in_range(k.company_id, after, upto)
-    ) AS c
-    GROUP BY c.key_type ORDER BY c.key_type;
+    SELECT c.key_type::text, c.total, c.with_expiry, coalesce(g.due - g.guarded, 0), coalesce(g.guarded, 0),
+           c.created_24h, c.created_7d, c.last_write, c.oldest
+    FROM counted c LEFT JOIN going g USING (key_type)
+    ORDER BY c.key_type;
 END $$;
 
 -- The bytes of the tables of keys and creds, with their partitions and indexes.
@@ -202,32 +255,35 @@ $$;
 
 -- The keys in a range of companies by type, by the day on which they expire, and by whether they last. Types that aren't in
 -- `named` are summed up as `other`, and have its lifetime. gone_on is the first day, counted from 1970, at whose beginning
--- the key has expired. A pre-key lasts while it is of the newest generation. Another key lasts if it was used again on a
+-- the key is due. A pre-key lasts while it is one of the newest. Another key lasts if it was used again on a
 -- day after its creation, so that its expiry is later than that of a key which was never used.
 CREATE OR REPLACE FUNCTION keystore_life_counts(after text, upto text, guarding boolean, named text[])
 RETURNS TABLE (key_type text, lasting boolean, gone_on bigint, n bigint)
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET jit = off
+SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH lives AS MATERIALIZED (
-        SELECT t.key_type, l.ttl_s, l.step_s
-        FROM (SELECT DISTINCT unnest(named || '{other}'::text[])) AS t (key_type), keystore_lifetime(t.key_type) AS l
-    ), generations AS MATERIALIZED (
-        SELECT k.company_id, keystore_generation_from(max(k.updated_at)) AS written_from
-        FROM whatsapp_keys k
+        SELECT t.key_type, l.ttl_s, l.step_s, keystore_due_from(t.key_type) AS due_from
+        FROM (SELECT DISTINCT unnest(named || '{other}'::text[])) AS t (key_type), keystore_life(t.key_type) AS l
+    ), with_older AS MATERIALIZED (
+        SELECT k.company_id FROM whatsapp_keys k
         WHERE guarding AND k.key_type = 'pre-key' AND keystore_in_range(k.company_id, after, upto)
-        GROUP BY k.company_id
+        GROUP BY 1 HAVING count(*) > keystore_pre_keys_kept()
+    ), older AS MATERIALIZED (
+        SELECT c.company_id, o.key_id FROM with_older c, keystore_older_pre_keys(c.company_id, false) AS o (key_id)
     )
     SELECT l.key_type,
-           CASE WHEN k.key_type = 'pre-key' THEN coalesce(k.updated_at >= g.written_from, false)
+           CASE WHEN k.key_type = 'pre-key' THEN guarding AND o.key_id IS NULL
                 ELSE coalesce(k.expires_at > keystore_rounded_expiry(l.ttl_s, l.step_s, k.created_at), false)
            END,
-           CASE WHEN k.expires_at < 'infinity' THEN ceil(extract(epoch FROM k.expires_at) / 86400)::bigint END,
+           CASE WHEN greatest(k.expires_at, l.due_from) < 'infinity' AND k.expires_at IS NOT NULL
+                THEN ceil(extract(epoch FROM greatest(k.expires_at, l.due_from)) / 86400)::bigint END,
            count(*)
     FROM whatsapp_keys k
     JOIN lives l ON l.key_type = CASE WHEN k.key_type = ANY (named) THEN k.key_type ELSE 'other' END
-    LEFT JOIN generations g ON k.key_type = 'pre-key' AND g.company_id = k.company_id
+    LEFT JOIN older o ON k.key_type = 'pre-key' AND (o.company_id, o.key_id) = (k.company_id, k.key_id)
     WHERE keystore_in_range(k.company_id, after, upto)
     GROUP BY 1, 2, 3;
 END $$;

@@ -14,7 +14,7 @@ from keystore import SchemaMismatch, open_store, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
 from keystore.postgres.store import PostgresStore
 from keystore.sql.policy_table import policy_of_rows, policy_rows
-from keystore.ttl import CAREFUL, DIARY, NEVER, Policy, parse_policy
+from keystore.ttl import CAREFUL, DEFAULT, DIARY, NEVER, Policy, parse_policy
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 
@@ -45,7 +45,7 @@ def test_a_store_without_a_policy_takes_the_one_in_the_database(make_store: Make
 @pytest.mark.parametrize("policy", [None, DIARY, CAREFUL])
 def test_a_new_database_begins_with_its_policy_and_logs_no_change(tmp_path: Path, policy: Policy | None) -> None:
     with capture_logs() as logs, open_store(f"sqlite:///{tmp_path}/k.db", policy=policy) as store:
-        assert store.policy == (policy or DIARY)
+        assert store.policy == (policy or DEFAULT)
     assert [log for log in logs if log["event"] == "policy_changed"] == []
 
 
@@ -53,7 +53,7 @@ def test_a_change_is_logged_with_the_old_and_the_new_lifetimes(make_store: MakeS
     make_store()
     with capture_logs() as logs:
         make_store()
-        make_store(policy=parse_policy("session=90s,tctoken=never,default=36h"))
+        make_store(policy=parse_policy("diary,session=90s,tctoken=never,default=36h"))
     (change,) = [log for log in logs if log["event"] == "policy_changed"]
     assert change["old"] == "pre-key=7d,sender-key=7d,session=7d,*lid-mapping*=7d,default=14d"
     assert change["new"] == "pre-key=7d,sender-key=7d,session=90s,tctoken=never,*lid-mapping*=7d,default=36h"
@@ -97,7 +97,7 @@ def test_the_functions_compute_what_python_computes(migrated_postgres_url: str, 
             rows = store.link.rows(
                 "SELECT nullif(keystore_expiry(t, %(now)s), 'infinity'), "
                 "nullif(keystore_half_life_from(l.ttl_s, %(now)s), 'infinity') "
-                "FROM unnest(%(types)s::text[]) AS t, keystore_lifetime(t) AS l",
+                "FROM unnest(%(types)s::text[]) AS t, keystore_life(t) AS l",
                 params,
             )
             assert rows == [

@@ -186,13 +186,13 @@ def test_life_counts_group_keys_by_type_and_day_of_expiry(store: Store, clock: C
     )
 
 
-def test_the_newest_generation_of_pre_keys_is_lasting(store: Store, clock: Clock) -> None:
-    store.set("1", {"pre-key": {"1": b"P", "2": b"P"}})
+def test_the_newest_thousand_pre_keys_are_lasting(store: Store, clock: Clock) -> None:
+    store.set("1", {"pre-key": {f"{n}": b"P" for n in range(1_002)}})
     store.set("2", {"pre-key": {"1": b"P"}})
     clock.advance(2 * HOUR)
-    store.set("1", {"pre-key": {"3": b"P"}})
+    store.set("1", {"pre-key": {"2000": b"P"}})
     lasting = {(count.lasting, count.keys) for count in store.life_counts()}
-    assert lasting == {(False, 2), (True, 2)}
+    assert lasting == {(False, 3), (True, 1_001)}
 
 
 def test_never_expiring_keys_are_counted_apart(make_store: MakeStore, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""The three guards that keep expired keys, each switched on and off."""
+"""The guards that keep expired keys, each switched on and off."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -7,13 +7,13 @@ import pytest
 
 from keystore import Store
 from keystore.records import Keys
+from keystore.ttl import DIARY, Policy, parse_policy
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.full_sweep import sweep
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-MINUTE = timedelta(minutes=1)
 
 GROUP = "120363041234567890@g.us"
 OWN = f"{GROUP}::4915112345678::0"
@@ -37,17 +37,18 @@ def unguarded(make_store: MakeStore, clock: Clock) -> Store:
     return make_store(clock=clock, guard=False)
 
 
-# (a) app-state-sync-key
+# App state
 
 
-def test_an_app_state_sync_key_survives_a_year_of_sweeps(store: Store, clock: Clock) -> None:
-    store.set("1", {"app-state-sync-key": {"AAAAAKxq": b"A"}, "app-state-sync-version": {"regular": b"V"}})
+def test_app_state_survives_a_year_of_sweeps(store: Store, clock: Clock) -> None:
+    app_state: Keys = {"app-state-sync-key": {"AAAAAKxq": b"A"}, "app-state-sync-version": {"regular": b"V"}}
+    store.set("1", app_state)
     for _ in range(53):
         clock.advance(7 * DAY)
         sweep(store)
-    assert store.load("1").keys == {"app-state-sync-key": {"AAAAAKxq": b"A"}}
+    assert store.load("1").keys == app_state
     census = store.census()
-    assert (census.guarded, census.expired, census.total) == (1, 0, 1)
+    assert (census.guarded, census.expired, census.total) == (2, 0, 2)
 
 
 def test_an_app_state_sync_key_is_swept_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
@@ -58,7 +59,7 @@ def test_an_app_state_sync_key_is_swept_when_the_guard_is_off(unguarded: Store, 
     assert sweep(unguarded).by_type == {"app-state-sync-key": 1}
 
 
-# (b) sender-key with its group's sender-key-memory
+# A group: sender keys and their sender-key-memory
 
 
 def test_a_silent_group_keeps_or_loses_sender_key_and_memory_together(store: Store, clock: Clock) -> None:
@@ -146,61 +147,71 @@ def test_a_sender_key_is_swept_alone_when_the_guard_is_off(unguarded: Store, clo
     assert left(unguarded, "sender-key-memory") == {GROUP}
 
 
-# (c) the newest generation of pre-keys
+# The newest 1,000 pre-keys
 
 
-def test_pre_keys_of_a_pairing_8_days_ago_stay_until_a_second_batch(store: Store, clock: Clock) -> None:
-    store.set("1", batch(1), creds=b"C")
-    clock.advance(8 * DAY)
-    assert sweep(store).deleted == 0
-    assert store.load("1").keys == batch(1)
-    assert store.census().guarded == 250
-    store.set("1", batch(251))
-    assert sweep(store).by_type == {"pre-key": 250}, "superseded, and past its expiry"
-    clock.advance(8 * DAY)
-    assert sweep(store).deleted == 0
-    assert store.load("1").keys == batch(251)
+def test_pre_keys_of_a_pairing_outlive_later_batches(store: Store, clock: Clock) -> None:
+    store.set("1", batch(1, 812), creds=b"C")
+    clock.advance(DAY)
+    store.set("1", {"pre-key": {"812": None}})
+    store.set("1", batch(813, 5))
+    for _ in range(20):
+        clock.advance(5 * DAY)
+        assert sweep(store).deleted == 0
+    assert left(store, "pre-key") == {f"{n}" for n in range(1, 818)} - {"812"}
+    assert store.census().guarded == 816
 
 
-def test_a_superseded_batch_stays_until_it_expires(store: Store, clock: Clock) -> None:
-    store.set("1", batch(1))
-    clock.advance(5 * DAY)
-    store.set("1", batch(251))
-    assert sweep(store).deleted == 0
-    clock.advance(3 * DAY)
-    assert sweep(store).by_type == {"pre-key": 250}
-    assert store.load("1").keys == batch(251)
-
-
-def test_pre_keys_written_within_an_hour_of_the_newest_are_one_generation(store: Store, clock: Clock) -> None:
-    for key_id, later in (("a", 0 * MINUTE), ("b", 10 * MINUTE), ("c", 49 * MINUTE), ("d", 11 * MINUTE)):
-        clock.advance(later)
-        store.set("1", {"pre-key": {key_id: b"P"}})
+def test_an_older_pre_key_goes_when_it_expires(store: Store, clock: Clock) -> None:
+    for first in (1, 401, 801):
+        store.set("1", batch(first, 400))
+        clock.advance(3 * DAY)
+    clock.advance(-2 * DAY)
+    assert sweep(store).deleted == 0, "the first batch is 7 days old"
+    clock.advance(DAY)
+    assert (store.census().expired, store.census().guarded) == (200, 200)
+    assert sweep(store).by_type == {"pre-key": 200}
+    assert left(store, "pre-key") == {f"{n}" for n in range(201, 1_201)}
     clock.advance(100 * DAY)
-    assert store.census().by_type[0].guarded == 3
-    assert sweep(store).deleted == 1
-    assert left(store, "pre-key") == {"b", "c", "d"}, "b was written exactly an hour before d"
+    assert sweep(store).deleted == 0
 
 
-def test_reading_an_old_pre_key_does_not_move_it_to_the_newest_generation(store: Store, clock: Clock) -> None:
-    store.set("1", {"pre-key": {"old": b"P"}})
+def test_of_pre_keys_written_at_once_the_highest_ids_are_the_newest(store: Store, clock: Clock) -> None:
+    store.set("1", batch(1, 1_200))
+    clock.advance(8 * DAY)
+    assert sweep(store).by_type == {"pre-key": 200}
+    assert left(store, "pre-key") == {f"{n}" for n in range(201, 1_201)}
+
+
+def test_pre_keys_of_a_new_pairing_are_newer_than_higher_ids_of_the_last_one(store: Store, clock: Clock) -> None:
+    store.set("1", batch(5_000, 600))
+    clock.advance(DAY)
+    store.set("1", batch(1, 600))
+    clock.advance(8 * DAY)
+    assert sweep(store).by_type == {"pre-key": 200}
+    assert set(batch(1, 600)["pre-key"]) <= left(store, "pre-key")
+
+
+def test_reading_an_old_pre_key_does_not_make_it_one_of_the_newest(store: Store, clock: Clock) -> None:
+    store.set("1", {"pre-key": {"0": b"P"}})
     clock.advance(5 * DAY)
-    store.get("1", "pre-key", ["old"])
-    store.touch("1", {"pre-key": ["old"]})
+    store.get("1", "pre-key", ["0"])
+    store.touch("1", {"pre-key": ["0"]})
     clock.advance(2 * HOUR)
-    store.set("1", {"pre-key": {"new": b"P"}})
+    store.set("1", batch(1, 1_000))
     clock.advance(30 * DAY)
-    sweep(store)
-    assert left(store, "pre-key") == {"new"}
+    assert sweep(store).deleted == 1
+    assert left(store, "pre-key") == set(batch(1, 1_000)["pre-key"])
 
 
-def test_each_company_has_its_own_newest_generation(store: Store, clock: Clock) -> None:
+def test_each_company_has_its_own_newest_pre_keys(store: Store, clock: Clock) -> None:
     store.set("1", batch(1, 5))
     clock.advance(20 * DAY)
-    store.set("2", batch(1, 5))
+    store.set("2", batch(1, 1_001))
     clock.advance(20 * DAY)
-    assert sweep(store).deleted == 0
-    assert left(store, "pre-key", "1") == left(store, "pre-key", "2") == set(batch(1, 5)["pre-key"])
+    assert sweep(store).deleted == 1
+    assert left(store, "pre-key", "1") == set(batch(1, 5)["pre-key"])
+    assert left(store, "pre-key", "2") == set(batch(2, 1_000)["pre-key"])
 
 
 def test_every_expired_pre_key_is_swept_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
@@ -208,6 +219,131 @@ def test_every_expired_pre_key_is_swept_when_the_guard_is_off(unguarded: Store, 
     clock.advance(8 * DAY)
     assert unguarded.census().expired == 250
     assert sweep(unguarded).by_type == {"pre-key": 250}
+
+
+# Pairs of lid-mapping, and the keys of a contact
+
+NUMBER, LID = "4915112345678", "200000000000001"
+PAIR: Keys = {"lid-mapping": {NUMBER: b'"200000000000001"', f"{LID}_reverse": b'"4915112345678"'}}
+
+
+@pytest.mark.parametrize("used", [NUMBER, f"{LID}_reverse"])
+def test_a_pair_lives_by_the_later_of_its_rows(store: Store, clock: Clock, used: str) -> None:
+    store.set("1", PAIR)
+    for _ in range(5):
+        clock.advance(6 * DAY)
+        assert list(store.get("1", "lid-mapping", [used])) == [used]
+        assert sweep(store).deleted == 0
+    clock.advance(8 * DAY)
+    assert sweep(store).by_type == {"lid-mapping": 2}
+
+
+@pytest.mark.parametrize(
+    "alive",
+    [
+        ("session", f"{NUMBER}.0"),
+        ("session", f"{LID}_1.33"),
+        ("tctoken", f"{NUMBER}@s.whatsapp.net"),
+        ("tctoken", f"{LID}@lid"),
+    ],
+)
+def test_a_pair_stays_while_either_address_lives(store: Store, clock: Clock, alive: tuple[str, str]) -> None:
+    key_type, key_id = alive
+    store.set("1", {**PAIR, key_type: {key_id: b"{}"}})
+    store.set("2", PAIR)
+    for _ in range(6):
+        clock.advance(6 * DAY)
+        store.touch("1", {key_type: [key_id]})
+        sweep(store)
+    assert left(store, "lid-mapping") == set(PAIR["lid-mapping"])
+    assert left(store, "lid-mapping", "2") == set(), "another company's session keeps nothing"
+    clock.advance(16 * DAY)
+    assert sweep(store).by_type == {"lid-mapping": 2, key_type: 1}
+
+
+def test_a_mapping_whose_value_can_not_be_read_stays(store: Store, clock: Clock) -> None:
+    store.set("1", {"lid-mapping": {NUMBER: b"sealed", f"{LID}_reverse": b"sealed, too"}})
+    clock.advance(100 * DAY)
+    assert sweep(store).deleted == 0
+    assert store.census().guarded == 2
+
+
+@pytest.mark.parametrize("address", [f"{NUMBER}.0", f"{NUMBER}.7", f"{LID}_1.0"])
+def test_identity_and_device_list_stay_while_a_session_of_their_user_stays(
+    store: Store, clock: Clock, address: str
+) -> None:
+    contact: Keys = {
+        "identity-key": {f"{NUMBER}.0": b"I", f"{LID}_1.0": b"I"},
+        "device-list": {NUMBER: b"[]", LID: b"[]"},
+    }
+    stranger: Keys = {"identity-key": {"4915100000000.0": b"I"}, "device-list": {"4915100000000": b"[]"}}
+    store.set("1", {**PAIR, "session": {address: b"{}"}})
+    store.set("1", contact)
+    store.set("1", stranger)
+    for _ in range(6):
+        clock.advance(6 * DAY)
+        assert store.get("1", "session", [address])
+        sweep(store)
+    assert store.load("1").keys == {**PAIR, **contact, "session": {address: b"{}"}}
+    assert store.census().guarded == 6
+    clock.advance(8 * DAY)
+    assert sweep(store).by_type == {"session": 1, "identity-key": 2, "device-list": 2, "lid-mapping": 2}
+
+
+def test_a_tctoken_keeps_no_identity(store: Store, clock: Clock) -> None:
+    store.set("1", {**PAIR, "identity-key": {f"{NUMBER}.0": b"I"}, "tctoken": {f"{NUMBER}@s.whatsapp.net": b"{}"}})
+    clock.advance(10 * DAY)
+    store.touch("1", {"tctoken": [f"{NUMBER}@s.whatsapp.net"]})
+    clock.advance(5 * DAY)
+    assert sweep(store).by_type == {"identity-key": 1}
+    assert left(store, "lid-mapping") == set(PAIR["lid-mapping"])
+
+
+def test_contacts_are_swept_key_by_key_when_the_guard_is_off(unguarded: Store, clock: Clock) -> None:
+    unguarded.set("1", {**PAIR, "session": {f"{NUMBER}.0": b"{}"}, "identity-key": {f"{NUMBER}.0": b"I"}})
+    clock.advance(6 * DAY)
+    unguarded.touch("1", {"session": [f"{NUMBER}.0"]})
+    unguarded.get("1", "lid-mapping", [NUMBER])
+    clock.advance(2 * DAY)
+    assert sweep(unguarded).by_type == {"lid-mapping": 1}
+    clock.advance(4 * DAY)
+    unguarded.touch("1", {"session": [f"{NUMBER}.0"]})
+    clock.advance(3 * DAY)
+    assert sweep(unguarded).by_type == {"lid-mapping": 1, "identity-key": 1}
+
+
+# A lifetime that became longer
+
+
+def test_no_key_is_due_by_an_expiry_of_a_shorter_lifetime(make_store: MakeStore, clock: Clock) -> None:
+    store = make_store(clock=clock, policy=DIARY)
+    store.set("1", {"session": {"4915.0": b"S"}, "lid-mapping": {"4915": b"?"}, "other-type": {"a": b"O"}})
+    clock.advance(6 * DAY)
+    store = make_store(clock=clock, policy=parse_policy("session=90d,lid-mapping=never", DIARY), guard=False)
+    clock.advance(10 * DAY)
+    assert sweep(store).by_type == {"other": 1}, "a lifetime that stayed as it was"
+    for _ in range(8):
+        clock.advance(10 * DAY - HOUR)
+        assert store.census().expired == 0
+        assert sweep(store).deleted == 0
+    assert set(store.load("1").keys) == {"session", "lid-mapping"}
+    assert store.due_companies() == []
+    clock.advance(2 * DAY)
+    assert store.census().expired == 1
+    assert sweep(store).by_type == {"session": 1}
+    clock.advance(1_000 * DAY)
+    assert sweep(store).deleted == 0
+
+
+def test_a_shorter_lifetime_and_the_longer_one_again_take_no_key_early(make_store: MakeStore, clock: Clock) -> None:
+    for days in (90, 30, 90):
+        store = make_store(clock=clock, policy=Policy(default_s=days * 86_400.0), guard=False)
+        store.set("1", {"session": {f"{days}": b"S"}})
+        clock.advance(DAY)
+    clock.advance(60 * DAY)
+    assert sweep(store).deleted == 0
+    clock.advance(40 * DAY)
+    assert sweep(store).deleted == 2
 
 
 # All of them
