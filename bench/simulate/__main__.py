@@ -35,6 +35,7 @@ from bench.simulate.month import (
 )
 from bench.simulate.traffic import DEMO_LIKE, Mix, random_mix
 from keystore import KeystoreError, open_store
+from keystore.ttl import PRESETS, Policy
 from monitor.running.progress import progress_bar
 
 TIMELINE = (0, 7, 14, 30)
@@ -61,14 +62,16 @@ def main(args: Sequence[str] | None = None) -> int:
     command.add_argument("--first-seed", type=int, default=1, help="seed of the first random month; others follow (1)")
     regularity = "regularity of all reconnects, from 0 (at random) to 1 (at equal intervals)"
     command.add_argument("--regularity", type=in_range(float, 0, 1), metavar="R", help=regularity)
+    command.add_argument("--policy", choices=sorted(PRESETS), default="diary", help="lifetimes of the keys (diary)")
     return command.run(args, _simulate)
 
 
 def _simulate(options: argparse.Namespace) -> Outcome:
+    policy = PRESETS[options.policy]
     with tempfile.TemporaryDirectory() as folder:
         url = options.into or options.url or f"sqlite:///{folder}/demo.db"
         began = datetime.now(UTC) - timedelta(days=DAYS) if options.into else DAY_0
-        demo = _month_on(url, DEMO_LIKE, "month of the demo data", from_demo=True, began=began)
+        demo = _month_on(url, DEMO_LIKE, policy, "month of the demo data", from_demo=True, began=began)
         print("\n".join(_timeline(demo)))
         months = []
         for number in range(0 if options.into or options.url else options.mixes):
@@ -76,16 +79,16 @@ def _simulate(options: argparse.Namespace) -> Outcome:
             if options.regularity is not None:
                 mix = replace(mix, regularity=options.regularity)
             label = f"mix {number + 1} of {options.mixes}"
-            months.append(_month_on(f"sqlite:///{folder}/{mix.seed}.db", mix, label, from_demo=False))
+            months.append(_month_on(f"sqlite:///{folder}/{mix.seed}.db", mix, policy, label, from_demo=False))
     results = tuple(accuracy(months, day) for day in FORECAST_ON) if months else ()
     met = all(result.met for result in results if result.made_on == FORECAST_ON[-1])
     text = "\n".join(_random_months(months, results)) if months else ""
     return Outcome(text, Simulation(demo, tuple(months), results), met)
 
 
-def _month_on(url: str, mix: Mix, label: str, *, from_demo: bool, began: datetime = DAY_0) -> Month:
+def _month_on(url: str, mix: Mix, policy: Policy, label: str, *, from_demo: bool, began: datetime = DAY_0) -> Month:
     clock = Clock()
-    with closing(open_store(url, clock=clock)) as store, progress_bar(label) as progress:
+    with closing(open_store(url, clock=clock, policy=policy)) as store, progress_bar(label) as progress:
         if store.companies():
             raise KeystoreError(f"{store.database} isn't empty, and the month would sweep it; name an empty one")
         return month(store, clock, mix, from_demo=from_demo, progress=progress, began=began)

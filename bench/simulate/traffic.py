@@ -202,8 +202,8 @@ class Company:
     def _map_number(self) -> int:
         """Return the next contact's number, after writing its mapping in both directions."""
         number = next(self._numbers)
-        for key_id in (f"{number}", f"{number}_reverse"):
-            self._writes["lid-mapping"][key_id] = self._value(SMALL_BYTES)
+        lid = f"9{number}"
+        self._writes["lid-mapping"] |= {f"{number}": b'"%b"' % lid.encode(), f"{lid}_reverse": b'"%d"' % number}
         return number
 
 

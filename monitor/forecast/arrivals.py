@@ -54,12 +54,13 @@ class RecurringBursts:
     """Bursts of one type that come again: how many a day over all companies, and of how many keys.
 
     `starts_per_day` counts first bursts of companies that came later than the record begins: new accounts, each
-    bringing `start_keys`.
+    bringing `start_keys`. `observed_days` are the days since each company's first burst, summed up.
     """
 
     per_day: float = 0.0
     keys: float = 0.0
     companies: int = 0
+    observed_days: float = 0.0
     starts_per_day: float = 0.0
     start_keys: float = 0.0
 
@@ -151,6 +152,7 @@ def recurring_bursts(bursts: Iterable[Burst], began: datetime, now: datetime) ->
         per_day=len(repeats) / exposure_days * len(by_company) if exposure_days else 0.0,
         keys=mean(burst.keys for burst in (repeats or chain(*by_company.values()))),
         companies=len(by_company),
+        observed_days=exposure_days,
         starts_per_day=len(starts) / max((now - began) / DAY, 1.0),
         start_keys=mean(burst.keys for burst in starts) if starts else 0.0,
     )

@@ -13,8 +13,9 @@ from datetime import datetime
 from keystore.records import LifeCount
 from keystore.ttl import Policy
 from monitor.forecast.arrivals import Flow, flows
+from monitor.forecast.life_table import HELD_BY_CONTACTS
 from monitor.forecast.observation import Observed
-from monitor.forecast.type_forecast import HORIZON_DAYS, TypeForecast, equilibrium, project_type
+from monitor.forecast.type_forecast import HORIZON_DAYS, TypeForecast, equilibrium, following, project_type
 
 MIN_DAYS = 3
 """Number of days with counted arrivals and with a daily snapshot that a forecast needs."""
@@ -79,12 +80,16 @@ def make_forecast(
     for count in observed.lives:
         lives[count.key_type].append(count)
     policy = policy_override or observed.policy
-    projected = [
-        project_type(key_type, lives[key_type], flow_by_type.get(key_type, Flow()), observed, policy)
+    by_type = {
+        key_type: project_type(key_type, lives[key_type], flow_by_type.get(key_type, Flow()), observed, policy)
         for key_type in sorted(lives.keys() | flow_by_type.keys())
-    ]
-    if not projected:
+    }
+    if not by_type:
         return None
+    if observed.guards and "session" in by_type:
+        for key_type in by_type.keys() & set(HELD_BY_CONTACTS):
+            by_type[key_type] = following(by_type[key_type], by_type["session"])
+    projected = list(by_type.values())
     path = _sums(each.path for each in projected)
     # A new contact brings keys of several types at once, so the types' arrival deviations are summed. Other errors are
     # independent, so their variances are.

@@ -28,10 +28,12 @@ PRIOR_KEYS = 4.0
 """The weight, in keys, of the previous day's share against the keys seen on a day: among a few keys, it decides. (The
 average of all days would be too low, because the longer a key is silent, the likelier it stays silent.)"""
 
-HELD_BY_THEIR_GROUP = ("sender-key", "sender-key-memory")
-"""Types that a guard keeps past their expiry while their group is active."""
+HELD_BY_GROUPS = ("sender-key", "sender-key-memory")
+HELD_BY_CONTACTS = ("lid-mapping", "identity-key", "device-list")
+"""Types that a guard keeps past their expiry while their group, or their contact, is active."""
 
-SYNC_KEY = "app-state-sync-key"
+HELD_ALWAYS = ("app-state-sync-key", "app-state-sync-version")
+"""Types that a guard keeps forever."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def lifetime_days(policy: Policy, key_type: str, *, guards: bool) -> int | None:
     (A key lives its TTL, rounded up to the next midnight: 7 days and the rest of the day on which it was used.)
     """
     ttl_s = policy.ttl_s(key_type)
-    if ttl_s == NEVER or (guards and key_type == SYNC_KEY):
+    if ttl_s == NEVER or (guards and key_type in HELD_ALWAYS):
         return None
     return max(1, round(ttl_s / DAY_S))
 
@@ -121,19 +123,24 @@ def survival(
 
 
 def held_share(key_type: str, snapshots: Sequence[Lives], swept: float, *, guards: bool) -> float:
-    """The share of keys that a guard keeps past the end of their life: all sync keys, and keys of active groups.
+    """The share of keys past the end of their life that a guard keeps from one day to the next.
 
-    For groups it is the share of keys past their end that remain, beside the `swept` ones; 1 while none was swept.
+    It is 1 for app state. For the keys of groups and contacts it is learned: each of the `swept` keys went on one day,
+    and each key that a snapshot shows past its end outlasted one. Before anything is seen, a group is expected to stay
+    active, and the rest of a contact to go with its session.
     """
-    if guards and key_type == SYNC_KEY:
+    if guards and key_type in HELD_ALWAYS:
         return 1.0
-    if not guards or key_type not in HELD_BY_THEIR_GROUP:
+    if not guards or key_type not in HELD_BY_GROUPS + HELD_BY_CONTACTS:
         return 0.0
-    if not snapshots:
-        return 1.0
-    today = snapshots[-1].at.date()
-    past = sum(c.keys for c in snapshots[-1].counts if c.key_type == key_type and c.gone_on and c.gone_on <= today)
-    return (past + PRIOR_KEYS) / (past + swept + PRIOR_KEYS)
+    held = sum(
+        count.keys
+        for snapshot in snapshots
+        for count in snapshot.counts
+        if count.key_type == key_type and count.gone_on and count.gone_on <= snapshot.at.date()
+    )
+    expected = PRIOR_KEYS if key_type in HELD_BY_GROUPS else 0.0
+    return (held + expected) / (held + swept + PRIOR_KEYS)
 
 
 def _cohorts(key_type: str, counts: Iterable[LifeCount]) -> dict[tuple[bool, date], int]:

@@ -3,25 +3,26 @@
 This is the cohort-component method of demography (Leslie 1945). A type's keys are counted by silence: the days since
 their last use. Each day the untouched keys become one day more silent, and those used again return to 0 days. Keys at
 the end of their life are swept, and new keys arrive. Pre-keys have a step of their own, because nobody renews them: a
-company's newest generation of pre-keys isn't swept until another one supersedes it.
+company's newest 1,000 pre-keys aren't swept until newer ones displace them.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp
 from operator import mul, sub
 
 from monitor.forecast.life_table import Survival
 
 PRE_KEY = "pre-key"
+PRE_KEYS_KEPT = 1_000
+"""The number of a company's newest pre-keys that a guard keeps."""
 
 
 @dataclass(frozen=True)
 class Cohort:
     """A number of keys of one type with the same last day of use and the same day of expiry.
 
-    `lasting` keys were used again on a day after their creation; of pre-keys, those of a company's newest generation
-    are `lasting`. `days_left` is None for keys that never expire.
+    `lasting` keys were used again on a day after their creation; of pre-keys, a company's newest 1,000 are `lasting`.
+    `days_left` is None for keys that never expire.
     """
 
     lasting: bool
@@ -36,8 +37,8 @@ class Rates:
 
     `lifetime_days` is None if keys of the type are never swept. `part_of_day` is the share of the present UTC day that
     is over, from 0 to 1. `arrivals(n)` is the number of keys that arrive between n and n + 1 days from now.
-    `deleted_share` of the keys are deleted each day. Of the keys at the end of their life, guards keep `held_share`.
-    `use_factor` scales the share of keys that are used again.
+    `deleted_share` of the keys are deleted each day. Of the keys past the end of their life, guards keep `held_share`
+    from one day to the next. `use_factor` scales the share of keys that are used again.
     """
 
     lifetime_days: int | None
@@ -57,33 +58,36 @@ def project(cohorts: Sequence[Cohort], rates: Rates, days: int) -> list[float]:
     # `by_silence[lasting][days silent]` counts the keys that have the present lifetime.
     by_silence = [[0.0] * (rates.lifetime_days + 1) for _ in (False, True)]
     old_cohorts: list[Cohort] = []  # Those have an earlier lifetime.
-    endless_keys = 0.0
+    endless_keys = held_keys = 0.0
     for cohort in cohorts:
-        # Keys past their expiry count as held by a guard, if guards hold keys of this type.
-        if cohort.days_left is None or (cohort.days_left <= 0 and rates.held_share):
+        if cohort.days_left is None:
             endless_keys += cohort.keys
+        # Keys past their expiry count as held by a guard, if guards hold keys of this type.
+        elif cohort.days_left <= 0 and rates.held_share:
+            held_keys += cohort.keys
         # A key used today has a day more left than its lifetime, because its expiry is rounded up to a whole day.
         elif cohort.days_left + cohort.days_silent == rates.lifetime_days + 1 or cohort.days_left <= 0:
             by_silence[cohort.lasting][min(cohort.days_silent, rates.lifetime_days)] += cohort.keys
         else:
             old_cohorts.append(cohort)
-    path = [_total(by_silence, old_cohorts, endless_keys)]
+    path = [endless_keys + _total(by_silence, old_cohorts, held_keys)]
     for day in range(days):
-        by_silence, old_cohorts, endless_keys = _step(
-            by_silence, old_cohorts, endless_keys, rates, untouched_shares, rates.arrivals(day)
+        by_silence, old_cohorts, held_keys = _step(
+            by_silence, old_cohorts, held_keys, rates, untouched_shares, rates.arrivals(day)
         )
-        path.append(_total(by_silence, old_cohorts, endless_keys))
+        endless_keys *= 1 - rates.deleted_share
+        path.append(endless_keys + _total(by_silence, old_cohorts, held_keys))
     return path
 
 
-def _total(by_silence: list[list[float]], old_cohorts: list[Cohort], endless_keys: float) -> float:
-    return endless_keys + sum(map(sum, by_silence)) + sum(cohort.keys for cohort in old_cohorts)
+def _total(by_silence: list[list[float]], old_cohorts: list[Cohort], held_keys: float) -> float:
+    return held_keys + sum(map(sum, by_silence)) + sum(cohort.keys for cohort in old_cohorts)
 
 
 def _step(
     by_silence: list[list[float]],
     old_cohorts: list[Cohort],
-    endless_keys: float,
+    held_keys: float,
     rates: Rates,
     untouched_shares: list[list[float]],
     arrivals: float,
@@ -107,13 +111,13 @@ def _step(
             next_cohorts.append(Cohort(cohort.lasting, cohort.days_silent + 1, days_left, untouched))
         else:
             ended += untouched
-    deleted = rates.deleted_share * _total(by_silence, old_cohorts, endless_keys)
+    deleted = rates.deleted_share * _total(by_silence, old_cohorts, held_keys)
     used_again = max(0.0, touched - deleted)
     # The step ends at this time tomorrow. Keys that were created or used before midnight are a day silent by then.
     for lasting, keys in ((0, arrivals), (1, used_again)):
         next_by_silence[lasting][0] += keys * part
         next_by_silence[lasting][min(1, last_day)] += keys * (1 - part)
-    return next_by_silence, next_cohorts, endless_keys * (1 - rates.deleted_share) + ended * rates.held_share
+    return next_by_silence, next_cohorts, (held_keys * (1 - rates.deleted_share) + ended) * rates.held_share
 
 
 def _untouched_shares(rates: Rates, lifetime_days: int) -> list[list[float]]:
@@ -161,14 +165,14 @@ def _project_without_end(cohorts: Sequence[Cohort], rates: Rates, days: int) -> 
 class PreKeyRates:
     """The daily rates of a projection of pre-keys, for all companies together.
 
-    `lifetime_days` is None if pre-keys are never swept. `superseded` is the average number of times that a company's
-    newest generation is superseded. `arrivals` are the new keys of known companies, and `starts` those of new
-    companies. `consumed` keys are used up, those of newest generations first. With `guards`, no sweep deletes a
-    company's newest generation.
+    `lifetime_days` is None if pre-keys are never swept. `companies` have some now, and `new_companies` come each day.
+    `arrivals` are the new keys of known companies, and `starts` those of new ones. `consumed` keys are used up. With
+    `guards`, no sweep deletes a company's newest 1,000 keys.
     """
 
     lifetime_days: int | None
-    superseded: float
+    companies: float
+    new_companies: float
     arrivals: float
     starts: float
     consumed: float
@@ -176,7 +180,11 @@ class PreKeyRates:
 
 
 def project_pre_keys(cohorts: Sequence[Cohort], rates: PreKeyRates, days: int) -> list[float]:
-    """Return the number of pre-keys after 0, 1, … `days` days. A lasting cohort is of a newest generation."""
+    """Return the number of pre-keys after 0, 1, … `days` days. A lasting cohort is of a company's newest keys.
+
+    A company that has 1,000 pre-keys loses its oldest to each new one. Companies differ, so some may be full while
+    others have room: the keys that are no longer among the newest show how many were displaced during a lifetime.
+    """
     if rates.lifetime_days is None:
         path = [sum(cohort.keys for cohort in cohorts)]
         for _ in range(days):
@@ -194,17 +202,26 @@ def project_pre_keys(cohorts: Sequence[Cohort], rates: PreKeyRates, days: int) -
     if not rates.guards:
         older, newest = [a + b for a, b in zip(older, newest, strict=True)], [0.0] * size
     path = [endless_keys + sum(newest) + sum(older)]
-    superseded_share = 1 - exp(-rates.superseded)
+    displaced = min(rates.arrivals, sum(older) / rates.lifetime_days)
+    room = PRE_KEYS_KEPT * rates.companies
     for _ in range(days):
-        # Keys with 0 days left have expired. Those of older generations are swept, those of the newest one stay.
+        # Keys with 0 days left have expired. Only those that aren't among the newest are swept.
         newest, older = [newest[0] + newest[1], *newest[2:], 0.0], [0.0, *older[2:], 0.0]
-        for days_left in range(1, size):
-            older[days_left] += newest[days_left] * superseded_share
-        newest = [keys * (1 - superseded_share) for keys in newest]
         (newest if rates.guards else older)[rates.lifetime_days] += rates.arrivals + rates.starts
         _take(older, _take(newest, rates.consumed))
+        room += PRE_KEYS_KEPT * rates.new_companies
+        _displace(newest, older, max(displaced, sum(newest) - room) if rates.guards else 0.0)
         path.append(endless_keys + sum(newest) + sum(older))
     return path
+
+
+def _displace(newest: list[float], older: list[float], keys: float) -> None:
+    """Move this many of the newest keys to the older ones, those with the fewest days left first."""
+    for days_left, count in enumerate(newest):
+        moved = min(count, keys)
+        newest[days_left] -= moved
+        older[days_left] += moved if days_left else 0.0
+        keys -= moved
 
 
 def _take(counts: list[float], keys: float) -> float:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate
-from operator import add
+from math import exp, log
+from operator import add, mul
 from statistics import fmean
 
 from keystore.records import LifeCount
@@ -20,6 +21,8 @@ from monitor.forecast.observation import Observed
 from monitor.forecast.projection import PRE_KEY, Cohort, PreKeyRates, Rates, project, project_pre_keys
 
 HORIZON_DAYS = 365
+FEWEST_TO_FOLLOW = 20
+"""Keys that both types must have before one is expected to change as the other does."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def project_type(
         for count in lives
     ]
     life = lifetime_days(policy, key_type, guards=observed.guards)
+    if own_days is not None and (life is None or life > own_days):
+        # No key goes by the expiry of a shorter lifetime.
+        cohorts = [cohort if cohort.days_left is None else replace(cohort, days_left=life) for cohort in cohorts]
     if key_type == PRE_KEY:
         return _project_pre_keys(cohorts, flow, life, observed)
     seen = survival(key_type, own_days or HORIZON_DAYS, observed.snapshots, partial(_disturbed, key_type, observed))
@@ -101,19 +107,44 @@ def project_type(
     return ProjectedType(forecast, path, of_trickle, other_variance)
 
 
+def following(follower: ProjectedType, sessions: ProjectedType) -> ProjectedType:
+    """Return the projection of a type that hangs on sessions: it changes as they do.
+
+    A row of lid-mapping that nobody reads outlives its expiry as long as its contact's session. The type's own uses
+    don't show that, and the sessions' uses do. A type with a longer life than sessions is left alone, and so are few
+    keys.
+    """
+    own, leading = follower.forecast, sessions.forecast
+    if None in (own.lifetime_days, leading.lifetime_days) or min(own.now, leading.now) < FEWEST_TO_FOLLOW:
+        return follower
+    if (own.lifetime_days or 0) > (leading.lifetime_days or 0):
+        return follower
+    ratio = follower.path[0] / sessions.path[0]
+    path = [ratio * keys for keys in sessions.path]
+    level = None if leading.equilibrium is None else round(ratio * leading.equilibrium)
+    once = None if level is None or own.from_arrivals is None else min(own.from_arrivals, level)
+    forecast = replace(
+        own,
+        in_7_days=round(path[7]),
+        in_30_days=round(path[30]),
+        equilibrium=level,
+        from_arrivals=once,
+        kept_by_use=None if level is None or once is None else level - once,
+    )
+    sd_of_arrivals = [ratio * sd for sd in sessions.sd_of_arrivals]
+    return ProjectedType(forecast, path, sd_of_arrivals, [ratio**2 * variance for variance in sessions.other_variance])
+
+
 def _project_pre_keys(cohorts: list[Cohort], flow: Flow, life: int | None, observed: Observed) -> ProjectedType:
     bursts = flow.bursts
     companies = max(1, bursts.companies, observed.companies)
     per_company = bursts.per_day / companies
     # A company that uses up its pre-keys gets new ones, even if that was not seen yet.
-    if bursts.keys:
-        per_company = max(per_company, (flow.deleted_per_day - flow.per_day) / companies / bursts.keys)
+    if bursts.keys and (needed := (flow.deleted_per_day - flow.per_day) / companies / bursts.keys) > 0:
+        per_company = expected_rate(bursts.per_day / bursts.companies, bursts.observed_days, needed)
     arrivals = per_company * companies * bursts.keys + flow.per_day
     starts = bursts.starts_per_day * bursts.start_keys
-    # A generation that comes because the last one was used up supersedes nothing.
-    refills = min(per_company, flow.deleted_per_day / companies / bursts.keys) if bursts.keys else 0.0
-    generations = per_company - refills + min(1.0, flow.per_day / companies)
-    rates = PreKeyRates(life, generations, arrivals, starts, flow.deleted_per_day, observed.guards)
+    rates = PreKeyRates(life, companies, bursts.starts_per_day, arrivals, starts, flow.deleted_per_day, observed.guards)
     path = project_pre_keys(cohorts, rates, HORIZON_DAYS)
     one_key = Cohort(True, 0, None if life is None else life + 1, 1.0)
     undisturbed = replace(rates, arrivals=0.0, starts=0.0, consumed=0.0)
@@ -123,6 +154,19 @@ def _project_pre_keys(cohorts: list[Cohort], flow: Flow, life: int | None, obser
     once = None if life is None else (arrivals + starts) * (life + 0.5)
     forecast = _type_forecast(PRE_KEY, path, flow, life, equilibrium(path), once)
     return ProjectedType(forecast, path, [0.0] * (HORIZON_DAYS + 1), variance)
+
+
+def expected_rate(seen: float, days: float, least: float) -> float:
+    """The expected rate of events a day, of which `seen` a day came in so many days, if it can't be below `least`.
+
+    With few events the true rate may be far from the one seen, and here only to one side: the mean of a Gamma
+    distribution (the posterior of a Poisson rate) above the least rate, summed up in steps.
+    """
+    events, width = seen * days, 1 / max(days, 1.0)
+    rates = [least + width * step / 8 for step in range(int(8 * (events + 12)))]
+    mode = max(seen, least)
+    weights = [exp(events * log(rate / mode) - (rate - mode) * days) for rate in rates]
+    return float(sum(map(mul, weights, rates)) / sum(weights))
 
 
 def equilibrium(path: Sequence[float]) -> float | None:

@@ -1,7 +1,6 @@
 """Keys carried forward: at equilibrium there are arrivals times lifetime, and more if uses keep some."""
 
 from itertools import pairwise
-from math import exp
 
 import pytest
 from hypothesis import given
@@ -42,7 +41,8 @@ def test_uses_keep_keys_for_longer() -> None:
 
 def test_keys_of_an_active_group_stay_past_their_end() -> None:
     held = Rates(7, 0.0, lambda _: 0.0, 0.0, SILENT, held_share=0.75)
-    assert project([Cohort(False, 6, 2, 100.0), Cohort(False, 9, -1, 8.0)], held, 4) == [108, 108, 83, 83, 83]
+    path = project([Cohort(False, 6, 2, 100.0), Cohort(False, 9, -1, 8.0)], held, 4)
+    assert path == [108, 106, *((100 + 8 * 0.75) * 0.75**days for days in (1, 2, 3))], "a quarter of them goes each day"
 
 
 def test_deletions_take_their_share() -> None:
@@ -90,30 +90,47 @@ def test_a_path_never_grows_by_more_than_the_arrivals(
         assert -1e-6 <= after <= before + arrivals + 1e-6
 
 
-def pre_key_rates(superseded: float, arrivals: float = 0.0, consumed: float = 0.0, guards: bool = True) -> PreKeyRates:
-    """Rates of pre-keys that live 7 days."""
-    return PreKeyRates(7, superseded, arrivals, 0.0, consumed, guards)
+def pre_key_rates(
+    arrivals: float = 0.0, consumed: float = 0.0, guards: bool = True, companies: float = 1, new_companies: float = 0
+) -> PreKeyRates:
+    """Rates of pre-keys that live 7 days; a new company brings 800."""
+    return PreKeyRates(7, companies, new_companies, arrivals, 800 * new_companies, consumed, guards)
 
 
-def test_the_newest_generation_stays_until_it_is_superseded() -> None:
-    newest = [Cohort(True, 0, 8, 250.0)]
-    assert project_pre_keys(newest, pre_key_rates(0.0), 60)[-1] == 250
-    assert project_pre_keys(newest, pre_key_rates(0.0, guards=False), 60)[-1] == 0
-    assert project_pre_keys(newest, pre_key_rates(0.5), 60)[-1] < 1
+def test_the_newest_pre_keys_stay() -> None:
+    newest = [Cohort(True, 0, 8, 812.0)]
+    assert project_pre_keys(newest, pre_key_rates(), 60)[-1] == 812
+    assert project_pre_keys(newest, pre_key_rates(guards=False), 60)[-1] == 0
+    assert project_pre_keys(newest, pre_key_rates(arrivals=5.0), 30)[-1] == 812 + 5 * 30
 
 
-def test_an_older_generation_goes_when_it_expires() -> None:
-    assert project_pre_keys([Cohort(False, 4, 3, 100.0)], pre_key_rates(0.0), 3) == [100, 100, 100, 0]
+def test_older_pre_keys_go_when_they_expire() -> None:
+    assert project_pre_keys([Cohort(False, 4, 3, 100.0)], pre_key_rates(), 3) == [100, 100, 100, 0]
 
 
-@pytest.mark.parametrize("every_days", [1, 4, 14, 60])
-def test_a_generation_stays_for_its_life_or_until_the_next_one(every_days: int) -> None:
-    """On average it stays for the longer of the two. At random intervals E[max(L, T)] = L + T exp(-L / T)."""
-    path = project_pre_keys([], pre_key_rates(1 / every_days, arrivals=250 / every_days), 1_000)
-    lives_days = 7 + every_days * exp(-7 / every_days)
-    assert path[-1] == pytest.approx(250 / every_days * lives_days, rel=0.06)
+def test_a_full_company_holds_its_newest_thousand_and_those_that_have_not_expired() -> None:
+    path = project_pre_keys([Cohort(True, 7, 0, 1_000.0)], pre_key_rates(arrivals=10.0), 1_000)
+    assert path[50] == 1_000, "the new keys displace expired ones, which are swept at once"
+    assert path[-1] == 1_000
+    assert project_pre_keys([], pre_key_rates(arrivals=250.0), 1_000)[-1] == pytest.approx(250 * 7, rel=0.2)
+
+
+def test_companies_fill_up_before_they_lose_any() -> None:
+    path = project_pre_keys([Cohort(True, 7, 0, 3_000.0)], pre_key_rates(arrivals=100.0, companies=5), 40)
+    assert (path[20], path[40]) == (5_000, 5_000)
+
+
+def test_keys_displaced_until_now_show_that_some_companies_are_full() -> None:
+    present = [Cohort(True, 0, 8, 1_500.0), *(Cohort(False, 0, left, 10.0) for left in range(1, 8))]
+    path = project_pre_keys(present, pre_key_rates(arrivals=20.0, companies=5), 7)
+    assert path[-1] < 1_570 + 7 * 20 - 50
+
+
+def test_new_companies_bring_their_own_room() -> None:
+    path = project_pre_keys([Cohort(True, 7, 0, 1_000.0)], pre_key_rates(new_companies=0.1), 100)
+    assert path[-1] == pytest.approx(1_000 + 80 * 100)
 
 
 def test_consumption_never_takes_more_keys_than_are_present() -> None:
-    path = project_pre_keys([Cohort(True, 0, 8, 100.0)], pre_key_rates(0.0, consumed=30.0), 6)
+    path = project_pre_keys([Cohort(True, 0, 8, 100.0)], pre_key_rates(consumed=30.0), 6)
     assert path == [100, 70, 40, 10, 0, 0, 0]
