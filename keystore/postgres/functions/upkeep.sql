@@ -1,7 +1,8 @@
 -- The upkeep that has rules in it: sweeps, counts of the table, and expiries for keys that have none.
 --
 -- `after` and `upto` name a range of companies, and null is no limit. A function that counts a range plans each time for the
--- range that it gets, because one without limits is the whole table. A sweep runs once for each company, with a plan that the session makes once.
+-- range that it gets, because one without limits is the whole table. A sweep runs once for each company, with a plan that
+-- the session makes once.
 
 -- True for the companies of a range.
 CREATE OR REPLACE FUNCTION keystore_in_range(company text, after text, upto text) RETURNS boolean
@@ -16,7 +17,7 @@ RETURN (after IS NULL OR company > after) AND (upto IS NULL OR company <= upto);
 -- They are deleted without locking them first, which takes half as long. A row that another session has locked ends that
 -- attempt after 50 ms, long before a deadlock. Then each key is locked before it is deleted, and a locked one stays.
 CREATE OR REPLACE FUNCTION keystore_delete_due(
-    company text, places tid[], older text[], waiting text[], at_time timestamptz
+    company text, places tid[], older text[], waiting text[], guarding boolean, at_time timestamptz
 ) RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SET enable_indexscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -27,7 +28,8 @@ BEGIN
     WITH gone AS (
         DELETE FROM whatsapp_keys k
         WHERE k.ctid = ANY (places) AND k.company_id = company AND keystore_past(k.expires_at, at_time)
-          AND k.key_type <> ALL (waiting) AND (older IS NULL OR k.key_type <> 'pre-key' OR k.key_id = ANY (older))
+          AND k.key_type <> ALL (waiting) AND (NOT guarding OR coalesce(keystore_guard(k.key_type), 'newest') = 'newest')
+          AND (older IS NULL OR k.key_type <> 'pre-key' OR k.key_id = ANY (older))
         RETURNING k.key_type
     )
     SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
@@ -37,7 +39,7 @@ EXCEPTION WHEN lock_not_available THEN
         WHERE k.ctid = ANY (places) AND k.company_id = company AND keystore_past(k.expires_at, at_time)
         FOR UPDATE SKIP LOCKED
     );
-    RETURN QUERY SELECT * FROM keystore_delete_due(company, locked, older, waiting, at_time);
+    RETURN QUERY SELECT * FROM keystore_delete_due(company, locked, older, waiting, guarding, at_time);
 END $$;
 
 -- Lock the due keys of a company at these places, but for those that another session has locked, and return them.
@@ -115,7 +117,7 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_sweep(company text, guarding boolean, attached boolean, clock timestamptz)
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
-SET jit = off SET lock_timeout = '50ms' AS $$
+SET jit = off SET bytea_output = 'hex' SET lock_timeout = '50ms' AS $$
 #variable_conflict use_column
 DECLARE
     at_time timestamptz := coalesce(clock, statement_timestamp());
@@ -139,7 +141,7 @@ BEGIN
         older := ARRAY(SELECT * FROM keystore_older_pre_keys(company, attached));
     END IF;
     IF free_places IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM keystore_delete_due(company, free_places, older, waiting, at_time);
+        RETURN QUERY SELECT * FROM keystore_delete_due(company, free_places, older, waiting, guarding, at_time);
     END IF;
     IF unit_places IS NOT NULL THEN
         RETURN QUERY SELECT * FROM keystore_delete_units(company, unit_places, waiting, at_time);
@@ -191,7 +193,7 @@ RETURNS TABLE (
     key_type text, total bigint, with_expiry bigint, expired bigint, guarded bigint, created_24h bigint, created_7d bigint,
     last_write timestamptz, oldest timestamptz
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET jit = off
-SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' AS $$
+SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' SET bytea_output = 'hex' AS $$
 #variable_conflict use_column
 DECLARE
     past_types CONSTANT text[] := ARRAY(
@@ -260,7 +262,7 @@ $$;
 CREATE OR REPLACE FUNCTION keystore_life_counts(after text, upto text, guarding boolean, named text[])
 RETURNS TABLE (key_type text, lasting boolean, gone_on bigint, n bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET jit = off
-SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' AS $$
+SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' SET bytea_output = 'hex' AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from keystore import Store
+from keystore import Store, open_store
 from keystore.records import Keys
 from keystore.ttl import DIARY, Policy, parse_policy
 from rig.fixtures.clock import Clock
@@ -259,6 +259,15 @@ def test_a_pair_stays_while_either_address_lives(store: Store, clock: Clock, ali
     assert left(store, "lid-mapping", "2") == set(), "another company's session keeps nothing"
     clock.advance(16 * DAY)
     assert sweep(store).by_type == {"lid-mapping": 2, key_type: 1}
+
+
+def test_a_pair_is_known_whatever_form_the_server_writes_bytes_in(migrated_postgres_url: str, clock: Clock) -> None:
+    address = f"{migrated_postgres_url}?options=-c%20bytea_output%3Descape"
+    with open_store(address, clock=clock, policy=DIARY) as store:
+        store.set("1", PAIR)
+        clock.advance(9 * DAY)
+        assert (store.census().expired, store.census().guarded) == (2, 0)
+        assert sweep(store).by_type == {"lid-mapping": 2}
 
 
 def test_a_mapping_whose_value_can_not_be_read_stays(store: Store, clock: Clock) -> None:
