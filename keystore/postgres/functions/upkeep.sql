@@ -196,17 +196,19 @@ RETURNS TABLE (
 SET enable_mergejoin = off SET enable_nestloop = off SET work_mem = '64MB' SET bytea_output = 'hex' AS $$
 #variable_conflict use_column
 DECLARE
-    past_types CONSTANT text[] := ARRAY(
-        SELECT DISTINCT k.key_type FROM whatsapp_keys k
-        WHERE k.expires_at <= at_time AND keystore_in_range(k.company_id, after, upto)
-    );
-    waiting CONSTANT text[] := keystore_waiting(past_types, at_time);
-    companies CONSTANT text[] := ARRAY(
-        SELECT DISTINCT k.company_id FROM whatsapp_keys k
-        WHERE guarding AND k.expires_at <= at_time AND keystore_in_range(k.company_id, after, upto)
-          AND keystore_guard(k.key_type) IN ('group', 'pair', 'contact')
-    );
+    past_types text[];
+    companies text[];
+    waiting text[];
 BEGIN
+    SELECT array_agg(DISTINCT p.key_type),
+           array_agg(DISTINCT p.company_id) FILTER (WHERE guarding AND keystore_guard(p.key_type) IN ('group', 'pair', 'contact'))
+    INTO past_types, companies
+    FROM (
+        SELECT k.company_id, k.key_type FROM whatsapp_keys k
+        WHERE k.expires_at <= at_time AND keystore_in_range(k.company_id, after, upto)
+        GROUP BY 1, 2
+    ) AS p;
+    waiting := keystore_waiting(past_types, at_time);
     RETURN QUERY
     WITH due AS MATERIALIZED (
         SELECT k.company_id, k.key_type, k.key_id, keystore_guard(k.key_type) AS guard,

@@ -1,0 +1,1 @@
+"""Tests of lifetimes, of the guards that keep expired keys, and of expiries for keys that have none."""
