@@ -55,13 +55,13 @@ WHERE c.relkind = 'r' AND c.relname NOT LIKE '%yoyo%' AND c.relname <> 'keystore
   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%';
 
 -- name: policy
-SELECT place, key_type, matches, ttl_s, step_s FROM public.keystore_policy ORDER BY place;
+SELECT place, key_type, matches, ttl_s, step_s, lengthened_at FROM public.keystore_policy ORDER BY place;
 
 -- name: forget_policy
 DELETE FROM public.keystore_policy;
 
 -- name: add_lifetime
-INSERT INTO public.keystore_policy (place, key_type, matches, ttl_s, step_s) VALUES (%s, %s, %s, %s, %s);
+INSERT INTO public.keystore_policy (place, key_type, matches, ttl_s, step_s, lengthened_at) VALUES (%s, %s, %s, %s, %s, %s);
 
 -- name: forget_statistics
 -- The planner's statistics, which TRUNCATE leaves.
