@@ -34,6 +34,22 @@ _STEPS_PER_LIFE = 7
 _DAY_S = 86_400.0
 
 
+GUARDS: Mapping[str, str] = {
+    "app-state-sync-key": "always",
+    "app-state-sync-version": "always",
+    "sender-key": "group",
+    "sender-key-memory": "group",
+    "pre-key": "newest",
+    "lid-mapping": "pair",
+    "identity-key": "contact",
+    "device-list": "contact",
+}
+"""The guard that keeps keys of a type past their expiry; docs/expiry.md explains each."""
+
+PRE_KEYS_KEPT = 1_000
+"""The number of a company's newest pre-keys that a guard keeps."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """The lifetimes of keys, in seconds after their last use.

@@ -33,9 +33,7 @@ def write_policy(link: Link, sql: Mapping[str, str], policy: Policy, now: Any = 
         if before == policy:
             return before
         has_keys = before is not None and bool(run(sql["any_key"], {}))
-        for name in ("forget_policy", "forget_lengthened"):
-            if name in sql:
-                run(sql[name], {})
+        run(sql["forget_policy"], {})
         for row in policy_rows(policy):
             run(sql["add_lifetime"], row)
             former = row_of(stored, row["key_type"]) if row["matches"] != "any" else stored and stored[-1]

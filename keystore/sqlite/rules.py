@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from keystore.ids import MAX_LEASE_S
+from keystore.ttl import GUARDS
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
 
@@ -18,21 +19,6 @@ def lease_is_live(expires_at: int, now: int) -> bool:
     """
     return now < expires_at <= now + LONGEST_LEASE_US
 
-
-GUARDS: Mapping[str, str] = {
-    "app-state-sync-key": "always",
-    "app-state-sync-version": "always",
-    "sender-key": "group",
-    "sender-key-memory": "group",
-    "pre-key": "newest",
-    "lid-mapping": "pair",
-    "identity-key": "contact",
-    "device-list": "contact",
-}
-"""The guard of a type; `functions/guards.sql` explains them."""
-
-PRE_KEYS_KEPT = 1_000
-"""The number of a company's newest pre-keys that stay."""
 
 _REVERSE = "_reverse"
 _ADDRESS_PARTS = re.compile("[._:@]")

@@ -100,14 +100,13 @@ SELECT DISTINCT key_type FROM whatsapp_keys WHERE expires_at <= :now
 -- their lifetime became longer. What stays of groups, pairs and contacts is looked up only in companies that need it.
 -- name: due_keys
 WITH past AS MATERIALIZED (
-    SELECT company_id, key_type, key_id,
-           CASE key_type WHEN 'lid-mapping' THEN keystore_mapped(value) END AS mapped
+    SELECT company_id, key_type, key_id, keystore_guard(key_type) AS guard,
+           keystore_unit(key_type, key_id, CASE key_type WHEN 'lid-mapping' THEN keystore_mapped(value) END) AS unit
     FROM whatsapp_keys
     WHERE expires_at <= :now AND key_type NOT IN (SELECT value FROM json_each(:waiting))
       AND (:company_ids IS NULL OR company_id IN (SELECT value FROM json_each(:company_ids)))
 ), with_units AS MATERIALIZED (
-    SELECT DISTINCT company_id FROM past
-    WHERE :guard AND key_type IN ('sender-key', 'sender-key-memory', 'lid-mapping', 'identity-key', 'device-list')
+    SELECT DISTINCT company_id FROM past WHERE :guard AND guard IN ('group', 'pair', 'contact')
 ), with_pre_keys AS MATERIALIZED (
     SELECT DISTINCT company_id FROM past WHERE :guard AND key_type = 'pre-key'
 ), related AS MATERIALIZED (
@@ -145,14 +144,9 @@ WITH past AS MATERIALIZED (
     )
     WHERE place > :pre_keys_kept
 )
-SELECT company_id, key_type, key_id, :guard AND CASE keystore_guard(key_type)
-    WHEN 'always' THEN 1
+SELECT company_id, key_type, key_id, :guard AND guard IS NOT NULL AND CASE guard
     WHEN 'newest' THEN (company_id, key_id) NOT IN (SELECT company_id, key_id FROM older)
-    WHEN 'group' THEN (company_id, 'group', keystore_unit(key_type, key_id, NULL)) IN (SELECT * FROM staying)
-    WHEN 'pair' THEN keystore_lid(key_id, mapped) IS NULL
-        OR (company_id, 'pair', keystore_lid(key_id, mapped)) IN (SELECT * FROM staying)
-    WHEN 'contact' THEN (company_id, 'contact', keystore_user(key_id)) IN (SELECT * FROM staying)
-    ELSE 0
+    ELSE unit IS NULL OR (company_id, guard, unit) IN (SELECT * FROM staying)
 END
 FROM past
 
@@ -296,9 +290,6 @@ SELECT 1 FROM whatsapp_keys LIMIT 1
 -- name: forget_policy
 DELETE FROM keystore_policy
 
--- name: forget_lengthened
-DELETE FROM keystore_longer_lifetimes
-
 -- name: add_lifetime
 INSERT INTO keystore_policy (place, key_type, matches, ttl_s, step_s)
 VALUES (:place, :key_type, :matches, :ttl_s, :step_s)
@@ -308,7 +299,8 @@ VALUES (:place, :key_type, :matches, :ttl_s, :step_s)
 INSERT INTO keystore_longer_lifetimes (place, lengthened_at)
 SELECT :place, CASE WHEN :longer THEN coalesce(:now, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)
                     ELSE :lengthened_at END
-WHERE :longer OR :lengthened_at IS NOT NULL
+WHERE true
+ON CONFLICT (place) DO UPDATE SET lengthened_at = excluded.lengthened_at
 
 -- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token

@@ -20,10 +20,9 @@ from keystore.sql.quota import Usage, other_types, too_many_types
 from keystore.sql.store import Change, SqlStore
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
-from keystore.sqlite.rules import PRE_KEYS_KEPT
 from keystore.sqlite.statements import STATEMENTS
 from keystore.tally import Count
-from keystore.ttl import DEFAULT, Policy
+from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
 
 PRE_KEY = "pre-key"
 
@@ -194,16 +193,17 @@ class SqliteStore(SqlStore):
         due_from = {key_type: self._due_from(policy, key_type) for (key_type,) in past}
         return {key_type: time for key_type, time in due_from.items() if time > now}
 
-    def _due_from(self, policy: list[Row], key_type: str) -> int:
-        """Return the time before which no key of a type is due.
+    def _due_from(self, rows: list[Row], key_type: str) -> int:
+        """Return the time before which no key of a type is due, by the rows of the table of lifetimes.
 
         An expiry that was made by a shorter lifetime says nothing. A key that never expires is never due.
         """
-        _, _, ttl_s, lengthened_at = row_of(policy, key_type) or (None, None, None, None)
-        if ttl_s is None:
-            return NEVER_US
-        step_us = ttl.step_s(ttl_s) * 1_000_000
-        return 0 if lengthened_at is None else -(-(lengthened_at + round(ttl_s * 1_000_000)) // step_us) * step_us
+        policy = policy_of_rows(rows) or DEFAULT
+        row = row_of(rows, key_type)
+        lengthened_at = row and row[3]
+        if lengthened_at is None and policy.ttl_s(key_type) != ttl.NEVER:
+            return 0
+        return self._expiry_param(ttl.expires_at(policy, key_type, self._time(lengthened_at or 0)))
 
     def _due_params(self, now: int, waiting: Iterable[str], company_ids: str | None) -> dict[str, Any]:
         return {

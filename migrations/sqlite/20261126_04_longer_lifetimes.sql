@@ -4,5 +4,5 @@
 
 CREATE TABLE IF NOT EXISTS keystore_longer_lifetimes (
     place INTEGER PRIMARY KEY,
-    lengthened_at INTEGER NOT NULL
+    lengthened_at INTEGER
 );

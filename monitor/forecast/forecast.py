@@ -87,7 +87,7 @@ def make_forecast(
     if not by_type:
         return None
     if observed.guards and "session" in by_type:
-        for key_type in by_type.keys() & set(HELD_BY_CONTACTS):
+        for key_type in by_type.keys() & HELD_BY_CONTACTS:
             by_type[key_type] = following(by_type[key_type], by_type["session"])
     projected = list(by_type.values())
     path = _sums(each.path for each in projected)

@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from keystore.records import LifeCount
-from keystore.ttl import NEVER, Policy
+from keystore.ttl import GUARDS, NEVER, Policy
 from monitor.forecast.history import Lives, part_of_day
 
 DAY_S = 86_400
@@ -28,12 +28,10 @@ PRIOR_KEYS = 4.0
 """The weight, in keys, of the previous day's share against the keys seen on a day: among a few keys, it decides. (The
 average of all days would be too low, because the longer a key is silent, the likelier it stays silent.)"""
 
-HELD_BY_GROUPS = ("sender-key", "sender-key-memory")
-HELD_BY_CONTACTS = ("lid-mapping", "identity-key", "device-list")
-"""Types that a guard keeps past their expiry while their group, or their contact, is active."""
-
-HELD_ALWAYS = ("app-state-sync-key", "app-state-sync-version")
-"""Types that a guard keeps forever."""
+HELD_ALWAYS = {key_type for key_type, guard in GUARDS.items() if guard == "always"}
+HELD_BY_GROUPS = {key_type for key_type, guard in GUARDS.items() if guard == "group"}
+HELD_BY_CONTACTS = {key_type for key_type, guard in GUARDS.items() if guard in ("pair", "contact")}
+"""The types that guards keep past their expiry: forever, while their group is active, or while their contact is."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def held_share(key_type: str, snapshots: Sequence[Lives], swept: float, *, guard
     """
     if guards and key_type in HELD_ALWAYS:
         return 1.0
-    if not guards or key_type not in HELD_BY_GROUPS + HELD_BY_CONTACTS:
+    if not guards or key_type not in HELD_BY_GROUPS | HELD_BY_CONTACTS:
         return 0.0
     held = sum(
         count.keys

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import mul, sub
 
+from keystore.ttl import PRE_KEYS_KEPT
 from monitor.forecast.life_table import Survival
 
 PRE_KEY = "pre-key"
-PRE_KEYS_KEPT = 1_000
-"""The number of a company's newest pre-keys that a guard keeps."""
 
 
 @dataclass(frozen=True)

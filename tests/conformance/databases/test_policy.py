@@ -14,7 +14,7 @@ from keystore import SchemaMismatch, open_store, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
 from keystore.postgres.store import PostgresStore
 from keystore.sql.policy_table import policy_of_rows, policy_rows
-from keystore.ttl import CAREFUL, DEFAULT, DIARY, NEVER, Policy, parse_policy
+from keystore.ttl import CAREFUL, DEFAULT, DIARY, GUARDS, NEVER, PRE_KEYS_KEPT, Policy, parse_policy
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 
@@ -114,3 +114,13 @@ def test_the_functions_know_the_same_types(migrated_postgres_url: str) -> None:
             {"types": types},
         )
     assert rows == [(name in KNOWN_TYPES, MAX_OTHER_TYPES) for name in types]
+
+
+def test_the_functions_know_the_same_guards(migrated_postgres_url: str) -> None:
+    types = [*sorted(KNOWN_TYPES), "x"]
+    with open_store(migrated_postgres_url) as store:
+        assert isinstance(store, PostgresStore)
+        rows = store.link.rows(
+            "SELECT keystore_guard(t), keystore_pre_keys_kept() FROM unnest(%(types)s::text[]) AS t", {"types": types}
+        )
+    assert rows == [(GUARDS.get(name), PRE_KEYS_KEPT) for name in types]
