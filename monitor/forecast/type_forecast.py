@@ -115,9 +115,9 @@ def following(follower: ProjectedType, sessions: ProjectedType) -> ProjectedType
     keys.
     """
     own, leading = follower.forecast, sessions.forecast
-    if None in (own.lifetime_days, leading.lifetime_days) or min(own.now, leading.now) < FEWEST_TO_FOLLOW:
+    if own.lifetime_days is None or leading.lifetime_days is None or own.lifetime_days > leading.lifetime_days:
         return follower
-    if (own.lifetime_days or 0) > (leading.lifetime_days or 0):
+    if min(own.now, leading.now) < FEWEST_TO_FOLLOW:
         return follower
     ratio = follower.path[0] / sessions.path[0]
     path = [ratio * keys for keys in sessions.path]

@@ -89,14 +89,13 @@ BEGIN
 END $$;
 
 -- Set the expiry of some types' keys that are past theirs to the time from which they are due, but for those that another
--- session has locked, and return their number.
-CREATE OR REPLACE FUNCTION keystore_correct_expiry(company text, of_types text[], at_time timestamptz) RETURNS bigint
+-- session has locked.
+CREATE OR REPLACE FUNCTION keystore_correct_expiry(company text, of_types text[], at_time timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     of_type text;
     ids text[];
     new_expiry timestamptz;
-    n bigint := 0;
 BEGIN
     FOREACH of_type IN ARRAY of_types LOOP
         ids := ARRAY(
@@ -107,9 +106,7 @@ BEGIN
         new_expiry := keystore_due_from(of_type);
         UPDATE whatsapp_keys k SET expires_at = new_expiry
         WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (ids);
-        n := n + cardinality(ids);
     END LOOP;
-    RETURN n;
 END $$;
 
 -- Delete the due keys of a company, and return their number for each type. When a type isn't due yet, because its lifetime
@@ -126,7 +123,6 @@ DECLARE
     past_types text[];
     waiting text[];
     older text[];
-    corrected bigint;
 BEGIN
     SELECT array_agg(d.place) FILTER (WHERE NOT guarding OR coalesce(d.guard, 'newest') = 'newest'),
            array_agg(d.place) FILTER (WHERE guarding AND d.guard IN ('group', 'pair', 'contact')),
@@ -147,7 +143,7 @@ BEGIN
         RETURN QUERY SELECT * FROM keystore_delete_units(company, unit_places, waiting, at_time);
     END IF;
     IF NOT attached AND cardinality(waiting) > 0 THEN
-        corrected := keystore_correct_expiry(company, waiting, at_time);
+        PERFORM keystore_correct_expiry(company, waiting, at_time);
     END IF;
 END $$;
 
