@@ -1,6 +1,6 @@
 """The names that tables and documents give the columns for a bot, a key's name, its type and id, and its value."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from monitor.transfer.readers.dump_file import StoredValue, value_text
 from monitor.transfer.readers.key_names import key_named, prefixes, split_name
@@ -40,7 +40,16 @@ def column(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     return next((by_lower_case[name] for name in wanted if name in by_lower_case), None)
 
 
-def stored_values(records: Records, state: str | None, key: str, value: str) -> Iterator[StoredValue]:
+def values_in_columns(records: Records, columns: Set[str], key: str, value: str) -> Iterator[StoredValue]:
+    """Yield the values of rows with these columns, of which two hold the key's name, or its id, and the value."""
+    others = columns - {key, value}
+    state, key_type = column(others, STATE_COLUMNS), column(others, TYPE_COLUMNS)
+    if key_type is not None:
+        return _typed_values(records, state, key_type, key, value)
+    return _stored_values(records, state, key, value)
+
+
+def _stored_values(records: Records, state: str | None, key: str, value: str) -> Iterator[StoredValue]:
     """Yield the values of rows with a column for the key's name."""
     names = [str(row.get(key, "")) for row in records.rows]
     before = prefixes(names)
@@ -50,7 +59,7 @@ def stored_values(records: Records, state: str | None, key: str, value: str) -> 
     yield from unreadable(records)
 
 
-def typed_values(records: Records, state: str | None, key_type: str, key: str, value: str) -> Iterator[StoredValue]:
+def _typed_values(records: Records, state: str | None, key_type: str, key: str, value: str) -> Iterator[StoredValue]:
     """Yield the values of rows with columns for the key's type and its id."""
     for row in records.rows:
         kind, key_id = str(row.get(key_type, "")), str(row.get(key, ""))

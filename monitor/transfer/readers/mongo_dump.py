@@ -13,12 +13,10 @@ from keystore.errors import InvalidInput
 from monitor.transfer.readers.columns import (
     KEY_COLUMNS,
     STATE_COLUMNS,
-    TYPE_COLUMNS,
     VALUE_COLUMNS,
     column,
-    stored_values,
-    typed_values,
     unreadable,
+    values_in_columns,
 )
 from monitor.transfer.readers.dump_file import DumpFile, StoredValue, value_text
 from monitor.transfer.readers.key_names import prefixes, split_name
@@ -55,11 +53,7 @@ class MongoDump(DumpFile):
         key, value = column(columns, KEY_COLUMNS), column(columns, VALUE_COLUMNS)
         if key is None or value is None:
             raise InvalidInput(f"{self.path} has documents without a field for the key's name and one for its value")
-        state = column(columns - {key, value}, STATE_COLUMNS)
-        key_type = column(columns - {key, value}, TYPE_COLUMNS)
-        if key_type is not None:
-            return typed_values(records, state, key_type, key, value)
-        return stored_values(records, state, key, value)
+        return values_in_columns(records, columns, key, value)
 
 
 def _named_by_id(document: dict[str, Any], before: Sequence[str]) -> StoredValue:

@@ -9,15 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keystore.errors import InvalidInput
-from monitor.transfer.readers.columns import (
-    KEY_COLUMNS,
-    STATE_COLUMNS,
-    TYPE_COLUMNS,
-    VALUE_COLUMNS,
-    column,
-    stored_values,
-    typed_values,
-)
+from monitor.transfer.readers.columns import KEY_COLUMNS, VALUE_COLUMNS, column, values_in_columns
 from monitor.transfer.readers.dump_file import DumpFile, StoredValue
 from monitor.transfer.readers.text_files import Records, read_records
 
@@ -41,8 +33,4 @@ class TableDump(DumpFile):
         key, value = column(columns, KEY_COLUMNS), column(columns, VALUE_COLUMNS)
         if records.form != "rows" or key is None or value is None:
             raise InvalidInput(f"{self.path} is no table of keys: it needs columns for a key's name and its value")
-        state = column(columns - {value, key}, STATE_COLUMNS)
-        key_type = column(columns - {value, key}, TYPE_COLUMNS)
-        if key_type is not None:
-            return typed_values(records, state, key_type, key, value)
-        return stored_values(records, state, key, value)
+        return values_in_columns(records, columns, key, value)
