@@ -115,7 +115,7 @@ def rewrite(conn: Connection, url: str, now: datetime, sessions: Sequence[Sessio
     """
     lengths = {key_id: len(value) for key_id, value in real_keys()["session"].items()}
     updates_before, heap_only_before = _updates(conn)
-    with closing(open_store(url, clock=lambda: now, policy=DIARY)) as store, ThreadPoolExecutor(THREADS) as threads:
+    with closing(open_store(url, clock=lambda: now)) as store, ThreadPoolExecutor(THREADS) as threads:
 
         def work(number: int) -> None:
             rng = random.Random(SEED + number)

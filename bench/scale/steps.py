@@ -166,7 +166,7 @@ def census(site: Site, _effort: Effort) -> CensusTime:
 def swept(site: Site, effort: Effort) -> Sweep:
     """Sweep the keys that are due some days later, with reads meanwhile."""
     later = site.now + SWEPT_AFTER
-    with open_store(site.url, clock=lambda: later, policy=DIARY) as store:
+    with open_store(site.url, clock=lambda: later) as store:
         beside, _, report = _beside(site, effort, lambda: sweep(store))
     keys_per_s = round(report.deleted / max(report.took_ms, 0.1) * 1000)
     return Sweep(report.deleted, round(report.took_ms / 1000, 2), keys_per_s, beside)
@@ -214,7 +214,7 @@ def _warm(site: Site) -> None:
 
 def _store(site: Site) -> Store:
     """A store on the site, with its clock at the time of the last arrival."""
-    return open_store(site.url, clock=lambda: site.now, policy=DIARY)
+    return open_store(site.url, clock=lambda: site.now)
 
 
 def _bare_load(conn: Connection, company: str) -> list[tuple[Any, ...]]:

@@ -29,7 +29,6 @@ from keystore.opening import open_link
 from keystore.records import KeyName, KeyRow
 from keystore.schema import schema_of
 from keystore.store import Store
-from keystore.ttl import DIARY
 from monitor.sweeper import sweep
 from rig.baileys_state import real_keys
 from rig.fixtures.clock import Clock
@@ -79,7 +78,7 @@ def connected(url: str) -> Connection:
 
 def filled(url: str, companies: int = COMPANIES) -> None:
     """Fill a store's tables with the keys of companies."""
-    with closing(open_store(url, policy=DIARY)), closing(connected(url)) as conn:
+    with closing(open_store(url)), closing(connected(url)) as conn:
         fill(conn, companies, 5.0, no_progress)
 
 
@@ -98,7 +97,7 @@ def test_a_killed_filling_continues_where_it_was(
 ) -> None:
     url, whole = new_database(), new_database()
     filled(whole, 150)
-    with closing(open_store(url, policy=DIARY)):
+    with closing(open_store(url)):
         pass
     program = (
         "import psycopg; from bench.scale.fill import fill\n"
@@ -217,12 +216,12 @@ def test_a_store_on_partitions_answers_the_same(new_database: NewPostgres, clock
     began, answers = clock(), []
     for partitions in (False, True):
         url = new_database()
-        with closing(open_store(url, policy=DIARY)):
+        with closing(open_store(url)):
             pass
         if partitions:
             partitioned(url)
         clock.set(began)
-        with open_store(url, clock=clock, policy=DIARY) as store:
+        with open_store(url, clock=clock) as store:
             answers.append(everything(store, clock))
     whole, parts = answers
     assert len(whole) == len(parts)
@@ -234,7 +233,7 @@ def test_backfill_and_enforcing_work_on_partitions(new_database: NewPostgres) ->
     url = new_database()
     filled(url, 3)
     partitioned(url)
-    with closing(connected(url)) as conn, open_store(url, policy=DIARY) as store:
+    with closing(connected(url)) as conn, open_store(url) as store:
         conn.execute("UPDATE whatsapp_keys SET expires_at = NULL WHERE key_type = 'session'")
         assert store.backfill(100) == {"session": 100}
         assert store.backfill(1_000) == {"session": 260}
@@ -250,7 +249,7 @@ def test_the_migration_to_partitions_keeps_rows_rules_and_rights(
 ) -> None:
     url = new_database()
     filled(url, 5)
-    with open_store(url, policy=DIARY) as store:
+    with open_store(url) as store:
         if enforced:
             store.enforce_expiry()
         before = [store.export_rows(company) for company in store.companies()]
@@ -265,7 +264,7 @@ def test_the_migration_to_partitions_keeps_rows_rules_and_rights(
         partitioned(url)
         now = described(url)
         assert now == was
-        with open_store(url, policy=DIARY) as store:
+        with open_store(url) as store:
             assert [store.export_rows(company) for company in store.companies()] == before
             assert store.expiry_enforced == enforced
         with closing(connected(url)) as conn:
@@ -322,7 +321,7 @@ def test_obstacles_stop_the_migration_and_nothing_changes(new_database: NewPostg
 def test_the_documented_way_back_restores_the_table(new_database: NewPostgres) -> None:
     url = new_database()
     filled(url, 3)
-    with open_store(url, policy=DIARY) as store, closing(connected(url)) as conn:
+    with open_store(url) as store, closing(connected(url)) as conn:
         store.enforce_expiry()
         before, was = [store.export_rows(company) for company in store.companies()], described(url)
         security = conn.execute(GRANTS).fetchall()
@@ -342,11 +341,11 @@ def test_the_documented_way_back_restores_the_table(new_database: NewPostgres) -
 def test_gathering_moves_keys_together_and_changes_no_value(new_database: NewPostgres, partitions: bool) -> None:
     url = new_database()
     if partitions:
-        with closing(open_store(url, policy=DIARY)):
+        with closing(open_store(url)):
             pass
         partitioned(url)
     filled(url)
-    with closing(connected(url)) as conn, open_store(url, policy=DIARY) as store:
+    with closing(connected(url)) as conn, open_store(url) as store:
         before = {company: store.export_rows(company) for company in store.companies()}
         scattered = explained_load(conn, company_name(7)).pages
         # An autovacuum in between frees the rows that were moved, and the next company's keys would fill the holes.
@@ -361,7 +360,7 @@ def test_gathering_moves_keys_together_and_changes_no_value(new_database: NewPos
 
 def test_keys_that_already_lie_together_are_not_moved(new_database: NewPostgres) -> None:
     url = new_database()
-    with open_store(url, policy=DIARY) as store, closing(connected(url)) as conn:
+    with open_store(url) as store, closing(connected(url)) as conn:
         for company in ("1", "2"):
             store.set(company, real_keys())
         places = conn.execute("SELECT ctid FROM whatsapp_keys ORDER BY 1").fetchall()
@@ -374,7 +373,7 @@ def test_no_write_is_lost_during_gathering(new_database: NewPostgres) -> None:
     filled(url)
     sessions = list(real_keys()["session"])
     wrote: dict[tuple[str, str], bytes | None] = {}
-    with open_store(url, policy=DIARY) as store, closing(connected(url)) as conn, ThreadPoolExecutor(1) as thread:
+    with open_store(url) as store, closing(connected(url)) as conn, ThreadPoolExecutor(1) as thread:
         gathering = thread.submit(gather, conn)
         number = 0
         while not gathering.done() or number < COMPANIES:
@@ -452,7 +451,7 @@ def test_wrong_options_are_one_line(postgres_site: PostgresSite, capsys: pytest.
 def test_filled_keys_have_the_expiries_of_the_store(new_database: NewPostgres) -> None:
     url, at = new_database(), datetime.now(UTC)
     filled(url, 2)
-    with closing(connected(url)) as conn, open_store(url, policy=DIARY) as store:
+    with closing(connected(url)) as conn, open_store(url) as store:
         census = store.census()
         assert (census.total, census.expired, census.without_expiry) == (1_442, 0, 0)
         rows = conn.execute("SELECT key_type, value, updated_at, expires_at FROM whatsapp_keys").fetchall()
