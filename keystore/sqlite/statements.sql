@@ -98,6 +98,8 @@ SELECT DISTINCT key_type FROM whatsapp_keys WHERE expires_at <= :now
 -- The due keys of some companies, or of all if :company_ids is null, and whether a guard keeps each. The guards are
 -- explained in keystore/postgres/functions/guards.sql. :waiting is a JSON list of the types that aren't due yet, because
 -- their lifetime became longer. What stays of groups, pairs and contacts is looked up only in companies that need it.
+-- A condition on several columns with IN stands in a WHEN: elsewhere SQLite compares each row that isn't in the list with
+-- the whole list, because a comparison with NULL would be neither true nor false.
 -- name: due_keys
 WITH past AS MATERIALIZED (
     SELECT company_id, key_type, key_id, keystore_guard(key_type) AS guard,
@@ -144,9 +146,11 @@ WITH past AS MATERIALIZED (
     )
     WHERE place > :pre_keys_kept
 )
-SELECT company_id, key_type, key_id, :guard AND guard IS NOT NULL AND CASE guard
-    WHEN 'newest' THEN (company_id, key_id) NOT IN (SELECT company_id, key_id FROM older)
-    ELSE unit IS NULL OR (company_id, guard, unit) IN (SELECT * FROM staying)
+SELECT company_id, key_type, key_id, CASE
+    WHEN NOT :guard OR guard IS NULL THEN 0
+    WHEN guard = 'newest' THEN CASE WHEN (company_id, key_id) IN (SELECT * FROM older) THEN 0 ELSE 1 END
+    WHEN unit IS NULL OR (company_id, guard, unit) IN (SELECT * FROM staying) THEN 1
+    ELSE 0
 END
 FROM past
 
@@ -391,7 +395,8 @@ WITH policy AS MATERIALIZED (
     WHERE place > :pre_keys_kept
 )
 SELECT policy.key_type,
-       CASE WHEN k.key_type = 'pre-key' THEN :guard AND (k.company_id, k.key_id) NOT IN (SELECT company_id, key_id FROM older)
+       CASE WHEN k.key_type = 'pre-key'
+            THEN CASE WHEN (k.company_id, k.key_id) IN (SELECT * FROM older) THEN 0 ELSE :guard END
             ELSE coalesce(k.expires_at > (k.created_at + policy.ttl + policy.step - 1) / policy.step * policy.step, 0)
        END AS lasting,
        CASE WHEN max(k.expires_at, policy.due_from) < :never
