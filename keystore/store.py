@@ -25,6 +25,7 @@ from keystore.records import (
     CompanyLease,
     CompanyOrder,
     CompanyPage,
+    Deletion,
     DueCompany,
     HistoryEntry,
     HourCount,
@@ -81,8 +82,8 @@ class KeyStore(ABC):
         """Return the creds and all keys as of one moment, and renew no expiry. An unknown company has neither."""
 
     @abstractmethod
-    def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
-        """Mark the keys `{key_type: [key_id]}` as used, as a `get` does. Ids that aren't stored are skipped."""
+    def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+        """Mark the keys `{key_type: [key_id]}` as used, as a `get` does, and return those that aren't stored."""
 
     @abstractmethod
     def get_creds(self, company_id: str) -> bytes | None:
@@ -90,11 +91,15 @@ class KeyStore(ABC):
 
     @abstractmethod
     def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None, seq: int | None = None) -> None:
-        """Write the credentials document, which never expires. It is durable once this returns."""
+        """Write the credentials document, which never expires. It is durable once this returns.
+
+        Creds with another noise key, registration id or account put the former ones and a copy of all keys into the
+        trash. Otherwise it gets the last creds of each day.
+        """
 
     @abstractmethod
     def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
-        """Delete the company's creds and all its keys, atomically. Its lease stays."""
+        """Put the company's creds and all its keys into the trash, atomically. Its lease stays."""
 
     @abstractmethod
     def lease_company(
@@ -349,14 +354,41 @@ class Rows(ABC):
         rows: Iterable[KeyRow],
         creds: bytes | None = None,
         removed: Iterable[tuple[str, str]] = (),
+        reason: str = "import",
     ) -> None:
         """Write keys with the times they carry, overwriting, and `creds` unless they are None. Atomic and durable.
 
-        The keys `removed`, `(key_type, key_id)`, are deleted. Raises LeaseLost while a lease of the company lives.
+        The keys `removed`, `(key_type, key_id)`, are deleted. If anything is deleted or replaced, the trash gets the
+        whole state, with the `reason`. Raises LeaseLost while a lease of the company lives.
         """
 
 
-class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, ABC):
+class Trash(ABC):
+    """The states that were deleted or replaced by a decision, and the erasure of a company."""
+
+    @property
+    @abstractmethod
+    def trash_s(self) -> float:
+        """The seconds that the trash keeps; 0 when it is off."""
+
+    @abstractmethod
+    def deletions(self, company_id: str | None = None) -> list[Deletion]:
+        """Return what is in the trash of a company, or of all: newest first."""
+
+    @abstractmethod
+    def deleted_state(self, deletion: Deletion) -> tuple[bytes | None, list[KeyRow]]:
+        """Return the creds and the keys of a deletion, with their times; nothing when it isn't there any more."""
+
+    @abstractmethod
+    def empty_trash(self) -> int:
+        """Delete for good what has been in the trash for `trash_s`; return the number of keys and creds."""
+
+    @abstractmethod
+    def purge(self, company_id: str) -> dict[str, int]:
+        """Erase a company and its tokens; return the rows by table. Raises LeaseLost while it is leased."""
+
+
+class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, Trash, ABC):
     """The operations of the service around the bots.
 
     All but those that read or write values also work on a legacy database to which only our own tables are attached.

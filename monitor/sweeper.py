@@ -91,6 +91,8 @@ def sweep(
         reason = str(error) if isinstance(error, KeystoreError) else "interrupted"
         _record_failure(store, lease, run, _ms_since(began), reason)
         raise
+    if not stopped:
+        store.empty_trash()
     run = store.finish_sweep(run, _ms_since(began), "stopped before its end" if stopped else None)
     store.release_lease(lease)
     return SweepReport(store.database, run.deleted, run.by_type, run.took_ms, stopped=stopped)
