@@ -153,13 +153,12 @@ class UsedKeysResource(_StoreResource):
     """Keys that a bot read from its own memory."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
-        """Renew those of the keys whose renewal is due."""
+        """Renew those of the keys whose renewal is due, and answer with those that aren't stored."""
         used = _ids.decoded(req)
         limit_names(len(used), sum(map(len, used.values())))
         for key_type in used:
             checked_name("key_type", key_type)
-        self._store().touch(company, used)
-        _no_content(resp)
+        resp.data = _encoder.encode(schemas.UsedKeysResponse(self._store().touch(company, used)))
 
 
 class LeaseResource(_StoreResource):

@@ -85,6 +85,14 @@ class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):
     force: Annotated[bool, Meta(description="Takes the lease from a holder that still has it.")] = False
 
 
+class UsedKeysResponse(msgspec.Struct):
+    """The used keys that the store doesn't have."""
+
+    missing: Annotated[
+        IdsByType, Meta(description="The keys that aren't stored. A bot that still has one writes it again.")
+    ]
+
+
 class LeaseResponse(msgspec.Struct):
     """The lease as its holder has it now."""
 
