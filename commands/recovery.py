@@ -47,8 +47,8 @@ def restore(
 ) -> None:
     """Bring back a company's state from the trash. Stop its bot first.
 
-    What the company has now goes to the trash in its place. If a bot used the account after the deletion, old sessions
-    can't read what was sent since: give --fresh-sessions, and they are agreed anew.
+    The company's present state goes to the trash in its place. If a bot used the account after the deletion, old
+    sessions can't read what was sent since: give --fresh-sessions, and the bot agrees on new ones.
     """
     with database(command_settings()) as store:
         report = restore_company(
@@ -72,8 +72,8 @@ def rolled_back(
 ) -> None:
     """Make a database safe that was restored from a backup. Stop all bots first.
 
-    It drops the sessions, sender keys and their memory, which are agreed anew, and moves the creds past the pre-key ids
-    that were given out since the backup. What it drops goes to the trash.
+    It drops the sessions, sender keys and their memory, on which the bots agree again, and moves the creds past the
+    pre-key ids that were given out since the backup. The former state goes to the trash.
     """
     with database(command_settings()) as store, progress_bar("rolled-back") as progress:
         if not dry_run and not yes:

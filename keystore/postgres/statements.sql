@@ -30,6 +30,9 @@ SELECT * FROM keystore_renew_lease(%(company_id)s, %(holder)s, %(epoch)s, %(ttl_
 -- name: release_company
 SELECT keystore_release_lease(%(company_id)s, %(holder)s, %(epoch)s, %(now)s)
 
+-- name: last_write
+SELECT epoch, seq FROM keystore_company_leases WHERE company_id = %(company_id)s
+
 -- name: policy
 SELECT key_type, matches, ttl_s, lengthened_at FROM keystore_policy ORDER BY place
 

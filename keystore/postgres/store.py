@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from keystore import codec, ids
+from keystore import ids
 from keystore.errors import KeystoreError, SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
@@ -24,6 +24,7 @@ from keystore.sql.store import Change, SqlStore
 from keystore.sql.upkeep import MOST_BYTES_LOADED, MOST_KEYS_LOADED
 from keystore.tally import Count
 from keystore.ttl import Policy
+from keystore.values import codec
 
 LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""

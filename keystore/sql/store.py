@@ -7,8 +7,7 @@ from typing import Any
 
 import structlog
 
-from keystore import codec, ids
-from keystore.codec import PLAIN
+from keystore import ids
 from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
 from keystore.records import AuthState, CompanyLease, Keys
 from keystore.sql.link import Row
@@ -17,6 +16,8 @@ from keystore.sql.tokens import SqlTokens
 from keystore.sql.trash import SqlTrash
 from keystore.sql.upkeep import SqlUpkeep
 from keystore.store import Store
+from keystore.values import codec
+from keystore.values.codec import PLAIN
 
 log = structlog.get_logger()
 
@@ -155,6 +156,10 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         params = {"company_id": company, "holder": holder, "epoch": ids.checked_epoch(epoch)}
         rows = self._run_for_bot("release_company", **params)
         return bool(rows and rows[0][0])
+
+    def last_write(self, company_id: str) -> tuple[int, int]:
+        rows = self._run_for_bot("last_write", company_id=ids.canonical_company(company_id))
+        return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     def _wrong_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> LeaseLost:
         """Return the error of a write whose epoch isn't that of the live lease; `live_epoch` is None without one."""

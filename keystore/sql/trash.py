@@ -4,11 +4,12 @@ from abc import abstractmethod
 
 import structlog
 
-from keystore import codec, ids
+from keystore import ids
 from keystore.records import Deletion, KeyRow
 from keystore.sql.dialect import SqlDialect
 from keystore.sql.link import Run
-from keystore.store import Trash
+from keystore.upkeep import Trash
+from keystore.values import codec
 
 log = structlog.get_logger()
 

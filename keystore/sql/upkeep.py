@@ -12,7 +12,7 @@ from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
 
-from keystore import codec, ids
+from keystore import ids
 from keystore.errors import InvalidInput, LeaseLost
 from keystore.ids import OTHER_TYPES
 from keystore.invocation import command
@@ -37,8 +37,9 @@ from keystore.records import (
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import CountedInPortions, summed_by_type
 from keystore.sql.times import day_of
-from keystore.store import Upkeep
 from keystore.tally import EVERYBODY, hour_of
+from keystore.upkeep import Upkeep
+from keystore.values import codec
 
 MOST_ON_A_PAGE = 1_000
 

@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 
-from keystore.codec import PLAIN
 from keystore.ids import MAX_LEASE_S
 from keystore.ttl import GUARDS
+from keystore.values.codec import PLAIN
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
 

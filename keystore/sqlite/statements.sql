@@ -292,6 +292,11 @@ ON CONFLICT (company_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.se
 WHERE w.epoch <> excluded.epoch OR w.seq < excluded.seq
 RETURNING 1
 
+-- name: last_write
+SELECT l.epoch, coalesce(w.seq, 0)
+FROM keystore_company_leases AS l LEFT JOIN keystore_company_writes AS w USING (company_id, epoch)
+WHERE l.company_id = :company_id
+
 -- name: policy
 SELECT key_type, matches, ttl_s, lengthened_at
 FROM keystore_policy LEFT JOIN keystore_longer_lifetimes USING (place) ORDER BY place

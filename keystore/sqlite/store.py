@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
-from keystore import codec, ids, ttl
+from keystore import ids, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import KeyRow, Lease, SweepRun
 from keystore.sql.link import Row, Run
@@ -24,6 +24,7 @@ from keystore.sqlite.statements import STATEMENTS
 from keystore.sqlite.trash import put_former_away, trash_for
 from keystore.tally import Count
 from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
+from keystore.values import codec
 
 PRE_KEY = "pre-key"
 

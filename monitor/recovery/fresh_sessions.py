@@ -2,8 +2,8 @@
 
 A session's ratchet moves on with each message. An older copy of it can't read what was encrypted since, and would use
 message keys a second time. Creds, identities, pre-keys, mappings and app state don't move on. So the ratchets are left
-out and agreed anew, and the creds' counters pass every pre-key id that may have been given out since: two pre-keys with
-one id are the other half of this harm.
+out, for bots to agree on new ones. The creds' counters pass every pre-key id that may have been given out since: two
+pre-keys with one id are the other half of this harm.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 RATCHETS = ("session", "sender-key", "sender-key-memory")
-"""The types that are agreed anew. A group's memory says who has the sender key, so it goes with it."""
+"""The types on which bots agree again. A group's memory says who has the sender key, so it goes with it."""
 
 COUNTERS = ("nextPreKeyId", "firstUnuploadedPreKeyId")
 

@@ -1,4 +1,4 @@
-"""Brings back what one deletion put into a company's trash. What the company has now goes to the trash in its place."""
+"""Brings back what one deletion put into a company's trash, in exchange for the company's present state."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ PARTIAL = "repair"
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreReport:
-    """What came back; with `dry_run`, what would.
+    """The creds and keys that came back; with `dry_run`, that would.
 
     It was in the trash since `deleted_at`. `keys` of the deletion come back, `by_type`, and `left_out` are the ratchets
     that `fresh_sessions` leaves out. `replaced` keys are the company's until now: they go to the trash.

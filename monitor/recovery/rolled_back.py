@@ -1,7 +1,7 @@
 """Makes a database safe that was restored from a backup, while bots went on after the backup was made.
 
-Every company loses its ratchets, and its creds pass the pre-key ids that may have been given out since. What was there
-goes to the trash.
+Every company loses its ratchets, and its creds pass the pre-key ids that may have been given out since. The former
+state goes to the trash.
 """
 
 from collections.abc import Callable, Iterable

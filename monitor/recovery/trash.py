@@ -8,7 +8,7 @@ from keystore.store import Store
 
 @dataclass(frozen=True)
 class Entry:
-    """What one operation put into the trash, and when it goes; `kept_until` None means with the next sweep."""
+    """A part of the trash that one operation put there. `kept_until` None means until the next sweep."""
 
     company: str
     deleted_at: datetime

@@ -35,7 +35,7 @@ def trash(report: TrashReport) -> RenderableType:
 
 
 def restore(report: RestoreReport) -> RenderableType:
-    """What came back, what was left out, and what to look out for."""
+    """The keys that came back and those that were left out, and a warning."""
     verb = "would come back" if report.dry_run else "came back"
     creds = "creds and " if report.creds else ""
     rows: list[tuple[str, str]] = [
@@ -45,7 +45,7 @@ def restore(report: RestoreReport) -> RenderableType:
         *((key_type, f"{keys:,}") for key_type, keys in report.by_type.items()),
     ]
     if report.left_out:
-        rows.append(("left out", f"{counted(report.left_out, 'ratchet')}, to be agreed anew"))
+        rows.append(("left out", f"{counted(report.left_out, 'ratchet')}, to be agreed on again"))
     if report.replaced:
         rows.append(("replaced", f"{counted(report.replaced, 'key')}, now in the trash"))
     used = f"if a bot used this account after {_moment(report.deleted_at)} UTC, repeat it with --fresh-sessions"

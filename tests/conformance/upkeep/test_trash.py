@@ -7,7 +7,7 @@ import pytest
 
 from keystore import LeaseLost, Store, open_store
 from keystore.records import AuthState, Deletion, KeyRow
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import Backend

@@ -68,12 +68,12 @@ def used(url: str, clock: Clock) -> str:
 def test_nothing_names_a_purged_company(used: str, clock: Clock) -> None:
     assert COMPANY in dump(used)
     with open_store(used, clock=clock) as store:
-        kept = store.load(OTHER), store.deletions(OTHER), store.find_token("token2")
+        of_another = store.load(OTHER), store.deletions(OTHER), store.find_token("token2")
         planned = purge_company(store, COMPANY, dry_run=True)
         assert (planned.keys, planned.rows) == (151, {})
         assert COMPANY in dump(used)
         report = purge_company(store, f"company_{COMPANY}")
-        assert (store.load(OTHER), store.deletions(OTHER), store.find_token("token2")) == kept
+        assert (store.load(OTHER), store.deletions(OTHER), store.find_token("token2")) == of_another
         assert report.rows["whatsapp_keys"] == 151
         assert report.documents == 3
         alerts = store.recall("alerts")
