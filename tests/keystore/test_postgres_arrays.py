@@ -8,7 +8,6 @@ from psycopg.adapt import PyFormat, Transformer
 
 from keystore.postgres.arrays import Blobs, Texts
 
-
 import_module("keystore.postgres.link")  # It tells psycopg of the two types.
 
 
