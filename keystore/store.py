@@ -91,7 +91,9 @@ class KeyStore(ABC):
         live, unless `force` is set. It waits for writes in progress, so that no write of an earlier epoch takes effect
         afterwards. (One exception: a write without an epoch that began before the company's very first lease.)
 
-        With `epoch` the lease is renewed. That raises LeaseLost when the epoch isn't the current one or has run out.
+        With `epoch` the lease is renewed, also after it has run out. That raises LeaseLost when the lease was released
+        or has passed on, or when somebody wrote without a lease since it ran out. The lease's `seq` is the number of
+        the last write under it, so a holder that had no answer knows which of its writes landed.
         """
 
     @abstractmethod

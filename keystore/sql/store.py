@@ -134,8 +134,8 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
             renewed = self._run_for_bot("renew_company", epoch=epoch, **params)
             if not renewed:
                 raise LeaseLost(
-                    f"{company}: the lease of {holder} with epoch {epoch} has run out or passed to another holder; "
-                    "stop writing, and acquire it again to go on"
+                    f"{company}: the lease of {holder} with epoch {epoch} was ended, or somebody else has written "
+                    "since it ran out; stop writing, and acquire it and load again to go on"
                 )
             ((_, renewed_until, seq),) = renewed
             return CompanyLease(company, holder, epoch, self._time(renewed_until), seq)

@@ -251,10 +251,14 @@ WHERE large.keys <= :most_keys
   AND (SELECT sum(length(k.value)) FROM whatsapp_keys AS k WHERE k.company_id = large.company_id) <= :most_bytes
 ORDER BY large.keys DESC, large.company_id LIMIT 1
 
--- The live lease.
+-- The latest lease, whose epoch is null once it has ended. A holder without a name can't renew it.
 -- name: company_lease
-SELECT holder, epoch FROM keystore_company_leases
-WHERE company_id = :company_id AND keystore_lease_is_live(expires_at, :now)
+SELECT holder, CASE WHEN keystore_lease_is_live(expires_at, :now) THEN epoch END FROM keystore_company_leases
+WHERE company_id = :company_id
+
+-- Take the holder's name from the row of an ended lease.
+-- name: forget_holder
+UPDATE keystore_company_leases SET holder = '' WHERE company_id = :company_id
 
 -- Returns the lease after the attempt: the new one, or that of another holder which is still live.
 -- name: lease_company
@@ -272,16 +276,17 @@ RETURNING holder, epoch, expires_at, coalesce((
     WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
 ), 0)
 
+-- Returns no row when the lease was released or has passed on, or somebody wrote without a lease since it ran out.
 -- name: renew_company
 UPDATE keystore_company_leases SET expires_at = :now + CAST(:ttl_s * 1000000 AS INTEGER)
-WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND keystore_lease_is_live(expires_at, :now)
+WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch
 RETURNING epoch, expires_at, coalesce((
     SELECT w.seq FROM keystore_company_writes AS w
     WHERE w.company_id = keystore_company_leases.company_id AND w.epoch = keystore_company_leases.epoch
 ), 0)
 
 -- name: release_company
-UPDATE keystore_company_leases SET expires_at = :now
+UPDATE keystore_company_leases SET expires_at = :now, holder = ''
 WHERE company_id = :company_id AND holder = :holder AND epoch = :epoch AND keystore_lease_is_live(expires_at, :now)
 RETURNING 1
 

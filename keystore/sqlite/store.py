@@ -159,6 +159,8 @@ class SqliteStore(SqlStore):
         holder, live_epoch = rows[0] if rows else (None, None)
         if epoch != live_epoch:
             raise self._wrong_epoch(company, epoch, holder, live_epoch)
+        if holder and epoch is None:
+            run(self._sql["forget_holder"], {"company_id": company})  # Its memory lacks this write: it can't go on.
         return seq is None or bool(run(self._sql["number_write"], {"company_id": company, "epoch": epoch, "seq": seq}))
 
     # Upkeep.

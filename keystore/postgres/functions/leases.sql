@@ -9,6 +9,9 @@
 -- transaction ends, so a takeover waits for the write, and a write that waited for a takeover reads the new epoch. A company
 -- that never had a lease has no row to lock.
 --
+-- A write without an epoch takes the name from the row of an ended lease. Its holder can't renew it any more, because its
+-- memory lacks this write.
+--
 -- The writes of a holder may be numbered, from 1 on. A number that isn't above the last one is a repetition, or a write
 -- that was given up on and arrives late: it changes nothing. A number may be left out, because a holder gives up on a
 -- write that is refused; if that write arrives after all, it is late.
@@ -27,8 +30,15 @@ BEGIN
             RETURN true;
         END IF;
     END IF;
+    IF with_epoch IS NULL THEN
+        -- Before the shared lock: two writers that share it could not change the row.
+        UPDATE keystore_company_leases l SET holder = ''
+        WHERE l.company_id = company AND l.holder <> '' AND NOT keystore_lease_is_live(l.expires_at, at_time);
+    END IF;
     SELECT * INTO lease FROM keystore_company_leases l WHERE l.company_id = company FOR SHARE;
-    IF keystore_lease_is_live(lease.expires_at, coalesce(clock, clock_timestamp())) THEN
+    -- A lease that was live at first counts as live here, because its row has its name still.
+    IF (with_epoch IS NULL AND lease.holder <> '')
+       OR keystore_lease_is_live(lease.expires_at, coalesce(clock, clock_timestamp())) THEN
         live_epoch := lease.epoch;
     END IF;
     IF live_epoch IS DISTINCT FROM with_epoch THEN
@@ -60,30 +70,29 @@ BEGIN
     RETURN QUERY SELECT l.holder, l.epoch, l.expires_at, l.seq FROM keystore_company_leases l WHERE l.company_id = company;
 END $$;
 
--- Renew a lease for its holder. Returns no row when it has run out, or has passed to another holder or epoch.
+-- Renew a lease for its holder, also after it has run out. Returns no row when it was released or has passed to another
+-- holder or epoch, or when somebody wrote without a lease since it ran out.
 CREATE OR REPLACE FUNCTION keystore_renew_lease(company text, of_holder text, with_epoch bigint, ttl_s double precision, clock timestamptz)
 RETURNS TABLE (epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    at_time timestamptz := coalesce(clock, clock_timestamp());
-    until timestamptz := at_time + ttl_s * interval '1 second';
+    until timestamptz := coalesce(clock, clock_timestamp()) + ttl_s * interval '1 second';
 BEGIN
     RETURN QUERY
     UPDATE keystore_company_leases l SET expires_at = until
-    WHERE l.company_id = company AND l.holder = of_holder AND l.epoch = with_epoch
-      AND keystore_lease_is_live(l.expires_at, at_time)
+    WHERE l.company_id = company AND l.holder = of_holder AND l.holder <> '' AND l.epoch = with_epoch
     RETURNING l.epoch, l.expires_at, l.seq;
 END $$;
 
--- End a lease now. Returns false when it has ended, or has passed to another holder or epoch.
+-- End a lease now, so that it can't be renewed. Returns false when it has ended, or has passed to another holder or epoch.
 CREATE OR REPLACE FUNCTION keystore_release_lease(company text, of_holder text, with_epoch bigint, clock timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     at_time timestamptz := coalesce(clock, clock_timestamp());
 BEGIN
-    UPDATE keystore_company_leases l SET expires_at = at_time
+    UPDATE keystore_company_leases l SET expires_at = at_time, holder = ''
     WHERE l.company_id = company AND l.holder = of_holder AND l.epoch = with_epoch
       AND keystore_lease_is_live(l.expires_at, at_time);
     RETURN FOUND;

@@ -257,13 +257,64 @@ def test_renewing_keeps_the_epoch(store: Store, clock: Clock) -> None:
         store.lease_company("7", "b", 60)
 
 
-def test_an_expired_lease_is_taken_again_not_renewed(store: Store, clock: Clock) -> None:
+def test_a_lease_that_ran_out_is_renewed_if_nobody_wrote_since(filled: Store, clock: Clock) -> None:
+    lease = filled.lease_company("7", "a", 60)
+    filled.set("7", {"session": {"a": b"1"}}, epoch=lease.epoch, seq=3)
+    clock.advance(DAY)
+    refused(filled, WRITES["set of sessions"], lease.epoch)
+    for _ in range(2):  # As often as its answer is lost.
+        renewed = filled.lease_company("7", "a", 60, epoch=lease.epoch)
+        assert (renewed.epoch, renewed.seq, renewed.expires_at) == (lease.epoch, 3, clock() + 60 * SECOND)
+    filled.set("7", {"session": {"a": b"2"}}, epoch=lease.epoch, seq=4)
+    with pytest.raises(LeaseHeld):
+        filled.lease_company("7", "b", 60)
+
+
+def test_a_lease_that_ran_out_is_not_renewed_after_a_write_without_a_lease(
+    filled: Store, write: Write, clock: Clock
+) -> None:
+    lease = filled.lease_company("7", "a", 60)
+    clock.advance(60 * SECOND)
+    write(filled, None)
+    with pytest.raises(LeaseLost, match="somebody else has written"):
+        filled.lease_company("7", "a", 60, epoch=lease.epoch)
+    assert filled.lease_company("7", "a", 60).epoch == lease.epoch + 1
+
+
+@pytest.mark.parametrize("upkeep", ["an import", "a purge"])
+def test_a_lease_that_ran_out_is_not_renewed_after_upkeep_of_its_keys(filled: Store, upkeep: str, clock: Clock) -> None:
+    rows = filled.export_rows("7")
+    lease = filled.lease_company("7", "a", 60)
+    clock.advance(60 * SECOND)
+    if upkeep == "an import":
+        filled.restore_rows("7", rows)
+    else:
+        filled.purge("7")
+    with pytest.raises(LeaseLost):
+        filled.lease_company("7", "a", 60, epoch=lease.epoch)
+
+
+def test_a_lease_that_ran_out_is_not_renewed_after_another_holder_had_it(store: Store, clock: Clock) -> None:
     lease = store.lease_company("7", "a", 60)
     clock.advance(60 * SECOND)
-    with pytest.raises(LeaseLost, match="run out"):
+    other = store.lease_company("7", "b", 60)
+    clock.advance(60 * SECOND)
+    with pytest.raises(LeaseLost):
         store.lease_company("7", "a", 60, epoch=lease.epoch)
-    store.set("7", KEYS)
-    assert store.lease_company("7", "a", 60).epoch == lease.epoch + 1
+    store.release_company("7", "b", other.epoch)
+    with pytest.raises(LeaseLost):
+        store.lease_company("7", "a", 60, epoch=lease.epoch)
+
+
+def test_reads_uses_and_refused_writes_leave_a_lease_that_ran_out_renewable(filled: Store, clock: Clock) -> None:
+    lease = filled.lease_company("7", "a", 60)
+    refused(filled, WRITES["set of creds"], None)
+    clock.advance(60 * SECOND)
+    filled.get("7", "session", ["a"])
+    filled.touch("7", {"session": ["a"]})
+    sweep(filled)
+    refused(filled, WRITES["set of creds"], lease.epoch + 1)
+    assert filled.lease_company("7", "a", 60, epoch=lease.epoch).epoch == lease.epoch
 
 
 @pytest.mark.parametrize(("holder", "epoch"), [("a", 2), ("b", 1)])
@@ -361,8 +412,6 @@ def test_a_lease_from_before_the_clock_was_set_back_protects_nothing(filled: Sto
     lease = filled.lease_company("7", "a", 3_600)
     filled.set("7", KEYS, epoch=lease.epoch)
     clock.advance(-40 * DAY)
-    with pytest.raises(LeaseLost):
-        filled.lease_company("7", "a", 3_600, epoch=lease.epoch)
     with pytest.raises(LeaseLost):
         filled.set("7", KEYS, epoch=lease.epoch)
     assert [company.lease for company in filled.company_page().companies] == [None]
