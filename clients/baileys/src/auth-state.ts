@@ -1,19 +1,29 @@
 /**
  * Baileys' auth state, stored in the service. It is loaded once and read from memory; every write goes to the service.
  */
-import { hostname } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
 
 import type { AuthenticationCreds, AuthenticationState } from 'baileys'
 
 import { backoffMs, sleep } from './backoff.js'
 import { initAuthCreds } from './baileys.js'
-import { Connection } from './connection.js'
+import { Connection, type Request, type StateAnswer } from './connection.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
 import { Lease } from './lease.js'
 import { UsedKeys } from './used-keys.js'
-import { countOf, fromJson, keyFromJson, keysAsJson, ofType, storedKeys, toJson, type StoredKeys } from './values.js'
-import { WriteQueue, type Batch } from './write-queue.js'
+import {
+  asReceived,
+  asSent,
+  countOf,
+  fromJson,
+  keyFromJson,
+  keysAsJson,
+  ofType,
+  storedKeys,
+  toJson,
+  type StoredKeys
+} from './values.js'
+import { partsOf, WriteQueue, type Write } from './write-queue.js'
 
 const MINUTE_MS = 60_000
 const LEASE_TTL_S = 60
@@ -41,9 +51,11 @@ export interface KeystoreOptions {
   force?: boolean
   /** Called once when another process has the lease. Nothing is written any more: end the process or the socket. */
   onLeaseLost?: (error: KeystoreLeaseLost) => void
+  /** Called once when the service refuses a write for good. Nothing is written any more: end the process or the socket. */
+  onSaveFailed?: (error: Error) => void
   /** How long to try to connect, in ms. Default: 30,000. */
   connectForMs?: number
-  /** How long a write, or `close()`, waits in an outage of the service, in ms. Default: 300,000. */
+  /** How long `close()` waits in an outage of the service, in ms. Default: 300,000. */
   retryForMs?: number
   /** Receives a warning for each failure; a pino logger will do. */
   logger?: KeystoreLogger
@@ -63,6 +75,10 @@ export interface KeystoreStats {
   readonly usesWaiting: number
   readonly epoch: number | undefined
   readonly leaseLost: boolean
+  /** True if the service refused a write for good, or the lease was lost: nothing is written any more. */
+  readonly saveFailed: boolean
+  /** How often the database went back to an older state, and the whole state was written to it. */
+  readonly databaseWentBack: number
   readonly loadMs: number
   readonly lastError: string | undefined
 }
@@ -70,7 +86,7 @@ export interface KeystoreStats {
 export interface KeystoreAuthState {
   readonly state: AuthenticationState
   readonly saveCreds: () => Promise<void>
-  /** Saves waiting writes, reports used keys, releases the lease. Rejects if a write isn't saved. */
+  /** Saves waiting writes, reports used keys, releases the lease. Rejects if a write isn't saved or the lease was lost. */
   readonly close: () => Promise<void>
   readonly stats: () => KeystoreStats
 }
@@ -96,12 +112,19 @@ class Account {
   creds!: AuthenticationCreds
   readonly #options: KeystoreOptions
   readonly #connection: Connection
-  readonly #queue: WriteQueue
+  readonly #queue = new WriteQueue({
+    requestsOf: batch => (batch.whole ? this.#wholeState() : Promise.resolve([this.#request(batch)])),
+    send: request => this.#send(request),
+    ended: error => this.#onEnded(error)
+  })
   readonly #usedKeys = new UsedKeys()
   readonly #keys = new Map<string, Map<string, string>>()
   readonly #retryForMs: number
+  /** The JSON of the latest creds that were loaded or written. */
+  #creds: string | undefined
   #lease: Lease | undefined
-  #leaseLost: KeystoreLeaseLost | undefined
+  #isWritingWhole = false
+  #wentBack = 0
   #closing: Promise<void> | undefined
   #reportTimer: NodeJS.Timeout | undefined
   #loadMs = 0
@@ -110,7 +133,6 @@ class Account {
     this.#options = options
     this.#connection = new Connection(options.url, options.token, options.company)
     this.#retryForMs = options.retryForMs ?? RETRY_FOR_MS
-    this.#queue = new WriteQueue(this.#send, this.#retryForMs)
   }
 
   async open(): Promise<void> {
@@ -123,16 +145,16 @@ class Account {
       connectForMs
     } = this.#options
     const waitMs = typeof waitForLease === 'number' ? waitForLease : waitForLease ? leaseTtlS * 2_000 : 0
-    const holder = instance === undefined ? hostname() : `${hostname()}/${instance}`
     const started = performance.now()
     const giveUpAt = Date.now() + (connectForMs ?? CONNECT_FOR_MS)
     if (lease !== false) {
-      const leaseOptions = { holder, ttlS: leaseTtlS, force, waitMs }
-      this.#lease = await this.#retryUntil(giveUpAt, () => Lease.take(this.#connection, leaseOptions, this.#onLost))
+      const leaseOptions = { instance, ttlS: leaseTtlS, force, waitMs }
+      const events = { ended: (error: Error) => this.#queue.end(error), wentBack: this.#onWentBack }
+      this.#lease = await this.#retryUntil(giveUpAt, () => Lease.take(this.#connection, leaseOptions, events))
     }
     try {
       // Load after the lease is taken: from then on no write of an older holder lands.
-      this.#readState(await this.#retryUntil(giveUpAt, () => this.#connection.send({ method: 'GET', path: '/state' })))
+      this.#readState(await this.#retryUntil(giveUpAt, this.#storedState))
     } catch (error) {
       await this.#lease?.release().catch(() => {})
       throw error
@@ -157,13 +179,10 @@ class Account {
   readonly set = (data: Record<string, Record<string, unknown> | undefined>): Promise<void> =>
     handled(async () => this.#write(storedKeys(data)))
 
-  readonly clear = (): Promise<void> => {
-    const deletions = Array.from(
-      this.#keys,
-      ([type, byId]) => [type, new Map(Array.from(byId.keys(), id => [id, null]))] as const
-    )
-    return handled(async () => this.#write(new Map(deletions)))
-  }
+  readonly clear = (): Promise<void> =>
+    handled(async () => {
+      for (const part of partsOf(deletionsOf(this.#keys))) await this.#write(part)
+    })
 
   readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), toJson(this.creds)))
 
@@ -181,7 +200,9 @@ class Account {
     bytesWaiting: this.#queue.waitingBytes,
     usesWaiting: this.#usedKeys.size,
     epoch: this.#lease?.epoch,
-    leaseLost: this.#leaseLost !== undefined,
+    leaseLost: this.#queue.failure instanceof KeystoreLeaseLost,
+    saveFailed: this.#queue.failure !== undefined,
+    databaseWentBack: this.#wentBack,
     loadMs: this.#loadMs,
     lastError: this.#queue.lastError
   })
@@ -190,6 +211,7 @@ class Account {
   #write(keys: StoredKeys, creds?: string): Promise<void> {
     if (keys.size === 0 && creds === undefined) return Promise.resolve()
     this.#queue.check(keys, creds)
+    this.#creds = creds ?? this.#creds
     for (const [type, byId] of keys) {
       const stored = ofType(this.#keys, type)
       for (const [id, json] of byId) {
@@ -201,55 +223,88 @@ class Account {
     return this.#queue.add(keys, creds)
   }
 
-  readonly #send = async ({ keys, creds }: Batch, isRetry: boolean): Promise<void> => {
-    try {
-      // An earlier attempt may still be running in the store. Renewing waits for it, so that it lands before this one.
-      if (isRetry) await this.#lease?.renew()
-      await this.#post(keys, creds).catch(async (error: unknown) => {
-        if (!(error instanceof KeystoreLeaseLost) || !this.#lease) throw error
-        await this.#lease.renew() // It may have expired without another holder.
-        await this.#post(keys, creds)
-      })
-    } catch (error) {
-      if (error instanceof KeystoreLeaseLost) this.#onLost(error)
-      else this.#warn('keystore_write_failed', error)
+  #request({ keys, creds }: Write): Request {
+    const number = this.#lease?.next()
+    if (creds === undefined) return { method: 'POST', path: '/keys', body: keysAsJson(keys), number }
+    if (keys.size === 0) return { method: 'PUT', path: '/creds', body: asSent(creds), number }
+    return { method: 'POST', path: '/state', body: `{"creds":${asSent(creds)},"keys":${keysAsJson(keys)}}`, number }
+  }
+
+  /** Returns the requests that make the store's state that of memory. More than fits into one request is several. */
+  async #wholeState(): Promise<Request[]> {
+    const stored = (await this.#storedState()).keys
+    await new Promise(resolve => setImmediate(resolve)) // No turn of the event loop is half done then.
+    const keys = deletionsOf(new Map(Object.entries(stored).map(([type, byId]) => [type, new Map(Object.entries(byId))])))
+    for (const [type, byId] of this.#keys) for (const [id, json] of byId) ofType(keys, type).set(id, json)
+    const parts = partsOf(keys)
+    const last = parts.pop() ?? new Map()
+    return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }].map(part =>
+      this.#request(part)
+    )
+  }
+
+  readonly #storedState = (): Promise<StateAnswer> =>
+    this.#connection.ask<StateAnswer>({ method: 'GET', path: '/state' }, 'creds', 'keys', 'epoch', 'seq')
+
+  async #send(request: Request): Promise<boolean> {
+    const lease = this.#lease
+    const warned = (error: unknown): never => {
+      this.#warn('keystore_write_failed', error)
       throw error
     }
+    if (lease?.isConfirmed === false) {
+      await lease.renew().catch(warned)
+      return false
+    }
+    try {
+      await this.#connection.send(request).catch(warned)
+    } catch (error) {
+      if (!(error instanceof KeystoreLeaseLost) || !lease) throw error
+      await lease.renew()
+      throw new KeystoreUnavailable(`the lease had run out, and was renewed: ${error.message}`)
+    }
+    if (request.number) lease?.acknowledge(request.number)
+    return true
   }
 
-  #post(keys: StoredKeys, creds: string | undefined): Promise<unknown> {
-    const epoch = this.#lease?.epoch
-    if (creds === undefined)
-      return this.#connection.send({ method: 'POST', path: '/keys', body: keysAsJson(keys), epoch })
-    if (keys.size === 0) return this.#connection.send({ method: 'PUT', path: '/creds', body: creds, epoch })
-    const body = `{"creds":${creds},"keys":${keysAsJson(keys)}}`
-    return this.#connection.send({ method: 'POST', path: '/state', body, epoch })
+  readonly #onWentBack = (): void => {
+    if (this.#isWritingWhole || this.#queue.failure) return
+    this.#isWritingWhole = true
+    this.#wentBack += 1
+    this.#warn('keystore_database_went_back', 'the database lacks writes that it had acknowledged; writing the whole state')
+    const written = (): void => void (this.#isWritingWhole = false)
+    this.#queue.writeWhole().then(written, written)
   }
 
-  readonly #onLost = (error: KeystoreLeaseLost): void => {
-    if (this.#leaseLost) return
-    this.#leaseLost = error
+  #onEnded(error: Error): void {
     this.#stopTimers()
-    this.#queue.end(error)
-    this.#warn('keystore_lease_lost', error)
-    const { onLeaseLost } = this.#options
-    if (onLeaseLost && !this.#closing) setImmediate(onLeaseLost, error)
+    const isLost = error instanceof KeystoreLeaseLost
+    this.#warn(isLost ? 'keystore_lease_lost' : 'keystore_save_failed', error)
+    const { onLeaseLost, onSaveFailed } = this.#options
+    if (this.#closing) return // close() rejects.
+    if (isLost && onLeaseLost) setImmediate(onLeaseLost, error)
+    if (!isLost && onSaveFailed) setImmediate(onSaveFailed, error)
   }
 
   async #close(): Promise<void> {
-    this.#stopTimers()
-    const hadWaiting = this.#queue.waiting > 0
-    await this.#queue.close(closed(), this.#retryForMs)
-    if (hadWaiting && this.#leaseLost) throw this.#leaseLost
-    const release = async (): Promise<void> => {
-      if (this.#leaseLost) return
-      const missing = this.#inMemory(await this.#usedKeys.report(this.#connection))
-      if (missing.size > 0) await this.#post(missing, undefined)
-      await this.#lease?.release()
+    clearInterval(this.#reportTimer)
+    try {
+      await this.#queue.close(closed(), this.#retryForMs)
+      let missing: StoredKeys | undefined
+      await this.#finally('keystore_report_failed', async () => {
+        missing ??= this.#inMemory(await this.#usedKeys.report(this.#connection))
+        if (missing.size > 0) await this.#connection.send(this.#request({ keys: missing, creds: undefined }))
+      })
+    } finally {
+      this.#stopTimers()
+      const isHeld = !(this.#queue.failure instanceof KeystoreLeaseLost) && this.#queue.waiting === 0
+      if (isHeld) await this.#finally('keystore_release_failed', async () => this.#lease?.release())
     }
-    await this.#retryUntil(Date.now() + RELEASE_FOR_MS, release).catch((error: unknown) =>
-      this.#warn('keystore_release_failed', error)
-    )
+  }
+
+  /** Tries for a few seconds what only saves work later. */
+  async #finally(event: string, action: () => Promise<void>): Promise<void> {
+    await this.#retryUntil(Date.now() + RELEASE_FOR_MS, action).catch((error: unknown) => this.#warn(event, error))
   }
 
   #stopTimers(): void {
@@ -270,7 +325,9 @@ class Account {
   /** Writes keys again that were used, and that the store doesn't have. */
   readonly #rewrite = async (missing: ReadonlyArray<readonly [string, string]>): Promise<void> => {
     const keys = this.#inMemory(missing)
-    if (keys.size > 0 && !this.#closing) await this.#queue.add(keys)
+    if (keys.size === 0 || this.#closing) return
+    this.#queue.check(keys)
+    await this.#queue.add(keys)
   }
 
   /** Returns those of the keys that are in memory. */
@@ -283,11 +340,11 @@ class Account {
     return keys
   }
 
-  #readState(answer: string): void {
-    const { creds, keys } = JSON.parse(answer) as { creds: unknown; keys: Record<string, Record<string, unknown>> }
-    this.creds = creds === null ? initAuthCreds() : (fromJson(JSON.stringify(creds)) as AuthenticationCreds)
+  #readState({ creds, keys }: StateAnswer): void {
+    if (creds !== null) this.#creds = asReceived(creds)
+    this.creds = this.#creds === undefined ? initAuthCreds() : (fromJson(this.#creds) as AuthenticationCreds)
     for (const [type, byId] of Object.entries(keys)) {
-      this.#keys.set(type, new Map(Object.entries(byId).map(([id, value]) => [id, JSON.stringify(value)])))
+      this.#keys.set(type, new Map(Object.entries(byId).map(([id, value]) => [id, asReceived(value)])))
     }
   }
 
@@ -315,6 +372,11 @@ function handled(write: () => Promise<void>): Promise<void> {
   const saved = write()
   saved.catch(() => {})
   return saved
+}
+
+/** Returns the deletion of each of these keys. */
+function deletionsOf(keys: ReadonlyMap<string, ReadonlyMap<string, unknown>>): StoredKeys {
+  return new Map(Array.from(keys, ([type, byId]) => [type, new Map(Array.from(byId.keys(), id => [id, null]))]))
 }
 
 function memory(): Record<string, number> {

@@ -1,6 +1,9 @@
 /**
  * Sends one HTTP request to the service, and returns its answer or throws a typed error.
  *
+ * Only the service's own answer counts: the status and content that the protocol says, or a problem of its own type. Any
+ * other answer comes from something in between, a proxy for example, and means that the service is away.
+ *
  * Node's own `fetch` keeps connections alive. Nothing is retried here; `write-queue.ts`, `lease.ts` and
  * `auth-state.ts` do that.
  */
@@ -11,14 +14,34 @@ const REQUEST_TIMEOUT_MS = 40_000
 
 const RETRYABLE_STATUSES = new Set([408, 425, 429])
 const MAX_RETRY_AFTER_MS = 30_000
+const TYPE_PREFIX = 'urn:signal-keystore:'
+
+/** A write's number under a lease, which makes its repetitions one write. */
+export interface WriteNumber {
+  readonly epoch: number
+  readonly seq: number
+}
 
 export interface Request {
-  method: 'GET' | 'POST' | 'PUT' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** Below `/v1/companies/{company}`. */
-  path: string
+  readonly path: string
   /** JSON. */
-  body?: string
-  epoch?: number | undefined
+  readonly body?: string
+  readonly number?: WriteNumber | undefined
+}
+
+export interface StateAnswer extends WriteNumber {
+  creds: unknown
+  keys: Record<string, Record<string, unknown>>
+}
+
+export interface LeaseAnswer extends WriteNumber {
+  behind?: boolean
+}
+
+export interface UsedKeysAnswer {
+  missing: Record<string, string[]>
 }
 
 interface Problem {
@@ -40,12 +63,28 @@ export class Connection {
     this.#authorization = `Bearer ${checkedToken(token)}`
   }
 
-  /** Returns the answer's body; '' if it has none. */
-  async send({ method, path, body, epoch }: Request): Promise<string> {
+  /** Sends a request whose answer has no content. */
+  async send(request: Request): Promise<void> {
+    await this.#exchange(request, 204)
+  }
+
+  /** Sends a request, and returns its answer, a JSON object with these fields. */
+  async ask<T extends object>(request: Request, ...fields: ReadonlyArray<keyof T & string>): Promise<T> {
+    const text = await this.#exchange(request, 200)
+    const answer = objectIn<T>(text)
+    const missing = fields.find(field => answer[field] === undefined)
+    if (missing === undefined) return answer as T
+    throw new KeystoreUnavailable(`${this.#target(request)}: the answer isn't the service's: it has no "${missing}"`)
+  }
+
+  async #exchange(request: Request, expected: number): Promise<string> {
+    const { method, path, body, number } = request
     const headers: Record<string, string> = { authorization: this.#authorization }
     if (body !== undefined) headers['content-type'] = 'application/json'
-    if (epoch !== undefined) headers['keystore-epoch'] = String(epoch)
-    const target = `${method} ${this.#base}${path}`
+    if (number !== undefined) {
+      headers['keystore-epoch'] = String(number.epoch)
+      headers['keystore-seq'] = String(number.seq)
+    }
     this.requests += 1
     let response: Response
     let text: string
@@ -59,35 +98,44 @@ export class Connection {
       })
       text = await response.text()
     } catch (error) {
+      const target = this.#target(request)
       throw new KeystoreUnavailable(`${target}: no answer (${reason(error)}); is the service running there?`)
     }
-    if (response.ok) return text
-    throw errorFrom(target, response, text)
+    if (response.status === expected) return text
+    throw errorFrom(this.#target(request), response, text)
+  }
+
+  #target({ method, path }: Request): string {
+    return `${method} ${this.#base}${path}`
   }
 }
 
 function errorFrom(target: string, response: Response, text: string): KeystoreError {
   const { status } = response
-  const problem = problemIn(text)
-  const slug = (problem.type ?? '').replace('urn:signal-keystore:', '') || 'unknown'
-  const message = `${target}: ${status} ${slug}${problem.detail ? `: ${problem.detail}` : ''}`
+  const { type, detail, holder, expires_at } = objectIn<Problem>(text)
+  const retryAfterMs = Number(response.headers.get('retry-after') ?? 0) * 1000 || 0
+  const inBounds = Math.min(MAX_RETRY_AFTER_MS, Math.max(0, retryAfterMs))
+  if (!String(type).startsWith(TYPE_PREFIX)) {
+    const hint = status === 413 ? '; raise its limit of a body to 16 MiB' : ''
+    return new KeystoreUnavailable(`${target}: ${status}, which isn't the service's: a proxy's answer?${hint}`, inBounds)
+  }
+  const slug = String(type).slice(TYPE_PREFIX.length)
+  const message = `${target}: ${status} ${slug}${detail ? `: ${detail}` : ''}`
   if (slug === 'lease-lost') return new KeystoreLeaseLost(message)
   if (slug === 'lease-held') {
-    return new KeystoreLeaseHeld(message, problem.holder ?? 'unknown', new Date(problem.expires_at ?? Date.now()))
+    return new KeystoreLeaseHeld(message, holder ?? 'unknown', new Date(expires_at ?? Date.now()))
   }
-  if (status >= 500 || RETRYABLE_STATUSES.has(status)) {
-    const seconds = Number(response.headers.get('retry-after') ?? 0)
-    return new KeystoreUnavailable(message, Math.min(MAX_RETRY_AFTER_MS, Math.max(0, seconds * 1000 || 0)))
-  }
+  if (status >= 500 || RETRYABLE_STATUSES.has(status)) return new KeystoreUnavailable(message, inBounds)
   return new KeystoreRefused(message, status, slug)
 }
 
-function problemIn(text: string): Partial<Problem> {
+/** The JSON object that a text is, or an empty one: a proxy's page isn't JSON. */
+function objectIn<T extends object>(text: string): Partial<T> {
   try {
-    const problem: unknown = JSON.parse(text)
-    return typeof problem === 'object' && problem !== null ? problem : {}
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? value : {}
   } catch {
-    return {} // Not the service's JSON: a proxy's error page, for example.
+    return {}
   }
 }
 

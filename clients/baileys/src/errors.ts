@@ -6,7 +6,7 @@ export class KeystoreError extends Error {
   }
 }
 
-/** The service refused, and a retry won't help: a wrong token or company, or an invalid request. */
+/** The service itself refused, and a retry won't help: a wrong token or company, a quota, an invalid request. */
 export class KeystoreRefused extends KeystoreError {
   constructor(
     message: string,
@@ -17,7 +17,7 @@ export class KeystoreRefused extends KeystoreError {
   }
 }
 
-/** The service or its database didn't answer in time. A write stays queued and is retried while the bot runs. */
+/** The service or its database didn't answer, or something else did. A write stays queued and is retried. */
 export class KeystoreUnavailable extends KeystoreError {
   constructor(
     message: string,
@@ -38,7 +38,7 @@ export class KeystoreLeaseHeld extends KeystoreError {
   }
 }
 
-/** Another process has taken the lease, so this process writes nothing any more. End it. */
+/** Somebody else has written, so this process writes nothing any more. End it. */
 export class KeystoreLeaseLost extends KeystoreError {}
 
 /** The auth state was used after `close()`. */

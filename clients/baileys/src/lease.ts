@@ -1,31 +1,43 @@
 /**
- * The account's lease. While it is held, the store accepts only writes that carry its epoch.
+ * The account's lease, and the numbers of the writes under it. While it is held, the store accepts only writes that carry
+ * its epoch.
  *
- * Two processes that run one account corrupt its ratchets. The holder's name is the same after a restart, so a crashed
- * bot gets its lease back at once. It has a new epoch then, which the requests of the dead process don't carry.
+ * Two processes that run one account corrupt its ratchets. The holder's name ends with the process's id, so a process
+ * that lives isn't taken for the one that is starting. A process of this machine that is dead has no use for its lease:
+ * its successor takes it at once.
  */
-import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 
 import { backoffMs, sleep } from './backoff.js'
-import type { Connection } from './connection.js'
-import { KeystoreLeaseHeld, KeystoreLeaseLost } from './errors.js'
+import type { Connection, LeaseAnswer, StateAnswer, WriteNumber } from './connection.js'
+import { KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
 
 const RENEWALS_PER_LIFE = 3
-/** The shortest lease that the service grants. */
-const PROBE_TTL_S = 5
 const MAX_POLL_MS = 1_000
 
 export interface LeaseOptions {
-  readonly holder: string
+  readonly instance: string | undefined
   readonly ttlS: number
   readonly force: boolean
   /** How long to wait for another holder's lease to end. */
   readonly waitMs: number
 }
 
+export interface LeaseEvents {
+  /** Somebody else has written, or the service refuses this bot. */
+  readonly ended: (error: Error) => void
+  /** The database lacks a write that it had acknowledged. */
+  readonly wentBack: () => void
+}
+
 export class Lease {
-  readonly #probeHolder: string
+  /** The holder's name up to the process's id. */
+  readonly #name: string
+  readonly #holder: string
   #epoch = 0
+  #seq = 0
+  #acknowledged: WriteNumber | undefined
+  #isConfirmed = true
   #renewing: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   #stopped = false
@@ -33,25 +45,27 @@ export class Lease {
   private constructor(
     private readonly connection: Connection,
     private readonly options: LeaseOptions,
-    private readonly onLost: (error: KeystoreLeaseLost) => void
+    private readonly events: LeaseEvents
   ) {
-    this.#probeHolder = `${options.holder} (again, ${randomBytes(6).toString('hex')})`
+    const { instance } = options
+    this.#name = `${hostname()}${instance === undefined ? '' : `/${instance}`}#`
+    this.#holder = `${this.#name}${process.pid}`
   }
 
-  /** Takes the lease. Throws KeystoreLeaseHeld if another holder still has it after `waitMs`. */
-  static async take(
-    connection: Connection,
-    options: LeaseOptions,
-    onLost: (error: KeystoreLeaseLost) => void
-  ): Promise<Lease> {
-    const lease = new Lease(connection, options, onLost)
+  /** Takes the lease. Throws KeystoreLeaseHeld if another holder that may be alive still has it after `waitMs`. */
+  static async take(connection: Connection, options: LeaseOptions, events: LeaseEvents): Promise<Lease> {
+    const lease = new Lease(connection, options, events)
     const giveUpAt = Date.now() + options.waitMs
-    for (;;) {
+    for (let { force } = options; ;) {
       try {
-        lease.#epoch = await lease.#ask(options.holder, options.ttlS, options.force ? { force: true } : {})
+        lease.#epoch = (await lease.#ask({ force })).epoch
         break
       } catch (error) {
-        if (!(error instanceof KeystoreLeaseHeld) || Date.now() >= giveUpAt) throw error
+        if (!(error instanceof KeystoreLeaseHeld)) throw error
+        const pid = lease.#pidOf(error.holder)
+        force = pid !== undefined && !isAlive(pid)
+        if (force) continue
+        if (Date.now() >= giveUpAt) throw pid === undefined ? error : heldBy(pid, error)
         const endsInMs = Math.max(100, error.expiresAt.getTime() - Date.now())
         await sleep(Math.min(endsInMs, giveUpAt - Date.now(), MAX_POLL_MS))
       }
@@ -64,10 +78,26 @@ export class Lease {
     return this.#epoch
   }
 
+  /** False while the latest renewal has no answer: if the database went back, a write now would hide that from the next. */
+  get isConfirmed(): boolean {
+    return this.#isConfirmed
+  }
+
+  /** Returns the number of the next write. */
+  next(): WriteNumber {
+    this.#seq += 1
+    return { epoch: this.#epoch, seq: this.#seq }
+  }
+
+  /** Remembers the latest write that the service acknowledged. */
+  acknowledge(number: WriteNumber): void {
+    this.#acknowledged = number
+  }
+
   /**
-   * Renews the lease, or takes it back if it expired and nobody had it since. Waits for writes under way in the store.
+   * Renews the lease, also if it ran out and nobody else has written since.
    *
-   * Throws KeystoreLeaseLost if another holder took it, KeystoreUnavailable if the service can't be asked.
+   * Throws KeystoreLeaseLost if somebody has, KeystoreUnavailable if the service can't be asked.
    */
   renew(): Promise<void> {
     this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined))
@@ -84,51 +114,53 @@ export class Lease {
   async release(): Promise<void> {
     this.stop()
     await this.#renewing?.catch(() => {})
-    await this.#release(this.options.holder, this.#epoch)
+    const query = new URLSearchParams({ holder: this.#holder, epoch: String(this.#epoch) })
+    await this.connection.send({ method: 'DELETE', path: `/lease?${query}` })
   }
 
   async #renew(): Promise<void> {
+    const shown = this.#acknowledged
+    this.#isConfirmed = false
+    let answer: LeaseAnswer
     try {
-      await this.#ask(this.options.holder, this.options.ttlS, { epoch: this.#epoch })
+      answer = await this.#ask({ epoch: this.#epoch })
     } catch (error) {
       if (!(error instanceof KeystoreLeaseLost)) throw error
-      await this.#takeBack(error)
+      answer = await this.#takeFromOlderDatabase(error)
     }
+    if (answer.epoch !== this.#epoch) {
+      this.#epoch = answer.epoch
+      this.#seq = 0
+      this.#acknowledged = undefined
+    }
+    this.#isConfirmed = true
+    if (answer.behind || (shown && answer.seq < shown.seq)) this.events.wentBack()
   }
 
   /**
-   * Epochs rise by one each time that a lease is taken, so the next epoch proves that nobody had it in between. This
-   * asks under another holder's name first, because its own name would take the lease from a
-   * successor with the same name.
+   * Takes the lease again if the database is older than this process's lease. It has gone back then, and the state here is
+   * the newer one. A database without any lease of the company was purged, or is another one.
    */
-  async #takeBack(lost: KeystoreLeaseLost): Promise<void> {
-    let probeEpoch: number
+  async #takeFromOlderDatabase(lost: KeystoreLeaseLost): Promise<LeaseAnswer> {
+    const state = await this.connection.ask<StateAnswer>({ method: 'GET', path: '/state' }, 'epoch')
+    if (state.epoch === 0 || state.epoch >= this.#epoch) throw lost
     try {
-      probeEpoch = await this.#ask(this.#probeHolder, PROBE_TTL_S, {})
+      return { ...(await this.#ask({})), behind: true }
     } catch (error) {
       throw error instanceof KeystoreLeaseHeld ? lost : error
     }
-    if (probeEpoch !== this.#epoch + 1) {
-      await this.#release(this.#probeHolder, probeEpoch)
-      throw lost
-    }
-    const epoch = await this.#ask(this.options.holder, this.options.ttlS, { force: true })
-    if (epoch !== probeEpoch + 1) {
-      await this.#release(this.options.holder, epoch)
-      throw lost
-    }
-    this.#epoch = epoch
   }
 
-  async #ask(holder: string, ttlS: number, extra: { epoch?: number; force?: boolean }): Promise<number> {
-    const body = JSON.stringify({ holder, ttl_s: ttlS, ...extra })
-    const answer = await this.connection.send({ method: 'POST', path: '/lease', body })
-    return (JSON.parse(answer) as { epoch: number }).epoch
+  #ask(extra: { epoch?: number; force?: boolean }): Promise<LeaseAnswer> {
+    const acknowledged = this.#acknowledged
+    const body = JSON.stringify({ holder: this.#holder, ttl_s: this.options.ttlS, acknowledged, ...extra })
+    return this.connection.ask<LeaseAnswer>({ method: 'POST', path: '/lease', body }, 'epoch', 'seq')
   }
 
-  async #release(holder: string, epoch: number): Promise<void> {
-    const query = new URLSearchParams({ holder, epoch: String(epoch) })
-    await this.connection.send({ method: 'DELETE', path: `/lease?${query}` })
+  /** Returns the id of the process that holds the lease, if it is one of this machine and instance. */
+  #pidOf(holder: string): number | undefined {
+    const pid = holder.startsWith(this.#name) ? holder.slice(this.#name.length) : ''
+    return /^[1-9]\d{0,9}$/.test(pid) ? Number(pid) : undefined
   }
 
   #scheduleRenewal(failures = 0): void {
@@ -142,8 +174,23 @@ export class Lease {
       await this.renew()
       if (!this.#stopped) this.#scheduleRenewal()
     } catch (error) {
-      if (error instanceof KeystoreLeaseLost) this.onLost(error)
+      if (!(error instanceof KeystoreUnavailable)) this.events.ended(error as Error)
       else if (!this.#stopped) this.#scheduleRenewal(failures + 1)
     }
   }
+}
+
+/** Returns true if another process of this machine has this id. */
+function isAlive(pid: number): boolean {
+  if (pid === process.pid) return false
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as { code?: unknown }).code === 'EPERM'
+  }
+}
+
+function heldBy(pid: number, { message, holder, expiresAt }: KeystoreLeaseHeld): KeystoreLeaseHeld {
+  const advice = `process ${pid} of this machine runs this account; end it, or wait for its lease with waitForLease`
+  return new KeystoreLeaseHeld(`${message}; ${advice}`, holder, expiresAt)
 }

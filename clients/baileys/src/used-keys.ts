@@ -1,5 +1,5 @@
 /** The keys that were read from memory since the last report. The store renews the expiry of reported keys. */
-import type { Connection } from './connection.js'
+import type { Connection, UsedKeysAnswer } from './connection.js'
 import { KeystoreRefused } from './errors.js'
 
 const IDS_PER_REQUEST = 1_000
@@ -35,8 +35,9 @@ export class UsedKeys {
     while (used.length > 0) {
       const batch = used.slice(0, IDS_PER_REQUEST)
       try {
-        const answer = await connection.send({ method: 'POST', path: '/keys/used', body: JSON.stringify(byType(batch)) })
-        missing.push(...missingIn(answer))
+        const body = JSON.stringify(byType(batch))
+        const answer = await connection.ask<UsedKeysAnswer>({ method: 'POST', path: '/keys/used', body }, 'missing')
+        for (const [type, ids] of Object.entries(answer.missing)) for (const id of ids) missing.push([type, id])
       } catch (error) {
         if (!(error instanceof KeystoreRefused)) for (const [type, id] of used) this.add(type, id)
         throw error
@@ -45,13 +46,6 @@ export class UsedKeys {
     }
     return missing
   }
-}
-
-/** The keys that an answer names as missing; an older service answers with nothing. */
-function missingIn(answer: string): Array<readonly [string, string]> {
-  if (answer === '') return []
-  const { missing } = JSON.parse(answer) as { missing: Record<string, string[]> }
-  return Object.entries(missing).flatMap(([type, ids]) => ids.map(id => [type, id] as const))
 }
 
 function byType(used: ReadonlyArray<readonly [string, string]>): Record<string, string[]> {

@@ -4,10 +4,14 @@
  * Memory holds the JSON, and every read parses it again, as `useMultiFileAuthState` does. So a caller that changes a
  * value changes nothing here.
  */
+import { isUtf8 } from 'node:buffer'
+
 import { BufferJSON, proto } from './baileys.js'
 import { KeystoreError } from './errors.js'
 
 const MAX_NAME = 255
+/** Printable characters, as the store takes them; no half of a surrogate pair. */
+const NAME = /^(?:[^\p{C}\p{Z}]| )+$/u
 
 /** `{type: {id: JSON}}`; null deletes the key. */
 export type StoredKeys = Map<string, Map<string, string | null>>
@@ -40,19 +44,42 @@ export function storedKeys(data: Readonly<Record<string, Readonly<Record<string,
       if (!isName(type) || !isName(id) || json === undefined) {
         throw new KeystoreError(
           `${type.slice(0, 80)} ${id.slice(0, 80)}: can't be stored: a key has a type and an id of 1 to ${MAX_NAME} ` +
-            'characters, and a value that JSON can express'
+            'printable characters, and a value that JSON can express'
         )
       }
-      stored.set(id, json)
+      stored.set(id, json === 'null' ? null : json)
     }
     keys.set(type, stored)
   }
   return keys
 }
 
-/** Returns `{type: {id: value}}` as JSON. The values are JSON already. */
+/** Returns `{type: {id: value}}` as the service takes it. */
 export function keysAsJson(keys: StoredKeys): string {
-  return jsonObject(keys, byId => jsonObject(byId, json => json ?? 'null'))
+  return jsonObject(keys, byId => jsonObject(byId, json => (json === null ? 'null' : asSent(json))))
+}
+
+/**
+ * Returns a value's JSON as the service takes it. It takes no half of a surrogate pair as JSON, and an object whose only
+ * field is `$base64` as bytes; either is sent as bytes.
+ */
+export function asSent(json: string): string {
+  return json.includes('\\ud') || json.startsWith('{"$base64"')
+    ? `{"$base64":"${Buffer.from(json).toString('base64')}"}`
+    : json
+}
+
+/** Returns the JSON of a value that the service sent. Bytes that aren't JSON become a Buffer; older bots wrote some. */
+export function asReceived(value: unknown): string {
+  const json = JSON.stringify(value)
+  if (!json.startsWith('{"$base64"')) return json
+  const bytes = Buffer.from((value as { $base64: string }).$base64, 'base64')
+  try {
+    if (isUtf8(bytes)) return JSON.parse(bytes.toString()), bytes.toString()
+  } catch {
+    // It isn't JSON.
+  }
+  return toJson(bytes)
 }
 
 /** Returns the map of this type's keys, after adding an empty one if there is none. */
@@ -73,15 +100,14 @@ function jsonObject<T>(entries: ReadonlyMap<string, T>, asJson: (value: T) => st
 }
 
 function isName(name: string): boolean {
-  return name.length >= 1 && name.length <= MAX_NAME
+  return name.length <= MAX_NAME && NAME.test(name)
 }
 
-/** Also revives what older bots wrote and Baileys 7 ignores: a Buffer as an array, and bytes that aren't JSON. */
+/** Also revives a Buffer as an array, which older bots wrote and Baileys 7 ignores. */
 function revive(name: string, value: unknown): unknown {
   if (typeof value === 'object' && value !== null) {
-    const { type, data, $base64 } = value as { type?: unknown; data?: unknown; $base64?: unknown }
+    const { type, data } = value as { type?: unknown; data?: unknown }
     if (type === 'Buffer' && Array.isArray(data)) return Buffer.from(data)
-    if (typeof $base64 === 'string') return Buffer.from($base64, 'base64')
   }
   return BufferJSON.reviver(name, value)
 }

@@ -1,32 +1,51 @@
 /**
- * A queue of writes to the store. It sends them in order, one request at a time, and merges waiting writes.
+ * A queue of writes to the store. It sends them in order, one request at a time.
  *
- * A write is acknowledged when its request is. In an outage of the service a write stays queued and is retried for as
- * long as the bot runs. Its promise rejects after `retryForMs`, but the write is never dropped: memory already has it,
- * and a later write must not land without it.
+ * Whatever was written in one turn of the event loop is one request, also after turns that wait were merged. A write stays
+ * queued, and its caller waits, until the service has it. Memory has it already, and a later write must not land without
+ * it. If the service refuses a write for good, the queue ends: the store keeps a consistent past.
  */
 import { backoffMs, sleep } from './backoff.js'
-import { KeystoreError, KeystoreRefused, KeystoreUnavailable } from './errors.js'
-import { countOf, ofType, type StoredKeys } from './values.js'
+import type { Request } from './connection.js'
+import { KeystoreError, KeystoreUnavailable } from './errors.js'
+import { asSent, countOf, ofType, type StoredKeys } from './values.js'
 
-/** The largest batch: well below the service's limit for one request (16 MiB). */
-const BATCH_BYTES = 8 * 1024 * 1024
-const BATCH_KEYS = 5_000
+/** The service's limits for one request are 16 MiB, 10,000 ids and 100 types; the names take the rest. */
+const REQUEST_BYTES = 15 * 1024 * 1024
+const REQUEST_KEYS = 10_000
+const REQUEST_TYPES = 100
+
+/** The size up to which waiting turns are merged: a proxy may have a limit of its own, often 1 MiB. */
+const MERGED_BYTES = 512 * 1024
+const MERGED_KEYS = 5_000
 
 /** The most that waits in an outage: some ten thousand sessions. More is refused, which bounds the bot's memory. */
 const WAITING_BYTES = 64 * 1024 * 1024
 
-export interface Batch {
+export interface Write {
   readonly keys: StoredKeys
   readonly creds: string | undefined
 }
 
-interface Write extends Batch {
-  readonly bytes: number
-  readonly count: number
-  readonly giveUpAt: number
-  readonly acknowledge: () => void
-  readonly reject: (error: KeystoreError) => void
+/** Writes that are sent together, with their callers. */
+export interface Batch extends Write {
+  creds: string | undefined
+  bytes: number
+  count: number
+  /** True once its requests may have been made, so that nothing can be added. */
+  sealed: boolean
+  /** True if it stands for the whole state, in place of its keys and creds. */
+  readonly whole: boolean
+  readonly callers: Array<{ resolve: () => void; reject: (error: Error) => void }>
+}
+
+export interface Sender {
+  /** Returns the requests that write a batch; only a whole state may need several. */
+  requestsOf(batch: Batch): Promise<Request[]>
+  /** Sends a request. Returns false, or throws KeystoreUnavailable after a failure, if the batch's turn begins again. */
+  send(request: Request): Promise<boolean>
+  /** The service refused a write for good, so that the queue has ended. */
+  ended(error: Error): void
 }
 
 export class WriteQueue {
@@ -34,194 +53,239 @@ export class WriteQueue {
   retries = 0
   acknowledged = 0
   lastError: string | undefined
-  #waiting: Write[] = []
-  #inFlight: Write[] = []
-  /** The number of next writes to send one by one, because together they were refused. */
-  #singly = 0
+  /** The writes of this turn of the event loop. */
+  #turn: Batch | undefined
+  #batches: Batch[] = []
+  /** The requests of the first batch that aren't acknowledged yet. */
+  #requests: Request[] | undefined
   #running: Promise<void> | undefined
-  #ended: KeystoreError | undefined
+  #failure: Error | undefined
+  #closed: KeystoreError | undefined
   #closeAt = Infinity
 
-  constructor(
-    /** Sends a batch once; `isRetry` if it may have been sent before. */
-    private readonly send: (batch: Batch, isRetry: boolean) => Promise<void>,
-    private readonly retryForMs: number
-  ) {}
+  constructor(private readonly sender: Sender) {}
 
   get waiting(): number {
-    return this.#waiting.length + this.#inFlight.length
+    return this.#all().reduce((sum, { callers }) => sum + callers.length, 0)
+  }
+
+  /** The error that ended the queue. */
+  get failure(): Error | undefined {
+    return this.#failure
   }
 
   /** Throws if the queue can't accept this write; changes nothing. */
   check(keys: StoredKeys, creds?: string): void {
-    if (this.#ended) throw this.#ended
-    if (this.waitingBytes + bytesOf(keys, creds) > WAITING_BYTES) {
+    const refusal = this.#failure ?? this.#closed
+    if (refusal) throw refusal
+    const { bytes, count } = growth(this.#turn, keys, creds)
+    const turn = { bytes: (this.#turn?.bytes ?? 0) + bytes, count: (this.#turn?.count ?? 0) + count }
+    const types = new Set([...(this.#turn?.keys.keys() ?? []), ...keys.keys()]).size
+    if (turn.bytes > REQUEST_BYTES || turn.count > REQUEST_KEYS || types > REQUEST_TYPES) {
+      throw new KeystoreError(
+        `${turn.count} keys of ${types} types with ${turn.bytes} bytes in one turn of the event loop: at most ` +
+          `${REQUEST_KEYS} keys, ${REQUEST_TYPES} types and ${REQUEST_BYTES} bytes are written as one; write them in several turns`
+      )
+    }
+    if (this.waitingBytes + bytes > WAITING_BYTES) {
       throw new KeystoreUnavailable(
         `${this.waiting} writes wait for the service, and no more are accepted: ${this.lastError ?? 'it is slow'}`
       )
     }
   }
 
-  /** Queues a write, and resolves when it is durable. A write too large for one request is sent in several. */
-  async add(keys: StoredKeys, creds?: string): Promise<void> {
-    await Promise.all(partsOf(keys).map(part => this.#add(part, creds)))
+  /** Queues a write, and resolves when it is durable. Rejects if the queue ends or is closed before. */
+  add(keys: StoredKeys, creds?: string): Promise<void> {
+    const batch = this.#batchWith(keys, creds) ?? this.#addToTurn(keys, creds)
+    return new Promise((resolve, reject) => batch.callers.push({ resolve, reject }))
   }
 
-  /** Accepts no more writes, and resolves when all are saved. Rejects if they aren't within `withinMs`. */
+  /** Accepts no more writes, and resolves when all are saved. Rejects if they aren't within `withinMs`, or were refused. */
   async close(reason: KeystoreError, withinMs: number): Promise<void> {
     this.#closeAt = Date.now() + withinMs
-    this.#ended ??= reason
+    this.#closed = reason
+    this.#endTurn()
     await this.#running
+    if (this.#failure) throw this.#failure
     if (this.waiting > 0)
       throw new KeystoreUnavailable(`${this.waiting} writes aren't saved: ${this.lastError ?? 'no answer yet'}`)
   }
 
   /** Accepts and sends no more: rejects every waiting and every later write with this error. */
-  end(error: KeystoreError): void {
-    this.#ended = error
-    for (const write of [...this.#inFlight, ...this.#waiting]) write.reject(error)
-    this.#waiting = []
-    this.#inFlight = []
+  end(error: Error): void {
+    if (this.#failure) return
+    this.#failure = error
+    this.lastError = error.message
+    this.#reject(error)
+    this.#turn = this.#requests = undefined
+    this.#batches = []
     this.waitingBytes = 0
+    this.sender.ended(error)
   }
 
-  #add(keys: StoredKeys, creds: string | undefined): Promise<void> {
-    return new Promise((acknowledge, reject) => {
-      const bytes = bytesOf(keys, creds)
-      const giveUpAt = Date.now() + this.retryForMs
-      this.#waiting.push({ keys, creds, bytes, count: countOf(keys), giveUpAt, acknowledge, reject })
-      this.waitingBytes += bytes
-      this.#running ??= this.#run()
-    })
+  /** Writes the whole state next, in place of all that waits. Resolves when it is durable. */
+  writeWhole(): Promise<void> {
+    this.#endTurn()
+    const whole = newBatch(true)
+    for (const batch of this.#batches) {
+      merge(whole, batch)
+      whole.callers.push(...batch.callers)
+    }
+    whole.bytes = this.waitingBytes
+    whole.sealed = true
+    this.#batches = [whole]
+    this.#requests = undefined
+    this.#start()
+    return new Promise((resolve, reject) => whole.callers.push({ resolve, reject }))
+  }
+
+  #all(): Batch[] {
+    return this.#turn ? [...this.#batches, this.#turn] : this.#batches
+  }
+
+  /** Returns the waiting batch after which the store has exactly these values; undefined if there is none. */
+  #batchWith(keys: StoredKeys, creds: string | undefined): Batch | undefined {
+    const batches = this.#all()
+    let last = -1
+    const isIn = (has: (batch: Batch) => boolean, isSame: (batch: Batch) => boolean): boolean => {
+      const at = batches.findLastIndex(has)
+      last = Math.max(last, at)
+      return at >= 0 && isSame(batches[at]!)
+    }
+    if (creds !== undefined && !isIn(batch => batch.creds !== undefined, batch => batch.creds === creds)) return undefined
+    for (const [type, byId] of keys) {
+      for (const [id, json] of byId) {
+        const has = ({ keys }: Batch): boolean => keys.get(type)?.has(id) ?? false
+        if (!isIn(has, ({ keys }) => keys.get(type)!.get(id) === json)) return undefined
+      }
+    }
+    return batches[last]
+  }
+
+  #addToTurn(keys: StoredKeys, creds: string | undefined): Batch {
+    if (!this.#turn) {
+      this.#turn = newBatch(false)
+      // Baileys writes creds and the keys that they count within one turn of the event loop: wait for the end of it.
+      setImmediate(() => this.#endTurn())
+    }
+    this.waitingBytes += merge(this.#turn, { keys, creds })
+    return this.#turn
+  }
+
+  #endTurn(): void {
+    const turn = this.#turn
+    if (!turn) return
+    this.#turn = undefined
+    const last = this.#batches.at(-1)
+    if (last && !last.sealed && last.bytes + turn.bytes <= MERGED_BYTES && last.count + turn.count <= MERGED_KEYS) {
+      this.waitingBytes += merge(last, turn) - turn.bytes
+      last.callers.push(...turn.callers)
+    } else {
+      this.#batches.push(turn)
+    }
+    this.#start()
+  }
+
+  #start(): void {
+    this.#running ??= this.#run().finally(() => (this.#running = undefined))
   }
 
   async #run(): Promise<void> {
-    // Baileys writes creds and the keys that they count within one turn of the event loop: wait for the end of it.
-    await new Promise(resolve => setImmediate(resolve))
-    while (this.#waiting.length > 0) {
-      this.#inFlight = this.#next()
+    for (let failures = 0, batch; (batch = this.#batches[0]); ) {
       try {
-        await this.#sendUntilSaved(merged(this.#inFlight))
-      } catch (error) {
-        if (!this.#settle(error as KeystoreError)) break
-        continue
-      }
-      for (const write of this.#inFlight) {
-        this.waitingBytes -= write.bytes
-        this.acknowledged += 1
-        write.acknowledge()
-      }
-      this.#inFlight = []
-    }
-    this.#running = undefined
-  }
-
-  #next(): Write[] {
-    const singly = this.#singly > 0
-    if (singly) this.#singly -= 1
-    let bytes = 0
-    let count = 0
-    let length = 0
-    for (const write of this.#waiting) {
-      bytes += write.bytes
-      count += write.count
-      if (length > 0 && (singly || bytes > BATCH_BYTES || count > BATCH_KEYS)) break
-      length += 1
-    }
-    return this.#waiting.splice(0, length)
-  }
-
-  async #sendUntilSaved(batch: Batch): Promise<void> {
-    for (let failures = 0; ;) {
-      try {
-        await this.send(batch, failures > 0)
+        await this.#send(batch)
+        failures = 0
         this.lastError = undefined
-        return
       } catch (error) {
-        this.lastError = (error as Error).message
-        if (!(error instanceof KeystoreUnavailable)) throw error
-        failures += 1
+        if (!(error instanceof KeystoreUnavailable)) return this.end(error as Error)
+        if (this.#failure) return
+        this.lastError = error.message
         this.retries += 1
+        failures += 1
         const delayMs = backoffMs(failures, error.retryAfterMs)
-        this.#rejectOverdue(error)
-        if (Date.now() + delayMs > this.#closeAt) throw error
+        if (Date.now() + delayMs > this.#closeAt) return this.#reject(error)
         await sleep(delayMs)
-        if (this.#inFlight.length === 0) return // The queue was ended meanwhile.
       }
     }
   }
 
-  /** Handles the batch after an error that no retry will fix. Returns true if the next batch can be sent. */
-  #settle(error: KeystoreError): boolean {
-    const failed = this.#inFlight
-    this.#inFlight = []
-    if (error instanceof KeystoreRefused && failed.length > 1) {
-      this.#singly = failed.length
-      this.#waiting.unshift(...failed)
-      return true
+  /** Sends a batch. It may have become part of another one meanwhile, or have been rejected. */
+  async #send(batch: Batch): Promise<void> {
+    batch.sealed = true
+    if (!this.#requests) {
+      const made = await this.sender.requestsOf(batch)
+      if (this.#batches[0] !== batch) return
+      this.#requests = made
     }
-    if (error instanceof KeystoreUnavailable) {
-      // The queue is closing: the writes still count as unsaved.
-      this.#waiting.unshift(...failed)
-      for (const write of this.#waiting) write.reject(error)
-      return false
+    const requests = this.#requests
+    for (let request; (request = requests[0]); requests.shift()) {
+      const isSaved = await this.sender.send(request)
+      if (!isSaved || this.#batches[0] !== batch) return
     }
-    for (const write of failed) {
-      this.waitingBytes -= write.bytes
-      write.reject(error)
-    }
-    return true
+    this.#requests = undefined
+    this.#batches.shift()
+    this.waitingBytes -= batch.bytes
+    this.acknowledged += batch.callers.length
+    for (const { resolve } of batch.callers) resolve()
   }
 
-  #rejectOverdue(error: KeystoreUnavailable): void {
-    const now = Date.now()
-    for (const write of [...this.#inFlight, ...this.#waiting]) if (write.giveUpAt <= now) write.reject(error)
+  #reject(error: Error): void {
+    for (const { callers } of this.#all()) for (const { reject } of callers) reject(error)
   }
 }
 
-function merged(writes: readonly Write[]): Batch {
-  const [first] = writes
-  if (first && writes.length === 1) return first
-  const keys: StoredKeys = new Map()
-  let creds: string | undefined
-  for (const write of writes) {
-    creds = write.creds ?? creds
-    for (const [type, byId] of write.keys) {
-      const stored = ofType(keys, type)
-      for (const [id, json] of byId) stored.set(id, json)
-    }
-  }
-  return { keys, creds }
-}
-
-function partsOf(keys: StoredKeys): StoredKeys[] {
-  if (countOf(keys) <= BATCH_KEYS && bytesOf(keys) <= BATCH_BYTES) return [keys]
-  const parts: StoredKeys[] = []
-  let part: StoredKeys = new Map()
-  let count = 0
-  let bytes = 0
+/** Divides keys into parts that fit into one request each. */
+export function partsOf(keys: StoredKeys): StoredKeys[] {
+  const parts: Batch[] = []
+  let part: Batch | undefined
   for (const [type, byId] of keys) {
     for (const [id, json] of byId) {
-      const size = bytesOfKey(id, json)
-      if (count === 0 || count === BATCH_KEYS || bytes + size > BATCH_BYTES) {
-        parts.push((part = new Map()))
-        count = bytes = 0
-      }
-      ofType(part, type).set(id, json)
-      count += 1
-      bytes += size
+      if (!part || part.count === REQUEST_KEYS || part.bytes + bytesOfKey(id, json) > REQUEST_BYTES)
+        parts.push((part = newBatch(true)))
+      merge(part, { keys: new Map([[type, new Map([[id, json]])]]), creds: undefined })
     }
   }
-  return parts
+  return parts.map(({ keys }) => keys)
 }
 
-/** An estimate: JSON's characters are mostly ASCII. */
-function bytesOf(keys: StoredKeys, creds?: string): number {
-  let bytes = creds?.length ?? 0
-  for (const byId of keys.values()) for (const [id, json] of byId) bytes += bytesOfKey(id, json)
+function newBatch(whole: boolean): Batch {
+  return { keys: new Map(), creds: undefined, bytes: 0, count: 0, sealed: false, whole, callers: [] }
+}
+
+/** Adds a write to a batch, whose values it replaces. Returns the bytes by which the batch has grown. */
+function merge(batch: Batch, { keys, creds }: Write): number {
+  const { bytes, count } = growth(batch, keys, creds)
+  batch.bytes += bytes
+  batch.count += count
+  batch.creds = creds ?? batch.creds
+  for (const [type, byId] of keys) {
+    const stored = ofType(batch.keys, type)
+    for (const [id, json] of byId) stored.set(id, json)
+  }
   return bytes
 }
 
+/** Returns the bytes and keys by which a batch would grow. */
+function growth(batch: Batch | undefined, keys: StoredKeys, creds: string | undefined): { bytes: number; count: number } {
+  let count = countOf(keys)
+  let bytes = creds === undefined ? 0 : bytesOf(creds) - bytesOf(batch?.creds ?? '')
+  for (const [type, byId] of keys) {
+    const stored = batch?.keys.get(type)
+    for (const [id, json] of byId) {
+      bytes += bytesOfKey(id, json)
+      const former = stored?.get(id)
+      if (former === undefined) continue
+      bytes -= bytesOfKey(id, former)
+      count -= 1
+    }
+  }
+  return { bytes, count }
+}
+
 function bytesOfKey(id: string, json: string | null): number {
-  return id.length + (json?.length ?? 4) + 8
+  return 3 * id.length + (json === null ? 4 : bytesOf(json)) + 4
+}
+
+function bytesOf(json: string): number {
+  return Buffer.byteLength(asSent(json))
 }

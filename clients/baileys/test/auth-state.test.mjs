@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { hostname } from 'node:os'
 import { afterEach, beforeEach, mock, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -39,6 +41,7 @@ async function open(options = {}) {
     token: TOKEN,
     company: 'acme',
     connectForMs: 2_000,
+    retryForMs: 2_000,
     ...options
   })
   opened.push(auth)
@@ -215,31 +218,149 @@ test('a retry waits for Retry-After', async () => {
   assert.ok(performance.now() - began >= 990)
 })
 
-test('a retry renews the lease first, which waits for the first attempt', async () => {
-  const { state } = await open()
-  service.fail('/keys', 'lose')
+test('writes are numbered, and a repetition has the same number and content', async () => {
+  const { state, stats } = await open()
+  service.fail('/keys', 'lose', 'drop')
   await state.keys.set({ session: { a: session('1') } })
-  assert.deepEqual(
-    service.requests.slice(2).map(({ path }) => path.split('/').at(-1)),
-    ['keys', 'lease', 'keys']
-  )
+  await state.keys.set({ session: { a: session('2') } })
+  const sent = service.requests.slice(2).map(({ path, epoch, seq, body }) => [path.split('/').at(-1), epoch, seq, body])
+  const first = ['keys', 1, 1, sent[0][3]]
+  assert.deepEqual(sent, [first, first, first, ['keys', 1, 2, sent[3][3]]])
+  assert.equal(service.lease.seq, 2)
+  assert.equal(stats().retries, 2)
 })
 
-test('a write rejects after retryForMs, and is still saved when the service is back', async () => {
-  const { state, stats } = await open({ retryForMs: 200 })
+test('a write that arrives late changes nothing', async () => {
+  const { state } = await open()
+  await state.keys.set({ session: { a: session('old') } })
+  const late = service.requests.at(-1)
+  await state.keys.set({ session: { a: session('new') } })
+  const headers = { authorization: `Bearer ${TOKEN}`, 'keystore-epoch': late.epoch, 'keystore-seq': late.seq }
+  const answer = await fetch(service.url + late.path, { method: late.method, headers, body: late.body })
+  assert.equal(answer.status, 204)
+  assert.deepEqual(service.value('session', 'a'), session('new'))
+})
+
+test('a caller waits for as long as its write does, also longer than retryForMs', async () => {
+  const { state } = await open({ retryForMs: 1 })
   await service.stop()
-  await assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreUnavailable)
-  assert.deepEqual((await state.keys.get('session', ['a'])).a, session('1'))
+  let settled = false
+  const writing = state.keys.set({ session: { a: session('1') } }).finally(() => (settled = true))
+  await wait(400)
+  assert.equal(settled, false)
   await service.listen(service.port)
-  await eventually(() => stats().writesWaiting === 0, 'nothing waits')
+  await writing
   assert.deepEqual(service.value('session', 'a'), session('1'))
 })
+
+test('the same value set again joins the write that waits, also the one under way', async () => {
+  const { state, saveCreds, stats } = await open()
+  const release = service.hold()
+  const keys = { session: { a: session('1'), b: null } }
+  const writes = [state.keys.set(keys), saveCreds()]
+  await eventually(() => service.received('POST', '/state').length === 1, 'the write is under way')
+  writes.push(state.keys.set(keys), saveCreds(), state.keys.set({ session: { a: session('1') } }))
+  assert.equal(stats().writesWaiting, 5)
+  release()
+  await Promise.all(writes)
+  assert.equal(service.requests.length, 3)
+  await state.keys.set(keys)
+  assert.equal(service.requests.length, 4, 'a write that is stored is written again, which renews it')
+})
+
+for (const [name, answer] of [
+  ['a maintenance page with 200', { status: 200, page: '<h1>Back soon</h1>' }],
+  ['JSON with 200', { status: 200, page: '{"ok":true}' }],
+  ['a redirect', { status: 301, page: '', headers: { location: '/sign-in' } }],
+  ["a proxy's 401", { status: 401, page: 'Unauthorized' }],
+  ["a proxy's 403", { status: 403, page: '<h1>Forbidden</h1>' }],
+  ["a proxy's 404", { status: 404, page: '404 page not found' }],
+  ["a gateway's problem of another type", { status: 409, page: '{"type":"about:blank","title":"lease-lost"}' }],
+  ["a proxy's 413", { status: 413, page: '<h1>413 Request Entity Too Large</h1>' }]
+]) {
+  test(`only the service's own answer counts: ${name} means that it is away`, async () => {
+    for (const end of ['/lease', '/state', '/keys', '/creds', '/keys/used']) service.fail(end, answer)
+    const { state, saveCreds, close } = await open()
+    await state.keys.set({ session: { a: session('1') } })
+    await saveCreds()
+    await state.keys.get('session', ['a'])
+    await close()
+    assert.deepEqual(service.value('session', 'a'), session('1'))
+    assert.notEqual(service.creds, null)
+    assert.deepEqual(service.used, [{ session: ['a'] }])
+  })
+}
+
+for (const problem of [
+  { status: 400, slug: 'invalid-input' },
+  { status: 401, slug: 'unauthorized' },
+  { status: 403, slug: 'forbidden' },
+  { status: 413, slug: 'over-quota' }
+]) {
+  test(`a write that the service refuses (${problem.slug}) ends the account, loudly`, async () => {
+    const failures = []
+    const { state, saveCreds, close, stats } = await open({ onSaveFailed: error => failures.push(error) })
+    await state.keys.set({ session: { a: session('1') } })
+    const release = service.hold()
+    const writes = [state.keys.set({ session: { a: session('2') } })]
+    service.fail('/keys', problem)
+    await eventually(() => service.received('POST', '/keys').length === 2, 'the write is under way')
+    writes.push(state.keys.set({ session: { b: session('2') } }), saveCreds())
+    release()
+    for (const { reason } of await Promise.allSettled(writes)) {
+      assert.ok(reason instanceof KeystoreRefused)
+      assert.equal(reason.slug, problem.slug)
+    }
+    await assert.rejects(state.keys.set({ session: { c: session('3') } }), KeystoreRefused)
+    await assert.rejects(saveCreds(), KeystoreRefused)
+    assert.deepEqual(await state.keys.get('session', ['c']), {}, 'memory is unchanged')
+    await eventually(() => failures.length > 0, 'onSaveFailed is called')
+    await assert.rejects(close(), KeystoreRefused)
+    assert.equal(failures.length, 1)
+    assert.ok(stats().saveFailed && !stats().leaseLost)
+    assert.match(stats().lastError, new RegExp(problem.slug))
+    assert.deepEqual([...service.keys], [['session/a', session('1')]], 'the store has a consistent past')
+    assert.equal(service.creds, null)
+  })
+}
+
+test('a token that is revoked while nothing is written ends the account at the next renewal', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  const failures = []
+  const { state } = await open({ onSaveFailed: error => failures.push(error) })
+  service.fail('/lease', { status: 401, slug: 'unauthorized' })
+  mock.timers.tick(20_100)
+  await turns(() => failures.length === 1)
+  await assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreRefused)
+})
+
+for (const [name, value] of [
+  ['half of a surrogate pair', { name: 'Ann \ud83d' }],
+  ['the form of bytes', { $base64: 'not bytes' }],
+  ['what looks like half of a surrogate pair', { name: '\\ud83d' }],
+  ['nothing printable', { name: '\u0000\u2028\udfff' }]
+]) {
+  test(`whatever JSON expresses is stored to the byte: ${name}`, async () => {
+    const first = await open()
+    first.state.creds.me = value
+    await Promise.all([first.saveCreds(), first.state.keys.set({ session: { a: value } })])
+    await first.saveCreds()
+    await first.close()
+    const { state } = await open()
+    assert.deepEqual(state.creds.me, value)
+    assert.deepEqual((await state.keys.get('session', ['a'])).a, value)
+  })
+}
 
 test('a full queue refuses a write, and memory stays unchanged', async () => {
   const { state, stats } = await open({ retryForMs: 60_000 })
   const release = service.hold()
   const large = 'x'.repeat(7 * 1024 * 1024)
-  const writes = Array.from({ length: 9 }, (_, n) => state.keys.set({ session: { [n]: large } }))
+  const writes = []
+  for (let n = 0; n < 9; n += 1) {
+    writes.push(state.keys.set({ session: { [n]: large } }))
+    await new Promise(resolve => setImmediate(resolve))
+  }
   await assert.rejects(state.keys.set({ session: { more: large } }), /9 writes wait/)
   assert.deepEqual(await state.keys.get('session', ['more']), {})
   release()
@@ -248,37 +369,38 @@ test('a full queue refuses a write, and memory stays unchanged', async () => {
   assert.equal(stats().bytesWaiting, 0)
 })
 
-test('a set larger than a request is sent in several, and creds with the last', async () => {
+test('one turn of the event loop is one request, up to what a request may have', async () => {
   const { state, saveCreds } = await open()
-  const mappings = Object.fromEntries(Array.from({ length: 12_001 }, (_, n) => [`${n}`, `${n}`]))
-  await Promise.all([state.keys.set({ 'lid-mapping': mappings }), saveCreds()])
-  const counts = service.requests
-    .slice(2)
-    .map(({ path, body }) => [
-      path.split('/').at(-1),
-      Object.keys((JSON.parse(body).keys ?? JSON.parse(body))['lid-mapping']).length
-    ])
-  assert.deepEqual(counts, [
-    ['keys', 5_000],
-    ['keys', 5_000],
-    ['state', 2_001]
-  ])
-  assert.equal(service.keys.size, 12_001)
+  const mappings = from => Object.fromEntries(Array.from({ length: 9_999 }, (_, n) => [`${from + n}`, `${n}`]))
+  const writes = [state.keys.set({ 'lid-mapping': mappings(0) }), saveCreds()]
+  writes.push(state.keys.set({ session: { a: session('x'.repeat(9 * 1024 * 1024)) } }))
+  await assert.rejects(state.keys.set({ session: { b: session('1') } }), /10001 keys of 2 types .* in several turns/)
+  assert.deepEqual(await state.keys.get('session', ['b']), {})
+  await Promise.all(writes)
+  assert.deepEqual(service.requests.slice(2).map(({ path }) => path.split('/').at(-1)), ['state'])
+  assert.equal(service.keys.size, 10_000)
+  await assert.rejects(state.keys.set({ session: { b: 'x'.repeat(16 * 1024 * 1024) } }), /bytes in one turn/)
+  await state.keys.set({ 'lid-mapping': mappings(50_000) })
+  await state.keys.clear()
+  assert.equal(service.keys.size, 0)
 })
 
-test('a refused set fails alone', async () => {
-  const { state } = await open()
-  const results = await Promise.allSettled([
-    state.keys.set({ session: { a: session('1') } }),
-    state.keys.set({ session: { refused: session('2') } }),
-    state.keys.set({ session: { b: session('3') } })
-  ])
-  assert.deepEqual(
-    results.map(({ status }) => status),
-    ['fulfilled', 'rejected', 'fulfilled']
-  )
-  assert.ok(results[1].reason instanceof KeystoreRefused)
-  assert.deepEqual([...service.keys.keys()], ['session/a', 'session/b'])
+test('turns that wait are merged, but no turn is divided', async () => {
+  const { state, saveCreds } = await open()
+  const release = service.hold()
+  const writes = [state.keys.set({ session: { first: session('1') } })]
+  await eventually(() => service.received('POST', '/keys').length === 1, 'the first is under way')
+  for (let turn = 0; turn < 20; turn += 1) {
+    state.creds.nextPreKeyId = turn + 2
+    writes.push(state.keys.set({ 'pre-key': { [turn]: 'x'.repeat(100_000) } }))
+    writes.push(Promise.resolve().then(() => state.keys.set({ session: { [turn]: session('1') } })), saveCreds())
+    await new Promise(resolve => setImmediate(resolve))
+  }
+  release()
+  await Promise.all(writes)
+  const sent = service.received('POST', '/state').map(({ body }) => JSON.parse(body).keys)
+  assert.ok(sent.length > 1 && sent.length < 8, `${sent.length} requests`)
+  for (const keys of sent) assert.deepEqual(Object.keys(keys['pre-key']), Object.keys(keys.session))
 })
 
 test('a value that JSON or the store cannot express is refused before any change', async () => {
@@ -286,6 +408,8 @@ test('a value that JSON or the store cannot express is refused before any change
   for (const data of [
     { session: { a: session('1'), '': session('2') } },
     { session: { a: session('1'), b: () => 1 } },
+    { session: { a: session('1'), 'b\n': 1 } },
+    { session: { a: session('1'), 'b\ud83d': 1 } },
     { session: { a: session('1'), ['x'.repeat(256)]: 1 } }
   ]) {
     await assert.rejects(state.keys.set(data), KeystoreError)
@@ -339,7 +463,7 @@ test('close rejects if a write could not be saved', async () => {
 
 test('close rejects if the lease was lost before every write was saved', async () => {
   const { state, close } = await open()
-  service.lease = { holder: 'other', epoch: 2, expiresAt: LATER }
+  service.lease = { holder: 'other', epoch: 2, seq: 0, expiresAt: LATER }
   const writing = assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreLeaseLost)
   await assert.rejects(close(), KeystoreLeaseLost)
   await writing
@@ -352,21 +476,44 @@ test('a failed write that nobody awaits does not end the process', async () => {
   await eventually(() => stats().lastError !== undefined, 'the write failed')
 })
 
-test('a write carries the epoch; a crashed bot gets its lease back with a new epoch', async () => {
-  const first = await open({ instance: 'one' })
-  assert.equal(service.lease.holder, `${hostname()}/one`)
-  await first.state.keys.set({ session: { a: session('1') } })
-  assert.equal(service.requests.at(-1).epoch, 1)
-  const second = await open({ instance: 'one' })
-  assert.equal(second.stats().epoch, 2)
+/** Returns the id of a process that is alive until the test ends, or of one that has ended. */
+async function processId(test, isAlive) {
+  const child = spawn(process.execPath, ['-e', isAlive ? 'setInterval(() => {}, 1000)' : ''], { stdio: 'ignore' })
+  test.after(() => child.kill('SIGKILL'))
+  if (!isAlive) await once(child, 'exit')
+  return child.pid
+}
+
+test('a bot that crashed gets its lease back at once, with a new epoch', async t => {
+  const dead = await processId(t, false)
+  service.lease = { holder: `${hostname()}/one#${dead}`, epoch: 4, seq: 9, expiresAt: LATER }
+  const { state, stats } = await open({ instance: 'one' })
+  assert.equal(service.lease.holder, `${hostname()}/one#${process.pid}`)
+  assert.equal(stats().epoch, 5)
+  await state.keys.set({ session: { a: session('1') } })
+  assert.deepEqual([service.requests.at(-1).epoch, service.requests.at(-1).seq], [5, 1])
+})
+
+test('a process of this machine that lives keeps its lease from its namesake', async t => {
+  const alive = await processId(t, true)
+  service.lease = { holder: `${hostname()}#${alive}`, epoch: 4, seq: 9, expiresAt: LATER }
+  const refused = await open().catch(error => error)
+  assert.ok(refused instanceof KeystoreLeaseHeld)
+  assert.match(refused.message, new RegExp(`process ${alive} of this machine runs this account; end it, or wait`))
+  const waiting = open({ waitForLease: true })
+  await wait(150)
+  process.kill(alive, 'SIGKILL')
+  assert.equal((await waiting).stats().epoch, 5)
 })
 
 test('another holder learns who has the lease and until when', async () => {
   await open({ instance: 'one' })
-  const refused = await open({ instance: 'two' }).catch(error => error)
-  assert.ok(refused instanceof KeystoreLeaseHeld)
-  assert.equal(refused.holder, `${hostname()}/one`)
-  assert.ok(refused.expiresAt > new Date())
+  for (const instance of ['two', undefined]) {
+    const refused = await open({ instance }).catch(error => error)
+    assert.ok(refused instanceof KeystoreLeaseHeld)
+    assert.equal(refused.holder, `${hostname()}/one#${process.pid}`)
+    assert.ok(refused.expiresAt > new Date())
+  }
   assert.equal(service.received('GET', '/state').length, 1)
 })
 
@@ -397,7 +544,7 @@ test('a lease taken by force ends all writes of the older bot, which hears of it
   const requests = service.requests.length
   await assert.rejects(older.state.keys.set({ session: { c: session('stale') } }), KeystoreLeaseLost)
   await eventually(() => lost.length > 0, 'onLeaseLost is called')
-  await older.close()
+  await assert.rejects(older.close(), KeystoreLeaseLost)
   assert.equal(service.requests.length, requests, 'nothing is sent any more')
   assert.equal(lost.length, 1)
   assert.ok(older.stats().leaseLost)
@@ -405,27 +552,88 @@ test('a lease taken by force ends all writes of the older bot, which hears of it
   await newer.state.keys.set({ session: { a: session('newest') } })
 })
 
-test('a lease that expired in an outage is taken back if nobody had it since', async () => {
-  const { state, stats } = await open()
-  service.lease.expiresAt = 0
-  await state.keys.set({ session: { a: session('1') } })
-  assert.equal(stats().epoch, 3)
-  assert.equal(service.lease.holder, hostname())
-  assert.deepEqual(service.value('session', 'a'), session('1'))
+test('a lease that ran out in an outage is renewed, however many answers are lost', async () => {
+  for (let lost = 0; lost < 4; lost += 1) {
+    const { state, stats, close } = await open()
+    const { epoch } = stats()
+    await state.keys.set({ session: { a: session('1') } })
+    service.lease.expiresAt = 0
+    service.fail('/keys', 'drop')
+    service.fail('/lease', ...Array(lost).fill('lose'))
+    await Promise.all([1, 2, 3].map(n => state.keys.set({ session: { [`b${n}`]: session(`${lost}`) } })))
+    assert.deepEqual([stats().epoch, service.lease.epoch, service.lease.seq], [epoch, epoch, 2])
+    assert.deepEqual(service.value('session', 'b3'), session(`${lost}`))
+    await close()
+  }
 })
 
-for (const [state, successor] of [
-  ['is alive', { expiresAt: LATER }],
-  ['has ended', { expiresAt: 0 }]
+for (const [name, change] of [
+  ['a successor that is alive has it', () => (service.lease = { holder: 'other', epoch: 2, seq: 0, expiresAt: LATER })],
+  ['a successor had it', () => (service.lease = { holder: 'other', epoch: 2, seq: 0, expiresAt: 0 })],
+  ['somebody wrote without a lease', () => Object.assign(service.lease, { holder: '', expiresAt: 0 })],
+  ['the company was purged', () => (service.lease = { holder: '', epoch: 0, seq: 0, expiresAt: 0 })]
 ]) {
-  test(`a lease is not taken back from a successor of the same name that ${state}`, async () => {
-    const { state } = await open()
-    service.lease = { holder: hostname(), epoch: 2, ...successor }
-    await assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreLeaseLost)
-    assert.equal(service.keys.size, 0)
-    assert.equal(service.lease.expiresAt, successor.expiresAt)
+  test(`a lease that ran out is lost if ${name}`, async () => {
+    const lost = []
+    const { state } = await open({ onLeaseLost: error => lost.push(error) })
+    await state.keys.set({ session: { a: session('1') } })
+    change()
+    const lease = { ...service.lease }
+    await assert.rejects(state.keys.set({ session: { a: session('2') } }), KeystoreLeaseLost)
+    assert.deepEqual(service.value('session', 'a'), session('1'))
+    assert.deepEqual(service.lease, lease)
+    await eventually(() => lost.length === 1, 'onLeaseLost is called')
   })
 }
+
+for (const [name, changeLease] of [
+  ['under the same lease', lease => lease],
+  ['from before the lease', lease => ({ ...lease, holder: 'an older bot', epoch: lease.epoch - 3 })],
+  ['from just before the lease', lease => ({ ...lease, holder: '', epoch: lease.epoch - 1 })]
+]) {
+  for (const lost of [0, 3]) {
+    test(`a database that went back gets the whole state as one write: ${name}, ${lost} answers lost`, async () => {
+      const warned = []
+      service.lease.epoch = 6
+      const { state, saveCreds, stats, close } = await open({ logger: { warn: fields => warned.push(fields.event) } })
+      await state.keys.set({ session: { a: session('1'), deleted: session('1') } })
+      const backup = service.backup()
+      backup.lease = changeLease({ ...backup.lease, expiresAt: 0 })
+      await Promise.all([state.keys.set({ session: { a: session('2'), deleted: null, b: session('2') } }), saveCreds()])
+      await state.keys.set({ 'sender-key': { g: session('3') } })
+      service.putBack(backup)
+      for (const end of ['/lease', '/state']) service.fail(end, ...Array(lost).fill('lose'))
+      const before = service.requests.length
+      await state.keys.set({ session: { c: session('4') } })
+      assert.deepEqual(Object.fromEntries(service.keys), {
+        'session/a': session('2'),
+        'session/b': session('2'),
+        'session/c': session('4'),
+        'sender-key/g': session('3')
+      })
+      assert.equal(service.creds.registered, false)
+      const numbers = service.requests.slice(before).filter(({ seq }) => seq !== undefined)
+      assert.equal(new Set(numbers.map(({ epoch, seq }) => `${epoch} ${seq}`)).size, 2, 'the refused write and one more')
+      assert.equal(stats().databaseWentBack, 1)
+      assert.equal(warned.filter(event => event === 'keystore_database_went_back').length, 1)
+      await state.keys.set({ session: { c: session('5') } })
+      assert.deepEqual(service.value('session', 'c'), session('5'))
+      await close()
+    })
+  }
+}
+
+test('a renewal notices that the database went back while nothing is written', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  const { state, stats } = await open()
+  await state.keys.set({ session: { a: session('1') } })
+  const backup = service.backup()
+  await state.keys.set({ session: { a: session('2') } })
+  service.putBack(backup)
+  mock.timers.tick(20_100)
+  await turns(() => service.value('session', 'a').version && stats().databaseWentBack === 1 && service.lease.seq === 3)
+  assert.deepEqual(service.value('session', 'a'), session('2'))
+})
 
 test('the lease is renewed at a third of its life, which also detects its loss', async () => {
   mock.timers.enable({ apis: ['setTimeout'] })
@@ -436,7 +644,7 @@ test('the lease is renewed at a third of its life, which also detects its loss',
   mock.timers.tick(200)
   await turns(() => service.received('POST', '/lease').length === 2)
   assert.equal(JSON.parse(service.requests.at(-1).body).epoch, 1)
-  service.lease = { holder: 'other', epoch: 2, expiresAt: LATER }
+  service.lease = { holder: 'other', epoch: 2, seq: 0, expiresAt: LATER }
   await turns(() => (mock.timers.tick(20_100), lost.length === 1))
 })
 
@@ -515,14 +723,15 @@ test('a wrong token, company or address is an error at once', async () => {
 
 test('no error, log line or inspection shows a token or a value', async () => {
   const texts = []
-  const auth = await open({ retryForMs: 1, logger: { warn: (...line) => texts.push(inspect(line)) } })
-  service.fail('/keys', { status: 503, slug: 'unavailable' })
-  texts.push(inspect(await auth.state.keys.set({ session: { a: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
-  service.fail('/keys', 'drop')
-  texts.push(inspect(await auth.state.keys.set({ session: { a: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
-  texts.push(inspect(await auth.state.keys.set({ session: { refused: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
-  texts.push(inspect({ keys: auth.state.keys, close: auth.close, stats: auth.stats() }, { depth: 9, showHidden: true }))
-  assert.equal(texts.length >= 6, true)
+  const warn = (...line) => texts.push(inspect(line))
+  const { state, close, stats } = await open({ logger: { warn } })
+  service.fail('/keys', { status: 503, slug: 'unavailable' }, { status: 404, page: 'HIDDEN' }, 'drop')
+  await state.keys.set({ session: { a: 'HIDDEN' } })
+  texts.push(inspect(await state.keys.set({ session: { 'b\n': 'HIDDEN' } }).catch(error => error), { depth: 9 }))
+  texts.push(inspect(await state.keys.set({ session: { refused: 'HIDDEN' } }).catch(error => error), { depth: 9 }))
+  texts.push(inspect(await close().catch(error => error), { depth: 9 }))
+  texts.push(inspect({ keys: state.keys, close, stats: stats() }, { depth: 9, showHidden: true }))
+  assert.ok(texts.length >= 8, texts)
   for (const text of texts) assert.ok(!/SECRET|HIDDEN/.test(text), text)
 })
 

@@ -6,12 +6,14 @@ export const TOKEN = 'kst_abc_SECRETSECRETSECRET'
 export class FakeService {
   creds = null
   keys = new Map()
-  lease = { holder: '', epoch: 0, expiresAt: 0 }
-  /** The received requests: {method, path, body, epoch}. */
+  lease = { holder: '', epoch: 0, seq: 0, expiresAt: 0 }
+  /** The received requests: {method, path, body, epoch, seq}. */
   requests = []
   connections = 0
   used = []
   heartbeats = []
+  /** Called after each write that changed something. */
+  onWrite
   #failures = []
   #gate
   #server
@@ -36,11 +38,16 @@ export class FakeService {
   }
 
   /**
-   * Makes the next requests with this end of the path fail: with a problem `{status, slug}`, or by closing the
-   * connection before ('drop') or after ('lose') the request has taken effect.
+   * Makes the next requests with this end of the path fail: with a problem `{status, slug}`, with a proxy's `{status, page}`,
+   * or by closing the connection before ('drop') or after ('lose') the request has taken effect.
    */
   fail(end, ...failures) {
     this.#failures.push(...failures.map(failure => ({ end, failure })))
+  }
+
+  /** Takes the failures back that no request has had yet. */
+  recover() {
+    this.#failures = []
   }
 
   /** Delays every answer until the returned function is called. */
@@ -58,6 +65,16 @@ export class FakeService {
     return this.requests.filter(request => request.method === method && request.path.split('?')[0].endsWith(end))
   }
 
+  /** Returns a copy of everything stored, for `putBack`. */
+  backup() {
+    return structuredClone({ creds: this.creds, keys: this.keys, lease: this.lease })
+  }
+
+  /** Puts a backup in the place of the database. */
+  putBack(backup) {
+    Object.assign(this, structuredClone(backup))
+  }
+
   value(type, id) {
     return this.keys.get(`${type}/${id}`)
   }
@@ -65,16 +82,20 @@ export class FakeService {
   async #answer(request, response) {
     let body = ''
     for await (const chunk of request) body += chunk
-    const epoch = request.headers['keystore-epoch']
-    this.requests.push({ method: request.method, path: request.url, body, epoch: epoch && Number(epoch) })
+    const [epoch, seq] = ['keystore-epoch', 'keystore-seq'].map(name => {
+      const value = request.headers[name]
+      return value === undefined ? undefined : Number(value)
+    })
+    this.requests.push({ method: request.method, path: request.url, body, epoch, seq })
     const url = new URL(request.url, this.url)
     const at = this.#failures.findIndex(({ end }) => url.pathname.endsWith(end))
     const failure = at < 0 ? undefined : this.#failures.splice(at, 1)[0].failure
     await this.#gate
     if (failure === 'drop') return request.socket.destroy()
+    if (failure?.page !== undefined) return void response.writeHead(failure.status, failure.headers).end(failure.page)
     if (typeof failure === 'object') return problem(response, failure)
     try {
-      const answer = this.#do(request, url, body, epoch === undefined ? undefined : Number(epoch))
+      const answer = this.#do(request, url, body, { epoch, seq })
       if (failure === 'lose') return request.socket.destroy()
       response.writeHead(answer === undefined ? 204 : 200, { 'content-type': 'application/json' })
       response.end(answer === undefined ? undefined : JSON.stringify(answer))
@@ -84,7 +105,7 @@ export class FakeService {
     }
   }
 
-  #do(request, url, body, epoch) {
+  #do(request, url, body, number) {
     if (request.headers.authorization !== `Bearer ${TOKEN}`) throw { status: 401, slug: 'unauthorized' }
     const [, company, operation] = /^\/v1\/companies\/([^/]+)\/(.+)$/.exec(url.pathname)
     if (company !== 'acme') throw { status: 403, slug: 'forbidden' }
@@ -96,14 +117,14 @@ export class FakeService {
           const [, type, id] = /^([^/]+)\/(.+)$/s.exec(name)
           ;(keys[type] ??= {})[id] = value
         }
-        return { creds: this.creds, keys }
+        return { creds: this.creds, keys, epoch: this.lease.epoch, seq: this.lease.seq }
       }
       case 'POST state':
-        return this.#write(epoch, content.keys, content.creds)
+        return this.#write(number, content.keys, content.creds)
       case 'POST keys':
-        return this.#write(epoch, content)
+        return this.#write(number, content)
       case 'PUT creds':
-        return this.#write(epoch, {}, content)
+        return this.#write(number, {}, content)
       case 'POST keys/used': {
         this.used.push(content)
         const absent = Object.entries(content).map(([type, ids]) => [type, ids.filter(id => !this.keys.has(`${type}/${id}`))])
@@ -117,45 +138,60 @@ export class FakeService {
         const isHolder =
           url.searchParams.get('holder') === this.lease.holder &&
           Number(url.searchParams.get('epoch')) === this.lease.epoch
-        if (isHolder) this.lease.expiresAt = 0
+        if (isHolder) Object.assign(this.lease, { holder: '', expiresAt: 0 })
         return undefined
       }
     }
     throw { status: 404, slug: 'not-found' }
   }
 
-  #write(epoch, keys, creds) {
-    const liveEpoch = this.lease.expiresAt > Date.now() ? this.lease.epoch : undefined
-    if (epoch !== liveEpoch) throw { status: 409, slug: 'lease-lost' }
-    for (const [type, byId] of Object.entries(keys)) {
+  #write({ epoch, seq }, keys, creds) {
+    const isAlive = this.lease.expiresAt > Date.now()
+    if (epoch !== (isAlive ? this.lease.epoch : undefined)) throw { status: 409, slug: 'lease-lost' }
+    for (const byId of Object.values(keys))
       for (const id of Object.keys(byId)) if (id === 'refused') throw { status: 400, slug: 'invalid-input' }
+    if (epoch === undefined) this.lease.holder = ''
+    else if (seq !== undefined) {
+      if (seq <= this.lease.seq) return
+      this.lease.seq = seq
+    }
+    for (const [type, byId] of Object.entries(keys)) {
       for (const [id, value] of Object.entries(byId)) {
         if (value === null) this.keys.delete(`${type}/${id}`)
-        else this.keys.set(`${type}/${id}`, value)
+        else this.keys.set(`${type}/${id}`, stored(value))
       }
     }
-    if (creds !== undefined) this.creds = creds
+    if (creds !== undefined) this.creds = stored(creds)
+    this.onWrite?.()
   }
 
-  #lease({ holder, ttl_s, epoch, force }) {
-    const alive = this.lease.expiresAt > Date.now()
+  #lease({ holder, ttl_s, epoch, force, acknowledged }) {
+    const { lease } = this
+    const isAlive = lease.expiresAt > Date.now()
     const expiresAt = Date.now() + ttl_s * 1000
+    const behind =
+      acknowledged !== undefined &&
+      (lease.epoch < acknowledged.epoch || (lease.epoch === acknowledged.epoch && lease.seq < acknowledged.seq))
     if (epoch !== undefined) {
-      if (!alive || epoch !== this.lease.epoch || holder !== this.lease.holder)
-        throw { status: 409, slug: 'lease-lost' }
-      this.lease.expiresAt = expiresAt
-    } else if (alive && holder !== this.lease.holder && !force) {
-      throw {
-        status: 409,
-        slug: 'lease-held',
-        holder: this.lease.holder,
-        expires_at: new Date(this.lease.expiresAt).toISOString()
-      }
+      if (epoch !== lease.epoch || holder !== lease.holder) throw { status: 409, slug: 'lease-lost' }
+      lease.expiresAt = expiresAt
+    } else if (isAlive && holder !== lease.holder && !force) {
+      const expires_at = new Date(lease.expiresAt).toISOString()
+      throw { status: 409, slug: 'lease-held', holder: lease.holder, expires_at }
     } else {
-      this.lease = { holder, epoch: this.lease.epoch + 1, expiresAt }
+      this.lease = { holder, epoch: lease.epoch + 1, seq: 0, expiresAt }
     }
-    return { epoch: this.lease.epoch, expires_at: new Date(expiresAt).toISOString() }
+    return { epoch: this.lease.epoch, expires_at: new Date(expiresAt).toISOString(), seq: this.lease.seq, behind }
   }
+}
+
+/** A value as the service keeps it and sends it back. It refuses half of a surrogate pair, as its JSON parser does. */
+function stored(value) {
+  if (JSON.stringify(value).includes('\\ud')) throw { status: 400, slug: 'invalid-input' }
+  if (typeof value !== 'object' || Object.keys(value).join() !== '$base64') return value
+  const text = Buffer.from(value.$base64, 'base64').toString()
+  const isPlain = !text.includes('\\ud') && !text.startsWith('{"$base64"')
+  return isPlain ? JSON.parse(text) : value
 }
 
 function problem(response, { status, slug, retryAfter, ...members }) {

@@ -1,0 +1,210 @@
+/** Baileys' transactions over outages: what was acknowledged last is what is stored, and never anything older. */
+import assert from 'node:assert/strict'
+import { mock, test } from 'node:test'
+
+import { addTransactionCapability } from 'baileys'
+
+import { KeystoreClosed, KeystoreUnavailable, useKeystoreAuthState } from '../dist/index.js'
+import { FakeService, TOKEN } from './service.mjs'
+
+const INTERLEAVINGS = 1_000
+const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
+const AWAY = { status: 503, slug: 'unavailable' }
+const FAILURES = [
+  'drop',
+  'lose',
+  AWAY,
+  { status: 429, slug: 'too-many-requests' },
+  { status: 500, slug: 'internal' },
+  { status: 200, page: '<h1>Back soon</h1>' },
+  { status: 301, page: '', headers: { location: '/' } },
+  { status: 404, page: '404 page not found' },
+  { status: 413, page: 'too large' }
+]
+
+const turn = () => new Promise(resolve => setImmediate(resolve))
+
+/** A pseudo-random number generator (mulberry32), so that a seed repeats an interleaving. */
+function generator(seed) {
+  return below => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) % below
+  }
+}
+
+/** The states that memory had at the end of a turn of the event loop. The store has one of them, and never an earlier one. */
+class Model {
+  reached = 0
+  #state = new Map()
+  #history = ['[]']
+  #recording
+
+  write(entries) {
+    for (const [name, value] of entries) {
+      if (value === null) this.#state.delete(name)
+      else this.#state.set(name, JSON.stringify(value))
+    }
+    return (this.#recording ??= turn().then(() => {
+      this.#recording = undefined
+      const state = JSON.stringify([...this.#state].sort())
+      if (state !== this.#history.at(-1)) this.#history.push(state)
+      return this.#history.length - 1
+    }))
+  }
+
+  /** The store has this state now. */
+  store(entries) {
+    const state = JSON.stringify(entries.map(([name, value]) => [name, JSON.stringify(value)]).sort())
+    const at = this.#history.indexOf(state, this.reached)
+    if (at < 0) this.wrong ??= `the store has a state that memory never had, or an older one: ${state}`
+    this.reached = Math.max(at, this.reached)
+  }
+
+  get isStored() {
+    return this.reached === this.#history.length - 1
+  }
+
+  /** A restarted bot has what the store has. */
+  restart() {
+    this.#state = new Map(JSON.parse(this.#history[this.reached]))
+    this.#history.length = this.reached + 1
+  }
+}
+
+const entriesOf = data =>
+  Object.entries(data).flatMap(([type, byId]) => Object.entries(byId).map(([id, value]) => [`${type}/${id}`, value]))
+
+class Bot {
+  #version = 0
+
+  constructor(service, model) {
+    this.service = service
+    this.model = model
+  }
+
+  async open() {
+    const { service } = this
+    service.recover()
+    const options = { url: service.url, token: TOKEN, company: 'acme', retryForMs: 1 }
+    this.auth = await useKeystoreAuthState(options)
+    this.model.restart() // Under the new lease no request lands any more that close() gave up on.
+    const session = (this.session = { isOpen: true }) // A transaction may outlive it, and be refused.
+    const { keys } = this.auth.state
+    const set = data => this.#acknowledged(session, entriesOf(data), () => keys.set(data))
+    const options7 = { maxCommitRetries: 10, delayBetweenTriesMs: 3_000 }
+    this.keys = addTransactionCapability({ ...keys, set }, silent, options7)
+    this.set = set
+    this.repeat = data => {
+      if (session.isOpen) void this.model.write(entriesOf(data))
+      return keys.set(data) // It may join a write that waits, and be acknowledged before a later one.
+    }
+  }
+
+  /** Notes a write of memory; once it is acknowledged, the store has it. */
+  #acknowledged(session, entries, save) {
+    if (!session.isOpen) return save()
+    const recorded = this.model.write(entries) // First, so that it looks before the client ends the turn.
+    return save().then(async () => {
+      const at = await recorded
+      assert.ok(this.model.reached >= at, `acknowledged, but the store has state ${this.model.reached} of ${at}`)
+    })
+  }
+
+  /** A write's keys and values; each has a version of its own. */
+  data(random) {
+    const value = { v: (this.#version += 1) }
+    const id = `${random(4)}`
+    this.last = { session: { newest: value, [id]: random(4) === 0 ? null : value }, 'pre-key': { [id]: value } }
+    return this.last
+  }
+
+  saveCreds(random) {
+    const value = { v: (this.#version += 1) }
+    this.auth.state.creds.accountSettings = value
+    return this.#acknowledged(this.session, [['creds', value]], this.auth.saveCreds)
+  }
+
+  transaction(random) {
+    return this.keys.transaction(async () => {
+      await this.keys.get('session', ['newest'])
+      await this.keys.set(this.data(random))
+      if (random(2)) await this.keys.transaction(() => this.keys.set(this.data(random)), 'b')
+    }, random(2) ? 'a' : 'b')
+  }
+
+  act(random) {
+    const act = random(12)
+    if (act < 3) return this.set(this.data(random))
+    if (act < 6) return this.transaction(random)
+    if (act < 8) return Promise.all([this.saveCreds(random), this.set(this.data(random))])
+    if (act < 9) return this.last && this.repeat(this.last)
+    if (act < 10) return void (this.service.lease.expiresAt = 0)
+    const failures = Array.from({ length: 1 + random(4) }, () => FAILURES[random(FAILURES.length)])
+    this.service.fail(['/keys', '/state', '/creds', '/lease'][random(4)], ...failures)
+  }
+
+  /** Closes during an outage or not. Every write that waited is stored, or it is rejected. */
+  async close(isAway) {
+    if (isAway) for (const end of ['/keys', '/state', '/creds']) this.service.fail(end, ...Array(9).fill(AWAY))
+    else this.service.recover()
+    this.session.isOpen = false
+    const isSaved = await this.auth.close().then(
+      () => true,
+      error => assert.ok(error instanceof KeystoreUnavailable, error)
+    )
+    this.service.recover()
+    assert.equal(this.model.wrong, undefined)
+    if (isSaved) assert.ok(this.model.isStored, 'close() resolved, and a write is missing')
+    return isSaved
+  }
+}
+
+test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetitions and closes`, async () => {
+  const service = await FakeService.start()
+  mock.timers.enable({ apis: ['setTimeout'] })
+  let isOver = false
+  const clock = (async () => {
+    for (; !isOver; await turn()) mock.timers.tick(1_000)
+  })()
+  let seed = 0
+  try {
+    for (seed = 1; seed <= INTERLEAVINGS; seed += 1) await interleaving(service, generator(seed))
+  } catch (error) {
+    error.message = `seed ${seed}: ${error.message}`
+    throw error
+  } finally {
+    isOver = true
+    await clock
+    mock.timers.reset()
+    await service.stop()
+  }
+})
+
+async function interleaving(service, random) {
+  const model = new Model()
+  const bot = new Bot(service, model)
+  service.creds = null
+  service.keys = new Map()
+  service.onWrite = () => {
+    const creds = service.creds?.accountSettings
+    model.store([...service.keys, ...(creds?.v ? [['creds', creds]] : [])])
+  }
+  await bot.open()
+  const failed = []
+  for (let step = 6 + random(10); step > 0; step -= 1) {
+    const done = bot.act(random)
+    if (done) done.catch(error => failed.push(error))
+    for (let turns = random(4); turns > 0; turns -= 1) await turn()
+    if (random(12) > 0) continue
+    await bot.close(random(2) === 0)
+    for (let turns = 10; turns > 0; turns -= 1) await turn()
+    await bot.open()
+  }
+  service.recover()
+  while (bot.auth.stats().writesWaiting > 0) await turn()
+  assert.equal(await bot.close(false), true)
+  assert.equal(model.wrong, undefined)
+  for (const error of failed) assert.ok(error instanceof KeystoreClosed || error instanceof KeystoreUnavailable, error)
+}
