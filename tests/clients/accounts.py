@@ -52,6 +52,11 @@ class Accounts:
         """Request an action of a device, and wait for its answer."""
         return self.ask(device, action, **options).result(ANSWER_TIMEOUT_S)
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def kill(self) -> None:
         """Kill the process with SIGKILL, so that it can't save anything. Open requests are cancelled."""
         self._process.kill()

@@ -1,6 +1,7 @@
 """Real Baileys over the real service: killed bots, restarts of the service and database, two bots on one account."""
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
 from rig.waiting import eventually
+from tests.acceptance.in_process import run_json
 from tests.clients.accounts import Accounts, DeviceError
 from tests.clients.conversation import (
     BOT,
@@ -175,26 +177,71 @@ def test_the_older_of_two_bots_on_one_account_writes_nothing_more(service: Resta
             write_both_ways(newer, peers, "the newer goes on")
 
 
-def test_a_restarted_bot_takes_its_lease_from_a_hanging_process(service: RestartableService, baileys: Path) -> None:
-    with connected(baileys, service) as hanging, connected(baileys, service) as restarted:
+def test_a_hanging_process_has_its_lease_until_it_runs_out(service: RestartableService, baileys: Path) -> None:
+    with connected(baileys, service, leaseTtlS=5) as hanging, Accounts(baileys, service.token) as restarted:
+        hanging.do(BOT, "set", data={"session": {"a": {"by": "hanging"}}})
+        os.kill(hanging.pid, signal.SIGSTOP)
+        with pytest.raises(DeviceError, match=f"KeystoreLeaseHeld.*process {hanging.pid} of this machine"):
+            restarted.do(BOT, "open", keystore=service.keystore())
+        restarted.do(BOT, "open", keystore=service.keystore(waitForLease=True))
         restarted.do(BOT, "set", data={"session": {"a": {"by": "restarted"}}})
+        os.kill(hanging.pid, signal.SIGCONT)
         with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
-            hanging.do(BOT, "set", data={"session": {"a": {"by": "hanging"}}})
+            hanging.do(BOT, "set", data={"session": {"a": {"by": "hanging, still"}}})
         assert all_of([restarted.ask(BOT, "get", type="session", ids=["a"])]) == [{"a": {"by": "restarted"}}]
         restarted.do(BOT, "set", data={"session": {"a": {"by": "restarted, still"}}})
 
 
-def test_a_lease_that_expired_in_an_outage_is_taken_again(service: RestartableService, baileys: Path) -> None:
-    with connected(baileys, service) as bot, open_store(service.database_url) as store:
+def test_a_bot_whose_lease_ran_out_goes_on(service: RestartableService, baileys: Path) -> None:
+    with connected(baileys, service, leaseTtlS=5) as bot, open_store(service.database_url) as store:
         bot.do(BOT, "set", data={"session": {"a": {"n": 1}}})
         lease = store.company_page().companies[0].lease
         assert lease is not None
-        store.release_company(COMPANY, lease.holder, lease.epoch)
-        bot.do(BOT, "set", data={"session": {"a": {"n": 2}}})
+        assert lease.holder.endswith(f"#{bot.pid}")
+        os.kill(bot.pid, signal.SIGSTOP)
+        eventually(lambda: store.company_page().companies[0].lease is None, "the lease runs out", 20)
+        os.kill(bot.pid, signal.SIGCONT)
+        bot.do(BOT, "set", data={"session": {"a": {"n": 2, "name": "Ann \ud83d"}}})
         again = store.company_page().companies[0].lease
         assert again is not None
-        assert (again.holder, again.epoch) == (lease.holder, lease.epoch + 2)
-        assert store.load(COMPANY).keys["session"]["a"] == b'{"n":2}'
+        assert (again.holder, again.epoch) == (lease.holder, lease.epoch)
+        assert store.load(COMPANY).keys["session"]["a"] == b'{"n":2,"name":"Ann \\ud83d"}'
+        os.kill(bot.pid, signal.SIGSTOP)
+        eventually(lambda: store.company_page().companies[0].lease is None, "the lease runs out again", 20)
+        store.set(COMPANY, {"session": {"a": b'{"n":3}'}})
+        os.kill(bot.pid, signal.SIGCONT)
+        with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
+            bot.do(BOT, "set", data={"session": {"a": {"n": 4}}})
+        assert store.load(COMPANY).keys["session"]["a"] == b'{"n":3}'
+
+
+def test_half_of_a_surrogate_pair_comes_back(service: RestartableService, baileys: Path) -> None:
+    value = {"name": "Ann \ud83d"}
+    with connected(baileys, service) as bot:
+        bot.do(BOT, "set", data={"session": {"a": value}})
+        bot.do(BOT, "close")
+    with connected(baileys, service) as bot:
+        assert bot.do(BOT, "get", type="session", ids=["a"]) == {"a": value}
+
+
+def test_a_revoked_token_ends_the_account_loudly(service: RestartableService, baileys: Path) -> None:
+    with connected(baileys, service) as bot, open_store(service.database_url) as store:
+        bot.do(BOT, "set", data={"session": {"a": {"n": 1}}})
+        before = store.load(COMPANY)
+        run_json("token", "revoke", service.token.split("_")[1], "--json", url=service.database_url)
+
+        def is_refused() -> bool:
+            try:
+                bot.do(BOT, "set", data={"session": {"b": {"n": 1}}})
+            except DeviceError as error:
+                return "KeystoreRefused" in str(error) and "401 unauthorized" in str(error)
+            return False
+
+        eventually(is_refused, "the worker has noticed that the token is revoked", 20)
+        assert bot.do(BOT, "stats")["saveFailed"]
+        with pytest.raises(DeviceError, match="KeystoreRefused"):
+            bot.do(BOT, "close")
+        assert store.load(COMPANY).keys["session"]["a"] == before.keys["session"]["a"]
 
 
 def test_keys_that_a_bot_reads_from_memory_are_renewed(service: RestartableService, baileys: Path) -> None:

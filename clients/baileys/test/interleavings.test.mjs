@@ -1,13 +1,14 @@
 /** Baileys' transactions over outages: what was acknowledged last is what is stored, and never anything older. */
 import assert from 'node:assert/strict'
 import { mock, test } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 
 import { addTransactionCapability } from 'baileys'
 
 import { KeystoreClosed, KeystoreUnavailable, useKeystoreAuthState } from '../dist/index.js'
 import { FakeService, TOKEN } from './service.mjs'
 
-const INTERLEAVINGS = 1_000
+const INTERLEAVINGS = Number(process.env.INTERLEAVINGS ?? 200)
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
 const AWAY = { status: 503, slug: 'unavailable' }
 const FAILURES = [
@@ -161,6 +162,37 @@ class Bot {
   }
 }
 
+test('an outage longer than retryForMs: the value that was acknowledged last is the one that is stored', async () => {
+  // The defaults' proportions, a thousand times as fast.
+  const service = await FakeService.start()
+  const auth = await useKeystoreAuthState({ url: service.url, token: TOKEN, company: 'acme', retryForMs: 300 })
+  const keys = addTransactionCapability(auth.state.keys, silent, { maxCommitRetries: 10, delayBetweenTriesMs: 3 })
+  const acknowledged = []
+  const write = (chain, mutex) =>
+    keys
+      .transaction(() => keys.set({ session: { a: { chain } } }), mutex)
+      .then(() => acknowledged.push(chain))
+  await write('v0', 'a')
+  service.fail('/keys', ...Array(99).fill(AWAY))
+  const first = write('v1', 'a')
+  await wait(400)
+  const release = service.hold()
+  const sent = service.requests.length
+  while (service.requests.length === sent) await wait(5)
+  const second = write('v2', 'b') // Just before the answer after which the first caller would have been given up.
+  await wait(20)
+  release()
+  await wait(100)
+  assert.deepEqual(acknowledged, ['v0'])
+  service.recover()
+  await Promise.all([first, second])
+  assert.deepEqual(acknowledged, ['v0', 'v1', 'v2'])
+  assert.deepEqual(service.value('session', 'a'), { chain: 'v2' })
+  await auth.close()
+  assert.deepEqual(service.value('session', 'a'), { chain: 'v2' })
+  await service.stop()
+})
+
 test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetitions and closes`, async () => {
   const service = await FakeService.start()
   mock.timers.enable({ apis: ['setTimeout'] })
@@ -193,7 +225,7 @@ async function interleaving(service, random) {
   }
   await bot.open()
   const failed = []
-  for (let step = 6 + random(10); step > 0; step -= 1) {
+  for (let step = 4 + random(8); step > 0; step -= 1) {
     const done = bot.act(random)
     if (done) done.catch(error => failed.push(error))
     for (let turns = random(4); turns > 0; turns -= 1) await turn()
