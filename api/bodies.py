@@ -146,4 +146,5 @@ def body_too_large() -> Problem:
 
 def body_too_late() -> Problem:
     """Return the problem of a body that didn't arrive in time."""
-    return Problem("invalid-input", f"the body didn't arrive within {BODY_TIMEOUT_S:.0f} s", {"Connection": "close"})
+    detail = f"the body didn't arrive within {BODY_TIMEOUT_S:.0f} s; repeat the request, over a faster line"
+    return Problem("too-slow", detail, {"Connection": "close"})

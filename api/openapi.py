@@ -88,7 +88,7 @@ def _of_bot(summary: str, *problems: int, body: str = "", answer: str = "", **mo
     """Return an operation of a bot; `body` and `answer` name their schemas. Without an answer its status is 204."""
     answers = _json(answer) if answer else {"204": {"description": "Done."}}
     if body:
-        problems, more = (*problems, 413, 415), {**more, **_body(_ref(body))}
+        problems, more = (*problems, 408, 413, 415), {**more, **_body(_ref(body))}
     return _operation(summary, answers, 400, *_ANY, *problems, **more)
 
 
@@ -170,7 +170,7 @@ PATHS: dict[str, dict[str, Document]] = {
         "post": _operation(
             "Begin a session: a cookie stands for the token, for 12 hours",
             {"303": _REDIRECT, "403": _text("text/html", "Not an admin token."), "503": _UNAVAILABLE},
-            *(400, *_ANY, 413, 415),
+            *(400, *_ANY, 408, 413, 415),
             **_FORM,
             **_NO_TOKEN,
         ),

@@ -29,6 +29,7 @@ TITLES = {
     "forbidden": (403, "The token isn't for this"),
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "The method isn't for this"),
+    "too-slow": (408, "The request came too slowly"),
     "lease-lost": (409, "The lease has passed on"),
     "lease-held": (409, "Another holder has the lease"),
     "too-large": (413, "The request is too large"),

@@ -49,10 +49,15 @@ class Model {
     }
     return (this.#recording ??= turn().then(() => {
       this.#recording = undefined
-      const state = JSON.stringify([...this.#state].sort())
-      if (state !== this.#history.at(-1)) this.#history.push(state)
-      return this.#history.length - 1
+      return this.record()
     }))
+  }
+
+  /** Notes the state of memory, and returns its place. */
+  record() {
+    const state = JSON.stringify([...this.#state].sort())
+    if (state !== this.#history.at(-1)) this.#history.push(state)
+    return this.#history.length - 1
   }
 
   /** The store has this state now. */
@@ -151,6 +156,7 @@ class Bot {
     if (isAway) for (const end of ['/keys', '/state', '/creds']) this.service.fail(end, ...Array(9).fill(AWAY))
     else this.service.recover()
     this.session.isOpen = false
+    this.model.record() // close() ends the turn.
     const isSaved = await this.auth.close().then(
       () => true,
       error => assert.ok(error instanceof KeystoreUnavailable, error)
