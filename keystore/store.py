@@ -26,6 +26,7 @@ from keystore.records import (
     CompanyOrder,
     CompanyPage,
     DueCompany,
+    DueSessions,
     HistoryEntry,
     HourCount,
     KeyName,
@@ -288,6 +289,10 @@ class Sweeping(ABC):
     @abstractmethod
     def due_companies(self) -> list[DueCompany]:
         """Return the companies that have keys past their expiry, sorted by id."""
+
+    @abstractmethod
+    def due_sessions(self) -> list[DueSessions]:
+        """Return the companies that have due sessions, sorted by id. (A sweep deletes each due session.)"""
 
     @abstractmethod
     def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:

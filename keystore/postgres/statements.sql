@@ -270,6 +270,9 @@ SELECT company_id, count(*) FROM whatsapp_keys
 WHERE expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
 GROUP BY company_id ORDER BY company_id
 
+-- name: due_sessions
+SELECT * FROM keystore_due_sessions(%(attached)s, %(now)s)
+
 -- One batch, with the lease that protects it and the record of the deletions. Returns null when the lease has passed to
 -- another holder.
 -- name: sweep_companies

@@ -15,7 +15,7 @@ from keystore.errors import KeystoreError, SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.statements import STATEMENTS
-from keystore.records import KeyRow, Lease, Quota, SweepRun
+from keystore.records import DueSessions, KeyRow, Lease, Quota, SweepRun
 from keystore.sql.dialect import Clock
 from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
@@ -211,6 +211,9 @@ class PostgresStore(SqlStore):
             return None
 
         return self.link.work(largest, snapshot=True)
+
+    def due_sessions(self) -> list[DueSessions]:
+        return [DueSessions(*row) for row in sorted(self._run_upkeep("due_sessions", attached=self._attached))]
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
         params = {"run_id": run.run_id, **self._lease_params(lease, ttl_s), **self._sweep_params(company_ids)}

@@ -348,6 +348,15 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
 
+-- name: due_sessions
+SELECT d.company_id, d.due, (
+    SELECT count(*) FROM whatsapp_keys AS k WHERE k.company_id = d.company_id AND k.key_type = 'session'
+)
+FROM (
+    SELECT company_id, count(*) AS due FROM whatsapp_keys WHERE expires_at <= :now AND key_type = 'session' GROUP BY company_id
+) AS d
+ORDER BY d.company_id
+
 -- name: recorded_sweep
 SELECT by_type FROM keystore_sweeps WHERE run_id = :run_id
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from keystore import codec, ids, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
-from keystore.records import KeyRow, Lease, SweepRun
+from keystore.records import DueSessions, KeyRow, Lease, SweepRun
 from keystore.sql.link import Row, Run
 from keystore.sql.policy_table import policy_of_rows, row_of
 from keystore.sql.quota import Usage, other_types, too_many_types
@@ -24,7 +24,7 @@ from keystore.sqlite.statements import STATEMENTS
 from keystore.tally import Count
 from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
 
-PRE_KEY = "pre-key"
+PRE_KEY, SESSION = "pre-key", "session"
 
 NEVER_US = 2**63 - 1
 """The stored expiry of a key that never expires."""
@@ -160,6 +160,15 @@ class SqliteStore(SqlStore):
             for count, keys in counts.items()
         ]
         self.link.work(lambda run: run(self._sql["add_count"], rows))
+
+    def due_sessions(self) -> list[DueSessions]:
+        now = self._now_param()
+
+        def count(run: Run) -> list[Row]:
+            is_waiting = self._due_from(run(self._sql["policy"], {}), SESSION) > now
+            return [] if is_waiting else run(self._sql["due_sessions"], {"now": now})
+
+        return [DueSessions(*row) for row in self.link.work(count, snapshot=True)]
 
     def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
         def sweep(execute: Run) -> dict[str, int]:

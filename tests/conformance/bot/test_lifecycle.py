@@ -43,6 +43,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "release_lease": lambda store: store.release_lease(LEASE),
     "start_sweep": lambda store: store.start_sweep("me"),
     "due_companies": lambda store: store.due_companies(),
+    "due_sessions": lambda store: store.due_sessions(),
     "sweep_companies": lambda store: store.sweep_companies(LEASE, RUN, ["1"], 60),
     "finish_sweep": lambda store: store.finish_sweep(RUN, 1.0, None),
     "sweep_runs": lambda store: store.sweep_runs(1),
