@@ -38,8 +38,8 @@ def in_words(companies: Sequence[DueSessions], verb: str) -> str:
     if len(companies) > len(named):
         named.append(f"and {len(companies) - len(named):,} more")
     count = counted(len(companies), "company", "companies")
-    whose = "its" if len(companies) == 1 else "their"
-    return f"{count} {verb} most of {whose} sessions at once: {', '.join(named)}"
+    possessive = "its" if len(companies) == 1 else "their"
+    return f"{count} {verb} most of {possessive} sessions at once: {', '.join(named)}"
 
 
 def error_of(companies: Sequence[DueSessions]) -> str:
