@@ -7,7 +7,6 @@ sweep takes a few of them. An operator decides, and runs a sweep by hand, which 
 from collections.abc import Sequence
 
 from keystore.records import DueSessions, SweepRun
-from monitor.reports.formatting import counted
 
 MOST_SHARE = 0.5
 """The share of its sessions that a company may lose in one scheduled sweep."""
@@ -37,8 +36,7 @@ def in_words(companies: Sequence[DueSessions], verb: str) -> str:
     named = [f"{each.company_id} ({each.due:,} of {each.total:,})" for each in companies[:NAMED_COMPANIES]]
     if len(companies) > len(named):
         named.append(f"and {len(companies) - len(named):,} more")
-    count = counted(len(companies), "company", "companies")
-    possessive = "its" if len(companies) == 1 else "their"
+    count, possessive = (f"{len(companies):,} companies", "their") if len(companies) > 1 else ("1 company", "its")
     return f"{count} {verb} most of {possessive} sessions at once: {', '.join(named)}"
 
 
