@@ -89,7 +89,6 @@ def wire(settings: Settings) -> Service:
             token_file = announce_first_admin_token(store, store.link.path)
         config = WorkerConfig(
             url=settings.url.get_secret_value(),
-            policy=settings.ttl,
             guard=settings.guard,
             quota=settings.quota,
             connections=settings.connections,
