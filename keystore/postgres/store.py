@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any
 
 from keystore import codec, ids
@@ -203,8 +205,9 @@ class PostgresStore(SqlStore):
                     self._sql["largest_company"], {"most_keys": MOST_KEYS_LOADED, "most_bytes": MOST_BYTES_LOADED}
                 )
                 return rows[0][0] if rows else None
-            sizes = [size for size in self._company_sizes(run, most_keys) if size[1] <= MOST_KEYS_LOADED]
-            for company_id, _ in sorted(sizes, key=lambda size: -size[1])[:CANDIDATES]:
+            for company_id, keys in nlargest(CANDIDATES, self._company_sizes(run, most_keys), key=itemgetter(1)):
+                if keys > MOST_KEYS_LOADED:
+                    continue
                 ((value_bytes,),) = run(self._sql["company_bytes"], {"company_id": company_id})
                 if value_bytes <= MOST_BYTES_LOADED:
                     return company_id

@@ -234,14 +234,13 @@ LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND key
 ORDER BY page.rank
 
 -- name: largest_company
-SELECT large.company_id
-FROM (
-    SELECT company_id, count(*) AS keys FROM whatsapp_keys
-    GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
-) AS large
-WHERE large.keys <= :most_keys
-  AND (SELECT sum(length(k.value)) FROM whatsapp_keys AS k WHERE k.company_id = large.company_id) <= :most_bytes
-ORDER BY large.keys DESC, large.company_id LIMIT 1
+SELECT company_id FROM whatsapp_keys
+WHERE company_id IN (
+    SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
+)
+GROUP BY company_id
+HAVING count(*) <= :most_keys AND sum(length(value)) <= :most_bytes
+ORDER BY count(*) DESC, company_id LIMIT 1
 
 -- The live lease.
 -- name: company_lease
