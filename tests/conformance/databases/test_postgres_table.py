@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from keystore import open_store
+from keystore.postgres.store import PostgresStore
 from rig.baileys_state import real_keys
 from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
@@ -127,6 +128,26 @@ def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
         clearing.result(30)
         state = store.load("1")
     assert (state.creds, state.keys) in [(None, {}), (b"new", new)]
+
+
+@not_on_citus("a worker has the rows")
+def test_a_sweep_deletes_nothing_at_a_place_where_it_saw_another_row(migrated_postgres_url: str, clock: Clock) -> None:
+    """A row may be renewed, or replaced by another one in its place, after the sweep has seen it."""
+    with open_store(migrated_postgres_url, clock=clock, guard=False) as store:
+        assert isinstance(store, PostgresStore)
+        store.set("1", {"session": {"4915.0": b"S"}, "device-list": {"4915": b"D"}})
+        params = {"now": clock(), "later": clock() + 30 * DAY}
+        places = "(SELECT array_agg(ctid) FROM whatsapp_keys)"
+        deletions = (
+            f"SELECT * FROM keystore_delete_due('1', {places}, NULL, '{{}}', false, %(now)s) "
+            f"UNION ALL SELECT * FROM keystore_delete_units('1', {places}, '{{}}', %(now)s)"
+        )
+        assert store.link.rows(deletions, params) == []
+        assert store.link.rows(deletions.replace("'1'", "'2'").replace("now", "later"), params) == []
+        assert sorted(store.link.rows(deletions.replace("now", "later"), params)) == [
+            ("device-list", 1),
+            ("session", 1),
+        ]
 
 
 def locked(
