@@ -118,6 +118,8 @@ def make_tables(link: DatabaseLink, policy: Policy = DEFAULT) -> list[str]:
         from keystore.migrate import migrate  # It imports yoyo, which most starts don't need.
 
         applied = migrate(link)
+        if link.is_server:
+            link.renew_connections()
         if read_policy(link, statements_for(link)) is None:
             replace_policy(link, policy)
         return applied

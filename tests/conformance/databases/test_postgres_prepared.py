@@ -1,9 +1,13 @@
 """Prepared statements: used on a direct connection, never behind a pooler; a lost one causes no error."""
 
+from contextlib import closing
+
 import psycopg
 
 from keystore import open_store
-from keystore.postgres.link import PREPARE_AFTER
+from keystore.opening import open_link
+from keystore.postgres.link import MOST_BYTES_HELD, MOST_ROWS_HELD, PREPARE_AFTER
+from keystore.postgres.statements import STATEMENTS
 from keystore.postgres.store import PostgresStore
 from keystore.sql.link import UPKEEP_TIMEOUT_S
 from rig.relay import Relay
@@ -67,9 +71,18 @@ def test_a_load_is_prepared_from_the_first(migrated_postgres_url: str) -> None:
         assert prepared(store) == 1
 
 
-def test_a_connection_opened_before_the_tables_exist_works(postgres_url: str) -> None:
+def test_the_store_that_makes_the_tables_prepares_a_load_too(postgres_url: str) -> None:
     with used(postgres_url) as store:
-        assert prepared(store) == 4, "all but the load, which could not be prepared"
+        assert prepared(store) == 5
+
+
+def test_a_connection_opened_before_the_tables_exist_works(postgres_url: str) -> None:
+    with closing(open_link(postgres_url, 1)) as link:
+        link.rows("SELECT 1", {})
+        open_store(postgres_url).close()
+        for _ in range(USES):
+            assert link.rows(STATEMENTS["load"], {"company_id": "1"}) == []
+        assert link.rows("SELECT count(*) FROM pg_prepared_statements", {}, UPKEEP_TIMEOUT_S) == [(0,)]
 
 
 def test_opening_a_connection_does_not_wait_for_a_locked_table(migrated_postgres_url: str) -> None:
@@ -96,3 +109,21 @@ def test_a_changed_column_type_causes_no_error(migrated_postgres_url: str) -> No
             conn.execute("ALTER TABLE whatsapp_keys ALTER COLUMN key_id TYPE varchar(1000)")
         for number in range(USES):
             use(store, number)
+
+
+def test_a_connection_holds_no_large_result(migrated_postgres_url: str) -> None:
+    few_large = {f"{n}": bytes(MOST_BYTES_HELD // 4 + 1) for n in range(4)}
+    many_small = {f"{n}": b"A" for n in range(MOST_ROWS_HELD + 1)}
+    with used(migrated_postgres_url) as store:
+        store.set("2", {"session": few_large, "pre-key": many_small})
+        for key_type, keys in (("session", few_large), ("pre-key", many_small)):
+            assert "get" in holding(store)
+            assert store.get("2", key_type, keys) == keys
+            assert "get" not in holding(store)
+            assert store.get("2", key_type, ["0"]) == {"0": keys["0"]}
+
+
+def holding(store: PostgresStore) -> set[str]:
+    """The names of the statements of which the store's connection holds the last result."""
+    with store.link._pool.connection() as conn:
+        return {name for name, statement in STATEMENTS.items() if statement in conn.cursors}
