@@ -32,6 +32,8 @@ SYSTEM_FILE = Path("/etc/signal-keystore/env")
 
 DEFAULT_URL = "sqlite:///keystore.db"
 
+DEFAULT_TRASH_S = 30 * 86_400.0
+
 PREFIXES = ("KEYSTORE_", "TELEGRAM_")
 """The prefixes of the project's own variables."""
 
@@ -61,6 +63,10 @@ def _sweep_every(text: str) -> float:
     if seconds < MIN_SWEEP_EVERY_S:
         raise ValueError(f"{seconds:.0f} s is too often; at least {MIN_SWEEP_EVERY_S:.0f} s")
     return seconds
+
+
+def _trash(text: str) -> float:
+    return 0.0 if _is_off(text) else parse_duration(text, "a duration")
 
 
 def _switch(text: str) -> bool:
@@ -163,6 +169,7 @@ class Settings(BaseModel):
     name: Annotated[str, BeforeValidator(_name)] = Field(default_factory=socket.gethostname, alias="KEYSTORE_NAME")
     guard: Annotated[bool, BeforeValidator(_switch)] = Field(True, alias="KEYSTORE_GUARD")
     ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DEFAULT, alias="KEYSTORE_TTL")
+    trash_s: Annotated[float, BeforeValidator(_trash)] = Field(DEFAULT_TRASH_S, alias="KEYSTORE_TRASH")
     secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
         None, alias="KEYSTORE_SECRET_KEYS", repr=False
     )

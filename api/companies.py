@@ -14,6 +14,7 @@ from api.problems import Problem
 from keystore.errors import InvalidInput
 from keystore.ids import MAX_NAME_CHARS, checked_name
 from keystore.store import Store
+from monitor.alerts.lost_writes import report_lost_writes
 from monitor.alerts.memory import BotMemory, forget_bot, report_memory
 from monitor.running.bounded_calls import BoundedCalls
 
@@ -153,13 +154,12 @@ class UsedKeysResource(_StoreResource):
     """Keys that a bot read from its own memory."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
-        """Renew those of the keys whose renewal is due."""
+        """Renew those of the keys whose renewal is due, and answer with those that aren't stored."""
         used = _ids.decoded(req)
         limit_names(len(used), sum(map(len, used.values())))
         for key_type in used:
             checked_name("key_type", key_type)
-        self._store().touch(company, used)
-        _no_content(resp)
+        resp.data = _encoder.encode(schemas.UsedKeysResponse(self._store().touch(company, used)))
 
 
 class LeaseResource(_StoreResource):
@@ -170,8 +170,18 @@ class LeaseResource(_StoreResource):
         body = decoded_body(req, _lease)
         if not body.holder.isprintable():
             raise InvalidInput("holder: it has a character that isn't printable")
+        behind = body.acknowledged is not None and self._is_behind(company, body.acknowledged)
         lease = self._store().lease_company(company, body.holder, body.ttl_s, epoch=body.epoch, force=body.force)
-        resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at, lease.seq))
+        resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at, lease.seq, behind))
+
+    def _is_behind(self, company: str, acknowledged: schemas.AcknowledgedWrite) -> bool:
+        """Return True, and report it, when the database lacks a write that the bot was acknowledged."""
+        stored = self._store().last_write(company)
+        shown = (acknowledged.epoch, acknowledged.seq)
+        if stored >= shown:
+            return False
+        report_lost_writes(self._store(), company, stored, shown)
+        return True
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """End the lease, and expect no more heartbeats; a lease that has passed to another holder is left alone."""

@@ -74,6 +74,13 @@ class CountedGetKeys(msgspec.Struct):
     ids: list[CountedId]
 
 
+class AcknowledgedWrite(msgspec.Struct, forbid_unknown_fields=True):
+    """The latest write that a bot was acknowledged."""
+
+    epoch: Epoch
+    seq: Seq
+
+
 class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A lease to take, or with its epoch to renew."""
 
@@ -83,6 +90,20 @@ class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):
     ttl_s: Annotated[float, Meta(ge=5, le=3600, description="Duration of the lease in seconds.")]
     epoch: Annotated[Epoch | None, Meta(description="Renews the lease of this epoch.")] = None
     force: Annotated[bool, Meta(description="Takes the lease from a holder that still has it.")] = False
+    acknowledged: Annotated[
+        AcknowledgedWrite | None,
+        Meta(
+            description="The latest write that this bot was acknowledged; the answer says whether the database has it."
+        ),
+    ] = None
+
+
+class UsedKeysResponse(msgspec.Struct):
+    """The used keys that the store doesn't have."""
+
+    missing: Annotated[
+        IdsByType, Meta(description="The keys that aren't stored. A bot that still has one writes it again.")
+    ]
 
 
 class LeaseResponse(msgspec.Struct):
@@ -91,6 +112,13 @@ class LeaseResponse(msgspec.Struct):
     epoch: Epoch
     expires_at: datetime
     seq: Seq
+    behind: Annotated[
+        bool,
+        Meta(
+            description="True when the database lacks a write that `acknowledged` names: it went back. The bot's state "
+            "is newer; it writes all of it."
+        ),
+    ] = False
 
 
 class HeartbeatRequest(msgspec.Struct):

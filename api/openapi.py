@@ -22,7 +22,7 @@ COMPANY_PATH = "/v1/companies/{company}"
 ALIASES = {name: getattr(schemas, name) for name in ("Count", "IdsByType", "KeysByType", "ValuesById")}
 CLASSES = (
     *(schemas.WriteStateRequest, schemas.GetKeysRequest, schemas.LeaseRequest, schemas.HeartbeatRequest),
-    *(schemas.StateResponse, schemas.LeaseResponse, CheckReport, ProblemDocument),
+    *(schemas.StateResponse, schemas.UsedKeysResponse, schemas.LeaseResponse, CheckReport, ProblemDocument),
 )
 
 
@@ -139,7 +139,7 @@ PATHS: dict[str, dict[str, Document]] = {
             answer="ValuesById",
         )
     },
-    f"{COMPANY_PATH}/keys/used": {"post": _of_bot("Mark keys as used", body="IdsByType")},
+    f"{COMPANY_PATH}/keys/used": {"post": _of_bot("Mark keys as used", body="IdsByType", answer="UsedKeysResponse")},
     f"{COMPANY_PATH}/lease": {
         "post": _of_bot("Take or renew the right to write", 409, body="LeaseRequest", answer="LeaseResponse"),
         "delete": _of_bot("End the lease; a stale one is left alone", parameters=_RELEASES),

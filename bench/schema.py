@@ -20,12 +20,12 @@ import psycopg
 
 from bench.command import Command, Outcome
 from bench.measuring import Connection, timed_ms
-from keystore.codec import encode
 from keystore.errors import InvalidInput
 from keystore.postgres.function_files import function_text
 from keystore.postgres.statements import STATEMENTS
 from keystore.sql.policy_table import policy_rows
 from keystore.ttl import DIARY
+from keystore.values.codec import encode
 from monitor.upkeep.demo import demo_creds, demo_rows
 from rig.baileys_state import BURST_KEYS
 

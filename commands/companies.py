@@ -38,24 +38,25 @@ def delete(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a company's creds and all its keys. Its bot must pair again. Stop the bot first."""
+    """Delete a company's creds and all its keys; `restore` brings them back from the trash. Stop its bot first."""
     with database(command_settings()) as store:
         summary = _summary(store, canonical_company(company))
         creds = store.get_creds(summary.company_id) is not None
         stored = f"{'creds and ' if creds else ''}{summary.keys:,} keys of company {summary.company_id}"
         if not dry_run:
             if not yes:
-                _ask(f"Delete {stored} from {store.database}?")
+                ask(f"Delete {stored} from {store.database}?")
             store.clear(summary.company_id)
         report = DeletionReport(store.database, summary.company_id, summary.keys, summary.keys, creds, dry_run)
     show_report(f"{stored} {'would be ' if dry_run else ''}deleted from {report.database}", report, as_json)
 
 
-def _ask(question: str) -> None:
+def ask(question: str) -> None:
+    """Ask the operator. Ends the command unless the answer is yes. Raises UsageError where nobody can answer."""
     if not sys.stdin.isatty():
-        raise UsageError("company delete: nobody can be asked here; give --yes")
+        raise UsageError(f"{question} Nobody can be asked here; give --yes")
     if not typer.confirm(question, err=True):
-        show_note("nothing was deleted")
+        show_note("nothing was changed")
         raise typer.Exit(1)
 
 

@@ -94,6 +94,7 @@ def opened_store(settings: Settings, *, create: bool = False) -> Store:
         return open_store(
             settings.url.get_secret_value(),
             policy=settings.ttl if create else None,
+            trash_s=settings.trash_s if create else None,
             guard=settings.guard,
             quota=settings.quota,
             max_connections=settings.connections,

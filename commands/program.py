@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commands import companies, reports, roles, tokens, transfer, upkeep
+from commands import companies, recovery, reports, roles, tokens, transfer, upkeep
 from commands.examples import add_examples
 from commands.opening import (
     DatabaseFile,
@@ -81,6 +81,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": upkeep.sweep,
     "import": transfer.import_state,
     "export": transfer.export_state,
+    "trash": recovery.trash,
+    "restore": recovery.restore,
+    "rolled-back": recovery.rolled_back,
+    "purge": recovery.purge,
     "repair": upkeep.repair,
     "seed": upkeep.seed,
     "doctor": reports.doctor,

@@ -10,7 +10,7 @@ from commands.opening import command_settings, database, opened_link
 from commands.output import AsJson, DryRun, show_note, show_report
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
-from keystore.opening import replace_policy
+from keystore.opening import replace_policy, replace_trash_life
 from keystore.postgres.adoption import AdoptionChoices, AdoptionReport
 from keystore.schema import UPKEEP_MIGRATIONS, schema_of
 from monitor import sweeper
@@ -63,6 +63,7 @@ def migrate_tables(
                 migrate.attach_upkeep(link) if attach else migrate.migrate(link, choices=choices, adopted=looks.append)
             )
             replace_policy(link, settings.ttl)
+            replace_trash_life(link, settings.trash_s)
     adoption = looks[0] if looks else AdoptionReport()
     lines = [*(f"applied: {name}" for name in applied), *(f"to apply: {name}" for name in pending)]
     report = {"database": link.name, "applied": applied, "pending": pending, "adoption": adoption}

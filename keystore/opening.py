@@ -33,6 +33,7 @@ def open_store(
     policy: Policy | None = None,
     guard: bool = True,
     quota: Quota = DEFAULT_QUOTA,
+    trash_s: float | None = None,
     max_connections: int = MAX_CONNECTIONS,
     create: bool = True,
 ) -> Store:
@@ -44,7 +45,8 @@ def open_store(
     `clock` returns an aware UTC datetime, and replaces the database's clock everywhere. The lifetimes of keys stand in
     the database, for everybody who writes there. `policy` replaces them if they differ. Without it they stay, and a new
     database gets those of `careful` (decision 19). `guard` keeps sweeps from keys that can't be replaced.
-    `quota` bounds each company. The pool has up to `max_connections`.
+    `quota` bounds each company. `trash_s`, the seconds that the trash keeps, stands in the database too; 0 is off, and
+    None leaves what it has. The pool has up to `max_connections`.
 
     Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
     SchemaMismatch when its tables aren't ours, or need `migrate` first. With `create` an SQLite file is migrated here.
@@ -96,6 +98,8 @@ def open_store(
             store = SqliteStore(link, clock, wanted, quota, guard=guard)
         if wanted != stored:
             store.replace_policy(wanted)
+        if trash_s is not None:
+            replace_trash_life(link, trash_s)
         return store
     except BaseException:
         link.close()
@@ -105,6 +109,11 @@ def open_store(
 def replace_policy(link: DatabaseLink, policy: Policy) -> None:
     """Make `policy` the one in a migrated database."""
     write_policy(link, statements_for(link), policy)
+
+
+def replace_trash_life(link: DatabaseLink, trash_s: float) -> None:
+    """Make the trash of a migrated database keep for `trash_s` seconds; 0 is off."""
+    link.rows(statements_for(link)["set_trash_s"], {"trash_s": trash_s})
 
 
 def make_tables(link: DatabaseLink, policy: Policy = DEFAULT) -> list[str]:

@@ -253,6 +253,22 @@ class SweepRun:
 
 
 @dataclass(frozen=True)
+class Deletion:
+    """The part of a company's trash that one operation put there: keys, creds, or both.
+
+    The `reason` is the operation: `clear`, `import`, `repair`, `restore`, `other identity` (creds of another one were
+    written, and the keys are a copy), or `creds of a day` (a version).
+    """
+
+    company_id: str
+    trashed_at: datetime
+    reason: str
+    keys: int
+    creds: bool
+    value_bytes: int
+
+
+@dataclass(frozen=True)
 class Note:
     """A small document that the service saved under a name, and the time of that."""
 

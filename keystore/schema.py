@@ -35,6 +35,7 @@ UPKEEP_MIGRATIONS = (
     "20261126_01_closed_sequences",
     "20261126_02_rules_in_the_database",
     "20261126_04_longer_lifetimes",
+    "20261126_05_trash",
 )
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
 

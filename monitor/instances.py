@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from keystore.errors import KeystoreError
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from monitor.note_names import INSTANCE
 from monitor.running.bounded_calls import BoundedCalls
 

@@ -16,6 +16,8 @@ SEVERITIES: Mapping[str, Severity] = {
     # No bot can write a key, or soon none can.
     "database": "critical",
     "disk": "critical",
+    # Old ratchets over new ones: messages can't be read, and keys are used a second time.
+    "went-back": "critical",
     # Without sweeps the table grows until loads are slow and disks are full.
     "sweeper": "critical",
     # A slow load delays reconnects; nothing is lost.

@@ -103,6 +103,8 @@ def sweep(
         reason = str(error) if isinstance(error, KeystoreError) else "interrupted"
         _record_failure(store, lease, run, _ms_since(began), reason)
         raise
+    if not stopped and not held:  # A clock that jumped ahead makes the trash seem old too.
+        store.empty_trash()
     incomplete = "stopped before its end" if stopped else error_of(losing) if held else None
     run = store.finish_sweep(run, _ms_since(began), incomplete)
     store.release_lease(lease)

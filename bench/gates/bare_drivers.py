@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from keystore.codec import encode
+from keystore.values.codec import encode
 
 Rows = list[tuple[Any, ...]]
 LIFE = timedelta(days=8)

@@ -16,9 +16,9 @@ from time import perf_counter
 from msgspec import Struct
 
 from bench.measuring import Connection, Progress
-from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.ttl import DIARY, expires_at
+from keystore.values.codec import encode
 from monitor.upkeep.demo import demo_creds
 from rig.baileys_state import STATE_KEYS, real_keys
 

@@ -16,9 +16,9 @@ from msgspec import Struct
 from bench.limits import Limit, Target
 from bench.measuring import Connection, percentile, timed
 from bench.storms.companies import at_once, burst, fill, reconnect
-from keystore.codec import encode
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
+from keystore.values.codec import encode
 from rig.baileys_state import BURST_KEYS, STATE_KEYS
 
 RATIO_LIMIT = Limit(0.6, "× psycopg alone", at_least=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("functions")
 
-FOR_UPKEEP = ("rules.sql", "guards.sql", "upkeep.sql")
+FOR_UPKEEP = ("rules.sql", "guards.sql", "trash.sql", "upkeep.sql")
 """The files for a legacy database beside a live bot, which has no functions for keys."""
 
 FOR_KEYS = ("leases.sql", "keys.sql", "bots.sql", "logins.sql")

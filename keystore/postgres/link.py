@@ -9,6 +9,8 @@ Its rules:
 * Every wait has a limit: for opening a connection, for getting one from the pool, and for an answer. psycopg has no
   setting for the last limit. Only its method `Connection.wait(timeout=…)` takes one (3.3.9), so a subclass passes it.
 * A translated error has psycopg's error as its cause, unless Postgres's message may quote the values of a row.
+
+Length: psycopg is imported in one module, which is this one.
 """
 
 import json

@@ -5,7 +5,7 @@
 SELECT * FROM keystore_get(%(company_id)s, %(key_type)s, %(key_ids)b::text[], %(now)s)
 
 -- name: touch
-SELECT * FROM keystore_touch(%(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(now)s)
+SELECT * FROM keystore_use(%(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(now)s)
 
 -- name: set
 SELECT * FROM keystore_set(
@@ -29,6 +29,9 @@ SELECT * FROM keystore_renew_lease(%(company_id)s, %(holder)s, %(epoch)s, %(ttl_
 
 -- name: release_company
 SELECT keystore_release_lease(%(company_id)s, %(holder)s, %(epoch)s, %(now)s)
+
+-- name: last_write
+SELECT epoch, seq FROM keystore_company_leases WHERE company_id = %(company_id)s
 
 -- name: policy
 SELECT key_type, matches, ttl_s, lengthened_at FROM keystore_policy ORDER BY place
@@ -387,8 +390,7 @@ SELECT 1 FROM whatsapp_keys
 WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s FOR UPDATE
 
 -- name: drop_older
-DELETE FROM whatsapp_keys
-WHERE company_id = %(company_id)s AND key_type = %(to_type)s AND key_id = %(to_id)s AND updated_at < %(updated_at)s
+SELECT keystore_drop_older(%(company_id)s, %(to_type)s, %(to_id)s, %(updated_at)s, %(now)s)
 
 -- name: move_key
 UPDATE whatsapp_keys k SET key_type = %(to_type)s, key_id = %(to_id)s
@@ -406,7 +408,42 @@ FROM whatsapp_keys WHERE company_id = %(company_id)s ORDER BY key_type COLLATE "
 SELECT keystore_restore(
     %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(created_at)b::timestamptz[],
     %(updated_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(never_expires)b::boolean[], %(gone_types)b::text[],
-    %(gone_ids)b::text[], %(creds)s::bytea, %(now)s)
+    %(gone_ids)b::text[], %(creds)s::bytea, %(reason)s, %(now)s)
+
+-- name: trash_s
+SELECT keystore_trash_s()
+
+-- name: set_trash_s
+INSERT INTO keystore_settings AS s (name, value) VALUES ('trash_s', %(trash_s)s)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value <> excluded.value
+
+-- name: deletions
+SELECT company_id, trashed_at, min(reason), count(*) FILTER (WHERE key_type <> ''), count(*) FILTER (WHERE key_type = ''),
+       sum(octet_length(value))
+FROM keystore_trash WHERE %(company_id)s::text IS NULL OR company_id = %(company_id)s
+GROUP BY company_id, trashed_at ORDER BY trashed_at DESC, company_id
+
+-- name: deleted_rows
+SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, 'infinity'),
+       coalesce(expires_at = 'infinity', false)
+FROM keystore_trash WHERE company_id = %(company_id)s AND trashed_at = %(trashed_at)s
+ORDER BY key_type COLLATE "C", key_id COLLATE "C"
+
+-- name: empty_trash
+SELECT keystore_empty_trash(%(now)s)
+
+-- name: purge_company
+SELECT relation, n FROM keystore_purge(%(company_id)s, %(now)s)
+
+-- A sweep's error may name a company.
+-- name: purge_sweep_errors
+UPDATE keystore_sweeps SET error = replace(error, %(company_id)s, 'purged') WHERE strpos(error, %(company_id)s) > 0
+
+-- name: purge_displaced
+WITH gone AS (DELETE FROM keystore_displaced WHERE company_id = %(company_id)s RETURNING 1) SELECT count(*) FROM gone
+
+-- name: purge_tokens
+WITH gone AS (DELETE FROM keystore_tokens WHERE company_id = %(company_id)s RETURNING 1) SELECT count(*) FROM gone
 
 -- name: own_schema
 SELECT quote_ident(current_schema())

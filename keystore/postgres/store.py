@@ -12,7 +12,7 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any
 
-from keystore import codec, ids
+from keystore import ids
 from keystore.errors import KeystoreError, SchemaMismatch
 from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
@@ -26,6 +26,7 @@ from keystore.sql.store import Change, SqlStore
 from keystore.sql.upkeep import MOST_BYTES_LOADED, MOST_KEYS_LOADED
 from keystore.tally import Count
 from keystore.ttl import Policy
+from keystore.values import codec
 
 LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""
@@ -103,11 +104,11 @@ class PostgresStore(SqlStore):
         rewritten = [key_id for event, key_id, _ in events if event == "rewritten"]
         return [row for row in events if row[0] not in UNCOUNTED], rewritten
 
-    def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
-        return {
-            "key_types": Texts(key_type for key_type, _ in used),
-            "key_ids": Texts(key_id for _, key_id in used),
-        }
+    def _touch(self, company: str, used: list[tuple[str, str]]) -> tuple[dict[str, int], dict[str, list[str]]]:
+        key_types, key_ids = (Texts(names) for names in zip(*used, strict=True))
+        rows = self._run_for_bot("touch", company_id=company, key_types=key_types, key_ids=key_ids)
+        missing = {key_type: key_ids for key_type, _, key_ids in rows if key_ids}
+        return self._by_type([row[:2] for row in rows]), missing
 
     def _clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
         try:
@@ -225,7 +226,9 @@ class PostgresStore(SqlStore):
             raise self._lease_lost(lease)
         return dict(json.loads(by_type))
 
-    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+    def _restore(
+        self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
+    ) -> None:
         params: dict[str, Any] = {
             "company_id": company,
             "key_types": Texts(row.key_type for row in rows),
@@ -234,6 +237,7 @@ class PostgresStore(SqlStore):
             "gone_types": Texts(key_type for key_type, _ in gone),
             "gone_ids": Texts(key_id for _, key_id in gone),
             "creds": creds,
+            "reason": reason,
         }
         for column in ("created_at", "updated_at", "expires_at", "never_expires"):
             params[column] = [getattr(row, column) for row in rows]
@@ -241,6 +245,23 @@ class PostgresStore(SqlStore):
             self._run_upkeep("restore_rows", **params)
         except RefusalError as refused:
             raise self._refusal(company, None, refused) from None
+
+    def _empty_trash(self) -> int:
+        return int(self._run_upkeep("empty_trash")[0][0])
+
+    def purge(self, company_id: str) -> dict[str, int]:
+        try:
+            return super().purge(company_id)
+        except RefusalError as refused:
+            raise self._refusal(ids.canonical_company(company_id), None, refused) from None
+
+    def _purge(self, run: Run, company: str) -> dict[str, int]:
+        rows = run(self._sql["purge_company"], {"company_id": company, "now": self._now_param()})
+        run(self._sql["purge_sweep_errors"], {"company_id": company})
+        for table in ("displaced", "tokens"):
+            ((n,),) = run(self._sql[f"purge_{table}"], {"company_id": company})
+            rows.append((f"keystore_{table}", n))
+        return dict(rows)
 
     def backfill(self, limit: int) -> dict[str, int]:
         return self._by_type(self._run_upkeep("backfill", limit=limit))

@@ -7,15 +7,17 @@ from typing import Any
 
 import structlog
 
-from keystore import codec, ids
-from keystore.codec import PLAIN
+from keystore import ids
 from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
 from keystore.records import AuthState, CompanyLease, Keys
 from keystore.sql.link import Row
 from keystore.sql.quota import Usage
 from keystore.sql.tokens import SqlTokens
+from keystore.sql.trash import SqlTrash
 from keystore.sql.upkeep import SqlUpkeep
 from keystore.store import Store
+from keystore.values import codec
+from keystore.values.codec import PLAIN
 
 log = structlog.get_logger()
 
@@ -36,7 +38,7 @@ class Change:
     measured: bool
 
 
-class SqlStore(SqlUpkeep, SqlTokens, Store):
+class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
     """A store on a SQL database."""
 
     def load(self, company_id: str) -> AuthState:
@@ -94,20 +96,22 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
     def _clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
         """Delete a company's creds and keys. Return `(key_type, keys)` of the deleted ones."""
 
-    def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> None:
+    def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
         company = ids.canonical_company(company_id)
         used = sorted(
             (ids.checked_name("key_type", key_type), key_id)
             for key_type in keys
             for key_id in ids.checked_ids(keys[key_type])
         )
-        if used:
-            renewed = self._by_type(self._run_for_bot("touch", company_id=company, **self._used_params(used)))
-            self._count_events(company, [("renewed", key_type, keys) for key_type, keys in renewed.items()])
+        if not used:
+            return {}
+        renewed, missing = self._touch(company, used)
+        self._count_events(company, [("renewed", key_type, keys) for key_type, keys in renewed.items()])
+        return missing
 
     @abstractmethod
-    def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
-        """Return the keys `(key_type, key_id)` and the lifetimes of their types, as parameters of `touch`."""
+    def _touch(self, company: str, used: list[tuple[str, str]]) -> tuple[dict[str, int], dict[str, list[str]]]:
+        """Mark keys `(key_type, key_id)` as used. Return how many of each type were renewed, and those not stored."""
 
     def get_creds(self, company_id: str) -> bytes | None:
         company = ids.canonical_company(company_id)
@@ -152,6 +156,10 @@ class SqlStore(SqlUpkeep, SqlTokens, Store):
         params = {"company_id": company, "holder": holder, "epoch": ids.checked_epoch(epoch)}
         rows = self._run_for_bot("release_company", **params)
         return bool(rows and rows[0][0])
+
+    def last_write(self, company_id: str) -> tuple[int, int]:
+        rows = self._run_for_bot("last_write", company_id=ids.canonical_company(company_id))
+        return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     def _wrong_epoch(self, company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> LeaseLost:
         """Return the error of a write whose epoch isn't that of the live lease; `live_epoch` is None without one."""

@@ -7,7 +7,7 @@ from keystore.errors import InvalidInput
 from keystore.records import TokenRecord
 from keystore.sql.dialect import SqlDialect
 from keystore.sql.link import Row
-from keystore.store import Tokens
+from keystore.upkeep import Tokens
 
 
 class SqlTokens(SqlDialect, Tokens):

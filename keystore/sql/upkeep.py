@@ -7,12 +7,12 @@ import json
 import secrets
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
 
-from keystore import codec, ids
+from keystore import ids
 from keystore.errors import InvalidInput, LeaseLost
 from keystore.ids import OTHER_TYPES
 from keystore.invocation import command
@@ -37,8 +37,9 @@ from keystore.records import (
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import CountedInPortions, summed_by_type
 from keystore.sql.times import day_of
-from keystore.store import Upkeep
 from keystore.tally import EVERYBODY, hour_of
+from keystore.upkeep import Upkeep
+from keystore.values import codec
 
 MOST_ON_A_PAGE = 1_000
 
@@ -303,10 +304,14 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         def move(run: Run) -> bool:
             if not run(self._sql["hold_key"], params):
                 return False
-            run(self._sql["drop_older"], params)
+            self._drop_older(run, params)
             return bool(run(self._sql["move_key"], params))
 
         return self.link.work(move)
+
+    def _drop_older(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Put the key at the destination into the trash if it is older than the one that moves there."""
+        run(self._sql["drop_older"], {**params, "now": self._now_param()})
 
     def export_rows(self, company_id: str) -> list[KeyRow]:
         self._require_converted()
@@ -331,6 +336,7 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         rows: Iterable[KeyRow],
         creds: bytes | None = None,
         removed: Iterable[tuple[str, str]] = (),
+        reason: str = "import",
     ) -> None:
         self._require_converted()
         company, checked_rows = ids.canonical_company(company_id), restorable(rows)
@@ -338,10 +344,12 @@ class SqlUpkeep(CountedInPortions, Upkeep):
         gone = sorted(
             (ids.checked_name("key_type", key_type), ids.checked_name("key_id", key_id)) for key_type, key_id in removed
         )
-        self._restore(company, checked_rows, stored_creds, gone)
+        self._restore(company, checked_rows, stored_creds, gone, ids.checked_name("reason", reason))
 
     @abstractmethod
-    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+    def _restore(
+        self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
+    ) -> None:
         """Write rows with the times they carry, and stored creds, and delete keys. Raises LeaseLost."""
 
 

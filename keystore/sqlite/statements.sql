@@ -39,6 +39,14 @@ ON CONFLICT (company_id, key_type, key_id) DO UPDATE SET expires_at = excluded.e
 RETURNING key_type
 
 -- :names is a JSON list of [key_type, key_id].
+-- name: missing
+SELECT json_extract(i.value, '$[0]'), json_extract(i.value, '$[1]') FROM json_each(:names) AS i
+WHERE NOT EXISTS (
+    SELECT 1 FROM whatsapp_keys AS k
+    WHERE k.company_id = :company_id
+      AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
+)
+
 -- name: count_existing
 SELECT json_extract(i.value, '$[0]'), count(*) FROM json_each(:names) AS i CROSS JOIN whatsapp_keys AS k
 ON k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
@@ -283,6 +291,11 @@ ON CONFLICT (company_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.se
 WHERE w.epoch <> excluded.epoch OR w.seq < excluded.seq
 RETURNING 1
 
+-- name: last_write
+SELECT l.epoch, coalesce(w.seq, 0)
+FROM keystore_company_leases AS l LEFT JOIN keystore_company_writes AS w USING (company_id, epoch)
+WHERE l.company_id = :company_id
+
 -- name: policy
 SELECT key_type, matches, ttl_s, lengthened_at
 FROM keystore_policy LEFT JOIN keystore_longer_lifetimes USING (place) ORDER BY place
@@ -517,6 +530,86 @@ SELECT 1 FROM whatsapp_keys WHERE company_id = :company_id AND key_type = :key_t
 DELETE FROM whatsapp_keys
 WHERE company_id = :company_id AND key_type = :to_type AND key_id = :to_id AND updated_at < :updated_at
 
+-- The statements of the trash (keystore/sqlite/trash.py). :put_at is the time of what one operation puts away.
+-- name: trash_s
+SELECT coalesce((SELECT value FROM keystore_settings WHERE name = 'trash_s'), 2592000)
+
+-- name: set_trash_s
+INSERT INTO keystore_settings AS s (name, value) VALUES ('trash_s', :trash_s)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value <> excluded.value
+
+-- name: latest_trash
+SELECT max(trashed_at) FROM keystore_trash WHERE company_id = :company_id
+
+-- name: former_creds
+SELECT creds, updated_at FROM whatsapp_auth WHERE company_id = :company_id
+
+-- name: put_creds_away
+INSERT INTO keystore_trash (company_id, trashed_at, key_type, key_id, reason, value, created_at, updated_at)
+SELECT company_id, :put_at, '', '', :reason, creds, created_at, updated_at
+FROM whatsapp_auth WHERE company_id = :company_id
+
+-- name: put_keys_away
+INSERT INTO keystore_trash
+SELECT company_id, :put_at, key_type, key_id, :reason, value, created_at, updated_at, expires_at
+FROM whatsapp_keys WHERE company_id = :company_id
+
+-- name: put_key_away
+INSERT INTO keystore_trash
+SELECT company_id, :put_at, key_type, key_id, :reason, value, created_at, updated_at, expires_at
+FROM whatsapp_keys
+WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id AND updated_at < :written_before
+
+-- Deletes the oldest parts of a company's trash while all of it takes more than :most_bytes. (A row takes some 200 beside its
+-- value.)
+-- name: limit_trash
+DELETE FROM keystore_trash WHERE company_id = :company_id AND trashed_at <= (
+    SELECT max(trashed_at) FROM (
+        SELECT trashed_at, row_number() OVER newest AS place, sum(sum(length(value) + 200)) OVER newest AS bytes
+        FROM keystore_trash WHERE company_id = :company_id GROUP BY trashed_at
+        WINDOW newest AS (ORDER BY trashed_at DESC)
+    )
+    WHERE bytes > :most_bytes AND place > 1
+)
+
+-- name: deletions
+SELECT company_id, trashed_at, min(reason), count(*) FILTER (WHERE key_type <> ''), count(*) FILTER (WHERE key_type = ''),
+       sum(length(value))
+FROM keystore_trash WHERE :company_id IS NULL OR company_id = :company_id
+GROUP BY company_id, trashed_at ORDER BY trashed_at DESC, company_id
+
+-- name: deleted_rows
+SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, :never), coalesce(expires_at = :never, 0)
+FROM keystore_trash WHERE company_id = :company_id AND trashed_at = :trashed_at ORDER BY key_type, key_id
+
+-- name: empty_trash
+DELETE FROM keystore_trash WHERE trashed_at <= :upto RETURNING 1
+
+-- A sweep's error may name a company.
+-- name: purge_sweep_errors
+UPDATE keystore_sweeps SET error = replace(error, :company_id, 'purged') WHERE instr(error, :company_id) > 0
+
+-- name: purge_whatsapp_keys
+DELETE FROM whatsapp_keys WHERE company_id = :company_id RETURNING 1
+
+-- name: purge_whatsapp_auth
+DELETE FROM whatsapp_auth WHERE company_id = :company_id RETURNING 1
+
+-- name: purge_keystore_trash
+DELETE FROM keystore_trash WHERE company_id = :company_id RETURNING 1
+
+-- name: purge_keystore_counters
+DELETE FROM keystore_counters WHERE company_id = :company_id RETURNING 1
+
+-- name: purge_keystore_company_leases
+DELETE FROM keystore_company_leases WHERE company_id = :company_id RETURNING 1
+
+-- name: purge_keystore_company_writes
+DELETE FROM keystore_company_writes WHERE company_id = :company_id RETURNING 1
+
+-- name: purge_keystore_tokens
+DELETE FROM keystore_tokens WHERE company_id = :company_id RETURNING 1
+
 -- name: move_key
 UPDATE whatsapp_keys AS k SET key_type = :to_type, key_id = :to_id
 WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id
@@ -528,6 +621,11 @@ RETURNING 1
 SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, :never),
        coalesce(expires_at = :never, 0)
 FROM whatsapp_keys WHERE company_id = :company_id ORDER BY key_type, key_id
+
+-- :names is a JSON list of [key_type, key_id].
+-- name: stored_values
+SELECT k.key_type, k.key_id, k.value FROM json_each(:names) AS i CROSS JOIN whatsapp_keys AS k
+WHERE k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
 
 -- name: restore_row
 INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
-from keystore import codec, ids, ttl
+from keystore import ids, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import DueSessions, KeyRow, Lease, SweepRun
 from keystore.sql.link import Row, Run
@@ -21,8 +21,10 @@ from keystore.sql.store import Change, SqlStore
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.statements import STATEMENTS
+from keystore.sqlite.trash import put_former_away, trash_for
 from keystore.tally import Count
 from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
+from keystore.values import codec
 
 PRE_KEY, SESSION = "pre-key", "session"
 
@@ -80,6 +82,8 @@ class SqliteStore(SqlStore):
             if others:
                 self._require_few_types(run, company, others)
             used = self._usage(run, company) if change.measured else None
+            if change.creds is not None:
+                put_former_away(run, self._sql, company, change.creds, now)
             before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
             events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
             if deleted:
@@ -118,9 +122,16 @@ class SqliteStore(SqlStore):
         if added and types > MAX_OTHER_TYPES:
             raise too_many_types(company, types)
 
-    def _used_params(self, used: list[tuple[str, str]]) -> dict[str, Any]:
+    def _touch(self, company: str, used: list[tuple[str, str]]) -> tuple[dict[str, int], dict[str, list[str]]]:
         lives = {key_type: times for key_type, *times in self._lives({key_type for key_type, _ in used})}
-        return {"used": json.dumps([(*name, *lives[name[0]]) for name in used], ensure_ascii=False)}
+        with_times = json.dumps([(*name, *lives[name[0]]) for name in used], ensure_ascii=False)
+        renewed = self._by_type(self._run_for_bot("touch", company_id=company, used=with_times))
+        missing: dict[str, list[str]] = {}
+        for key_type, key_id in self._run_for_bot(
+            "missing", company_id=company, names=json.dumps(used, ensure_ascii=False)
+        ):
+            missing.setdefault(key_type, []).append(key_id)
+        return renewed, missing
 
     def _count_existing(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
@@ -132,6 +143,7 @@ class SqliteStore(SqlStore):
         def clear(run: Run) -> list[Row]:
             if not self._admit(run, company, epoch, seq, now):
                 return []
+            trash_for(run, self._sql, company, "clear", now).put_state()
             deleted = run(self._sql["clear_keys"], {"company_id": company})
             run(self._sql["clear_creds"], {"company_id": company})
             return deleted
@@ -271,7 +283,9 @@ class SqliteStore(SqlStore):
         steps = ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index")
         self.link.work(lambda run: [run(self._sql[step], {}) for step in steps])
 
-    def _restore(self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]]) -> None:
+    def _restore(
+        self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
+    ) -> None:
         params = [
             (
                 *(company, row.key_type, row.key_id, codec.encode(row.value)),
@@ -284,12 +298,40 @@ class SqliteStore(SqlStore):
         def restore(run: Run) -> None:
             now = self._now_param()
             self._admit(run, company, None, None, now)
+            new = {(key_type, key_id): value for _, key_type, key_id, value, *_ in params}
+            names = json.dumps([*gone, *new], ensure_ascii=False)
+            stored = run(self._sql["stored_values"], {"company_id": company, "names": names})
+            replaced = any(new.get((key_type, key_id)) != value for key_type, key_id, value in stored)
+            former = run(self._sql["get_creds"], {"company_id": company})
+            if replaced or (creds is not None and former not in ([], [(creds,)])):
+                trash_for(run, self._sql, company, reason, now).put_state()
             run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
             run(self._sql["restore_row"], params)
             if creds is not None:
                 run(self._sql["write_creds"], {"company_id": company, "creds": creds, "now": now})
 
         self.link.work(restore)
+
+    def _drop_older(self, run: Run, params: Mapping[str, Any]) -> None:
+        trash = trash_for(run, self._sql, params["company_id"], "repair", self._now_param())
+        trash.put_key(params["to_type"], params["to_id"], params["updated_at"])
+        trash.limit()
+        super()._drop_older(run, params)
+
+    def _empty_trash(self) -> int:
+        upto = self._now_param() - round(self.trash_s * 1_000_000)
+        return len(self._run_upkeep("empty_trash", upto=upto))
+
+    def _purge(self, run: Run, company: str) -> dict[str, int]:
+        self._admit(run, company, None, None, self._now_param())
+        run(self._sql["purge_sweep_errors"], {"company_id": company})
+        return {
+            table: len(run(self._sql[f"purge_{table}"], {"company_id": company}))
+            for table in (
+                *("whatsapp_keys", "whatsapp_auth", "keystore_trash", "keystore_counters"),
+                *("keystore_company_leases", "keystore_company_writes", "keystore_tokens"),
+            )
+        }
 
     # Values.
 

@@ -1,1 +1,1 @@
-"""The shape of each type's value as Baileys reads it; import and adoption hold foreign values against it."""
+"""Values: their stored form, and the shape that Baileys gives each type, for imports and adoption."""

@@ -93,7 +93,7 @@ DECLARE
     relation text;
     called record;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['whatsapp_keys', 'whatsapp_auth', 'keystore_company_leases', 'keystore_counters'] LOOP
+    FOREACH relation IN ARRAY ARRAY['whatsapp_keys', 'whatsapp_auth', 'keystore_company_leases', 'keystore_counters', 'keystore_trash'] LOOP
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = relation::regclass) THEN
             PERFORM create_distributed_table(
                 relation::regclass, 'company_id', colocate_with := CASE relation WHEN 'whatsapp_keys' THEN 'none' ELSE 'whatsapp_keys' END);
@@ -101,7 +101,7 @@ BEGIN
             PERFORM truncate_local_data_after_distributing_table(relation::regclass);
         END IF;
     END LOOP;
-    FOREACH relation IN ARRAY ARRAY['keystore_policy', 'keystore_logins'] LOOP
+    FOREACH relation IN ARRAY ARRAY['keystore_policy', 'keystore_logins', 'keystore_settings'] LOOP
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = relation::regclass) THEN
             PERFORM create_reference_table(relation::regclass);
             PERFORM truncate_local_data_after_distributing_table(relation::regclass);

@@ -19,6 +19,7 @@ from keystore.sql.link import StatementTimedOut
 from keystore.store import Store
 from monitor.alerts import memory, rules, samples
 from monitor.alerts.decisions import AlertState, Sample
+from monitor.alerts.lost_writes import lost_writes
 from monitor.forecast.backtest import judge_saved
 from monitor.reports.check import SWEEPS_LOOKED_AT
 from monitor.reports.load_time import time_load
@@ -84,6 +85,8 @@ class Measurements:
             timedelta(seconds=self.ticks() - self._reachable_at),
             self.settings.zone,
         )
+        lost = self.questions.call(lambda: lost_writes(self.store, now))
+        yield from samples.of_lost_writes(lost, state.subjects(rules.WENT_BACK))
         yield from self._survey(state, now)
         yield from self._load()
 

@@ -16,7 +16,7 @@ import psutil
 
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from monitor.note_names import BOT_MEMORY
 from monitor.reports.formatting import size
 

@@ -42,6 +42,7 @@ def _rule(rule_id: str, title: str) -> Rule:
 MEMORY = _rule("memory", "memory of this service")
 BOT_MEMORY = _rule("bot-memory", "memory of a bot")
 DATABASE = _rule("database", "database")
+WENT_BACK = _rule("went-back", "database went back")
 LOAD = _rule("load", "loading a bot's state")
 BACKLOG = _rule("backlog", "expired keys")
 NO_EXPIRY = _rule("no-expiry", "keys without expiry")
@@ -60,6 +61,7 @@ RULES = {
         BOT_MEMORY,
         SILENT_BOT,
         DATABASE,
+        WENT_BACK,
         LOAD,
         BACKLOG,
         NO_EXPIRY,
@@ -108,6 +110,8 @@ def thresholds(settings: WatchSettings) -> dict[str, Thresholds]:
         SILENT_BOT.id: Thresholds(1, 0.5, 0, HOUR_S),
         # Half a minute: a restarted database is back by then. Hardly any cooldown: every outage is news.
         DATABASE.id: Thresholds(1, 0, 30, 5 * MINUTE_S),
+        # Certain at once: a bot has acknowledged writes that aren't there.
+        WENT_BACK.id: Thresholds(1, 0, 0, HOUR_S),
         # The 95th percentile of 20 loads, a minute apart: it is over the budget only when two of them were.
         LOAD.id: Thresholds(budget_ms, 0.8 * budget_ms, 5 * MINUTE_S, 6 * HOUR_S),
         # A tenth of the table, and still there after the next sweep was due: sweeps don't keep up.

@@ -71,6 +71,15 @@ def of_database(database: str, error: str | None) -> Sample:
     return Sample(rules.DATABASE, "", 1.0, f"{database}: {error.removeprefix(f'{database}: ')}")
 
 
+def of_lost_writes(lost: Mapping[str, str], firing: Collection[str]) -> Iterator[Sample]:
+    """The companies of which the database has lost writes (`lost` says what is missing), and those that are well."""
+    for company, detail in lost.items():
+        yield Sample(rules.WENT_BACK, company, 1.0, detail)
+    for company in firing:
+        if company not in lost:
+            yield Sample(rules.WENT_BACK, company, 0.0, "rolled-back was run, or its bot lost nothing in the last day")
+
+
 def of_loads(loads_ms: Collection[float], budget_ms: float, company: str) -> Iterator[Sample]:
     """The 95th percentile of the latest loads; nothing while there are too few."""
     if len(loads_ms) >= FEWEST_LOADS:

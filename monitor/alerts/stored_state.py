@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from monitor.alerts.decisions import AlertState, Standing
 from monitor.note_names import ALERTS, MUTE
 from monitor.running.bounded_calls import ANSWER_WITHIN_S, BoundedCalls

@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import Store, Upkeep
+from keystore.store import Store
+from keystore.upkeep import Upkeep
 from monitor.alerts import memory, samples
 from monitor.alerts.decisions import AlertState, Sample, after_clock_step, decide
 from monitor.alerts.measurements import Measurements

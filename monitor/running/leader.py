@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass, field
 
 from keystore.records import Lease
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from monitor.running.bounded_calls import BoundedCalls
 
 

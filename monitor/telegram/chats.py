@@ -14,7 +14,7 @@ from time import monotonic
 import structlog
 
 from keystore.errors import KeystoreError
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from monitor.note_names import TELEGRAM_CHATS
 from monitor.running.bounded_calls import BoundedCalls
 

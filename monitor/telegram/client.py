@@ -22,7 +22,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from keystore.store import Upkeep
+from keystore.upkeep import Upkeep
 from monitor.reports.doctor import Result
 from monitor.reports.formatting import counted
 from monitor.telegram.chats import Chat, moved_since

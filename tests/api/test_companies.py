@@ -147,7 +147,8 @@ def test_a_burst_of_812_pre_keys_is_one_write(api: Api, company: str) -> None:
 def test_used_keys_are_accepted_and_unknown_ones_ignored(api: Api, company: str) -> None:
     path = api.company(company)
     api.ask("POST", f"{path}/keys", {"session": {"x": 1}})
-    assert api.ask("POST", f"{path}/keys/used", {"session": ["x", "nobody"], "pre-key": []}).status == 204
+    used = api.ask("POST", f"{path}/keys/used", {"session": ["x", "nobody"], "pre-key": []})
+    assert (used.status, used.json) == (200, {"missing": {"session": ["nobody"]}})
     assert api.ask("POST", f"{path}/keys/used", {"session": "x"}).problem == "invalid-input"
 
 
@@ -234,6 +235,29 @@ class TestLeases:
         renewal = {"holder": "bot-1", "ttl_s": 60, "epoch": epoch}
         assert api.ask("POST", f"{path}/lease", renewal).json["seq"] == 3
         assert api.ask("POST", f"{path}/lease", {"holder": "bot-1", "ttl_s": 60}).json["seq"] == 0
+
+    def test_a_bot_that_was_acknowledged_more_than_the_database_has_is_answered_so(
+        self, api: Api, company: str
+    ) -> None:
+        path = api.company(company)
+
+        def behind(epoch: int, seq: int, **renewal: int) -> object:
+            body = {"holder": "h", "ttl_s": 60, "acknowledged": {"epoch": epoch, "seq": seq}}
+            body |= {"epoch": renewal["of"]} if renewal else {}
+            return api.ask("POST", f"{path}/lease", body).json["behind"]
+
+        assert not behind(0, 0)
+        api.ask("POST", f"{path}/keys", {"session": {"x": 1}}, Keystore_Epoch="1", Keystore_Seq="5")
+        assert not behind(1, 5, of=1)
+        assert behind(1, 6, of=1)
+        assert behind(1, 6), "a lease that is taken again shows the state before it"
+        assert not behind(2, 0)
+        assert behind(9, 0)
+        renewal = {"holder": "h", "ttl_s": 60, "epoch": 12, "acknowledged": {"epoch": 12, "seq": 1}}
+        assert api.ask("POST", f"{path}/lease", renewal).problem == "lease-lost"
+        incomplete = {"holder": "h", "ttl_s": 60, "acknowledged": {"epoch": 1}}
+        assert api.ask("POST", f"{path}/lease", incomplete).problem == "invalid-input"
+        assert api.ask("POST", f"{path}/lease", {"holder": "h", "ttl_s": 60}).json["behind"] is False
 
     def test_a_number_without_an_epoch_is_refused(self, api: Api, company: str) -> None:
         written = api.ask("POST", f"{api.company(company)}/keys", {"session": {"x": 1}}, Keystore_Seq="1")

@@ -42,6 +42,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         KEYSTORE_TTL="diary",
         KEYSTORE_HTTP="off",
         KEYSTORE_SWEEP_EVERY="90m",
+        KEYSTORE_TRASH="7d",
         KEYSTORE_LOAD_BUDGET_MS="300.5",
         KEYSTORE_CONNECTIONS="3",
         KEYSTORE_COMPANY_KEYS="5000",
@@ -64,6 +65,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
     assert settings.url.get_secret_value() == "postgresql://bot:x@db/bots"
     assert (settings.name, settings.guard, settings.ttl, settings.http) == ("bots-berlin", False, DIARY, None)
     assert (settings.sweep_every_s, settings.load_budget_ms, settings.connections) == (5_400, 300.5, 3)
+    assert (settings.trash_s, read(tmp_path, KEYSTORE_TRASH="off").trash_s) == (7 * 86_400, 0)
     assert settings.quota == Quota(5_000, 32 * 2**20)
     assert settings.log == "json"
     assert (settings.http_workers, settings.http_rate, settings.behind_proxy) == (2, None, True)
@@ -217,6 +219,7 @@ def test_a_variable_that_nothing_reads_is_refused_with_a_suggestion(tmp_path: Pa
         ("KEYSTORE_HTTP_RATE", "inf"),
         ("KEYSTORE_BEHIND_PROXY", "maybe"),
         ("KEYSTORE_SWEEP_EVERY", "often"),
+        ("KEYSTORE_TRASH", "a month"),
         ("KEYSTORE_SWEEP_EVERY", "5s"),
         ("KEYSTORE_LOAD_BUDGET_MS", "-1"),
         ("KEYSTORE_LOAD_BUDGET_MS", "inf"),

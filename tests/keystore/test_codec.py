@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keystore.codec import PLAIN, decode, encode
 from keystore.errors import CorruptValue
+from keystore.values.codec import PLAIN, decode, encode
 
 KEY_NAME = "1 session a"
 """Company, type and id."""

@@ -8,7 +8,8 @@ import pytest
 import keystore
 from keystore import AuthState, KeystoreError, Store, errors, open_store
 from keystore.records import KeyRow
-from keystore.store import KeyStore, Upkeep
+from keystore.store import KeyStore
+from keystore.upkeep import Upkeep
 from rig.fixtures.clock import START
 
 PUBLIC_NAMES = [

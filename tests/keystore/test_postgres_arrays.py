@@ -1,10 +1,14 @@
 """Lists in binary form: byte for byte as psycopg's own dumper encodes them."""
 
+from importlib import import_module
+
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.adapt import PyFormat, Transformer
 
 from keystore.postgres.arrays import Blobs, Texts
+
+import_module("keystore.postgres.link")  # It tells psycopg of the two types.
 
 
 def dumped(parameter: list[str] | list[bytes]) -> tuple[bytes, int]:

@@ -27,6 +27,7 @@ OUR_FILES = (
     "20261126_02_rules_in_the_database",
     "20261126_03_bot_logins",
     "20261126_04_longer_lifetimes",
+    "20261126_05_trash",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
@@ -37,6 +38,7 @@ SQLITE_FILES = (
     "20261125_02_access",
     "20261126_02_policy_and_numbered_writes",
     "20261126_04_longer_lifetimes",
+    "20261126_05_trash",
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -108,8 +110,8 @@ def opened_link(url: str) -> Iterator[DatabaseLink]:
 
 OUR_TABLES = (
     "'keystore_leases', 'keystore_sweeps', 'keystore_counters', 'keystore_displaced', 'keystore_notes', "
-    "'keystore_history', 'keystore_company_leases', 'keystore_tokens', 'keystore_policy', "
-    "'yoyo_lock', '_yoyo_migration', '_yoyo_log', '_yoyo_version'"
+    "'keystore_history', 'keystore_company_leases', 'keystore_tokens', 'keystore_policy', 'keystore_settings', "
+    "'keystore_trash', 'yoyo_lock', '_yoyo_migration', '_yoyo_log', '_yoyo_version'"
 )
 
 _CATALOG = {

@@ -79,7 +79,7 @@ def test_the_bot_of_a_company_reads_and_writes_it(bot: Connection, makes_logins:
     bot.execute(SET, written)
     bot.execute(SET, written)
     assert bot.execute("SELECT key_id, value FROM keystore_bot_get('1', 'session', '{a}')").fetchall() == [("a", VALUE)]
-    bot.execute("SELECT * FROM keystore_bot_touch('1', '{session}', '{a}')")
+    bot.execute("SELECT * FROM keystore_bot_use('1', '{session}', '{a}')")
     assert bot.execute("SELECT seq FROM keystore_bot_renew_lease('1', 'h', 1, 60)").fetchall() == [(1,)]
     with open_store(makes_logins) as store:
         assert store.load("1").keys == {"session": {"a": b"V"}, "pre-key": {"7": b"V"}}
@@ -95,7 +95,7 @@ def test_the_bot_of_a_company_reads_and_writes_it(bot: Connection, makes_logins:
         "SELECT * FROM keystore_bot_load('2')",
         "SELECT * FROM keystore_bot_get('2', 'session', '{b}')",
         bot_set("2", "'{session}'", "'{b}'", STORED),
-        "SELECT * FROM keystore_bot_touch('2', '{session}', '{b}')",
+        "SELECT * FROM keystore_bot_use('2', '{session}', '{b}')",
         "SELECT * FROM keystore_bot_clear('2', NULL, NULL)",
         "SELECT * FROM keystore_bot_take_lease('2', 'h', 60, true)",
         "SELECT * FROM keystore_bot_renew_lease('2', 'h', 1, 60)",
@@ -147,7 +147,7 @@ def test_a_table_of_its_own_shadows_none_of_ours(bot: Connection) -> None:
         bot_set("1", "'{session}'", "ARRAY[repeat('x', 256)]", STORED),
         bot_set("1", "'{session}'", "'{a}'", EMPTY),
         bot_set("1", "'{}'", "'{}'", "'{}'", creds="'\\x'"),
-        "SELECT * FROM keystore_bot_touch('1', NULL, '{a}')",
+        "SELECT * FROM keystore_bot_use('1', NULL, '{a}')",
         "SELECT * FROM keystore_bot_take_lease('1', 'h', 'NaN', false)",
         "SELECT * FROM keystore_bot_take_lease('1', 'h', 86401, false)",
         "SELECT * FROM keystore_bot_take_lease('1', '', 60, false)",

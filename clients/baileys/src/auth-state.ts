@@ -243,7 +243,8 @@ class Account {
     if (hadWaiting && this.#leaseLost) throw this.#leaseLost
     const release = async (): Promise<void> => {
       if (this.#leaseLost) return
-      await this.#usedKeys.report(this.#connection)
+      const missing = this.#inMemory(await this.#usedKeys.report(this.#connection))
+      if (missing.size > 0) await this.#post(missing, undefined)
       await this.#lease?.release()
     }
     await this.#retryUntil(Date.now() + RELEASE_FOR_MS, release).catch((error: unknown) =>
@@ -261,9 +262,25 @@ class Account {
     const warn = (error: unknown): void => this.#warn('keystore_report_failed', error)
     const heartbeat = { method: 'POST', path: '/heartbeat', body: JSON.stringify(memory()) } as const
     await Promise.all([
-      this.#usedKeys.report(this.#connection).catch(warn),
+      this.#usedKeys.report(this.#connection).then(this.#rewrite).catch(warn),
       this.#connection.send(heartbeat).catch(warn)
     ])
+  }
+
+  /** Writes keys again that were used, and that the store doesn't have. */
+  readonly #rewrite = async (missing: ReadonlyArray<readonly [string, string]>): Promise<void> => {
+    const keys = this.#inMemory(missing)
+    if (keys.size > 0 && !this.#closing) await this.#queue.add(keys)
+  }
+
+  /** Returns those of the keys that are in memory. */
+  #inMemory(names: ReadonlyArray<readonly [string, string]>): StoredKeys {
+    const keys: StoredKeys = new Map()
+    for (const [type, id] of names) {
+      const json = this.#keys.get(type)?.get(id)
+      if (json !== undefined) ofType(keys, type).set(id, json)
+    }
+    return keys
   }
 
   #readState(answer: string): void {

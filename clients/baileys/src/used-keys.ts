@@ -24,21 +24,34 @@ export class UsedKeys {
     return size
   }
 
-  /** Reports all keys to the store. If that fails, those not yet reported wait for the next report. */
-  async report(connection: Connection): Promise<void> {
+  /**
+   * Reports all keys to the store, and returns those that it doesn't have: a sweep deleted them before their use was
+   * known. If that fails, those not yet reported wait for the next report.
+   */
+  async report(connection: Connection): Promise<ReadonlyArray<readonly [string, string]>> {
+    const missing: Array<readonly [string, string]> = []
     const used = Array.from(this.#used, ([type, ids]) => Array.from(ids, id => [type, id] as const)).flat()
     this.#used = new Map()
     while (used.length > 0) {
       const batch = used.slice(0, IDS_PER_REQUEST)
       try {
-        await connection.send({ method: 'POST', path: '/keys/used', body: JSON.stringify(byType(batch)) })
+        const answer = await connection.send({ method: 'POST', path: '/keys/used', body: JSON.stringify(byType(batch)) })
+        missing.push(...missingIn(answer))
       } catch (error) {
         if (!(error instanceof KeystoreRefused)) for (const [type, id] of used) this.add(type, id)
         throw error
       }
       used.splice(0, IDS_PER_REQUEST)
     }
+    return missing
   }
+}
+
+/** The keys that an answer names as missing; an older service answers with nothing. */
+function missingIn(answer: string): Array<readonly [string, string]> {
+  if (answer === '') return []
+  const { missing } = JSON.parse(answer) as { missing: Record<string, string[]> }
+  return Object.entries(missing).flatMap(([type, ids]) => ids.map(id => [type, id] as const))
 }
 
 function byType(used: ReadonlyArray<readonly [string, string]>): Record<string, string[]> {

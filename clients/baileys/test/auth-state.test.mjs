@@ -457,6 +457,23 @@ test('used keys and memory are reported once a minute, and a failed report is re
   assert.ok(memory.heap_used_bytes > 0 && memory.heap_used_bytes < memory.heap_limit_bytes)
 })
 
+test('a used key that a sweep deleted is written again, at the report and at the end', async () => {
+  mock.timers.enable({ apis: ['setInterval'] })
+  const { state, close } = await open()
+  await state.keys.set({ session: { a: session('1'), b: session('2'), c: session('3') } })
+  for (const id of ['a', 'b']) service.keys.delete(`session/${id}`)
+  await state.keys.get('session', ['a', 'b', 'c'])
+  await state.keys.set({ session: { b: null } })
+  mock.timers.tick(60_000)
+  await turns(() => service.value('session', 'a') !== undefined)
+  assert.deepEqual(service.value('session', 'a'), session('1'))
+  assert.equal(service.value('session', 'b'), undefined)
+  await state.keys.get('session', ['c'])
+  service.keys.delete('session/c')
+  await close()
+  assert.deepEqual(service.value('session', 'c'), session('3'))
+})
+
 test("without a lease no write carries an epoch, and another holder's lease ends writing", async () => {
   const lost = []
   const { state } = await open({ lease: false, onLeaseLost: error => lost.push(error) })

@@ -104,8 +104,11 @@ export class FakeService {
         return this.#write(epoch, content)
       case 'PUT creds':
         return this.#write(epoch, {}, content)
-      case 'POST keys/used':
-        return void this.used.push(content)
+      case 'POST keys/used': {
+        this.used.push(content)
+        const absent = Object.entries(content).map(([type, ids]) => [type, ids.filter(id => !this.keys.has(`${type}/${id}`))])
+        return { missing: Object.fromEntries(absent.filter(([, ids]) => ids.length > 0)) }
+      }
       case 'POST heartbeat':
         return void this.heartbeats.push(content)
       case 'POST lease':

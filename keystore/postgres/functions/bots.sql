@@ -58,13 +58,13 @@ BEGIN
     RETURN QUERY SELECT * FROM keystore_get(company, of_type, of_ids, NULL);
 END $$;
 
-CREATE OR REPLACE FUNCTION keystore_bot_touch(company text, key_types text[], key_ids text[])
-RETURNS TABLE (key_type text, n bigint)
+CREATE OR REPLACE FUNCTION keystore_bot_use(company text, key_types text[], key_ids text[])
+RETURNS TABLE (key_type text, n bigint, missing text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM keystore_own(company);
     PERFORM keystore_require_names(key_types, key_ids);
-    RETURN QUERY SELECT * FROM keystore_touch(company, key_types, key_ids, NULL);
+    RETURN QUERY SELECT * FROM keystore_use(company, key_types, key_ids, NULL);
 END $$;
 
 -- To count a company's keys takes longer than a small write. So the quota is checked with every large write, and with one

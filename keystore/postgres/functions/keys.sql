@@ -60,9 +60,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Mark keys as used, as a get does. Returns the number of renewed keys of each type.
-CREATE OR REPLACE FUNCTION keystore_touch(company text, key_types text[], key_ids text[], clock timestamptz)
-RETURNS TABLE (key_type text, n bigint)
+-- Mark keys as used, as a get does. Returns the number of renewed keys of each type, and the ids that aren't stored (or null).
+CREATE OR REPLACE FUNCTION keystore_use(company text, key_types text[], key_ids text[], clock timestamptz)
+RETURNS TABLE (key_type text, n bigint, missing text[])
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -82,6 +82,17 @@ BEGIN
           AND k.expires_at < renewed_before;
         GET DIAGNOSTICS n = ROW_COUNT;
         key_type := used.key_type;
+        missing := NULL;
+        IF cardinality(used.key_ids) > (
+            SELECT count(*) FROM whatsapp_keys k
+            WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
+        ) THEN
+            missing := ARRAY(
+                SELECT unnest(used.key_ids)
+                EXCEPT SELECT k.key_id FROM whatsapp_keys k
+                WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
+            );
+        END IF;
         RETURN NEXT;
     END LOOP;
 END $$;
@@ -183,6 +194,9 @@ BEGIN
     IF most_keys IS NOT NULL THEN
         before := keystore_usage(company);
     END IF;
+    IF new_creds IS NOT NULL THEN
+        PERFORM keystore_put_former_away(company, new_creds, at_time);
+    END IF;
 
     IF cardinality(gone_ids) > 0 THEN
         RETURN QUERY SELECT 'deleted', d.key_type, d.n FROM keystore_delete_named(company, gone_types, gone_ids) AS d;
@@ -240,43 +254,69 @@ BEGIN
     END IF;
 END $$;
 
--- Delete a company's creds and all its keys; its lease stays. Returns the number of deleted keys of each type.
+-- Put a company's creds and all its keys into the trash; its lease stays. Returns the number of deleted keys of each type.
 --
 -- A deletion that waited for a set doesn't see the keys which that set added. The next pass sees them. So passes are made
--- until one finds nothing; a bot that goes on writing all the time ends them after the tenth.
+-- until nothing is left; a bot that goes on writing all the time ends them after the tenth.
 CREATE OR REPLACE FUNCTION keystore_clear(company text, with_epoch bigint, with_seq bigint, clock timestamptz)
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    had_keys boolean;
+    put_at timestamptz;
 BEGIN
     IF NOT keystore_admit(company, with_epoch, with_seq, clock) THEN
         RETURN;
     END IF;
+    put_at := keystore_put_at(company, coalesce(clock, statement_timestamp()));
     FOR pass IN 1 .. 10 LOOP
         RETURN QUERY
         WITH gone AS (
-            DELETE FROM whatsapp_keys k WHERE k.company_id = company RETURNING k.key_type
+            DELETE FROM whatsapp_keys k WHERE k.company_id = company RETURNING k.*
+        ), put_away AS (
+            INSERT INTO keystore_trash AS t
+            SELECT company, put_at, g.key_type, g.key_id, 'clear', g.value, g.created_at, g.updated_at, g.expires_at
+            FROM gone g WHERE put_at IS NOT NULL
+            ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value
         )
         SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
-        had_keys := FOUND;
-        DELETE FROM whatsapp_auth a WHERE a.company_id = company;
-        EXIT WHEN NOT FOUND AND NOT had_keys;
+        WITH gone AS (
+            DELETE FROM whatsapp_auth a WHERE a.company_id = company RETURNING a.*
+        )
+        INSERT INTO keystore_trash AS t
+        SELECT company, put_at, '', '', 'clear', g.creds, g.created_at, g.updated_at, NULL
+        FROM gone g WHERE put_at IS NOT NULL
+        ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value;
+        EXIT WHEN NOT EXISTS (SELECT FROM whatsapp_keys k WHERE k.company_id = company)
+            AND NOT EXISTS (SELECT FROM whatsapp_auth a WHERE a.company_id = company);
     END LOOP;
+    IF put_at IS NOT NULL THEN
+        PERFORM keystore_limit_trash(company);
+    END IF;
 END $$;
 
 -- Write keys with the times that they carry, delete others, and write creds unless they are null: an import, all or nothing.
--- It is refused while a lease of the company lives.
+-- If it deletes or replaces anything, the company's whole state goes to the trash first. It is refused while a lease of the company lives.
 CREATE OR REPLACE FUNCTION keystore_restore(
     company text, key_types text[], key_ids text[], key_values bytea[], created timestamptz[], updated timestamptz[],
-    expiries timestamptz[], never_expires boolean[], gone_types text[], gone_ids text[], new_creds bytea, clock timestamptz
+    expiries timestamptz[], never_expires boolean[], gone_types text[], gone_ids text[], new_creds bytea, why text,
+    clock timestamptz
 ) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     at_time timestamptz := coalesce(clock, statement_timestamp());
 BEGIN
     PERFORM keystore_admit(company, NULL, NULL, clock);
+    IF EXISTS (
+        SELECT FROM unnest(gone_types, gone_ids) AS n (key_type, key_id)
+        JOIN whatsapp_keys k ON k.company_id = company AND k.key_type = n.key_type AND k.key_id = n.key_id
+    ) OR EXISTS (
+        SELECT FROM unnest(key_types, key_ids, key_values) AS n (key_type, key_id, value)
+        JOIN whatsapp_keys k ON k.company_id = company AND k.key_type = n.key_type AND k.key_id = n.key_id
+        WHERE k.value <> n.value
+    ) OR EXISTS (SELECT FROM whatsapp_auth a WHERE a.company_id = company AND a.creds <> new_creds) THEN
+        PERFORM keystore_put_state_away(company, why, at_time);
+    END IF;
     PERFORM keystore_delete_named(company, gone_types, gone_ids);
     INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
     SELECT company, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
@@ -288,4 +328,22 @@ BEGIN
     SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
         expires_at = excluded.expires_at;
     PERFORM keystore_write_creds(company, new_creds, at_time);
+END $$;
+
+-- Erase all that is stored for a company, the trash and counts with it. Returns the number of rows by table. It is refused
+-- while a lease of the company lives. The lease's row goes too, so epochs begin anew.
+CREATE OR REPLACE FUNCTION keystore_purge(company text, clock timestamptz) RETURNS TABLE (relation text, n bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM keystore_admit(company, NULL, NULL, clock);
+    DELETE FROM whatsapp_keys k WHERE k.company_id = company;
+    GET DIAGNOSTICS n = ROW_COUNT; relation := 'whatsapp_keys'; RETURN NEXT;
+    DELETE FROM whatsapp_auth a WHERE a.company_id = company;
+    GET DIAGNOSTICS n = ROW_COUNT; relation := 'whatsapp_auth'; RETURN NEXT;
+    DELETE FROM keystore_trash t WHERE t.company_id = company;
+    GET DIAGNOSTICS n = ROW_COUNT; relation := 'keystore_trash'; RETURN NEXT;
+    DELETE FROM keystore_counters c WHERE c.company_id = company;
+    GET DIAGNOSTICS n = ROW_COUNT; relation := 'keystore_counters'; RETURN NEXT;
+    DELETE FROM keystore_company_leases l WHERE l.company_id = company;
+    GET DIAGNOSTICS n = ROW_COUNT; relation := 'keystore_company_leases'; RETURN NEXT;
 END $$;

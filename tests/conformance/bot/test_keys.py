@@ -105,10 +105,14 @@ def test_clear_deletes_the_creds_and_keys_of_that_company_only(store: Store) -> 
     store.clear("1")
 
 
-def test_touch_changes_no_value_and_ignores_absent_keys(store: Store) -> None:
+def test_touch_changes_no_value_and_returns_absent_keys(store: Store) -> None:
     store.set("1", {"session": {"a": b"A"}})
-    store.touch("1", {"session": ["a", "b"], "pre-key": ["1"], "sender-key": []})
-    store.touch("1", {})
+    store.set("2", {"session": {"b": b"B"}})
+    used = {"session": ["c", "a", "b"], "pre-key": ["1"], "sender-key": [], "tctoken": ["ü"]}
+    missing = {"session": ["b", "c"], "pre-key": ["1"], "tctoken": ["ü"]}
+    assert {key_type: sorted(ids) for key_type, ids in store.touch("1", used).items()} == missing
+    assert store.touch("1", {"session": ["a"]}) == {}
+    assert store.touch("1", {}) == {}
     assert store.load("1").keys == {"session": {"a": b"A"}}
 
 

@@ -11,11 +11,13 @@ from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
+from monitor.alerts.lost_writes import lost_writes, report_lost_writes
 from monitor.alerts.measurements import embedded_in
 from monitor.alerts.memory import BotMemory, bot_reports, forget_bot, report_memory
 from monitor.alerts.outbox import Outbox
 from monitor.alerts.stored_state import Mute, muted_until, read_state, set_mute
 from monitor.alerts.watch import AWAY_TICK_S, Watch
+from monitor.recovery.rolled_back import drop_ratchets
 from monitor.remedies import REMEDIES
 from monitor.running.bounded_calls import BoundedCalls
 from monitor.sweeper import sweep, sweep_and_log
@@ -144,6 +146,30 @@ def test_a_leaking_bot_is_an_alert_and_one_that_collects_late_is_not(watched: Wa
 
 def heartbeat(watched: Watched, used: int = 100) -> None:
     report_memory(watched.store, "962302", BotMemory(used, 2_000, 2_000, 2_100))
+
+
+def test_a_database_that_went_back_is_critical_until_its_ratchets_are_dropped(watched: Watched) -> None:
+    watched.settled()
+    watched.store.set("962302", {"session": {"a.0": b"S"}}, creds=b"{}")
+    report_lost_writes(watched.store, "company_962302", (6, 3), (7, 1_250))
+    (alert,) = watched.look()
+    assert alert.startswith(
+        "bots, alert:\n🔴 database went back, 962302: its bot was acknowledged write 1,250 of epoch 7"
+    )
+    assert alert.endswith(f"and the database has 3 of epoch 6\n→ {REMEDIES['went-back']}")
+    assert drop_ratchets(watched.store).keys == 1
+    (over,) = watched.look()
+    assert "recovered" in over
+    assert "database went back, 962302" in over
+
+
+def test_a_report_of_lost_writes_is_forgotten_after_a_day(watched: Watched) -> None:
+    watched.settled()
+    report_lost_writes(watched.store, "1", (0, 0), (1, 1))
+    watched.store.remember("went-back/2", "written by a later version")
+    assert lost_writes(watched.store, watched.clock()).keys() == {"1"}
+    assert lost_writes(watched.store, watched.clock() + DAY + MINUTE) == {}
+    assert watched.store.notes("went-back/") == {}
 
 
 def test_a_bot_that_is_killed_at_its_limit_does_not_recover(watched: Watched) -> None:

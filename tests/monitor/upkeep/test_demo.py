@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keystore.codec import encode
 from keystore.records import KeyRow
 from keystore.ttl import DIARY
+from keystore.values.codec import encode
 from monitor.upkeep.demo import RECONNECT_PRE_KEYS, demo_creds, demo_rows
 from rig.baileys_state import real_keys
 from rig.fixtures.clock import START

@@ -1,0 +1,77 @@
+"""The trash on SQLite: what an operation deletes or replaces is put away in the same transaction.
+
+On Postgres these are the functions of `functions/trash.sql`, where the rules are explained.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from keystore.sql.link import Run
+from keystore.sqlite.rules import is_other_identity
+
+MOST_TRASH_BYTES = 512 * 2**20
+"""The most bytes that a company's trash may take; its latest part stays in any case."""
+
+DAY_US = timedelta(days=1) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Trash:
+    """The trash of one company, for one operation in a transaction. `put_at` is None when the trash is off."""
+
+    run: Run
+    sql: Mapping[str, str]
+    company: str
+    reason: str
+    put_at: int | None
+
+    def put_creds(self) -> None:
+        """Put the creds away."""
+        self._put("put_creds_away")
+
+    def put_state(self) -> None:
+        """Put a copy of the creds and all keys away."""
+        self._put("put_creds_away")
+        self._put("put_keys_away")
+        self.limit()
+
+    def put_key(self, key_type: str, key_id: str, written_before: int) -> None:
+        """Put a key away if it was written before a time."""
+        self._put("put_key_away", key_type=key_type, key_id=key_id, written_before=written_before)
+
+    def limit(self) -> None:
+        """Delete the oldest parts while the company's trash takes too many bytes."""
+        if self.put_at is not None:
+            self.run(self.sql["limit_trash"], {"company_id": self.company, "most_bytes": MOST_TRASH_BYTES})
+
+    def _put(self, name: str, **params: object) -> None:
+        if self.put_at is not None:
+            names = {"company_id": self.company, "put_at": self.put_at, "reason": self.reason}
+            self.run(self.sql[name], {**names, **params})
+
+
+def trash_for(run: Run, sql: Mapping[str, str], company: str, reason: str, now: int) -> Trash:
+    """Return the company's trash for an operation at a time: later than anything in it."""
+    if run(sql["trash_s"], {})[0][0] <= 0:
+        return Trash(run, sql, company, reason, None)
+    ((latest,),) = run(sql["latest_trash"], {"company_id": company})
+    return Trash(run, sql, company, reason, now if latest is None else max(now, latest + 1))
+
+
+def put_former_away(run: Run, sql: Mapping[str, str], company: str, new_creds: bytes, now: int) -> None:
+    """Put away what a write of creds replaces, before it writes.
+
+    Creds of another identity put the whole state away, with a copy of the keys. Others put the former creds away if
+    those were written on an earlier day.
+    """
+    rows = run(sql["former_creds"], {"company_id": company})
+    if not rows or rows[0][0] == new_creds:
+        return
+    ((former, written_at),) = rows
+    if is_other_identity(former, new_creds):
+        trash_for(run, sql, company, "other identity", now).put_state()
+    elif written_at < now // DAY_US * DAY_US:
+        trash = trash_for(run, sql, company, "creds of a day", now)
+        trash.put_creds()
+        trash.limit()

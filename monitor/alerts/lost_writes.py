@@ -1,0 +1,53 @@
+"""Writes that a bot was acknowledged, and that the database no longer has: it went back.
+
+A backup was restored, or a server failed over to a replica that was behind. The bot has the newer state in its memory.
+"""
+
+import json
+from datetime import datetime, timedelta
+
+import structlog
+
+from keystore.ids import canonical_company
+from keystore.upkeep import Upkeep
+from monitor.note_names import WENT_BACK
+
+REMEMBERED_FOR = timedelta(days=1)
+
+log = structlog.get_logger()
+
+
+def report_lost_writes(store: Upkeep, company_id: str, stored: tuple[int, int], acknowledged: tuple[int, int]) -> None:
+    """Log that a bot shows an `(epoch, seq)` above the stored one, and note it for the watch.
+
+    Raises what the store raises.
+    """
+    company = canonical_company(company_id)
+    log.critical(
+        "database_went_back",
+        company_id=company,
+        stored_epoch=stored[0],
+        stored_seq=stored[1],
+        acknowledged_epoch=acknowledged[0],
+        acknowledged_seq=acknowledged[1],
+    )
+    store.remember(f"{WENT_BACK}{company}", json.dumps({"stored": stored, "acknowledged": acknowledged}))
+
+
+def lost_writes(store: Upkeep, now: datetime) -> dict[str, str]:
+    """Return what the database has lost of each company in the last day, in words. Raises what the store raises."""
+    lost = {}
+    for name, note in store.notes(WENT_BACK).items():
+        if now - note.updated_at > REMEMBERED_FOR:
+            store.remember(name, None)
+            continue
+        try:
+            numbers = json.loads(note.document)
+            (epoch, seq), (later_epoch, later_seq) = numbers["stored"], numbers["acknowledged"]
+        except (KeyError, TypeError, ValueError):  # A later version wrote it.
+            continue
+        lost[name.removeprefix(WENT_BACK)] = (
+            f"its bot was acknowledged write {later_seq:,} of epoch {later_epoch:,}, and the database has {seq:,} of "
+            f"epoch {epoch:,}"
+        )
+    return lost

@@ -1,0 +1,74 @@
+"""Erases a company: its rows, and its name in the documents that the service keeps for itself."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from keystore.ids import canonical_company
+from keystore.store import Store
+from monitor.forecast import backtest, history
+from monitor.note_names import BOT_MEMORY, WENT_BACK
+
+NOBODY = "purged"
+"""The word in place of the company's name."""
+
+SERIES = (history.COUNTS, history.LIVES, backtest.SERIES)
+
+
+@dataclass(frozen=True)
+class PurgeReport:
+    """The rows that were erased, by table; with `dry_run`, none. `documents` named the company, and don't any more."""
+
+    database: str
+    company: str
+    keys: int
+    rows: dict[str, int]
+    documents: int
+    dry_run: bool
+
+
+def purge_company(store: Store, company: str, *, dry_run: bool = False) -> PurgeReport:
+    """Erase everything that names a company. Raises LeaseLost while a bot has its lease."""
+    company = canonical_company(company)
+    keys = store.load(company).total
+    if dry_run:
+        return PurgeReport(store.database, company, keys, {}, 0, dry_run=True)
+    rows = store.purge(company)
+    return PurgeReport(store.database, company, keys, rows, _renamed(store, company), dry_run=False)
+
+
+def _renamed(store: Store, company: str) -> int:
+    """Take the company's name out of every document, and return the number of documents that had it."""
+    name = re.compile(rf"(?<![\w-]){re.escape(company)}(?![\w-])")
+    documents = 0
+    for note_name, note in store.notes("").items():
+        if note_name in (f"{BOT_MEMORY}{company}", f"{WENT_BACK}{company}"):
+            store.remember(note_name, None)
+            documents += 1
+        elif name.search(note.document):
+            store.remember(note_name, _without(note.document, name))
+            documents += 1
+    for series in SERIES:
+        for entry in store.history(series, datetime(1970, 1, 1, tzinfo=UTC)):
+            if name.search(entry.document):
+                store.add_history(series, entry.at, _without(entry.document, name))
+                documents += 1
+    return documents
+
+
+def _without(document: str, name: re.Pattern[str]) -> str:
+    """Return a JSON document without the name in any of its strings."""
+
+    def clean(part: Any) -> Any:
+        match part:
+            case str():
+                return name.sub(NOBODY, part)
+            case list():
+                return [clean(item) for item in part]
+            case dict():
+                return {clean(key): clean(value) for key, value in part.items()}
+        return part
+
+    return json.dumps(clean(json.loads(document)), ensure_ascii=False)

@@ -1,0 +1,55 @@
+"""Makes a database safe that was restored from a backup, while bots went on after the backup was made.
+
+Every company loses its ratchets, and its creds pass the pre-key ids that may have been given out since. The former
+state goes to the trash.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from keystore.errors import LeaseLost
+from keystore.ids import canonical_company
+from keystore.store import Store
+from monitor.note_names import WENT_BACK
+from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
+
+
+@dataclass(frozen=True)
+class RolledBackReport:
+    """The companies with creds or ratchets, and the number of ratchets they lost; with `dry_run`, that would.
+
+    `leased` are companies whose bot was running: nothing of theirs was changed.
+    """
+
+    database: str
+    companies: int
+    keys: int
+    leased: tuple[str, ...]
+    dry_run: bool
+
+
+def drop_ratchets(
+    store: Store,
+    companies: Iterable[str] | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> RolledBackReport:
+    """Drop the ratchets of these companies, or of all. Repeat it after an interruption, before the bots start."""
+    names = store.companies() if companies is None else [canonical_company(name) for name in companies]
+    changed, dropped, leased = 0, 0, []
+    for done, company in enumerate(names, 1):
+        state = store.load(company)
+        ratchets = [(key_type, key_id) for key_type in RATCHETS for key_id in state.keys.get(key_type, {})]
+        creds = state.creds and with_later_pre_keys(state.creds, [], state.keys.get("pre-key", {}))
+        try:
+            if not dry_run:
+                store.restore_rows(company, [], creds, ratchets, "rolled back")
+                store.remember(f"{WENT_BACK}{company}", None)
+            changed += 1
+            dropped += len(ratchets)
+        except LeaseLost:
+            leased.append(company)
+        if progress is not None:
+            progress(done, len(names))
+    return RolledBackReport(store.database, changed, dropped, tuple(leased), dry_run)

@@ -1,0 +1,1 @@
+"""Tests of the trash, of restoring, and of erasing a company."""
