@@ -130,6 +130,25 @@ def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
     assert (state.creds, state.keys) in [(None, {}), (b"new", new)]
 
 
+def test_a_key_is_moved_over_one_that_another_session_has_just_written(
+    migrated_postgres_url: str, clock: Clock, lock_waits: Callable[[], int]
+) -> None:
+    write = (
+        "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at) "
+        "VALUES ('1', 'lid-mapping', '7', '\\x0041', %(at)s, %(at)s, 'infinity')"
+    )
+    with open_store(migrated_postgres_url, clock=clock) as store, ThreadPoolExecutor(1) as pool:
+        store.set("1", {"lid": {"mapping-7": b"moved"}})
+        (key,) = store.key_names(["lid"])
+        with closing(psycopg.connect(migrated_postgres_url)) as other:
+            other.execute(write, {"at": clock() - DAY})
+            moving = pool.submit(store.move_key, key, "lid-mapping", "7")
+            eventually(lambda: lock_waits() == 1, "the move waits for the row of the same name")
+            other.commit()
+        assert moving.result(30)
+        assert store.load("1").keys == {"lid-mapping": {"7": b"moved"}}
+
+
 @not_on_citus("a worker has the rows")
 def test_a_sweep_deletes_nothing_at_a_place_where_it_saw_another_row(migrated_postgres_url: str, clock: Clock) -> None:
     """A row may be renewed, or replaced by another one in its place, after the sweep has seen it."""
