@@ -186,7 +186,7 @@ def transfer(report: TransferReport) -> RenderableType:
     lines = []
     if not report.dry_run:
         lines.append(f"{counted(report.verified, 'key')} read back and compared")
-    if not report.creds:
+    if report.creds_missing:
         lines.append("creds are missing: a bot can't connect with these keys alone")
     if report.removed:
         verb = "would be deleted" if report.dry_run else "deleted"

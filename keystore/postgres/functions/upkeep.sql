@@ -301,7 +301,7 @@ BEGIN
                 ELSE coalesce(k.expires_at > keystore_rounded_expiry(l.ttl_s, l.step_s, k.created_at), false)
            END,
            CASE WHEN greatest(k.expires_at, l.due_from) < 'infinity' AND k.expires_at IS NOT NULL
-                THEN ceil(extract(epoch FROM greatest(k.expires_at, l.due_from)) / 86400)::bigint END,
+                THEN ceil(extract(epoch FROM greatest(k.expires_at, l.due_from, 'epoch')) / 86400)::bigint END,
            count(*)
     FROM whatsapp_keys k
     JOIN lives l ON l.key_type = CASE WHEN k.key_type = ANY (named) THEN k.key_type ELSE 'other' END
