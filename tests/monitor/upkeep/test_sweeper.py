@@ -180,10 +180,13 @@ def test_a_clock_that_jumps_ahead_deletes_no_session_by_the_scheduled_sweep(stor
     sessions(store, "large", 40)
     for n in range(10):
         sessions(store, f"small{n}", 3)
+    sessions(store, "cleared", 3)
+    store.clear("cleared")
     clock.advance(100 * DAY)
     with capture_logs() as logs:
         assert sweeper.sweep_and_log(store, threading.Event()) is None
     assert [len(store.load(company).keys["session"]) for company in store.companies()] == [40, *[3] * 10]
+    assert len(store.deletions()) == 1, "nor does it empty the trash"
     (held,) = [entry for entry in logs if entry["event"] == "sweep_held_back"]
     assert (held["companies"], held["due_sessions"], held["sessions"], held["largest"]) == (11, 70, 70, "large")
     (run,) = store.sweep_runs(10)
