@@ -59,8 +59,8 @@ ANSWER_TIMEOUT_S = 15.0
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
 
-MOST_ROWS_HELD, MOST_BYTES_HELD = 100, 64 * 1024
-"""Limits of a result that a connection holds until the next use of its statement."""
+MOST_ITEMS_HELD, MOST_BYTES_HELD = 100, 64 * 1024
+"""Limits of a call that a connection holds until the next use of its statement: rows, items of a list, and bytes."""
 
 REFUSAL_CLASS = "KS"
 """Begins the codes with which the database's functions refuse a write (`functions/`)."""
@@ -413,16 +413,22 @@ def _execute_and_prepare(conn: _BoundedConnection, statement: str, params: Param
     uses = conn.uses[statement_and_nulls] = conn.uses[statement_and_nulls] + 1
     if uses <= PREPARE_AFTER + 1:
         return _execute(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses > PREPARE_AFTER)
-    # A cursor holds its result until its next use. So the cursor of a large result isn't used again.
+    # A cursor holds its parameters and its result until its next use. So that of a large call isn't used again.
     cursor = conn.cursors.pop(statement, None) or conn.cursor(binary=True)
     rows = _rows_of(cursor.execute(statement, params, prepare=True))
-    if _is_small(rows):
+    if _is_small(params, rows):
         conn.cursors[statement] = cursor
     return rows
 
 
-def _is_small(rows: list[Row]) -> bool:
-    return (
-        len(rows) <= MOST_ROWS_HELD
-        and sum(len(cell) for row in rows for cell in row if type(cell) is bytes) <= MOST_BYTES_HELD
-    )
+def _is_small(params: Params, rows: list[Row]) -> bool:
+    held_bytes = 0
+    for values in (params.values(), *rows):
+        for value in values:
+            if isinstance(value, list):
+                if len(value) > MOST_ITEMS_HELD:
+                    return False
+                held_bytes += sum(map(len, value))
+            elif type(value) is bytes:
+                held_bytes += len(value)
+    return len(rows) <= MOST_ITEMS_HELD and held_bytes <= MOST_BYTES_HELD
