@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keystore import InvalidInput, LeaseLost, QuotaExceeded, Store, StoreUnavailable, open_store
 from keystore.postgres.store import PostgresStore
 from keystore.records import Keys, Quota
+from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
 from rig.relay import Relay
 from rig.waiting import eventually
@@ -168,6 +169,7 @@ def test_any_delays_repetitions_and_orders_equal_a_dict(
 
 
 @pytest.mark.slow
+@not_on_citus("it would take some minutes there")
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
 @settings(max_examples=MANY_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deliveries=DELIVERIES)
