@@ -1,4 +1,4 @@
--- The statements of keystore/postgres/store.py. %(now)s is the time of the store's own clock, or null for the database's.
+-- The statements of keystore/postgres/queries.py. %(now)s is the time of the store's own clock, or null for the database's.
 -- Lists are sent in binary form (%b): psycopg encodes 250 bytea values as text in 1.1 ms, and as binary in 0.04.
 
 -- name: get

@@ -1,4 +1,4 @@
--- The statements of keystore/sqlite/store.py. Times are microseconds since 1970 UTC; :never is the expiry of keys that
+-- The statements of keystore/sqlite/queries.py. Times are microseconds since 1970 UTC; :never is the expiry of keys that
 -- never expire. Lists are JSON arrays. :policy is a JSON list of [key_type, expires_at, due_before]: a use at :now renews
 -- an expiry before due_before to expires_at. CROSS JOIN reads the table on its left first. Without it the planner may read
 -- a list once for each key, and no cost may be a product of two lists: all companies share one write lock.

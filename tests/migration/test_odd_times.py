@@ -1,4 +1,4 @@
-"""No row takes a report down, whatever its times: an adopted table may hold the first and last that Postgres has."""
+"""No row takes a report down by its times: an adopted table may hold the first and last that Postgres has."""
 
 import psycopg
 import pytest

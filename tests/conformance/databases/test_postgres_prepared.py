@@ -4,29 +4,28 @@ from contextlib import closing
 
 import psycopg
 
-from keystore import open_store
+from keystore import Store, open_store
 from keystore.opening import open_link
 from keystore.postgres.link import MOST_BYTES_HELD, MOST_ITEMS_HELD, PREPARE_AFTER
 from keystore.postgres.statements import STATEMENTS
-from keystore.postgres.store import PostgresStore
 from keystore.sql.link import UPKEEP_TIMEOUT_S
 from rig.relay import Relay
+from tests.conformance.links import postgres_link
 
 USES = PREPARE_AFTER + 2
 FORGET_ALL = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
 """Forgets all prepared statements without psycopg noticing, as it would a plain DEALLOCATE."""
 
 
-def used(url: str) -> PostgresStore:
+def used(url: str) -> Store:
     """A store on one connection that has run each bot operation often enough to prepare it; the caller closes it."""
     store = open_store(url, max_connections=1)
-    assert isinstance(store, PostgresStore)
     for number in range(USES):
         use(store, number)
     return store
 
 
-def use(store: PostgresStore, number: int) -> None:
+def use(store: Store, number: int) -> None:
     """Run each bot operation once."""
     store.set("1", {"session": {"a": b"%d" % number}})
     store.set("1", {"pre-key": {"7": b"%d" % number}}, creds=b"C")
@@ -35,9 +34,9 @@ def use(store: PostgresStore, number: int) -> None:
     store.touch("1", {"session": ["a"]})
 
 
-def prepared(store: PostgresStore) -> int:
+def prepared(store: Store) -> int:
     """The number of statements that the store's connection has prepared."""
-    return int(store.link.rows("SELECT count(*) FROM pg_prepared_statements", {}, UPKEEP_TIMEOUT_S)[0][0])
+    return int(postgres_link(store).rows("SELECT count(*) FROM pg_prepared_statements", {}, UPKEEP_TIMEOUT_S)[0][0])
 
 
 def test_a_bots_statements_are_prepared_on_the_server_itself(migrated_postgres_url: str) -> None:
@@ -56,7 +55,6 @@ def test_nothing_is_prepared_behind_a_pooler(pgbouncer_url: str) -> None:
 
 def test_preparing_takes_no_round_trip_more(migrated_postgres_url: str, relay: Relay) -> None:
     with open_store(relay.url(migrated_postgres_url), max_connections=1) as store:
-        assert isinstance(store, PostgresStore)
         store.load("1")
         before = relay.round_trips
         for number in range(USES):
@@ -67,7 +65,6 @@ def test_preparing_takes_no_round_trip_more(migrated_postgres_url: str, relay: R
 
 def test_a_load_is_prepared_from_the_first(migrated_postgres_url: str) -> None:
     with open_store(migrated_postgres_url, max_connections=1) as store:
-        assert isinstance(store, PostgresStore)
         assert prepared(store) == 1
 
 
@@ -89,15 +86,14 @@ def test_opening_a_connection_does_not_wait_for_a_locked_table(migrated_postgres
     with psycopg.connect(migrated_postgres_url) as holder:
         holder.execute("LOCK TABLE whatsapp_keys")
         store = open_store(migrated_postgres_url, max_connections=1)
-        assert isinstance(store, PostgresStore)
-        assert store.link.rows("SELECT current_setting('lock_timeout')", {}) == [("0",)]
+        assert postgres_link(store).rows("SELECT current_setting('lock_timeout')", {}) == [("0",)]
     with store:
         use(store, 1)
 
 
 def test_lost_prepared_statements_cause_no_error(migrated_postgres_url: str) -> None:
     with used(migrated_postgres_url) as store:
-        store.link.rows(FORGET_ALL, {}, UPKEEP_TIMEOUT_S)
+        postgres_link(store).rows(FORGET_ALL, {}, UPKEEP_TIMEOUT_S)
         assert prepared(store) == 0
         for number in range(USES):
             use(store, number)
@@ -125,7 +121,7 @@ def test_a_connection_holds_nothing_of_a_large_call(migrated_postgres_url: str) 
             assert store.get("2", key_type, ["0"]) == {"0": b"B"}
 
 
-def holding(store: PostgresStore) -> set[str]:
+def holding(store: Store) -> set[str]:
     """The names of the statements of which the store's connection holds the last call."""
-    with store.link._pool.connection() as conn:
+    with postgres_link(store)._pool.connection() as conn:
         return {name for name, statement in STATEMENTS.items() if statement in conn.cursors}

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from keystore import open_store
-from keystore.postgres.store import PostgresStore
 from rig.baileys_state import real_keys
 from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
 from rig.waiting import eventually
 from tests.conformance.full_sweep import sweep
+from tests.conformance.links import postgres_link
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +153,7 @@ def test_a_key_is_moved_over_one_that_another_session_has_just_written(
 def test_a_sweep_deletes_nothing_at_a_place_where_it_saw_another_row(migrated_postgres_url: str, clock: Clock) -> None:
     """A row may be renewed, or replaced by another one in its place, after the sweep has seen it."""
     with open_store(migrated_postgres_url, clock=clock, guard=False) as store:
-        assert isinstance(store, PostgresStore)
+        link = postgres_link(store)
         store.set("1", {"session": {"4915.0": b"S"}, "device-list": {"4915": b"D"}})
         params = {"now": clock(), "later": clock() + 30 * DAY}
         places = "(SELECT array_agg(ctid) FROM whatsapp_keys)"
@@ -161,9 +161,9 @@ def test_a_sweep_deletes_nothing_at_a_place_where_it_saw_another_row(migrated_po
             f"SELECT * FROM keystore_delete_due('1', {places}, NULL, '{{}}', false, %(now)s) "
             f"UNION ALL SELECT * FROM keystore_delete_units('1', {places}, '{{}}', %(now)s)"
         )
-        assert store.link.rows(deletions, params) == []
-        assert store.link.rows(deletions.replace("'1'", "'2'").replace("now", "later"), params) == []
-        assert sorted(store.link.rows(deletions.replace("now", "later"), params)) == [
+        assert link.rows(deletions, params) == []
+        assert link.rows(deletions.replace("'1'", "'2'").replace("now", "later"), params) == []
+        assert sorted(link.rows(deletions.replace("now", "later"), params)) == [
             ("device-list", 1),
             ("session", 1),
         ]

@@ -5,11 +5,13 @@ from typing import TypeVar
 
 import pytest
 
-from keystore import StoreUnavailable, open_store
-from keystore.postgres import store as postgres_store
-from keystore.postgres.store import PostgresStore
+from keystore import Store, StoreUnavailable, open_store
+from keystore.postgres import queries as postgres_queries
+from keystore.postgres.queries import PostgresQueries
 from keystore.sql.link import Run
+from keystore.sql.store import SqlStore
 from rig.fixtures.clock import START, Clock
+from tests.conformance.links import postgres_link
 from tests.conformance.upkeep.test_census import made_up_rows
 
 T = TypeVar("T")
@@ -36,19 +38,17 @@ def url(migrated_postgres_url: str) -> str:
     return migrated_postgres_url
 
 
-def limited(url: str, timeout: str) -> PostgresStore:
+def limited(url: str, timeout: str) -> Store:
     """A store at a server that ends statements after this time."""
-    store = open_store(f"{url}?options=-cstatement_timeout%3D{timeout}", clock=Clock())
-    assert isinstance(store, PostgresStore)
-    return store
+    return open_store(f"{url}?options=-cstatement_timeout%3D{timeout}", clock=Clock())
 
 
 @pytest.mark.parametrize("keys", [1, 40, 100, 1_000])
 def test_portions_count_what_one_statement_counts(url: str, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_store, "FEWEST_AT_A_TIME", keys)
-    monkeypatch.setattr(postgres_store, "COUNTED_PER_MS", 0)
+    monkeypatch.setattr(postgres_queries, "FEWEST_AT_A_TIME", keys)
+    monkeypatch.setattr(postgres_queries, "COUNTED_PER_MS", 0)
     with open_store(url, clock=lambda: START) as whole, limited(url, "1min") as store:
-        portions = in_snapshot(store, lambda run: store._portions(run, 1.0))
+        portions = in_snapshot(store, lambda run: queries_of(store).portions(run, 1.0))
         assert (len(portions) > 1) == (keys < 1_000)
         assert portions[0]["after"] is None
         assert portions[-1]["upto"] is None
@@ -67,9 +67,9 @@ def test_an_empty_table_is_counted_in_portions_too(migrated_postgres_url: str) -
 
 
 def test_portions_get_smaller_where_a_statement_takes_too_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_store, "COUNTED_PER_MS", 2)
+    monkeypatch.setattr(postgres_queries, "COUNTED_PER_MS", 2)
     with limited(url, "400ms") as store:
-        store._sql = {**store._sql, "low_on_pre_keys": SLOW}
+        monkeypatch.setattr(PostgresQueries, "sql", {**PostgresQueries.sql, "low_on_pre_keys": SLOW})
         with open_store(url) as filler:
             for n in range(8):
                 filler.set(f"more-{n}", {"session": {f"{key}": b"A" for key in range(50)}})
@@ -85,5 +85,11 @@ def test_a_statement_that_the_server_ends_names_the_setting(url: str) -> None:
         in_snapshot(store, lambda run: run("SELECT pg_sleep(5)", {}))
 
 
-def in_snapshot(store: PostgresStore, unit: Callable[[Run], T]) -> T:
-    return store.link.work(unit, snapshot=True)
+def in_snapshot(store: Store, unit: Callable[[Run], T]) -> T:
+    return postgres_link(store).work(unit, snapshot=True)
+
+
+def queries_of(store: Store) -> PostgresQueries:
+    assert isinstance(store, SqlStore)
+    assert isinstance(store.queries, PostgresQueries)
+    return store.queries

@@ -1,4 +1,4 @@
-"""The SQLite backend: one file, for local work and small bots. It keeps the whole contract.
+"""The queries of SQLite: one file, for local work and small bots. It keeps the whole contract.
 
 The database's clock is this machine's clock. So the time comes from Python, and `keystore.ttl` computes the expiries.
 """
@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
-from keystore import ids, ttl
+from keystore import ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
-from keystore.records import DueSessions, KeyRow, Lease, SweepRun
-from keystore.sql.link import Row, Run
-from keystore.sql.policy_table import policy_of_rows, row_of
-from keystore.sql.quota import Usage, other_types, too_many_types
-from keystore.sql.store import Change, SqlStore
+from keystore.records import KeyRow, Lease, SweepRun
+from keystore.sql.link import RefusalError, Row, Run
+from keystore.sql.policy_table import policy_of_rows, read_policy, row_of
+from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Queries
+from keystore.sql.quota import Usage, require_room
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
 from keystore.sqlite.statements import STATEMENTS
@@ -39,178 +39,177 @@ POLICY_READ_EVERY_S = 1.0
 """Age from which an open store reads the lifetimes again, in case another one has changed them."""
 
 
-class SqliteStore(SqlStore):
-    """A store on a migrated SQLite file."""
+class SqliteQueries(Queries):
+    """The queries of a migrated SQLite file."""
 
     link: SqliteLink
-    _sql = STATEMENTS
+    sql = STATEMENTS
     _policy_read: tuple[float, Policy] = (-math.inf, DEFAULT)
 
     # The operations of a bot.
 
-    def get(self, company_id: str, key_type: str, key_ids: Iterable[str]) -> dict[str, bytes]:
-        company, key_type = ids.canonical_company(company_id), ids.checked_name("key_type", key_type)
-        wanted = ids.checked_ids(key_ids)
-        if not wanted:
-            return {}
+    def get(self, company: str, key_type: str, key_ids: list[str]) -> tuple[list[Row], int]:
         params = {
             "company_id": company,
             "key_type": key_type,
-            "key_ids": self._list_param(wanted),
+            "key_ids": self.list_param(key_ids),
             "due_before": self._lives([key_type])[0][2],
         }
-        rows = self._run_for_bot("get", **params)
-        if due := [key_id for key_id, _, is_due in rows if is_due]:
-            self.touch(company, {key_type: due})
-            rows = self._run_for_bot("get", **params)
-        return self._values(company, key_type, rows)
+        rows, renewed = self.run("get", **params), 0
+        if due := [(key_type, key_id) for key_id, _, is_due in rows if is_due]:
+            renewed = sum(keys for _, keys in self._renew(company, due))
+            rows = self.run("get", **params)
+        return rows, renewed
 
-    def _set(self, change: Change) -> tuple[list[tuple[Any, str, int]], list[str]]:
+    def set(self, change: Change) -> Changed:
         company, written, deleted = change.company, change.written, change.deleted
-        others = other_types(company, {row[0] for row in written})
-        now = self._now_param()
+        others = sorted({row[0] for row in written} - KNOWN_TYPES)
+        now = self.now_param()
         expiry = {key_type: expires_at for key_type, expires_at, _ in self._lives({row[0] for row in written})}
-        rows = [
-            (company, key_type, key_id, codec.encode(value), now, now, expiry[key_type])
-            for key_type, key_id, value in written
-        ]
-        pre_keys = {key_id: codec.encode(value) for key_type, key_id, value in written if key_type == PRE_KEY}
+        rows = [(company, key_type, key_id, value, now, now, expiry[key_type]) for key_type, key_id, value in written]
+        pre_keys = {key_id: value for key_type, key_id, value in written if key_type == PRE_KEY}
 
-        def write(run: Run) -> tuple[list[tuple[Any, str, int]], list[str]]:
+        def write(run: Run) -> Changed:
             if not self._admit(run, company, change.epoch, change.seq, now):
-                return [], []
+                return NOTHING_CHANGED
             if others:
                 self._require_few_types(run, company, others)
-            used = self._usage(run, company) if change.measured else None
+            used = self._usage(run, company) if change.quota else None
             if change.creds is not None:
-                put_former_away(run, self._sql, company, change.creds, now)
+                put_former_away(run, self.sql, company, change.creds, now)
             before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
             events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
             if deleted:
-                run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
+                run(self.sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
             # The stored pre-keys are unused: a bot deletes one when it is used.
-            params = {"company_id": company, "key_ids": self._list_param(pre_keys)}
-            unused: dict[str, bytes] = dict(run(self._sql["unused_pre_keys"], params)) if pre_keys else {}
+            params = {"company_id": company, "key_ids": self.list_param(pre_keys)}
+            unused: dict[str, bytes] = dict(run(self.sql["unused_pre_keys"], params)) if pre_keys else {}
             rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
             if rewritten:
-                run(self._sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
+                run(self.sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
             if rows:
-                run(self._sql["put"], rows)
+                run(self.sql["put"], rows)
             if change.creds is not None:
-                run(self._sql["write_creds"], {"company_id": company, "creds": change.creds, "now": now})
-            if used is not None:
+                run(self.sql["write_creds"], {"company_id": company, "creds": change.creds, "now": now})
+            after = None
+            if used is not None and change.quota is not None:
                 after = self._usage(run, company)
-                self._allowances.require(company, used, after)
-                self._allowances.grant(company, after)
+                require_room(change.quota, used, after)
             before[PRE_KEY] = len(unused)
             for key_type, keys in Counter(row[0] for row in written).items():
                 existing = before.get(key_type, 0)
                 events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
-            return events, rewritten
+            return Changed(events, rewritten, after)
 
         return self.link.work(write, timeout_s=None)
 
     def _usage(self, run: Run, company: str) -> Usage:
-        return Usage(*run(self._sql["usage"], {"company_id": company})[0])
+        return Usage(*run(self.sql["usage"], {"company_id": company})[0])
 
     def _require_few_types(self, run: Run, company: str, others: list[str]) -> None:
-        """Raise QuotaExceeded if the company would have too many types besides the known ones."""
+        """Refuse a write after which the company would have too many types besides the known ones."""
+        if len(others) > MAX_OTHER_TYPES:
+            raise RefusalError("KS003", {"types": len(others)})
         limit = len(KNOWN_TYPES) + MAX_OTHER_TYPES + 1
-        stored = {key_type for (key_type,) in run(self._sql["types_of"], {"company_id": company, "limit": limit})}
-        added = [name for name in others if not run(self._sql["has_type"], {"company_id": company, "key_type": name})]
+        stored = {key_type for (key_type,) in run(self.sql["types_of"], {"company_id": company, "limit": limit})}
+        added = [name for name in others if not run(self.sql["has_type"], {"company_id": company, "key_type": name})]
         types = len(stored - KNOWN_TYPES) + len(added)
         if added and types > MAX_OTHER_TYPES:
-            raise too_many_types(company, types)
+            raise RefusalError("KS003", {"types": types})
 
-    def _touch(self, company: str, used: list[tuple[str, str]]) -> tuple[dict[str, int], dict[str, list[str]]]:
-        lives = {key_type: times for key_type, *times in self._lives({key_type for key_type, _ in used})}
-        with_times = json.dumps([(*name, *lives[name[0]]) for name in used], ensure_ascii=False)
-        renewed = self._by_type(self._run_for_bot("touch", company_id=company, used=with_times))
+    def touch(self, company: str, used: list[tuple[str, str]]) -> tuple[list[Row], dict[str, list[str]]]:
+        renewed = self._renew(company, used)
         missing: dict[str, list[str]] = {}
-        for key_type, key_id in self._run_for_bot(
-            "missing", company_id=company, names=json.dumps(used, ensure_ascii=False)
-        ):
+        names = json.dumps(used, ensure_ascii=False)
+        for key_type, key_id in self.run("missing", company_id=company, names=names):
             missing.setdefault(key_type, []).append(key_id)
         return renewed, missing
 
+    def _renew(self, company: str, used: list[tuple[str, str]]) -> list[Row]:
+        """Renew those of the keys that are due. Return `(key_type, keys)`."""
+        lives = {key_type: times for key_type, *times in self._lives({key_type for key_type, _ in used})}
+        with_times = json.dumps([(*name, *lives[name[0]]) for name in used], ensure_ascii=False)
+        return _counted(self.run("touch", company_id=company, used=with_times))
+
     def _count_existing(self, run: Run, company: str, names: Sequence[Sequence[str]]) -> list[Row]:
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
-        return run(self._sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
+        return run(self.sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def _clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
-        now = self._now_param()
+    def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
+        now = self.now_param()
 
         def clear(run: Run) -> list[Row]:
             if not self._admit(run, company, epoch, seq, now):
                 return []
-            trash_for(run, self._sql, company, "clear", now).put_state()
-            deleted = run(self._sql["clear_keys"], {"company_id": company})
-            run(self._sql["clear_creds"], {"company_id": company})
-            return deleted
+            trash_for(run, self.sql, company, "clear", now).put_state()
+            deleted = run(self.sql["clear_keys"], {"company_id": company})
+            run(self.sql["clear_creds"], {"company_id": company})
+            return _counted(deleted)
 
-        return list(Counter(key_type for (key_type,) in self.link.work(clear, timeout_s=None)).items())
+        return self.link.work(clear, timeout_s=None)
 
     def _admit(self, run: Run, company: str, epoch: int | None, seq: int | None, now: int) -> bool:
         """Let a write begin, inside its transaction; False when the database has it, or a later one, already.
 
-        Raises LeaseLost unless the live lease allows a write with this epoch.
+        Refuses it unless the live lease allows a write with this epoch.
         """
-        rows = run(self._sql["company_lease"], {"company_id": company, "now": now})
+        rows = run(self.sql["company_lease"], {"company_id": company, "now": now})
         holder, live_epoch = rows[0] if rows else (None, None)
         if epoch != live_epoch:
-            raise self._wrong_epoch(company, epoch, holder, live_epoch)
-        return seq is None or bool(run(self._sql["number_write"], {"company_id": company, "epoch": epoch, "seq": seq}))
+            raise RefusalError("KS001", {"holder": holder, "epoch": live_epoch})
+        params = {"company_id": company, "epoch": epoch, "seq": seq}
+        return seq is None or bool(run(self.sql["number_write"], params))
 
     # Upkeep.
 
-    def _run_in_turn(self, statements: list[str], params: dict[str, Any]) -> list[Row]:
-        return self.link.work(lambda run: [row for statement in statements for row in run(statement, params)])
+    def run_in_turn(self, names: Sequence[str], params: dict[str, Any]) -> list[Row]:
+        return self.link.work(lambda run: [row for name in names for row in run(self.sql[name], params)])
 
-    def _save_counts(self, counts: Mapping[Count, int]) -> None:
+    def save_counts(self, counts: Mapping[Count, int]) -> None:
         rows = [
-            (count.company_id, self._time_param(count.hour), count.key_type, count.event, keys)
+            (count.company_id, self.time_param(count.hour), count.key_type, count.event, keys)
             for count, keys in counts.items()
         ]
-        self.link.work(lambda run: run(self._sql["add_count"], rows))
+        self.link.work(lambda run: run(self.sql["add_count"], rows))
 
-    def due_sessions(self) -> list[DueSessions]:
-        now = self._now_param()
+    def due_sessions(self) -> list[Row]:
+        now = self.now_param()
 
         def count(run: Run) -> list[Row]:
-            is_waiting = self._due_from(run(self._sql["policy"], {}), SESSION) > now
-            return [] if is_waiting else run(self._sql["due_sessions"], {"now": now})
+            is_waiting = self._due_from(run(self.sql["policy"], {}), SESSION) > now
+            return [] if is_waiting else run(self.sql["due_sessions"], {"now": now})
 
-        return [DueSessions(*row) for row in self.link.work(count, snapshot=True)]
+        return self.link.work(count, snapshot=True)
 
-    def _sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
+    def sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
         def sweep(execute: Run) -> dict[str, int]:
             self._renew_lease(execute, lease, ttl_s)
-            recorded = execute(self._sql["recorded_sweep"], {"run_id": run.run_id})
+            recorded = execute(self.sql["recorded_sweep"], {"run_id": run.run_id})
             by_type: Counter[str] = Counter(json.loads(recorded[0][0]) if recorded else {})
             by_type.update(self._sweep_companies(execute, company_ids))
             record = {"run_id": run.run_id, "deleted": by_type.total(), "by_type": json.dumps(by_type)}
-            execute(self._sql["record_sweep"], record)
+            execute(self.sql["record_sweep"], record)
             self._renew_lease(execute, lease, ttl_s)
             return dict(by_type)
 
         return self.link.work(sweep)
 
-    def _sweep_companies(self, run: Run, company_ids: list[str]) -> dict[str, int]:
+    def _sweep_companies(self, run: Run, company_ids: list[str]) -> Counter[str]:
         """Delete the due keys of these companies. Keys of types that aren't due yet get their right expiry."""
-        now = self._now_param()
+        now = self.now_param()
         waiting = self._waiting(run, now)
         for key_type, due_from in waiting.items():
-            run(self._sql["correct_expiry"], {"key_type": key_type, "now": now, "due_from": due_from})
-        due = run(self._sql["due_keys"], self._due_params(now, waiting, self._list_param(company_ids)))
+            run(self.sql["correct_expiry"], {"key_type": key_type, "now": now, "due_from": due_from})
+        due = run(self.sql["due_keys"], self._due_params(now, waiting, self.list_param(company_ids)))
         swept = [name for *name, guarded in due if not guarded]
         if swept:
-            run(self._sql["delete"], swept)
-        return self._by_type([(key_type,) for _, key_type, _ in swept])
+            run(self.sql["delete"], swept)
+        return Counter(self.counted_as(key_type) for _, key_type, _ in swept)
 
     def _waiting(self, run: Run, now: int) -> dict[str, int]:
         """Return the types that have keys past their expiry but aren't due, and the time from which they are."""
-        policy = run(self._sql["policy"], {})
-        past = run(self._sql["past_types"], {"now": now})
+        policy = run(self.sql["policy"], {})
+        past = run(self.sql["past_types"], {"now": now})
         due_from = {key_type: self._due_from(policy, key_type) for (key_type,) in past}
         return {key_type: time for key_type, time in due_from.items() if time > now}
 
@@ -224,24 +223,24 @@ class SqliteStore(SqlStore):
         lengthened_at = row and row[3]
         if lengthened_at is None and policy.ttl_s(key_type) != ttl.NEVER:
             return 0
-        return self._expiry_param(ttl.expires_at(policy, key_type, self._time(lengthened_at or 0)))
+        return self._expiry_param(ttl.expires_at(policy, key_type, self.time(lengthened_at or 0)))
 
     def _due_params(self, now: int, waiting: Iterable[str], company_ids: str | None) -> dict[str, Any]:
         return {
             "company_ids": company_ids,
-            "waiting": self._list_param(waiting),
-            "guard": self._guard,
+            "waiting": self.list_param(waiting),
+            "guard": self.guard,
             "pre_keys_kept": PRE_KEYS_KEPT,
             "now": now,
         }
 
-    def _in_portions(self, names: Sequence[str], params: Mapping[str, Any]) -> list[list[Row]]:
+    def in_portions(self, names: Sequence[str], params: Mapping[str, Any]) -> list[list[Row]]:
         """Count the due keys of a census with the statement of a sweep."""
         if "census" not in names:
-            return super()._in_portions(names, params)
-        now = self._now_param()
+            return super().in_portions(names, params)
+        now = self.now_param()
         waiting = self.link.work(lambda run: self._waiting(run, now), snapshot=True)
-        *counted, due = super()._in_portions([*names, "due_keys"], {**params, **self._due_params(now, waiting, None)})
+        *counted, due = super().in_portions([*names, "due_keys"], {**params, **self._due_params(now, waiting, None)})
         by_type = Counter((key_type, bool(guarded)) for _, key_type, _, guarded in due)
         counted[0] = [
             (key_type, total, with_expiry, by_type[key_type, False], by_type[key_type, True], *rest)
@@ -251,82 +250,84 @@ class SqliteStore(SqlStore):
 
     def _renew_lease(self, run: Run, lease: Lease, ttl_s: float) -> None:
         """Renew the lease in a transaction, which keeps other holders from it until the end. Raises LeaseLost."""
-        if not run(self._sql["renew_lease"], {**self._lease_params(lease, ttl_s), "now": self._now_param()}):
-            raise self._lease_lost(lease)
+        params = {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl_s": ttl_s}
+        if not run(self.sql["renew_lease"], {**params, "now": self.now_param()}):
+            raise self.lease_lost(lease)
 
-    def backfill(self, limit: int) -> dict[str, int]:
-        types = [row[0] for row in self._run_upkeep("types_without_expiry", limit=limit)]
+    def backfill(self, limit: int) -> list[Row]:
+        types = [row[0] for row in self.run_upkeep("types_without_expiry", limit=limit)]
         if not types:
-            return {}
+            return []
         lives = json.dumps(self._lives(types), ensure_ascii=False)
-        return self._by_type(self._run_upkeep("backfill", limit=limit, policy=lives))
+        return _counted(self.run_upkeep("backfill", limit=limit, policy=lives))
 
-    def _life_params(self) -> dict[str, Any]:
-        rows = self._run_upkeep("policy")
+    def life_params(self) -> dict[str, Any]:
+        rows = self.run_upkeep("policy")
         policy = policy_of_rows(rows) or DEFAULT
         firsts = []
-        for key_type in {*self._named_types, OTHER_TYPES}:
+        for key_type in {*self.named_types, OTHER_TYPES}:
             ttl_s = policy.ttl_s(key_type)
             life_us = None if ttl_s == ttl.NEVER else round(ttl_s * 1_000_000)
             firsts.append((key_type, life_us, ttl.step_s(ttl_s) * 1_000_000, self._due_from(rows, key_type)))
         return {
-            "guard": self._guard,
+            "guard": self.guard,
             "firsts": json.dumps(firsts, ensure_ascii=False),
             "never": NEVER_US,
             "pre_keys_kept": PRE_KEYS_KEPT,
         }
 
-    def _by_type(self, rows: list[Row]) -> dict[str, int]:
-        return super()._by_type(list(Counter(key_type for (key_type,) in rows).items()))
+    def largest_company(self, most_keys: int, most_bytes: int) -> str | None:
+        rows = self.run_upkeep("largest_company", most_keys=most_keys, most_bytes=most_bytes)
+        return rows[0][0] if rows else None
 
-    def _enforce_expiry(self) -> None:
+    def enforce_expiry(self) -> None:
         steps = ("enforce_create", "enforce_copy", "enforce_drop", "enforce_rename", "enforce_index")
-        self.link.work(lambda run: [run(self._sql[step], {}) for step in steps])
+        self.link.work(lambda run: [run(self.sql[step], {}) for step in steps])
 
-    def _restore(
+    def restore(
         self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
     ) -> None:
         params = [
             (
                 *(company, row.key_type, row.key_id, codec.encode(row.value)),
-                *(self._time_param(row.created_at), self._time_param(row.updated_at)),
-                NEVER_US if row.never_expires else row.expires_at and self._time_param(row.expires_at),
+                *(self.time_param(row.created_at), self.time_param(row.updated_at)),
+                NEVER_US if row.never_expires else row.expires_at and self.time_param(row.expires_at),
             )
             for row in rows
         ]
 
         def restore(run: Run) -> None:
-            now = self._now_param()
+            now = self.now_param()
             self._admit(run, company, None, None, now)
             new = {(key_type, key_id): value for _, key_type, key_id, value, *_ in params}
             names = json.dumps([*gone, *new], ensure_ascii=False)
-            stored = run(self._sql["stored_values"], {"company_id": company, "names": names})
+            stored = run(self.sql["stored_values"], {"company_id": company, "names": names})
             replaced = any(new.get((key_type, key_id)) != value for key_type, key_id, value in stored)
-            former = run(self._sql["get_creds"], {"company_id": company})
+            former = run(self.sql["get_creds"], {"company_id": company})
             if replaced or (creds is not None and former not in ([], [(creds,)])):
-                trash_for(run, self._sql, company, reason, now).put_state()
-            run(self._sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
-            run(self._sql["restore_row"], params)
+                trash_for(run, self.sql, company, reason, now).put_state()
+            run(self.sql["delete"], [(company, key_type, key_id) for key_type, key_id in gone])
+            run(self.sql["restore_row"], params)
             if creds is not None:
-                run(self._sql["write_creds"], {"company_id": company, "creds": creds, "now": now})
+                run(self.sql["write_creds"], {"company_id": company, "creds": creds, "now": now})
 
         self.link.work(restore)
 
-    def _drop_older(self, run: Run, params: Mapping[str, Any]) -> None:
-        trash = trash_for(run, self._sql, params["company_id"], "repair", self._now_param())
+    def drop_older(self, run: Run, params: Mapping[str, Any]) -> None:
+        trash = trash_for(run, self.sql, params["company_id"], "repair", self.now_param())
         trash.put_key(params["to_type"], params["to_id"], params["updated_at"])
         trash.limit()
-        super()._drop_older(run, params)
+        super().drop_older(run, params)
 
-    def _empty_trash(self) -> int:
-        upto = self._now_param() - round(self.trash_s * 1_000_000)
-        return len(self._run_upkeep("empty_trash", upto=upto))
+    def empty_trash(self) -> int:
+        trash_s = self.run_upkeep("trash_s")[0][0]
+        return len(self.run_upkeep("empty_trash", upto=self.now_param() - round(trash_s * 1_000_000)))
 
-    def _purge(self, run: Run, company: str) -> dict[str, int]:
-        self._admit(run, company, None, None, self._now_param())
-        run(self._sql["purge_sweep_errors"], {"company_id": company})
+    def purge(self, run: Run, company: str) -> dict[str, int]:
+        self._admit(run, company, None, None, self.now_param())
+        run(self.sql["purge_sweep_errors"], {"company_id": company})
         return {
-            table: len(run(self._sql[f"purge_{table}"], {"company_id": company}))
+            table: len(run(self.sql[f"purge_{table}"], {"company_id": company}))
             for table in (
                 *("whatsapp_keys", "whatsapp_auth", "keystore_trash", "keystore_counters"),
                 *("keystore_company_leases", "keystore_company_writes", "keystore_tokens"),
@@ -340,18 +341,18 @@ class SqliteStore(SqlStore):
         return self._moment()
 
     def _moment(self) -> datetime:
-        return self._clock_time() or datetime.now(UTC)
+        return self.clock_time() or datetime.now(UTC)
 
-    def _now_param(self) -> int:
-        return self._time_param(self._moment())
+    def now_param(self) -> int:
+        return self.time_param(self._moment())
 
-    def _time(self, stored: int) -> datetime:
+    def time(self, stored: int) -> datetime:
         return time_of(stored)
 
-    def _time_param(self, time: datetime) -> int:
+    def time_param(self, time: datetime) -> int:
         return (time - _EPOCH) // _MICROSECOND
 
-    def _list_param(self, values: Iterable[str]) -> str:
+    def list_param(self, values: Iterable[str]) -> str:
         return json.dumps(list(values), ensure_ascii=False)
 
     def _lives(self, key_types: Iterable[str]) -> list[tuple[str, int, int]]:
@@ -374,12 +375,17 @@ class SqliteStore(SqlStore):
         """Return the database's policy as it was within the last second: reading it doubles the time of a get."""
         read_at, policy = self._policy_read
         if monotonic() - read_at >= POLICY_READ_EVERY_S:
-            policy = self.policy
+            policy = read_policy(self.link, self.sql) or DEFAULT
             self._policy_read = monotonic(), policy
         return policy
 
     def _expiry_param(self, time: datetime | None) -> int:
-        return NEVER_US if time is None else self._time_param(time)
+        return NEVER_US if time is None else self.time_param(time)
 
-    def _run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
-        return super()._run_upkeep(name, never=NEVER_US, **params)
+    def run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
+        return super().run_upkeep(name, never=NEVER_US, **params)
+
+
+def _counted(rows: list[Row]) -> list[Row]:
+    """Return `(key_type, keys)` of rows that begin with a key's type, one for each key."""
+    return list(Counter(row[0] for row in rows).items())
