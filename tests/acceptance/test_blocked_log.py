@@ -19,7 +19,7 @@ from rig.program import RUN, environment
 from rig.waiting import eventually
 from tests.api.service import ask
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("blocked_log")]
 
 SMALLEST_PIPE = 4_096
 REQUESTS = 100

@@ -92,7 +92,6 @@ def starting(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_the_first_start_shows_the_banner_and_the_second_none(tmp_path: Path) -> None:
     for shown in (True, False):
         with starting(tmp_path) as (process, log):
@@ -104,7 +103,6 @@ def test_the_first_start_shows_the_banner_and_the_second_none(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_signal_during_the_start_ends_it_within_5_seconds(tmp_path: Path) -> None:
     """Another process holds the write lock, so that the migration of a new file waits for it inside of SQLite."""
     database = tmp_path / "k.db"

@@ -17,7 +17,7 @@ from rig.paths import PROJECT
 from rig.program import TIMEOUT_S, environment
 from rig.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("installed")]
 
 LIBRARIES = {str(Path(str(library.__file__)).parent.parent) for library in (typer, hatchling)}
 

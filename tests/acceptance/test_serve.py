@@ -23,7 +23,7 @@ from rig.program import RUN, run, serving
 from rig.waiting import eventually
 from tests.acceptance.in_process import run_json
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serve")]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -24,7 +24,7 @@ from rig.waiting import eventually
 from tests.acceptance.in_process import run_json, run_refused
 from tests.api.service import Answer, ask
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serve_http")]
 
 MB = 1_000_000
 MOST_OF_ONE, MOST_OF_ALL = 90 * MB, 160 * MB

@@ -11,7 +11,7 @@ from rig.program import Service, serving
 from rig.waiting import eventually
 from tests.acceptance.in_process import run, run_json
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("telegram_service")]
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from monitor.watch_settings import WatchSettings
 from rig.waiting import eventually
 from tests.api.service import Answer, Api, ask, serving_api
 
+pytestmark = pytest.mark.xdist_group("api")
+
 OPEN = {"/healthz", "/readyz", "/", "/sign-in", "/sign-out", "/help"}
 """Routes without a token; the status page checks its callers itself (test_page.py)."""
 

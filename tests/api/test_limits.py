@@ -10,6 +10,8 @@ from api.bodies import MAX_BODY_BYTES, MAX_IDS, MAX_TYPES
 from rig.waiting import eventually
 from tests.api.service import Api, serving_api
 
+pytestmark = pytest.mark.xdist_group("api")
+
 
 def send(api: Api, path: str, pieces: Iterable[bytes], *, length: int | None, finish: bool = True) -> bytes:
     """Send a body in pieces, chunked if `length` is None, and return the first bytes of the answer."""

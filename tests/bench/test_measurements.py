@@ -20,7 +20,7 @@ from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("measurements")]
 
 
 @pytest.mark.parametrize("main", [distance, http_api, peers, scale, schema, simulate, storms, targets])

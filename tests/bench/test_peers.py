@@ -13,7 +13,7 @@ from bench.peers.node import Answer, Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("peers")]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from rig.baileys_state import BURST_KEYS, STATE_KEYS
 from rig.fixtures.postgres import PASSWORD, PostgresSite
 from rig.paths import PROJECT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("storms")]
 
 LOCUSTFILE = PROJECT / "bench" / "storms" / "locustfile.py"
 LOCUST_TIMEOUT_S = 60

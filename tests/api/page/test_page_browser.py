@@ -18,7 +18,7 @@ from tests.api.page.page_site import Site, serving_site
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)"),
     pytest.mark.slow,
-    pytest.mark.xdist_group("processes"),
+    pytest.mark.xdist_group("page_browser"),
 ]
 
 HOSTILE_HOLDER = '"><img src=x onerror=alert(1)><script>alert(2)</script>'

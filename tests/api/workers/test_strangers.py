@@ -38,7 +38,7 @@ from tests.api.workers.slow_clients import (
     unread,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("strangers")]
 
 SECONDS = float(os.environ.get("KEYSTORE_TEST_SECONDS", "4"))
 SLOW = 10 * MAX_RUNNING

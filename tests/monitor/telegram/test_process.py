@@ -15,7 +15,7 @@ from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("telegram_process")]
 
 UPDATES = int(os.environ.get("KEYSTORE_TEST_UPDATES", "30000"))
 """A soak sets it to 100,000 or more."""
