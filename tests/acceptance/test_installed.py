@@ -107,7 +107,7 @@ def test_the_service_and_its_worker_start(installed: Path, beside_a_checkout: Pa
         address = log.read_text(encoding="utf-8").partition('"http": "')[2].partition('"')[0]
         assert requests.get(f"{address}/healthz", timeout=20).status_code == 200
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(20) == 0
     finally:
         process.kill()
 
