@@ -1,4 +1,4 @@
-"""Limits on the requests of one token within one worker: the rate, and the number in progress."""
+"""Limits the requests of each token within one worker: their rate, and the number in progress."""
 
 import threading
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ BURST_S = 2
 """Burst allowance: a token may send this many seconds' worth of requests at once."""
 
 MAX_BUCKETS = 10_000
-"""Number of buckets above which idle ones are dropped."""
+"""Once a worker has this many buckets, a new token makes it drop those of idle tokens."""
 
 
 @dataclass
@@ -42,7 +42,8 @@ class RateLimit:
     def acquire(self, token_id: str) -> None:
         """Count a request that begins.
 
-        Raises Problem (429) if the token is over a limit. Otherwise the caller must call `release`.
+        Raises Problem (429) if the token is over a limit. Otherwise the caller must call `release` when
+        the request has ended.
         """
         now, rate = monotonic(), self._rate
         with self._lock:
@@ -50,7 +51,7 @@ class RateLimit:
             if bucket is None:
                 if len(self._buckets) >= MAX_BUCKETS:
                     # Forget idle tokens; each starts again with a full bucket.
-                    self._buckets = {known_id: busy for known_id, busy in self._buckets.items() if busy.in_progress}
+                    self._buckets = {known_id: known for known_id, known in self._buckets.items() if known.in_progress}
                 bucket = self._buckets[token_id] = _Bucket(self._capacity, now)
             if bucket.in_progress >= MAX_IN_PROGRESS:
                 detail = f"{MAX_IN_PROGRESS} requests of this token are in progress already; wait for one to end"
