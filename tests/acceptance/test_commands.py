@@ -220,7 +220,6 @@ def test_errors_of_a_command_with_json_are_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_full_disk_behind_standard_output_is_one_clear_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/k.db"
     assert run("seed", url=url).returncode == 0

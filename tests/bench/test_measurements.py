@@ -8,7 +8,7 @@ from bench import idle
 from bench.command import Main
 from bench.distance import main as distance
 from bench.gates import sweeping
-from bench.gates.operations import OPERATIONS, OTHER_BURSTS, Operation
+from bench.gates.operations import COMPANIES, OPERATIONS, OTHER_BURSTS, Operation
 from bench.http_api.__main__ import main as http_api
 from bench.peers.__main__ import main as peers
 from bench.scale.__main__ import main as scale
@@ -20,7 +20,13 @@ from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("measurements")]
+
+
+@pytest.fixture(autouse=True)
+def _few_companies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweep, backfill and count ten companies in place of sixty."""
+    monkeypatch.setattr("bench.gates.operations.COMPANIES", COMPANIES[:10])
 
 
 @pytest.mark.parametrize("main", [distance, http_api, peers, scale, schema, simulate, storms, targets])
