@@ -1,7 +1,6 @@
 """The queries of Postgres. Each operation of a bot is one statement, and so one round trip.
 
-Values travel and are stored as opaque bytes: as `jsonb`, the original operator's 665 keys took nine times as long to
-fetch.
+Values are sent and stored as bytes. As `jsonb`, the original operator's 665 keys took nine times as long to fetch.
 """
 
 import json
@@ -27,22 +26,26 @@ LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""
 
 UNCOUNTED = ("rewritten", "keys", "bytes")
-"""Events of a `set` that aren't counted: the ids of rewritten pre-keys, and the company's use after the write."""
+"""Rows of a `set` that aren't events to count: the ids of rewritten pre-keys, and the company's use after the write."""
 
 ENFORCE_BATCH_KEYS = 1_000
+"""Number of keys that `enforce_expiry` backfills at a time."""
 
 COUNTED_PER_MS = 80
-"""Keys in a portion for each millisecond of the server's `statement_timeout`: an idle server counts some 300 in it."""
+"""A portion has this many keys for each millisecond of the server's `statement_timeout`.
+
+An idle server counts some 300 keys in a millisecond.
+"""
 
 FEWEST_AT_A_TIME = 100
-"""Keys counted by one statement at least, however short the `statement_timeout` is."""
+"""A portion may have this many keys, however short the `statement_timeout` is."""
 
 CANDIDATES = 10
-"""Number of companies, the largest first, that `largest_company` looks at."""
+"""Number of companies whose values `largest_company` measures: those with the most keys."""
 
 
 class PostgresQueries(Queries):
-    """The queries of a migrated Postgres database, or of the upkeep beside a legacy one (`attached`)."""
+    """The queries of a Postgres database. An `attached` database is a legacy one, and has the upkeep only."""
 
     link: PostgresLink
     sql = STATEMENTS
@@ -87,7 +90,7 @@ class PostgresQueries(Queries):
         )
 
     def touch(self, company: str, used: list[tuple[str, str]]) -> tuple[list[Row], dict[str, list[str]]]:
-        key_types, key_ids = (Texts(names) for names in zip(*used, strict=True))
+        key_types, key_ids = (Texts(column) for column in zip(*used, strict=True))
         rows = self.run("touch", company_id=company, key_types=key_types, key_ids=key_ids)
         return [row[:2] for row in rows], {key_type: missing for key_type, _, missing in rows if missing}
 
@@ -144,7 +147,7 @@ class PostgresQueries(Queries):
         after: str | None = None
         while rows := run(self.sql["company_sizes"], {"after": after, "limit": most_keys}):
             all_read = sum(keys for _, keys in rows) < most_keys
-            if not all_read and len(rows) == 1:  # A company with more keys than were asked for.
+            if not all_read and len(rows) == 1:  # This company alone fills the limit.
                 after = rows[0][0]
                 yield after, run(self.sql["company_size"], {"company_id": after})[0][0]
                 continue
@@ -226,12 +229,13 @@ class PostgresQueries(Queries):
         return self.run_upkeep("backfill", limit=limit)
 
     def enforce_expiry(self) -> None:
-        """Add the constraint for new rows first, and then validate it for those that exist.
+        """Add the constraint for new rows, and then validate it for the rows that exist.
 
-        A key without expiry that a writer adds just before the constraint is backfilled, and no other can follow it.
+        A writer may add a key without expiry just before the constraint. That key is backfilled, and the constraint
+        refuses any later one.
         """
         if not self.run_upkeep("expiry_required")[0][0]:
-            # With a lock timeout, else every bot queues behind this while a backup reads the table.
+            # While a backup reads the table, this waits for it, and every bot would wait behind: so it gives up soon.
             steps = ("SET LOCAL lock_timeout = '5s'", self.sql["require_expiry"])
             self.link.work(lambda run: [run(step, {}) for step in steps])
         while self.backfill(ENFORCE_BATCH_KEYS):

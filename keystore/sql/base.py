@@ -1,4 +1,4 @@
-"""The base of the SQL store's parts: its queries, its counts, and what each part asks first."""
+"""The base of the SQL store's parts: its queries, its counts of events, and the checks that the parts share."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from keystore.ttl import DEFAULT, Policy
 
 
 class SqlBase:
-    """A store's queries, and its facts."""
+    """The queries of a store, its counts of events, and facts about it."""
 
     def __init__(self, queries: Queries, quota: Quota) -> None:
         self.queries = queries
@@ -50,7 +50,7 @@ class SqlBase:
         return read_policy(self.link, self.queries.sql) or DEFAULT
 
     def replace_policy(self, policy: Policy) -> None:
-        """Make `policy` the one in the database, by the store's clock."""
+        """Write `policy` into the database, in place of the former one, at the time of the store's clock."""
         write_policy(self.link, self.queries.sql, policy, self.queries.now_param())
 
     def now(self) -> datetime:
@@ -71,7 +71,7 @@ class SqlBase:
 
     @contextmanager
     def _refused(self, company: str, epoch: int | None) -> Iterator[None]:
-        """Word the error of a write in this block that a rule in the database refuses."""
+        """If a rule in the database refuses a write in this block, raise an error that says why."""
         try:
             yield
         except RefusalError as refused:

@@ -1,8 +1,8 @@
-"""The queries of a SQL database: its link, its named statements, and how values become parameters.
+"""The queries of a SQL database: its link, its named statements, and the form of its parameters.
 
 The store (`keystore.sql.store`) checks arguments, counts events, decodes values and words errors, once for both
-databases. A backend adds its `.sql` file, its representation of times and lists, and the operations that differ: it
-takes parameters and returns answers. The statements of both backends have the same names and parameters.
+databases. A backend adds its `.sql` file, its form of times and lists, and the operations that differ. The statements
+of both backends have the same names and parameters.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ Clock = Callable[[], datetime]
 class Change:
     """A checked write. `written` is `(key_type, key_id, stored value)`, and `deleted` is `(key_type, key_id)`.
 
-    `creds` are in their stored form too. With a `quota` the company's use is held against it.
+    `creds` are in their stored form too. With a `quota`, the company's use is counted, and must not exceed it.
     """
 
     company: str
@@ -44,7 +44,7 @@ class Change:
 class Changed:
     """The outcome of a change: events `(event, key_type, keys)` to count, and the ids of rewritten pre-keys.
 
-    `used` is the company's use after it, where it was counted.
+    `used` is the company's use after the change; None if it wasn't counted.
     """
 
     events: list[tuple[Any, str, int]]
@@ -56,7 +56,7 @@ NOTHING_CHANGED = Changed([], [], None)
 
 
 class Queries(ABC):
-    """The queries of one database. Any of them may raise StoreUnavailable, and RefusalError where a rule refuses."""
+    """The queries of one database. Any may raise StoreUnavailable. A write that a rule refuses raises RefusalError."""
 
     sql: Mapping[str, str]
     """The backend's statements by name."""
@@ -75,7 +75,7 @@ class Queries(ABC):
         return True
 
     def columns_in_the_way(self) -> list[Row]:
-        """Return `(table, column)` of the columns for which a write has no value, though each row must have one."""
+        """Return `(table, column)` of each column that requires a value which our writes don't have."""
         return []
 
     def __init__(self, link: Link, clock: Clock | None, *, guard: bool, named_types: Iterable[str]) -> None:
@@ -88,7 +88,7 @@ class Queries(ABC):
     # Running statements by name.
 
     def run(self, name: str, /, **params: Any) -> list[Row]:
-        """Run a statement on the path of a request: the timeout is short."""
+        """Run a statement of a bot's call, with its short timeout."""
         return self.link.rows(self.sql[name], {"now": self.now_param(), **params})
 
     def run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
@@ -138,7 +138,7 @@ class Queries(ABC):
 
     @abstractmethod
     def get(self, company: str, key_type: str, key_ids: list[str]) -> tuple[list[Row], int]:
-        """Return rows `(key_id, stored value)`, after renewing those that are due, and the number of renewed keys."""
+        """Renew the keys that are due. Return rows `(key_id, stored value, …)` and the number of renewed keys."""
 
     @abstractmethod
     def set(self, change: Change) -> Changed:
@@ -146,11 +146,14 @@ class Queries(ABC):
 
     @abstractmethod
     def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
-        """Put a company's creds and keys into the trash. Return `(key_type, keys)` of the deleted ones."""
+        """Put a company's creds and keys into the trash. Return rows `(key_type, deleted keys)`."""
 
     @abstractmethod
     def touch(self, company: str, used: list[tuple[str, str]]) -> tuple[list[Row], dict[str, list[str]]]:
-        """Mark keys `(key_type, key_id)` as used. Return `(key_type, renewed keys)`, and the ids not stored by type."""
+        """Mark keys `(key_type, key_id)` as used.
+
+        Return rows `(key_type, renewed keys)`, and by type the ids that aren't stored.
+        """
 
     # The upkeep that differs.
 
@@ -160,13 +163,13 @@ class Queries(ABC):
 
     @abstractmethod
     def largest_company(self, most_keys: int, most_bytes: int) -> str | None:
-        """Return the largest company with at most so many keys and bytes, out of the ten with the most keys."""
+        """Return the largest company within both limits, out of the ten with the most keys; None if none is."""
 
     @abstractmethod
     def life_params(self) -> dict[str, Any]:
         """Return the parameters of `life_counts`.
 
-        Its rows are `(key_type, lasting, gone_on, keys)`, with `gone_on` in days since 1970 or None.
+        The rows of `life_counts` are `(key_type, lasting, gone_on, keys)`; `gone_on` is in days since 1970, or None.
         """
 
     @abstractmethod
@@ -177,13 +180,13 @@ class Queries(ABC):
     def sweep_batch(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> dict[str, int]:
         """Sweep under the lease, and return the recorded deletions of the whole run by type. Raises LeaseLost.
 
-        The deletions are added to the record and not to the caller's run, so that a batch which is repeated because its
-        answer got lost counts once. The lease is renewed from the end of a long batch, not from its start.
+        The deletions are added to the run's record, not to the caller's `run`. So a batch counts once, even if its
+        answer gets lost and it is repeated. The renewed lease begins at the end of a long batch, not at its start.
         """
 
     @abstractmethod
     def backfill(self, limit: int) -> list[Row]:
-        """Give up to `limit` keys without an expiry one. Return `(key_type, keys)`."""
+        """Set an expiry for up to `limit` keys that have none. Return rows `(key_type, keys)`."""
 
     @abstractmethod
     def enforce_expiry(self) -> None:
@@ -193,18 +196,18 @@ class Queries(ABC):
     def restore(
         self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
     ) -> None:
-        """Write rows with the times they carry, and stored creds, and delete keys."""
+        """Write rows with the times they carry, write `creds` unless they are None, and delete the keys `gone`."""
 
     @abstractmethod
     def empty_trash(self) -> int:
-        """Delete what has been in the trash for long enough, and return the number of rows."""
+        """Delete everything that the trash has kept long enough, and return the number of rows."""
 
     @abstractmethod
     def purge(self, run: Run, company: str) -> dict[str, int]:
-        """Erase a company in a transaction, and return the rows by table."""
+        """Erase a company in a transaction, and return the erased rows by table."""
 
     def drop_older(self, run: Run, params: Mapping[str, Any]) -> None:
-        """Put the key at the destination of a move into the trash if it is older than the one that moves there."""
+        """Make room for a key that moves. If the key at its destination is older, put that key into the trash."""
         run(self.sql["drop_older"], {**params, "now": self.now_param()})
 
     def lease_lost(self, lease: Lease) -> LeaseLost:
@@ -218,16 +221,17 @@ class Queries(ABC):
     # Counting the table.
 
     def in_portions(self, names: Sequence[str], params: Mapping[str, Any]) -> list[list[Row]]:
-        """Run statements that count the table, and return the rows of each; a `…_totals` runs once.
+        """Run statements that count the table, and return the rows of each.
 
         All run in one snapshot, at one time of the clock, and so count the data of one moment. Where the server limits
-        the time of a statement, each counts some companies at a time, and the rows of all portions are returned. A
-        statement that takes too long all the same makes all begin again, with smaller portions.
+        the time of a statement, each runs once for each portion of the companies, and the rows of all portions are
+        returned. A statement named `…_totals` runs only once. If a statement still takes too long, all begin again
+        with smaller portions.
         """
 
-        def count(run: Run, portions_of: float) -> list[list[Row]]:
+        def count(run: Run, share: float) -> list[list[Row]]:
             all_params = {**params, "now": self.now_param() or run(self.sql["now"], {})[0][0]}
-            portions = self.portions(run, portions_of)
+            portions = self.portions(run, share)
             return [
                 [
                     row
@@ -237,11 +241,11 @@ class Queries(ABC):
                 for name in names
             ]
 
-        for portions_of in SMALLER_PORTIONS:
+        for share in SMALLER_PORTIONS:
             with suppress(StatementTimedOut):
-                return self.link.work(partial(count, portions_of=portions_of), snapshot=True)
-        return self.link.work(partial(count, portions_of=SMALLEST_PORTIONS), snapshot=True)
+                return self.link.work(partial(count, share=share), snapshot=True)
+        return self.link.work(partial(count, share=SMALLEST_PORTIONS), snapshot=True)
 
     def portions(self, run: Run, share: float) -> list[Portion]:
-        """Return portions that together are the whole table, each of whole companies and `share` of the usual size."""
+        """Return portions of whole companies that together are the table, each with `share` of the usual size."""
         return [WHOLE_TABLE]

@@ -15,11 +15,15 @@ NOBODY = "purged"
 """The word in place of the company's name."""
 
 SERIES = (history.COUNTS, history.LIVES, backtest.SERIES)
+"""The series whose documents are searched for the name."""
 
 
 @dataclass(frozen=True)
 class PurgeReport:
-    """The rows that were erased, by table; with `dry_run`, none. `documents` named the company, and don't any more."""
+    """The outcome of a purge: the number of erased rows by table, and of documents that named the company.
+
+    With `dry_run` nothing was erased. `keys` is the number of keys that the company had.
+    """
 
     database: str
     company: str
@@ -36,10 +40,10 @@ def purge_company(store: Store, company: str, *, dry_run: bool = False) -> Purge
     if dry_run:
         return PurgeReport(store.database, company, keys, {}, 0, dry_run=True)
     rows = store.purge(company)
-    return PurgeReport(store.database, company, keys, rows, _renamed(store, company), dry_run=False)
+    return PurgeReport(store.database, company, keys, rows, _clean_documents(store, company), dry_run=False)
 
 
-def _renamed(store: Store, company: str) -> int:
+def _clean_documents(store: Store, company: str) -> int:
     """Take the company's name out of every document, and return the number of documents that had it."""
     name = re.compile(rf"(?<![\w-]){re.escape(company)}(?![\w-])")
     documents = 0

@@ -1,4 +1,4 @@
-"""Makes a database safe that was restored from a backup, while bots went on after the backup was made.
+"""Makes a database safe that was restored from a backup, if bots went on after the backup was made.
 
 Every company loses its ratchets, and its creds pass the pre-key ids that may have been given out since. The former
 state goes to the trash.
@@ -16,9 +16,9 @@ from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
 
 @dataclass(frozen=True)
 class RolledBackReport:
-    """The companies with creds or ratchets, and the number of ratchets they lost; with `dry_run`, that would.
+    """The number of companies, and of the ratchets that they lost, or would lose (`dry_run`).
 
-    `leased` are companies whose bot was running: nothing of theirs was changed.
+    `leased` are further companies, whose bots were running: nothing of theirs was changed. A `dry_run` finds none.
     """
 
     database: str
@@ -35,7 +35,7 @@ def drop_ratchets(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> RolledBackReport:
-    """Drop the ratchets of these companies, or of all. Repeat it after an interruption, before the bots start."""
+    """Drop the ratchets of these companies, or of all. If it is interrupted, repeat it before the bots start."""
     names = store.companies() if companies is None else [canonical_company(name) for name in companies]
     changed, dropped, leased = 0, 0, []
     for done, company in enumerate(names, 1):

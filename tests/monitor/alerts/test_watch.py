@@ -154,9 +154,9 @@ def test_a_database_that_went_back_is_critical_until_its_ratchets_are_dropped(wa
     report_lost_writes(watched.store, "company_962302", (6, 3), (7, 1_250))
     (alert,) = watched.look()
     assert alert.startswith(
-        "bots, alert:\n🔴 database went back, 962302: its bot was acknowledged write 1,250 of epoch 7"
+        "bots, alert:\n🔴 database went back, 962302: write 1,250 of epoch 7 was acknowledged to its bot"
     )
-    assert alert.endswith(f"and the database has 3 of epoch 6\n→ {REMEDIES['went-back']}")
+    assert alert.endswith(f"and the database's latest write is 3 of epoch 6\n→ {REMEDIES['went-back']}")
     assert drop_ratchets(watched.store).keys == 1
     (over,) = watched.look()
     assert "recovered" in over

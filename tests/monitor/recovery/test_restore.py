@@ -87,7 +87,7 @@ def test_a_time_chooses_what_the_company_had_then(store: Store, clock: Clock) ->
     assert store.load(COMPANY).keys == {"session": {"a.0": b"2"}}
     restore_company(store, COMPANY, as_of=times[0])
     assert store.load(COMPANY).keys == {"session": {"a.0": b"1"}}
-    with pytest.raises(InvalidInput, match="is what it has now"):
+    with pytest.raises(InvalidInput, match="it still has the state of then"):
         restore_company(store, COMPANY, as_of=clock() + HOUR)
 
 
