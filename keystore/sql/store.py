@@ -111,6 +111,7 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
 
     def get_creds(self, company_id: str) -> bytes | None:
         company = ids.canonical_company(company_id)
+        self._require_converted()
         rows = self.queries.run("get_creds", company_id=company)
         stored = rows[0][0] if rows else None
         return None if stored is None else codec.decode(stored, f"{company} creds")
@@ -124,6 +125,7 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         company, holder = ids.canonical_company(company_id), ids.checked_name("holder", holder)
         params = {"company_id": company, "holder": holder, "ttl_s": ids.checked_lease_s(ttl_s)}
         epoch = ids.checked_epoch(epoch)
+        self._require_converted()
         if epoch is not None:
             if force:
                 raise InvalidInput("epoch, force: a lease is renewed with its epoch or taken by force; pass only one")
@@ -150,11 +152,14 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
     def release_company(self, company_id: str, holder: str, epoch: int) -> bool:
         company, holder = ids.canonical_company(company_id), ids.checked_name("holder", holder)
         params = {"company_id": company, "holder": holder, "epoch": ids.checked_epoch(epoch)}
+        self._require_converted()
         rows = self.queries.run("release_company", **params)
         return bool(rows and rows[0][0])
 
     def last_write(self, company_id: str) -> tuple[int, int]:
-        rows = self.queries.run("last_write", company_id=ids.canonical_company(company_id))
+        company = ids.canonical_company(company_id)
+        self._require_converted()
+        rows = self.queries.run("last_write", company_id=company)
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:

@@ -35,7 +35,7 @@ def with_later_pre_keys(creds: bytes, others: Iterable[bytes], pre_key_ids: Iter
     document = _document(creds)
     if not all(_is_id(document.get(name)) for name in COUNTERS):
         return creds
-    used_ids = [int(id_) for id_ in pre_key_ids if id_.isdecimal() and len(id_) < len(str(MOST_PRE_KEY_ID)) + 1]
+    used_ids = [int(id_) for id_ in pre_key_ids if id_.isdecimal() and int(id_[:9]) <= MOST_PRE_KEY_ID]
     for known_creds in (document, *map(_document, others)):
         used_ids += [known_creds[name] for name in COUNTERS if _is_id(known_creds.get(name))]
     next_id = min(max(used_ids) + IDS_SINCE, MOST_PRE_KEY_ID)

@@ -101,6 +101,8 @@ def _chosen(store: Store, company: str, as_of: datetime | None, *, creds_only: b
     if not fitting:
         missing = "creds" if creds_only else "state"
         raise InvalidInput(f"{company}: the trash has no {missing} of it; `trash` lists every deletion")
+    # A key that a repair deleted comes back only where there is no whole state.
+    fitting = [deletion for deletion in fitting if deletion.reason != PARTIAL] or fitting
     if as_of is None:
         return fitting[0]
     later = [deletion for deletion in fitting if deletion.trashed_at >= as_of]

@@ -132,6 +132,7 @@ BEGIN
     FROM whatsapp_keys k
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id AND k.updated_at < than
       AND put_at IS NOT NULL;
+    PERFORM keystore_limit_trash(company);
     DELETE FROM whatsapp_keys k
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id AND k.updated_at < than;
 END $$;
