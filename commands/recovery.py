@@ -25,7 +25,7 @@ def trash(
     company: Annotated[str | None, typer.Option(metavar="COMPANY", help="Only this company's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was deleted or replaced, and until when `restore` can bring it back."""
+    """List the states that `restore` can bring back."""
     with database(command_settings()) as store:
         report = listing.trash_report(store, company)
     show_report(recovery_texts.trash(report), report, as_json)
@@ -85,7 +85,10 @@ def rolled_back(
 
 
 def purge(company: Company, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Erase everything that names a company, also its trash, counts and tokens. Nothing can bring it back."""
+    """Erase everything that names a company, for good.
+
+    That includes its trash, counts and tokens. Nothing can bring it back.
+    """
     with database(command_settings()) as store:
         if not dry_run and not yes:
             ask(f"Erase everything of company {company} from {store.database}, for good?")

@@ -45,11 +45,11 @@ def log(tmp_path: Path) -> Path:
 
 
 def write_expired(store: Store, companies: int, keys: int) -> None:
-    """Sessions that expired yesterday."""
+    """Device lists that expired yesterday. (A scheduled sweep would hold a company with such sessions back.)"""
     long_ago = datetime.now(UTC) - timedelta(days=20)
     for company in range(companies):
         rows = [
-            KeyRow("session", f"{n}", b"A", long_ago, long_ago, datetime.now(UTC) - timedelta(days=1))
+            KeyRow("device-list", f"{n}", b"A", long_ago, long_ago, datetime.now(UTC) - timedelta(days=1))
             for n in range(keys)
         ]
         store.restore_rows(f"c{company}", rows)
