@@ -19,7 +19,8 @@ from api.workers.supervisor import Workers, listen, require_usable
 from commands import program
 from commands.opening import opened_store
 from keystore.invocation import program_name, set_program
-from keystore.sqlite.store import SqliteStore
+from keystore.sql.store import SqlStore
+from keystore.sqlite.link import SqliteLink
 from monitor.alerts.outbox import Outbox, discard
 from monitor.alerts.watch import Watch
 from monitor.instances import Instance, InstanceNote
@@ -85,11 +86,10 @@ def wire(settings: Settings) -> Service:
     first_start = False
     if listening is not None:
         first_start = not store.tokens()
-        if isinstance(store, SqliteStore):
+        if isinstance(store, SqlStore) and isinstance(store.link, SqliteLink):
             token_file = announce_first_admin_token(store, store.link.path)
         config = WorkerConfig(
             url=settings.url.get_secret_value(),
-            policy=settings.ttl,
             guard=settings.guard,
             quota=settings.quota,
             connections=settings.connections,

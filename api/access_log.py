@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 import structlog
 
+from api.access.allowance import Allowance
 from api.problems import rfc3339
 from monitor.running.logs import LineWriter
 
@@ -92,21 +93,19 @@ class LineLimit:
     """Allows some lines a second, and counts the others."""
 
     def __init__(self, per_s: float, burst: int) -> None:
-        self._per_s, self._burst = per_s, burst
+        now = monotonic()
         self._lock = threading.Lock()
-        self._allowance, self._at = float(burst), monotonic()
-        self._left_out, self._counted_at = 0, self._at
+        self._allowance = Allowance.full(burst, per_s, now)
+        self._left_out, self._counted_at = 0, now
 
     def allows(self) -> bool:
         """Return True if a line may be written now; otherwise count it as left out."""
         with self._lock:
             now = monotonic()
-            self._allowance = min(float(self._burst), self._allowance + (now - self._at) * self._per_s)
-            self._at = now
-            if self._allowance < 1:
+            if self._allowance.refilled(now) < 1:
                 self._left_out += 1
                 return False
-            self._allowance -= 1
+            self._allowance.spend(1)
             if now - self._counted_at < COUNT_EVERY_S:
                 return True
             self._counted_at = now

@@ -38,7 +38,10 @@ def delete(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a company's creds and all its keys; `restore` brings them back from the trash. Stop its bot first."""
+    """Delete a company's creds and all its keys.
+
+    `restore` brings them back from the trash. Stop its bot first.
+    """
     with database(command_settings()) as store:
         summary = _summary(store, canonical_company(company))
         creds = store.get_creds(summary.company_id) is not None

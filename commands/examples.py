@@ -30,8 +30,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "trash": ("trash", "trash --company 962302 --json"),
     "restore": (
         "restore --company 962302 --dry-run",
-        'restore --company 962302 --as-of "2026-11-26 14:30" --fresh-sessions',
-        "restore --company 962302 --creds --as-of 2d",
+        "restore --company 962302 --as-of 2h --fresh-sessions",
+        "restore --company 962302 --creds --as-of 2026-11-26T14:30",
     ),
     "rolled-back": ("rolled-back --dry-run", "rolled-back --company 962302"),
     "purge": ("purge --company 962302 --dry-run", "purge --company 962302 --yes"),

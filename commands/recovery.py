@@ -25,7 +25,7 @@ def trash(
     company: Annotated[str | None, typer.Option(metavar="COMPANY", help="Only this company's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was deleted or replaced, and until when `restore` can bring it back."""
+    """List the states that `restore` can bring back."""
     with database(command_settings()) as store:
         report = listing.trash_report(store, company)
     show_report(recovery_texts.trash(report), report, as_json)
@@ -34,13 +34,13 @@ def trash(
 def restore(
     company: Company,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="TIME", help="What it had at this time (UTC); else the latest.")
+        str | None, typer.Option("--as-of", metavar="TIME", help="Bring back the state of this time (UTC).")
     ] = None,
     creds_only: Annotated[
-        bool, typer.Option("--creds", help="Bring back the creds alone, also a day's version.")
+        bool, typer.Option("--creds", help="Bring back only creds, from a deletion or from a day's version.")
     ] = False,
     fresh_sessions: Annotated[
-        bool, typer.Option("--fresh-sessions", help="Leave out the ratchets: the account was used since.")
+        bool, typer.Option("--fresh-sessions", help="Leave out the ratchets, if the account was used since.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -48,7 +48,7 @@ def restore(
     """Bring back a company's state from the trash. Stop its bot first.
 
     The company's present state goes to the trash in its place. If a bot used the account after the deletion, old
-    sessions can't read what was sent since: give --fresh-sessions, and the bot agrees on new ones.
+    sessions can't read messages that were sent since. Then add --fresh-sessions, and the bot agrees on new ones.
     """
     with database(command_settings()) as store:
         report = restore_company(
@@ -72,8 +72,8 @@ def rolled_back(
 ) -> None:
     """Make a database safe that was restored from a backup. Stop all bots first.
 
-    It drops the sessions, sender keys and their memory, on which the bots agree again, and moves the creds past the
-    pre-key ids that were given out since the backup. The former state goes to the trash.
+    It drops sessions, sender keys and sender-key memories, and bots agree on new ones. It moves the pre-key counters in
+    the creds past the ids that were given out since the backup. The former state goes to the trash.
     """
     with database(command_settings()) as store, progress_bar("rolled-back") as progress:
         if not dry_run and not yes:
@@ -85,7 +85,10 @@ def rolled_back(
 
 
 def purge(company: Company, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Erase everything that names a company, its trash, counts and tokens too. Nothing brings it back."""
+    """Erase everything that names a company, for good.
+
+    That includes its trash, counts and tokens. Nothing can bring it back.
+    """
     with database(command_settings()) as store:
         if not dry_run and not yes:
             ask(f"Erase everything of company {company} from {store.database}, for good?")
@@ -94,7 +97,7 @@ def purge(company: Company, yes: Yes = False, dry_run: DryRun = False, as_json: 
 
 
 def _time(text: str) -> datetime:
-    """Return the time of `2026-11-26 14:30` (UTC, unless it has a zone), or of `2h` ago. Raises InvalidInput."""
+    """Return the time meant by `2026-11-26 14:30` (UTC, unless it has a zone), or `2h` ago. Raises InvalidInput."""
     if ago := re.fullmatch(r"(\d{1,5})([mhd])", text.strip()):
         unit = {"m": "minutes", "h": "hours", "d": "days"}[ago[2]]
         return datetime.now(UTC) - timedelta(**{unit: int(ago[1])})

@@ -11,6 +11,7 @@ from commands.output import AsJson, show_note, show_report
 from keystore.errors import InvalidInput
 from keystore.invocation import command
 from keystore.postgres.logins import BotLogins, login_of
+from keystore.sql.store import SqlStore
 from keystore.store import Store
 from monitor.reports import terminal
 from settings import Settings
@@ -105,10 +106,11 @@ def revoke(
 @contextmanager
 def _logins(settings: Settings) -> Iterator[tuple[Store, BotLogins]]:
     """Open the store's logins. Raises InvalidInput for a database without them."""
-    from keystore.postgres.store import PostgresStore  # It imports psycopg, which other commands need for an address.
+    from keystore.postgres.link import PostgresLink  # It imports psycopg, which other commands need for an address.
 
     with database(settings) as store:
-        if not isinstance(store, PostgresStore):
+        link = store.link if isinstance(store, SqlStore) else None
+        if not isinstance(link, PostgresLink):
             raise InvalidInput(
                 f"{store.database}: only PostgreSQL has logins; a bot reaches this database through the service, "
                 f"with a token of `{command('token create')}`"
@@ -117,4 +119,4 @@ def _logins(settings: Settings) -> Iterator[tuple[Store, BotLogins]]:
             raise InvalidInput(
                 f"{store.database}: only the watch is attached; `{command('migrate')}` converts it first"
             )
-        yield store, BotLogins(store.link)
+        yield store, BotLogins(link)

@@ -15,6 +15,7 @@ from keystore.postgres.adoption import AdoptionChoices, AdoptionReport
 from keystore.schema import UPKEEP_MIGRATIONS, schema_of
 from monitor import sweeper
 from monitor.forecast.daily_records import try_daily_records
+from monitor.held_back import losing_most
 from monitor.reports import terminal
 from monitor.reports.formatting import counted
 from monitor.running.progress import progress_bar
@@ -97,11 +98,16 @@ def _adoption_lines(adoption: AdoptionReport) -> list[str]:
 
 
 def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Delete expired keys now. Keys that a guard protects stay."""
+    """Delete expired keys now. Keys that a guard protects stay.
+
+    It names the companies that lose most of their sessions. The service's own sweeps hold these back.
+    """
     with database(command_settings()) as store, progress_bar("sweep") as progress:
         if dry_run:
             by_type = sweeper.due_now(store.census())
-            report = sweeper.SweepReport(store.database, sum(by_type.values()), by_type, 0.0, dry_run=True)
+            losing = losing_most(store.due_sessions())
+            deleted = sum(by_type.values())
+            report = sweeper.SweepReport(store.database, deleted, by_type, 0.0, dry_run=True, losing_most=losing)
         else:
             report = sweeper.sweep(store, progress=progress)
             if not report.skipped:

@@ -11,10 +11,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.ids import KNOWN_TYPES
 from keystore.invocation import command
 from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Shape, schema_of, statements_for
 from keystore.sql.policy_table import read_policy, write_policy
+from keystore.sql.queries import Queries
 from keystore.sql.store import SqlStore
 from keystore.store import Store
 from keystore.ttl import DEFAULT, Policy
@@ -86,16 +88,18 @@ def open_store(
                 "which writes them"
             )
         wanted = policy or stored or DEFAULT
-        store: SqlStore
+        named_types = KNOWN_TYPES.union(wanted.by_type)
+        queries: Queries
         if link.is_server:
-            from keystore.postgres.store import PostgresStore
+            from keystore.postgres.queries import PostgresQueries
 
             attached = schema.shape is Shape.ATTACHED
-            store = PostgresStore(link, clock, wanted, quota, guard=guard, attached=attached)
+            queries = PostgresQueries(link, clock, guard=guard, named_types=named_types, attached=attached)
         else:
-            from keystore.sqlite.store import SqliteStore
+            from keystore.sqlite.queries import SqliteQueries
 
-            store = SqliteStore(link, clock, wanted, quota, guard=guard)
+            queries = SqliteQueries(link, clock, guard=guard, named_types=named_types)
+        store = SqlStore(queries, quota)
         if wanted != stored:
             store.replace_policy(wanted)
         if trash_s is not None:
@@ -127,6 +131,8 @@ def make_tables(link: DatabaseLink, policy: Policy = DEFAULT) -> list[str]:
         from keystore.migrate import migrate  # It imports yoyo, which most starts don't need.
 
         applied = migrate(link)
+        if link.is_server:
+            link.renew_connections()
         if read_policy(link, statements_for(link)) is None:
             replace_policy(link, policy)
         return applied
@@ -152,7 +158,7 @@ def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool 
         return SqliteLink(_sqlite_path(url), max_connections, create=create)
     if scheme in ("postgresql", "postgres"):
         from keystore.postgres.link import PostgresLink
-        from keystore.postgres.store import LARGE_QUERY
+        from keystore.postgres.queries import LARGE_QUERY
 
         return PostgresLink(url, max_connections, LARGE_QUERY)
     if re.fullmatch(r"postgres(ql)?\+\w+", scheme):

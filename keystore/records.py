@@ -215,6 +215,15 @@ class DueCompany:
 
 
 @dataclass(frozen=True)
+class DueSessions:
+    """A company that has due sessions: the number of these, which no guard keeps, and of all its sessions."""
+
+    company_id: str
+    due: int
+    total: int
+
+
+@dataclass(frozen=True)
 class TokenRecord:
     """An API token as it is stored: with the SHA-256 of its secret, never the secret.
 

@@ -1,12 +1,12 @@
 """The contract that every key store keeps, whichever database holds the keys.
 
-It has two interfaces: `KeyStore` for a bot, and `Upkeep` for the service around the bots, which consists of one
+It has two interfaces: `KeyStore` for a bot, and `Upkeep` for the service around the bots. `Upkeep` consists of one
 interface for each purpose. A backend is a `Store`, which has both. The conformance suite (`tests/conformance/`) tests
 every backend against this file alone.
 
 These rules hold for every method:
 
-* Ids are checked by `keystore.ids`, and `company_X` means `X`.
+* `keystore.ids` checks the ids. The company id `company_X` means `X`.
 * Times are timezone-aware UTC. The database's clock decides the time, unless the store was opened with another clock.
 * A read that fails raises an error; it never looks like an absent key.
 * Any method may raise `InvalidInput` (a wrong argument), `StoreUnavailable` (the database didn't answer; repeating is
@@ -22,16 +22,17 @@ from keystore.upkeep import Upkeep
 
 
 class KeyStore(ABC):
-    """The operations of a bot. Each is idempotent, and one round trip to the database however many keys it takes.
+    """The operations of a bot. Each is idempotent, and takes one round trip for any number of keys.
 
-    While a company's lease is live, every write to that company must carry the lease's `epoch`; at any other time it
-    must carry none. A write with the wrong epoch raises LeaseLost and changes nothing. Reads and `touch` need no
-    epoch, and neither do a sweep and a backfill. An import is a write that carries none.
+    While a company's lease is live, every write to that company must carry the lease's `epoch`. At any other time a
+    write must carry none. A write with the wrong epoch raises LeaseLost and changes nothing. Reads and `touch` need no
+    epoch, and neither do a sweep and a backfill. An import is a write without an epoch.
 
-    A holder may number its writes: `seq` is 1 for the first under an epoch, and rises by one with each. A repeated
-    number is answered as done, and was written once. A lower number is answered as done too, and changes nothing: that
-    write was given up on and arrives late. A number may be skipped, because a write may be refused (QuotaExceeded,
-    InvalidInput). `load` and the lease return the last number that the database has.
+    A holder may number its writes: `seq` is 1 for the first write under an epoch, and rises by one with each write. A
+    write with the latest number again succeeds and changes nothing: it was written before. A write with a lower number
+    succeeds and changes nothing either: its sender gave it up, and it arrives late. A number may be skipped, because
+    a write may be refused (QuotaExceeded, InvalidInput). `load` and the lease return the latest number that the
+    database has.
     """
 
     @abstractmethod
@@ -53,8 +54,8 @@ class KeyStore(ABC):
     ) -> None:
         """Write `{key_type: {key_id: value}}`, where None deletes the key, and `creds` unless they are None.
 
-        The write is atomic, and durable once this returns. After an error either all of it was written or nothing was,
-        so repeat it. Each key written starts a new life under the policy. A value has 1 byte to 16 MiB.
+        The write is atomic, and durable once this returns. After an error, either all of it was written or nothing;
+        repeat the call. Each written key starts a new life under the policy. A value has 1 byte to 16 MiB.
         """
 
     @abstractmethod
@@ -73,8 +74,8 @@ class KeyStore(ABC):
     def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None, seq: int | None = None) -> None:
         """Write the credentials document, which never expires. It is durable once this returns.
 
-        Creds with another noise key, registration id or account put the former ones and a copy of all keys into the
-        trash. Otherwise it gets the last creds of each day.
+        If the noise key, registration id or account is another, the former creds and a copy of all keys go to the
+        trash. Otherwise the trash gets the last creds of each day.
         """
 
     @abstractmethod
@@ -89,7 +90,7 @@ class KeyStore(ABC):
 
         Without `epoch` the lease is acquired under a new epoch. That raises LeaseHeld while another holder's lease is
         live, unless `force` is set. It waits for writes in progress, so that no write of an earlier epoch takes effect
-        afterwards. (One exception: a write without an epoch that began before the company's very first lease.)
+        afterwards. (The exception is a write without an epoch that began before the company's very first lease.)
 
         With `epoch` the lease is renewed, also after it has run out. That raises LeaseLost when the lease was released
         or has passed on, or when somebody wrote without a lease since it ran out. The lease's `seq` is the number of

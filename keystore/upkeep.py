@@ -14,6 +14,7 @@ from keystore.records import (
     CompanyPage,
     Deletion,
     DueCompany,
+    DueSessions,
     HistoryEntry,
     HourCount,
     KeyName,
@@ -56,10 +57,11 @@ class StoreInfo(ABC):
 
     @abstractmethod
     def probe_write(self) -> None:
-        """Make a real, durable write that leaves nothing behind. Raises what a bot's write would raise now.
+        """Make a real, durable write that leaves nothing behind. It fails as a bot's write would fail now.
 
-        For example StoreUnavailable, with the database's reason, when it is read-only or its disk is full, and
-        SchemaMismatch when the role may not write a table. No guarantee for a table that refuses a company's rows.
+        It raises StoreUnavailable, with the database's reason, when for example the database is read-only or its disk
+        is full. It raises SchemaMismatch when the role may not write a table. It can't notice that a table refuses the
+        rows of a certain company.
         """
 
     @property
@@ -83,17 +85,18 @@ class Counting(ABC):
     def company_page(
         self, search: str = "", limit: int = 50, offset: int = 0, order: CompanyOrder = "id"
     ) -> CompanyPage:
-        """Return up to `limit` (at most 1,000) companies from the `offset`th on whose id contains `search`, sorted.
+        """Return a page of the companies whose id contains `search`, sorted by `order`.
 
-        An order other than "id" counts every company that matches.
+        The page has up to `limit` (at most 1,000) companies, from the `offset`th on. For an order other than "id", the
+        keys of every matching company are counted.
         """
 
     @abstractmethod
     def largest_company(self) -> str | None:
-        """Return the company to time a load of: of the ten with the most keys, the largest that may be loaded whole.
+        """Return the company whose load the service times: of the ten with the most keys, the largest within limits.
 
-        A larger one isn't loaded, because the service would need a multiple of its size in memory: its limits are
-        20,000 keys and 16 MiB of values. Returns None without such a company, and on a legacy database.
+        The limits are 20,000 keys and 16 MiB of values, because a load takes a multiple of its size in memory. Returns
+        None if none of the ten is within them, and on a legacy database.
         """
 
     @abstractmethod
@@ -110,7 +113,7 @@ class Counting(ABC):
 
     @abstractmethod
     def life_counts(self) -> list[LifeCount]:
-        """Return the whole table by key type and remaining life; [] on a legacy database."""
+        """Return the number of keys by type and remaining life; [] on a legacy database."""
 
     @abstractmethod
     def low_on_pre_keys(self, below: int) -> dict[str, int]:
@@ -122,7 +125,7 @@ class Notes(ABC):
 
     @abstractmethod
     def remember(self, name: str, document: str | None) -> None:
-        """Save a small document as the note of this name, replacing the last one; None deletes the note. Durable."""
+        """Save a small document as the note of this name, durably. It replaces a former note; None deletes it."""
 
     @abstractmethod
     def recall(self, name: str) -> Note | None:
@@ -142,7 +145,7 @@ class Notes(ABC):
 
     @abstractmethod
     def thin_history(self, kind: str, daily_before: datetime, before: datetime) -> None:
-        """Delete entries older than `before`, and all but the first of each UTC day older than `daily_before`."""
+        """Delete entries older than `before`. Of those older than `daily_before`, keep the first of each UTC day."""
 
 
 class JobLeases(ABC):
@@ -150,10 +153,10 @@ class JobLeases(ABC):
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        """Acquire the lease for `ttl_s` seconds, also when it is the holder's own; None while another's is live.
+        """Acquire the lease for `ttl_s` seconds. Returns None while another holder's lease is live.
 
-        All holders of a lease use the same `ttl_s`. One that ends minutes later than that from now was made before the
-        clock was set back, and is free.
+        The holder of a lease may acquire it again. All holders of a lease use the same `ttl_s`. If a lease ends well
+        after that time from now, it was made before the clock was set back, and is free.
         """
 
     @abstractmethod
@@ -170,15 +173,15 @@ class Tokens(ABC):
 
     @abstractmethod
     def tokens(self) -> list[TokenRecord]:
-        """Return every token, oldest first, with those that have expired or are revoked."""
+        """Return every token, oldest first. Expired and revoked tokens are among them."""
 
     @abstractmethod
     def find_token(self, token_id: str) -> TokenRecord | None:
-        """Return the token of this id, expired and revoked ones too; None when there is none."""
+        """Return the token of this id, also when it is expired or revoked; None when there is none."""
 
     @abstractmethod
     def revoke_token(self, token_id: str) -> bool:
-        """Revoke a token and return True; False when there is none. A revoked token keeps the time it has."""
+        """Revoke a token and return True; False when there is none. A second call doesn't change the time."""
 
 
 class Sweeping(ABC):
@@ -193,12 +196,16 @@ class Sweeping(ABC):
         """Return the companies that have keys past their expiry, sorted by id."""
 
     @abstractmethod
+    def due_sessions(self) -> list[DueSessions]:
+        """Return the companies that have due sessions, sorted by id. (A sweep deletes each due session.)"""
+
+    @abstractmethod
     def sweep_companies(self, lease: Lease, run: SweepRun, company_ids: list[str], ttl_s: float) -> SweepRun:
-        """Delete these companies' expired keys and return the run with the deletions added.
+        """Delete these companies' expired keys, and return the run with these deletions added.
 
         One transaction deletes the keys, records them and renews the lease by `ttl_s`. It skips guarded and locked
         keys, and keys that were renewed meanwhile. A `sender-key` and its group's `sender-key-memory` go together or
-        stay. Raises LeaseLost, having deleted nothing, when the lease has passed to another holder.
+        stay. If the lease has passed to another holder, it raises LeaseLost and deletes nothing.
         """
 
     @abstractmethod
@@ -215,7 +222,7 @@ class Backfilling(ABC):
 
     @abstractmethod
     def backfill(self, limit: int) -> dict[str, int]:
-        """Give up to `limit` keys without expiry one, counted from now; return the number of each type, {} for none."""
+        """Set an expiry, counted from now, for up to `limit` keys that have none; return their number by type."""
 
     @abstractmethod
     def enforce_expiry(self) -> None:
@@ -228,11 +235,11 @@ class Backfilling(ABC):
 
 
 class Rows(ABC):
-    """Keys that move, and keys with their times."""
+    """Keys that move to another name, and keys with their times."""
 
     @abstractmethod
     def key_names(self, key_types: Iterable[str]) -> Iterator[KeyName]:
-        """Yield every company's keys of these types, spelled as in the table, sorted."""
+        """Yield the names of every company's keys of these types, spelled as in the table, sorted."""
 
     @abstractmethod
     def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
@@ -254,40 +261,42 @@ class Rows(ABC):
         removed: Iterable[tuple[str, str]] = (),
         reason: str = "import",
     ) -> None:
-        """Write keys with the times they carry, overwriting, and `creds` unless they are None. Atomic and durable.
+        """Write keys with the times they carry, and `creds` unless they are None. Stored keys are overwritten.
 
-        The keys `removed`, `(key_type, key_id)`, are deleted. If anything is deleted or replaced, the trash gets the
-        whole state, with the `reason`. Raises LeaseLost while a lease of the company lives.
+        The keys in `removed`, each `(key_type, key_id)`, are deleted. The write is atomic and durable. If it deletes
+        or replaces anything, the trash gets the whole former state, with the `reason`. Raises LeaseLost while a lease
+        of the company lives.
         """
 
 
 class Trash(ABC):
-    """The states that were deleted or replaced by a decision, and the erasure of a company."""
+    """The trash, which holds deleted and replaced states for a while, and the erasure of a company."""
 
     @property
     @abstractmethod
     def trash_s(self) -> float:
-        """The seconds that the trash keeps; 0 when it is off."""
+        """The seconds for which the trash keeps a deletion; 0 when it is off."""
 
     @abstractmethod
     def deletions(self, company_id: str | None = None) -> list[Deletion]:
-        """Return what is in the trash of a company, or of all: newest first."""
+        """Return the deletions in the trash of a company, or of all companies, newest first."""
 
     @abstractmethod
     def deleted_state(self, deletion: Deletion) -> tuple[bytes | None, list[KeyRow]]:
-        """Return the creds and the keys of a deletion, with their times; nothing when it isn't there any more."""
+        """Return the creds and the keys of a deletion; (None, []) when it isn't in the trash any more."""
 
     @abstractmethod
     def empty_trash(self) -> int:
-        """Delete for good what has been in the trash for `trash_s`; return the number of keys and creds."""
+        """Delete everything that has been in the trash for `trash_s`; return the number of keys and creds."""
 
     @abstractmethod
     def purge(self, company_id: str) -> dict[str, int]:
-        """Erase a company and its tokens; return the rows by table. Raises LeaseLost while it is leased."""
+        """Erase a company and its tokens; return the erased rows by table. Raises LeaseLost while it is leased."""
 
 
 class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, Trash, ABC):
     """The operations of the service around the bots.
 
-    All but those that read or write values also work on a legacy database to which only our own tables are attached.
+    Those that read or write values need a converted database. The others also work on a legacy database, to which only
+    our own tables are attached.
     """

@@ -15,6 +15,7 @@ REMEDIES: Mapping[str, str] = {
     "backlog": "delete the expired keys now: `python run.py sweep`",
     "no-expiry": "give them an expiry: `python run.py backfill`, then `python run.py backfill --enforce`",
     "sweeper": "see why in the service's log, then try a sweep: `python run.py sweep`",
+    "held-back": "see whether the clock is right and these bots run; if so, let it pass: `python run.py sweep`",
     "growth": "see which type grows: `python run.py growth`, then `python run.py types`",
     "pre-keys": "restart this bot, so that it uploads new pre-keys; then count them: `python run.py types`",
     "burst": "nothing: a bot has paired or reconnected",

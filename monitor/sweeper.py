@@ -3,6 +3,8 @@
 One sweeper at a time works on a database: it holds a lease. Each batch renews the lease in the transaction that
 deletes, so a sweeper that lost its lease finds out before it deletes anything. A batch holds a few companies; one that
 times out is halved (the idea is river's `job_cleaner`). A run is recorded as it goes.
+
+A scheduled sweep holds companies back that would lose an unusual share of their sessions (`monitor/held_back.py`).
 """
 
 import threading
@@ -13,8 +15,9 @@ from time import perf_counter
 import structlog
 
 from keystore.errors import KeystoreError, StoreUnavailable
-from keystore.records import Census, DueCompany, Lease, SweepRun
+from keystore.records import Census, DueCompany, DueSessions, Lease, SweepRun
 from keystore.store import Store
+from monitor.held_back import error_of, losing_most
 from monitor.running.leader import new_holder
 
 LEASE = "sweep"
@@ -37,6 +40,7 @@ class SweepReport:
     """One sweep; with `dry_run`, the keys that it would delete.
 
     `skipped`: another sweeper is at work, so nothing was done. `stopped`: the sweep was stopped before its end.
+    `losing_most`: the companies that lose an unusual share of their sessions; with `held_back` they were left out.
     """
 
     database: str
@@ -46,6 +50,8 @@ class SweepReport:
     skipped: bool = False
     stopped: bool = False
     dry_run: bool = False
+    losing_most: tuple[DueSessions, ...] = ()
+    held_back: bool = False
 
     @property
     def keys(self) -> int:
@@ -58,10 +64,14 @@ def sweep(
     *,
     batch_keys: int = BATCH_KEYS,
     rest: float = 0.0,
+    holding_back: bool = False,
     stopping: threading.Event | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepReport:
     """Sweep everything that is due, once. After each batch, rest `rest` times as long as the batch took.
+
+    With `holding_back` it leaves out the companies that would lose an unusual share of their sessions, and records that
+    as the run's error.
 
     Ends between two batches once `stopping` is set. Calls `progress` with the companies done and all due ones. Raises
     what the store raises; the failure is recorded if the database still accepts it.
@@ -75,7 +85,9 @@ def sweep(
     stopping = threading.Event() if stopping is None else stopping
     stopped = False
     try:
-        due = store.due_companies()
+        losing = losing_most(store.due_sessions())
+        held = {company.company_id for company in losing} if holding_back else set()
+        due = [company for company in store.due_companies() if company.company_id not in held]
         done, rest_s = 0, 0.0
         for batch in _batches(due, batch_keys):
             if stopping.wait(rest_s):
@@ -91,11 +103,20 @@ def sweep(
         reason = str(error) if isinstance(error, KeystoreError) else "interrupted"
         _record_failure(store, lease, run, _ms_since(began), reason)
         raise
-    if not stopped:
+    if not stopped and not held:  # A clock that jumped ahead makes the trash seem old too.
         store.empty_trash()
-    run = store.finish_sweep(run, _ms_since(began), "stopped before its end" if stopped else None)
+    incomplete = "stopped before its end" if stopped else error_of(losing) if held else None
+    run = store.finish_sweep(run, _ms_since(began), incomplete)
     store.release_lease(lease)
-    return SweepReport(store.database, run.deleted, run.by_type, run.took_ms, stopped=stopped)
+    return SweepReport(
+        store.database,
+        run.deleted,
+        run.by_type,
+        run.took_ms,
+        stopped=stopped,
+        losing_most=losing,
+        held_back=bool(held),
+    )
 
 
 def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
@@ -103,10 +124,19 @@ def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
 
     If another sweeper holds the lease, returns the seconds until the next try: it may be at work, or have died.
     """
-    report = sweep(store, rest=REST, stopping=stopping)
+    report = sweep(store, rest=REST, holding_back=True, stopping=stopping)
     if report.skipped:
         log.info("sweep_skipped", database=report.database, reason="another sweeper is at work")
         return LEASE_S
+    if report.held_back:
+        log.warning(
+            "sweep_held_back",
+            database=report.database,
+            companies=len(report.losing_most),
+            due_sessions=sum(company.due for company in report.losing_most),
+            sessions=sum(company.total for company in report.losing_most),
+            largest=report.losing_most[0].company_id,
+        )
     log.info(
         "sweep_finished",
         database=report.database,

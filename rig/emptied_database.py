@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
-from keystore.sql.dialect import read_statements
+from keystore.sql.statements import read_statements
 
 STATEMENTS = {name: text.encode() for name, text in read_statements(Path(__file__).with_suffix(".sql")).items()}
 

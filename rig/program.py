@@ -89,7 +89,7 @@ class Service:
         eventually(lambda: bool(entries()), f"{event} is logged", within_s)
         return entries()[0]
 
-    def end(self, signal_number: signal.Signals, within_s: float = 5.0) -> int:
+    def end(self, signal_number: signal.Signals, within_s: float = 20.0) -> int:
         """Send a signal and return the exit code. Raises TimeoutExpired if the process is still there then."""
         self.process.send_signal(signal_number)
         return self.process.wait(within_s)
@@ -126,4 +126,4 @@ def serving_database(url: str, **settings: str) -> Iterator[Service]:
         serving(Path(folder) / "log", url, Path(folder), **settings) as service,
     ):
         yield service
-        service.end(signal.SIGTERM, within_s=10.0)
+        service.end(signal.SIGTERM)

@@ -57,10 +57,11 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers more than processors: two workers mostly wait for the programs that their tests start.
+    """Two workers more than processors: some workers mostly wait for the programs that their tests start.
 
-    These are the workers with the groups `processes` (services) and `bots` (bots and measurements). The tests of a
-    group run one after another, because each has a time limit that a crowd of programs would break.
+    The tests of a file that starts programs form a group, which runs one after another on one worker. So there are at
+    most as many services, bots and measurements at a time as workers, and a group starts its shared service once. The
+    groups come first, and the other tests fill the gaps.
 
     The everyday subset starts few programs, so it gets one worker more: each worker has to collect every test.
     """

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from time import monotonic
 
+from api.access.allowance import Allowance
 from api.problems import Problem, retry_after
 
 MAX_IN_PROGRESS = 16
@@ -22,10 +23,9 @@ MAX_BUCKETS = 10_000
 
 @dataclass
 class _Bucket:
-    """The request allowance of one API token (a token bucket), and its number of requests in progress."""
+    """The request allowance of one API token, and its number of requests in progress."""
 
-    allowance: float
-    refilled_at: float
+    allowance: Allowance
     in_progress: int = 0
 
 
@@ -35,7 +35,6 @@ class RateLimit:
     def __init__(self, requests_per_s: float | None) -> None:
         """`requests_per_s` is the rate allowed to each token; None means no limit."""
         self._rate = requests_per_s
-        self._capacity = 0.0 if requests_per_s is None else max(1.0, BURST_S * requests_per_s)
         self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
 
@@ -51,17 +50,17 @@ class RateLimit:
                 if len(self._buckets) >= MAX_BUCKETS:
                     # Forget idle tokens; each starts again with a full bucket.
                     self._buckets = {known_id: busy for known_id, busy in self._buckets.items() if busy.in_progress}
-                bucket = self._buckets[token_id] = _Bucket(self._capacity, now)
+                burst = max(1.0, BURST_S * (rate or 0.0))
+                bucket = self._buckets[token_id] = _Bucket(Allowance.full(burst, rate or 0.0, now))
             if bucket.in_progress >= MAX_IN_PROGRESS:
                 detail = f"{MAX_IN_PROGRESS} requests of this token are in progress already; wait for one to end"
                 raise Problem("too-many-requests", detail, retry_after(BUSY_RETRY_S))
             if rate is not None:
-                bucket.allowance = min(self._capacity, bucket.allowance + (now - bucket.refilled_at) * rate)
-                bucket.refilled_at = now
-                if bucket.allowance < 1:
+                left = bucket.allowance.refilled(now)
+                if left < 1:
                     detail = f"more than {rate:g} requests a second with this token; slow down"
-                    raise Problem("too-many-requests", detail, retry_after((1 - bucket.allowance) / rate))
-                bucket.allowance -= 1
+                    raise Problem("too-many-requests", detail, retry_after((1 - left) / rate))
+                bucket.allowance.spend(1)
             bucket.in_progress += 1
 
     def release(self, token_id: str) -> None:

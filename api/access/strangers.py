@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 from time import monotonic
 
+from api.access.allowance import Allowance
 from api.problems import Problem, retry_after
 
 BURST = 20
@@ -22,30 +23,28 @@ class StrangerLimit:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._allowances: dict[str, tuple[float, float]] = {}
-        """The allowance of each address, and the time at which it was that."""
+        self._allowances: dict[str, Allowance] = {}
 
     def require_allowance(self, address: str) -> None:
         """Raise Problem (429) if this address has sent too many unknown tokens."""
-        left = self._left(address, monotonic())
+        with self._lock:
+            allowance = self._allowances.get(network_of(address))
+            left = BURST if allowance is None else allowance.refilled(monotonic())
         if left < 1:
             wait_s = (1 - left) / LOOKUPS_PER_S
             raise Problem("too-many-requests", "too many unknown tokens from this address; wait", retry_after(wait_s))
 
     def count(self, address: str) -> None:
         """Count an unknown token."""
-        now = monotonic()
+        now, network = monotonic(), network_of(address)
         with self._lock:
             if len(self._allowances) >= MAX_ADDRESSES:
-                # Only addresses that are still short of their allowance need an entry.
-                self._allowances = {known: entry for known, entry in self._allowances.items() if now - entry[1] < BURST}
-            left = self._left(address, now) - 1
+                self._allowances = {known: left for known, left in self._allowances.items() if not left.is_full(now)}
+            allowance = self._allowances.get(network) or Allowance.full(BURST, LOOKUPS_PER_S, now)
+            allowance.refilled(now)
+            allowance.spend(1)
             if len(self._allowances) < MAX_ADDRESSES:
-                self._allowances[network_of(address)] = left, now
-
-    def _left(self, address: str, now: float) -> float:
-        left, at = self._allowances.get(network_of(address), (float(BURST), now))
-        return min(float(BURST), left + (now - at) * LOOKUPS_PER_S)
+                self._allowances[network] = allowance
 
 
 def network_of(address: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from keystore.records import Quota
-from keystore.ttl import Policy
 
 BACKLOG = 1024
 """Length of the queue of new connections; they wait there while a worker is restarted too."""
@@ -16,7 +15,7 @@ BACKLOG = 1024
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """All that a worker needs; it reads no settings itself.
+    """All that a worker needs; it reads no settings itself. The lifetimes of keys stand in the database.
 
     `requests_per_s` limits one token in one worker; None means no limit. `tls_cert` and `tls_key` are the paths of two
     PEM files, both or neither. `program` is the command that started the service. `socket` is the file descriptor of a
@@ -27,7 +26,6 @@ class WorkerConfig:
     """
 
     url: str = field(repr=False)
-    policy: Policy
     guard: bool
     quota: Quota
     connections: int
@@ -58,7 +56,4 @@ class WorkerConfig:
 def read_worker_config(line: bytes) -> WorkerConfig:
     """Return the config that was sent as a line."""
     fields = json.loads(line)
-    policy = fields.pop("policy")
-    containing = tuple(map(tuple, policy.pop("containing")))
-    quota = Quota(**fields.pop("quota"))
-    return WorkerConfig(policy=Policy(containing=containing, **policy), quota=quota, **fields)
+    return WorkerConfig(quota=Quota(**fields.pop("quota")), **fields)

@@ -17,7 +17,8 @@ KEPT_OUT = [name for name in ("rich", "numpy") if name not in sys.modules]
 
 sys.modules.update(dict.fromkeys(KEPT_OUT))  # type: ignore[arg-type]  # None makes an import of it fail
 
-import keystore.sqlite.store  # noqa: F401
+import keystore.sql.store
+import keystore.sqlite.queries  # noqa: F401
 
 for name in KEPT_OUT:
     del sys.modules[name]

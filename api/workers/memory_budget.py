@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from time import monotonic
 
+from api.access.allowance import Allowance
 from api.problems import Problem, retry_after
 
 SMALL_BYTES = 64 * 1024
@@ -35,8 +36,8 @@ class MemoryBudget:
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()
         self._all_held = 0
-        self._allowances: dict[str, tuple[float, float]] = {}
-        """The bytes that each token may still send and get, and the time at which it was that."""
+        self._allowances: dict[str, Allowance] = {}
+        """The bytes that each token may still send and get."""
 
     @property
     def held(self) -> int:
@@ -64,7 +65,8 @@ class MemoryBudget:
     def require_allowance(self, token_id: str) -> None:
         """Raise Problem (429) if a token has used up its large bodies and answers for now."""
         with self._lock:
-            left = self._left(token_id, monotonic())
+            allowance = self._allowances.get(token_id)
+            left = self._of_a_token if allowance is None else allowance.refilled(monotonic())
         if left <= 0:
             detail = f"more than {BYTES_PER_S >> 20} MiB a second in large bodies and answers; slow down"
             raise Problem("too-many-requests", detail, retry_after(1 - left / BYTES_PER_S))
@@ -74,15 +76,10 @@ class MemoryBudget:
         now = monotonic()
         with self._lock:
             if len(self._allowances) >= MAX_TOKENS:
-                self._allowances = {known: (self._left(known, now), now) for known in self._allowances}
-                self._allowances = {
-                    known: entry for known, entry in self._allowances.items() if entry[0] < self._of_a_token
-                }
-            self._allowances[token_id] = self._left(token_id, now) - size, now
-
-    def _left(self, token_id: str, now: float) -> float:
-        left, at = self._allowances.get(token_id, (float(self._of_a_token), now))
-        return min(float(self._of_a_token), left + (now - at) * BYTES_PER_S)
+                self._allowances = {known: left for known, left in self._allowances.items() if not left.is_full(now)}
+            allowance = self._allowances.setdefault(token_id, Allowance.full(self._of_a_token, BYTES_PER_S, now))
+            allowance.refilled(now)
+            allowance.spend(size)
 
     def release(self, token_id: str, size: int) -> None:
         """Count bytes that are no longer held."""

@@ -98,7 +98,6 @@ def main() -> None:
     store = LazyStore(
         lambda: open_store(
             config.url,
-            policy=config.policy,
             guard=config.guard,
             quota=config.quota,
             max_connections=config.connections,

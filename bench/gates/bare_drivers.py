@@ -21,10 +21,12 @@ LIFE = timedelta(days=8)
 
 
 class BarePostgres:
-    """psycopg with binary results and lists."""
+    """psycopg with binary results and lists. Behind a pooler, which would mix that up, it prepares nothing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, prepares: bool = True) -> None:
         self.conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
+        if not prepares:
+            self.conn.prepare_threshold = None
 
     def _rows(self, statement: str, params: Iterable[object], prepare: bool | None = None) -> Rows:
         with self.conn.cursor(binary=True) as cursor:

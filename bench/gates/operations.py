@@ -70,13 +70,17 @@ class Operation(Struct, frozen=True):
     rounds: int = 100
     durable: bool = True
 
-    def compare(self, url: str, rounds: int | None = None) -> Compared:
-        """Measure on the empty, migrated database at `url`."""
-        backend = urlsplit(url).scheme
+    def compare(self, url: str, rounds: int | None = None, pooled_url: str | None = None) -> Compared:
+        """Measure on the empty, migrated database at `url`; with `pooled_url` both sides go through a pooler.
+
+        A pooler takes no options of a connection, so the caller turns off the wait for the disk.
+        """
+        backend = "sqlite" if urlsplit(url).scheme == "sqlite" else "pgbouncer" if pooled_url else "postgresql"
         if not self.durable and backend == "postgresql":
             url = f"{url}?{NO_FSYNC}"
-        bare_at = BareSqlite if backend == "sqlite" else BarePostgres
-        with open_store(url) as store, closing(bare_at(url)) as bare, capture_logs():
+        at = pooled_url or url
+        bare: Bare = BareSqlite(at) if backend == "sqlite" else BarePostgres(at, prepares=not pooled_url)
+        with closing(bare), open_store(at) as store, capture_logs():
             store_ms, driver_ms = in_turn(*self.sides(store, bare), rounds or self.rounds)
         return Compared(backend, self.name, round(store_ms, 3), round(driver_ms, 3), round(store_ms / driver_ms, 3))
 

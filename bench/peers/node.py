@@ -1,4 +1,7 @@
-"""The Node program `peers.mjs`: installs its packages, starts it, and asks it one question at a time."""
+"""Runs the Node program `peers.mjs`: installs its packages, starts it, and sends it one request at a time.
+
+A request names an act of the program, such as `set` or `load`.
+"""
 
 import select
 import shutil
@@ -13,7 +16,7 @@ import msgspec
 from keystore.errors import KeystoreError
 
 HERE = Path(__file__).parent
-LOCK, INSTALLED = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
+LOCK_FILE, INSTALLED_LOCK_FILE = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
 
 INSTALL_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 60.0
@@ -21,21 +24,22 @@ STOP_TIMEOUT_S = 10.0
 
 
 class Answer(msgspec.Struct):
-    """An answer of the program: the fields that its act gives, or the error."""
+    """The program's answer to a request: the fields that the act returns, or the error."""
 
     error: str | None = None
     ms: list[float] = []
-    """The time of each run of the act."""
+    """The milliseconds that each run of the act took."""
     keys: int = 0
     digest: str = ""
-    """A hash that is the same for equal keys."""
+    """A hash of the keys. Equal keys have equal hashes."""
     node: str = ""
+    """The version of Node.js; the two below are those of its packages `baileys` and `pg`."""
     baileys: str = ""
     pg: str = ""
 
 
 class Node:
-    """One process of `peers.mjs`."""
+    """A running process of `peers.mjs`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -62,19 +66,23 @@ class Node:
         return answer
 
     def _ended(self) -> KeystoreError:
+        """Return the error of a program that ended before it answered."""
         code = self._process.wait(STOP_TIMEOUT_S)
         return KeystoreError(f"the peers' program ended with code {code}; `node {HERE / 'peers.mjs'}` says why")
 
 
 def node_and_npm() -> tuple[str, str] | None:
-    """The paths of the two programs; None if one is absent."""
+    """Return the paths of the programs `node` and `npm`; None if either is absent."""
     node, npm = shutil.which("node"), shutil.which("npm")
     return None if node is None or npm is None else (node, npm)
 
 
 def install(npm: str) -> None:
-    """Install the packages of `package-lock.json`, unless they are, and run no scripts. Raises KeystoreError."""
-    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+    """Install the packages of `package-lock.json` unless they are installed already.
+
+    None of the packages' scripts runs. Raises KeystoreError if npm fails.
+    """
+    if INSTALLED_LOCK_FILE.exists() and INSTALLED_LOCK_FILE.stat().st_mtime >= LOCK_FILE.stat().st_mtime:
         return
     print("installing the peers' packages with npm …", file=sys.stderr)
     command = [npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
@@ -88,7 +96,7 @@ def install(npm: str) -> None:
 
 @contextmanager
 def started(node: str) -> Iterator[Node]:
-    """The running program, which is ended after the block."""
+    """Start the program for a block of code, and kill it afterwards."""
     process = subprocess.Popen(
         [node, HERE / "peers.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from keystore import ids
 from keystore.errors import InvalidInput, SchemaMismatch
-from keystore.sql.dialect import read_statements
+from keystore.sql.statements import read_statements
 from keystore.values.fitting import OTHER_BUFFER, FittedValue, fitted, is_nothing
 
 STATEMENTS = read_statements(Path(__file__).with_name("adoption.sql"))

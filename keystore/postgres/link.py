@@ -9,6 +9,8 @@ Its rules:
 * Every wait has a limit: for opening a connection, for getting one from the pool, and for an answer. psycopg has no
   setting for the last limit. Only its method `Connection.wait(timeout=…)` takes one (3.3.9), so a subclass passes it.
 * A translated error has psycopg's error as its cause, unless Postgres's message may quote the values of a row.
+
+Length: psycopg is imported in one module, which is this one.
 """
 
 import json
@@ -56,6 +58,9 @@ ANSWER_TIMEOUT_S = 15.0
 
 PREPARE_AFTER = 5
 """Number of unprepared uses of a statement on a connection, before it is prepared."""
+
+MOST_ITEMS_HELD, MOST_BYTES_HELD = 100, 64 * 1024
+"""Limits of a call that a connection holds until the next use of its statement: rows, items of a list, and bytes."""
 
 REFUSAL_CLASS = "KS"
 """Begins the codes with which the database's functions refuse a write (`functions/`)."""
@@ -130,6 +135,8 @@ class _BoundedConnection(psycopg.Connection[Row]):
         super().__init__(*args, **kwargs)
         self.opened_at = monotonic()
         self.uses: Counter[tuple[str, tuple[bool, ...]]] = Counter()
+        self.cursors: dict[str, psycopg.Cursor[Row]] = {}
+        """The cursor of each prepared statement: a new one would look up how to convert each parameter and column."""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(gen, interval, self.answer_timeout_s if timeout is None else timeout)
@@ -239,6 +246,10 @@ class PostgresLink:
             self._raise(error)
         conn.answer_timeout_s = answer_timeout_s
         return conn
+
+    def renew_connections(self) -> None:
+        """Open new connections in place of the idle ones, so that they prepare the large query after a migration."""
+        self._pool.drain()
 
     def scram_verifier(self, login: str, password: str) -> str:
         """Return the form of a login's password that a server stores, from which nobody can log in."""
@@ -385,8 +396,12 @@ def _execute(
     with conn.cursor(binary=True) as cursor:
         with conn.pipeline() if pipelined else nullcontext():
             cursor.execute(statement, params, prepare=prepare)
-        has_rows = cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
-        return cursor.fetchall() if has_rows else []
+        return _rows_of(cursor)
+
+
+def _rows_of(cursor: psycopg.Cursor[Row]) -> list[Row]:
+    has_rows = cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
+    return cursor.fetchall() if has_rows else []
 
 
 def _execute_and_prepare(conn: _BoundedConnection, statement: str, params: Params) -> list[Row]:
@@ -396,4 +411,24 @@ def _execute_and_prepare(conn: _BoundedConnection, statement: str, params: Param
     # psycopg prepares a statement once for each combination of parameter types, and None is a type of its own.
     statement_and_nulls = (statement, tuple([value is None for value in params.values()]))
     uses = conn.uses[statement_and_nulls] = conn.uses[statement_and_nulls] + 1
-    return _execute(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses == PREPARE_AFTER + 1)
+    if uses <= PREPARE_AFTER + 1:
+        return _execute(conn, statement, params, prepare=uses > PREPARE_AFTER, pipelined=uses > PREPARE_AFTER)
+    # A cursor holds its parameters and its result until its next use. So that of a large call isn't used again.
+    cursor = conn.cursors.pop(statement, None) or conn.cursor(binary=True)
+    rows = _rows_of(cursor.execute(statement, params, prepare=True))
+    if _is_small(params, rows):
+        conn.cursors[statement] = cursor
+    return rows
+
+
+def _is_small(params: Params, rows: list[Row]) -> bool:
+    held_bytes = 0
+    for values in (params.values(), *rows):
+        for value in values:
+            if isinstance(value, list):
+                if len(value) > MOST_ITEMS_HELD:
+                    return False
+                held_bytes += sum(map(len, value))
+            elif type(value) is bytes:
+                held_bytes += len(value)
+    return len(rows) <= MOST_ITEMS_HELD and held_bytes <= MOST_BYTES_HELD

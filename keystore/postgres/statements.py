@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from keystore.sql.dialect import read_statements
+from keystore.sql.statements import read_statements
 
 STATEMENTS = read_statements(Path(__file__).with_suffix(".sql"))

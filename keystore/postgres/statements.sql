@@ -1,4 +1,4 @@
--- The statements of keystore/postgres/store.py. %(now)s is the time of the store's own clock, or null for the database's.
+-- The statements of keystore/postgres/queries.py. %(now)s is the time of the store's own clock, or null for the database's.
 -- Lists are sent in binary form (%b): psycopg encodes 250 bytea values as text in 1.1 ms, and as binary in 0.04.
 
 -- name: get
@@ -272,6 +272,9 @@ RETURNING run_id, started_at
 SELECT company_id, count(*) FROM whatsapp_keys
 WHERE expires_at <= coalesce(%(now)s::timestamptz, statement_timestamp())
 GROUP BY company_id ORDER BY company_id
+
+-- name: due_sessions
+SELECT * FROM keystore_due_sessions(%(attached)s, %(now)s)
 
 -- One batch, with the lease that protects it and the record of the deletions. Returns null when the lease has passed to
 -- another holder.

@@ -9,8 +9,9 @@ import threading
 from dataclasses import dataclass
 
 from keystore.errors import QuotaExceeded
-from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
+from keystore.ids import MAX_OTHER_TYPES
 from keystore.records import Quota
+from keystore.sql.link import RefusalError
 
 ALLOWANCE_SHARE = 64
 """An allowance is at most this part of the quota. Each further process can exceed the quota by one allowance."""
@@ -54,13 +55,6 @@ class Allowances:
             if len(self._left) > MOST_COMPANIES:
                 del self._left[next(iter(self._left))]
 
-    def require(self, company: str, before: Usage, after: Usage) -> None:
-        """Raise QuotaExceeded if a write grows the company beyond its quota. One that shrinks it is always allowed."""
-        if after.keys > max(self.quota.keys, before.keys) or after.value_bytes > max(
-            self.quota.value_bytes, before.value_bytes
-        ):
-            raise self.exceeded(company, before, after)
-
     def exceeded(self, company: str, before: Usage, after: Usage) -> QuotaExceeded:
         """Return the error of a write that grows the company beyond its quota."""
         if after.keys > max(self.quota.keys, before.keys):
@@ -74,12 +68,11 @@ class Allowances:
         )
 
 
-def other_types(company: str, key_types: set[str]) -> list[str]:
-    """Return the types of a write that aren't known ones. Raises QuotaExceeded if no company may have so many."""
-    others = sorted(key_types - KNOWN_TYPES)
-    if len(others) > MAX_OTHER_TYPES:
-        raise too_many_types(company, len(others))
-    return others
+def require_room(quota: Quota, before: Usage, after: Usage) -> None:
+    """Refuse a write that grows a company beyond its quota. One that shrinks it is always allowed."""
+    if after.keys > max(quota.keys, before.keys) or after.value_bytes > max(quota.value_bytes, before.value_bytes):
+        facts = {"keys": before.keys, "bytes": before.value_bytes}
+        raise RefusalError("KS002", {**facts, "keys_after": after.keys, "bytes_after": after.value_bytes})
 
 
 def too_many_types(company: str, types: int) -> QuotaExceeded:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keystore.sql.dialect import read_statements
+from keystore.sql.statements import read_statements
 from keystore.sqlite.link import read_only_rows
 
 _MAGIC = b"SQLite format 3\x00"

@@ -1,4 +1,4 @@
--- The statements of keystore/sqlite/store.py. Times are microseconds since 1970 UTC; :never is the expiry of keys that
+-- The statements of keystore/sqlite/queries.py. Times are microseconds since 1970 UTC; :never is the expiry of keys that
 -- never expire. Lists are JSON arrays. :policy is a JSON list of [key_type, expires_at, due_before]: a use at :now renews
 -- an expiry before due_before to expires_at. CROSS JOIN reads the table on its left first. Without it the planner may read
 -- a list once for each key, and no cost may be a product of two lists: all companies share one write lock.
@@ -242,14 +242,13 @@ LEFT JOIN keystore_company_leases AS l ON l.company_id = page.company_id AND key
 ORDER BY page.rank
 
 -- name: largest_company
-SELECT large.company_id
-FROM (
-    SELECT company_id, count(*) AS keys FROM whatsapp_keys
-    GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
-) AS large
-WHERE large.keys <= :most_keys
-  AND (SELECT sum(length(k.value)) FROM whatsapp_keys AS k WHERE k.company_id = large.company_id) <= :most_bytes
-ORDER BY large.keys DESC, large.company_id LIMIT 1
+SELECT company_id FROM whatsapp_keys
+WHERE company_id IN (
+    SELECT company_id FROM whatsapp_keys GROUP BY company_id ORDER BY count(*) DESC, company_id LIMIT 10
+)
+GROUP BY company_id
+HAVING count(*) <= :most_keys AND sum(length(value)) <= :most_bytes
+ORDER BY count(*) DESC, company_id LIMIT 1
 
 -- The latest lease, whose epoch is null once it has ended. A holder without a name can't renew it.
 -- name: company_lease
@@ -365,6 +364,15 @@ INSERT INTO keystore_sweeps (sweeper, started_at) VALUES (:sweeper, :now) RETURN
 
 -- name: due_companies
 SELECT company_id, count(*) FROM whatsapp_keys WHERE expires_at <= :now GROUP BY company_id ORDER BY company_id
+
+-- name: due_sessions
+SELECT d.company_id, d.due, (
+    SELECT count(*) FROM whatsapp_keys AS k WHERE k.company_id = d.company_id AND k.key_type = 'session'
+)
+FROM (
+    SELECT company_id, count(*) AS due FROM whatsapp_keys WHERE expires_at <= :now AND key_type = 'session' GROUP BY company_id
+) AS d
+ORDER BY d.company_id
 
 -- name: recorded_sweep
 SELECT by_type FROM keystore_sweeps WHERE run_id = :run_id

@@ -1,6 +1,6 @@
-"""The trash on SQLite: what an operation deletes or replaces is put away in the same transaction.
+"""The trash on SQLite: an operation puts away the rows that it deletes or replaces, in the same transaction.
 
-On Postgres these are the functions of `functions/trash.sql`, where the rules are explained.
+On Postgres the functions in `postgres/functions/trash.sql` do this. That file explains the rules.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,18 @@ from keystore.sql.link import Run
 from keystore.sqlite.rules import is_other_identity
 
 MOST_TRASH_BYTES = 512 * 2**20
-"""The most bytes that a company's trash may take; its latest part stays in any case."""
+"""The most bytes that a company's trash may take. The latest deletion stays, however large it is."""
 
 DAY_US = timedelta(days=1) // timedelta(microseconds=1)
+"""A day in microseconds."""
 
 
 @dataclass(frozen=True)
 class Trash:
-    """The trash of one company, for one operation in a transaction. `put_at` is None when the trash is off."""
+    """The trash of one company, for one operation in a transaction.
+
+    All rows that the operation puts away get the time `put_at`. It is None when the trash is off.
+    """
 
     run: Run
     sql: Mapping[str, str]
@@ -27,7 +31,7 @@ class Trash:
     put_at: int | None
 
     def put_creds(self) -> None:
-        """Put the creds away."""
+        """Put a copy of the creds away."""
         self._put("put_creds_away")
 
     def put_state(self) -> None:
@@ -37,22 +41,22 @@ class Trash:
         self.limit()
 
     def put_key(self, key_type: str, key_id: str, written_before: int) -> None:
-        """Put a key away if it was written before a time."""
+        """Put a copy of a key away if it was written before a time."""
         self._put("put_key_away", key_type=key_type, key_id=key_id, written_before=written_before)
 
     def limit(self) -> None:
-        """Delete the oldest parts while the company's trash takes too many bytes."""
+        """Remove the oldest deletions from the company's trash while it takes too many bytes."""
         if self.put_at is not None:
             self.run(self.sql["limit_trash"], {"company_id": self.company, "most_bytes": MOST_TRASH_BYTES})
 
     def _put(self, name: str, **params: object) -> None:
         if self.put_at is not None:
-            names = {"company_id": self.company, "put_at": self.put_at, "reason": self.reason}
-            self.run(self.sql[name], {**names, **params})
+            shared = {"company_id": self.company, "put_at": self.put_at, "reason": self.reason}
+            self.run(self.sql[name], {**shared, **params})
 
 
 def trash_for(run: Run, sql: Mapping[str, str], company: str, reason: str, now: int) -> Trash:
-    """Return the company's trash for an operation at a time: later than anything in it."""
+    """Return the company's trash for an operation now. Its `put_at` is later than every time in the trash."""
     if run(sql["trash_s"], {})[0][0] <= 0:
         return Trash(run, sql, company, reason, None)
     ((latest,),) = run(sql["latest_trash"], {"company_id": company})
@@ -60,10 +64,10 @@ def trash_for(run: Run, sql: Mapping[str, str], company: str, reason: str, now: 
 
 
 def put_former_away(run: Run, sql: Mapping[str, str], company: str, new_creds: bytes, now: int) -> None:
-    """Put away what a write of creds replaces, before it writes.
+    """Put away the state that a write of creds is about to replace.
 
-    Creds of another identity put the whole state away, with a copy of the keys. Others put the former creds away if
-    those were written on an earlier day.
+    If the new creds are of another identity, the whole state is put away. Otherwise the former creds are put away if
+    they were written on an earlier day.
     """
     rows = run(sql["former_creds"], {"company_id": company})
     if not rows or rows[0][0] == new_creds:

@@ -1,6 +1,7 @@
-"""Writes that a bot was acknowledged, and that the database no longer has: it went back.
+"""Lost writes: the database acknowledged them to a bot, and doesn't have them any more.
 
-A backup was restored, or a server failed over to a replica that was behind. The bot has the newer state in its memory.
+It went back: a backup was restored, or a server failed over to a replica that was behind. The bot has the newer state
+in its memory.
 """
 
 import json
@@ -13,12 +14,13 @@ from keystore.upkeep import Upkeep
 from monitor.note_names import WENT_BACK
 
 REMEMBERED_FOR = timedelta(days=1)
+"""Time for which a report of lost writes is remembered."""
 
 log = structlog.get_logger()
 
 
 def report_lost_writes(store: Upkeep, company_id: str, stored: tuple[int, int], acknowledged: tuple[int, int]) -> None:
-    """Log that a bot shows an `(epoch, seq)` above the stored one, and note it for the watch.
+    """Log that the `(epoch, seq)` acknowledged to a bot is above the stored one, and save a note for the watch.
 
     Raises what the store raises.
     """
@@ -35,7 +37,7 @@ def report_lost_writes(store: Upkeep, company_id: str, stored: tuple[int, int], 
 
 
 def lost_writes(store: Upkeep, now: datetime) -> dict[str, str]:
-    """Return what the database has lost of each company in the last day, in words. Raises what the store raises."""
+    """Describe the lost writes of each company that were reported in the last day. Raises what the store raises."""
     lost = {}
     for name, note in store.notes(WENT_BACK).items():
         if now - note.updated_at > REMEMBERED_FOR:
@@ -47,7 +49,7 @@ def lost_writes(store: Upkeep, now: datetime) -> dict[str, str]:
         except (KeyError, TypeError, ValueError):  # A later version wrote it.
             continue
         lost[name.removeprefix(WENT_BACK)] = (
-            f"its bot was acknowledged write {later_seq:,} of epoch {later_epoch:,}, and the database has {seq:,} of "
-            f"epoch {epoch:,}"
+            f"write {later_seq:,} of epoch {later_epoch:,} was acknowledged to its bot, and the database's latest "
+            f"write is {seq:,} of epoch {epoch:,}"
         )
     return lost

@@ -129,6 +129,7 @@ class Measurements:
         return largest_company, [
             *samples.of_census(census),
             self._sweeper(runs, now),
+            *samples.of_held_back(runs),
             *samples.of_growth(judge_saved(store, census), now),
             *samples.of_pre_keys(low_on_pre_keys, state.subjects(rules.PRE_KEYS)),
             *samples.of_bursts(store.bursts(now - rules.BURST_REPORTED_FOR), now, self.settings.zone),

@@ -47,6 +47,7 @@ LOAD = _rule("load", "loading a bot's state")
 BACKLOG = _rule("backlog", "expired keys")
 NO_EXPIRY = _rule("no-expiry", "keys without expiry")
 SWEEPER = _rule("sweeper", "sweeper")
+HELD_BACK = _rule("held-back", "sweep held back")
 GROWTH = _rule("growth", "size of the table")
 PRE_KEYS = _rule("pre-keys", "pre-keys")
 SILENT_BOT = _rule("silent-bot", "silent bot")
@@ -65,6 +66,7 @@ RULES = {
         BACKLOG,
         NO_EXPIRY,
         SWEEPER,
+        HELD_BACK,
         GROWTH,
         PRE_KEYS,
         BURST,
@@ -118,6 +120,8 @@ def thresholds(settings: WatchSettings) -> dict[str, Thresholds]:
         NO_EXPIRY.id: Thresholds(1, 0, 15 * MINUTE_S, DAY_S),
         # The value is in intervals. Ten minutes let the sweep that runs at a start finish.
         SWEEPER.id: Thresholds(2, 1, 10 * MINUTE_S, 6 * HOUR_S),
+        # At once, because it stays until somebody decides, or the bots use their sessions again.
+        HELD_BACK.id: Thresholds(1, 0, 0, DAY_S),
         # One day in twenty lies above a correct interval; a tenth above it for six hours is none of those.
         GROWTH.id: Thresholds(1.1, 1.0, 6 * HOUR_S, DAY_S),
         # The value is the number of missing pre-keys. A quarter of an hour lets a pairing write its first ones.

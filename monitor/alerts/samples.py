@@ -13,6 +13,7 @@ from monitor.alerts.decisions import AlertState, Sample
 from monitor.alerts.memory import BotReport, ProcessMemory
 from monitor.alerts.rules import LOW_PRE_KEYS, PRE_KEYS_ENOUGH, SILENT_AFTER
 from monitor.forecast.backtest import JudgedForecast
+from monitor.held_back import has_held_back
 from monitor.reports.check import sweep_state
 from monitor.reports.formatting import duration, local_time, size
 
@@ -109,6 +110,15 @@ def of_sweeps(event: str, ago_s: float, sweep_every_s: float) -> Sample:
     """Sweep intervals since this event."""
     detail = f"{event} {duration(ago_s)} ago, and one is due every {duration(sweep_every_s)}"
     return Sample(rules.SWEEPER, "", ago_s / sweep_every_s, detail)
+
+
+def of_held_back(runs: list[SweepRun]) -> Iterator[Sample]:
+    """The companies that the latest sweep held back; nothing before the first sweep."""
+    latest = sweep_state(runs).latest
+    if latest is not None:
+        error = latest.error if has_held_back(latest) else None
+        detail = "the latest sweep held nothing back" if error is None else f"the latest sweep {error}"
+        yield Sample(rules.HELD_BACK, "", 0.0 if error is None else 1.0, detail)
 
 
 def of_growth(forecasts: Iterable[JudgedForecast], now: datetime) -> Iterator[Sample]:

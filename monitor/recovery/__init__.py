@@ -1,1 +1,1 @@
-"""Bringing back what was deleted, and erasing what must go: the trash, a database that went back, a company's purge."""
+"""Brings back deleted states, makes a database safe that went back, and erases companies."""

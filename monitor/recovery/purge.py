@@ -3,23 +3,22 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from keystore.ids import canonical_company
 from keystore.store import Store
-from monitor.forecast import backtest, history
 from monitor.note_names import BOT_MEMORY, WENT_BACK
 
 NOBODY = "purged"
 """The word in place of the company's name."""
 
-SERIES = (history.COUNTS, history.LIVES, backtest.SERIES)
-
 
 @dataclass(frozen=True)
 class PurgeReport:
-    """The rows that were erased, by table; with `dry_run`, none. `documents` named the company, and don't any more."""
+    """The outcome of a purge: the number of erased rows by table, and of documents that named the company.
+
+    With `dry_run` nothing was erased. `keys` is the number of keys that the company had.
+    """
 
     database: str
     company: str
@@ -36,12 +35,15 @@ def purge_company(store: Store, company: str, *, dry_run: bool = False) -> Purge
     if dry_run:
         return PurgeReport(store.database, company, keys, {}, 0, dry_run=True)
     rows = store.purge(company)
-    return PurgeReport(store.database, company, keys, rows, _renamed(store, company), dry_run=False)
+    return PurgeReport(store.database, company, keys, rows, _clean_documents(store, company), dry_run=False)
 
 
-def _renamed(store: Store, company: str) -> int:
-    """Take the company's name out of every document, and return the number of documents that had it."""
-    name = re.compile(rf"(?<![\w-]){re.escape(company)}(?![\w-])")
+def _clean_documents(store: Store, company: str) -> int:
+    """Take the company's name out of every note, and return the number of notes that had it.
+
+    A number of the same digits in a time or a fraction isn't the name. (The series of counts name no company.)
+    """
+    name = re.compile(rf"(?<![\w-])(?<!\d[:.,]){re.escape(company)}(?![\w-])(?![:.,]\d)")
     documents = 0
     for note_name, note in store.notes("").items():
         if note_name in (f"{BOT_MEMORY}{company}", f"{WENT_BACK}{company}"):
@@ -50,11 +52,6 @@ def _renamed(store: Store, company: str) -> int:
         elif name.search(note.document):
             store.remember(note_name, _without(note.document, name))
             documents += 1
-    for series in SERIES:
-        for entry in store.history(series, datetime(1970, 1, 1, tzinfo=UTC)):
-            if name.search(entry.document):
-                store.add_history(series, entry.at, _without(entry.document, name))
-                documents += 1
     return documents
 
 

@@ -1,4 +1,4 @@
-"""Brings back what one deletion put into a company's trash, in exchange for the company's present state."""
+"""Brings back one deletion from a company's trash. The company's present state goes to the trash in its place."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,16 +11,19 @@ from keystore.store import Store
 from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
 
 CREDS_VERSION = "creds of a day"
+"""The reason of deletions that hold a day's version of the creds."""
+
 PARTIAL = "repair"
-"""The reason of deletions that hold some keys of a state, not all."""
+"""The reason of deletions that hold a single key, not a whole state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreReport:
-    """The creds and keys that came back; with `dry_run`, that would.
+    """The creds and keys that came back, or that would come back (`dry_run`).
 
-    It was in the trash since `deleted_at`. `keys` of the deletion come back, `by_type`, and `left_out` are the ratchets
-    that `fresh_sessions` leaves out. `replaced` keys are the company's until now: they go to the trash.
+    They went to the trash at `deleted_at`. `keys` is their number, in all and by type. `left_out` is the number of
+    ratchets that `fresh_sessions` left out. `replaced` is the number of keys that the company had, which go to the
+    trash.
     """
 
     database: str
@@ -45,13 +48,13 @@ def restore_company(
     fresh_sessions: bool = False,
     dry_run: bool = False,
 ) -> RestoreReport:
-    """Bring back the latest deletion of a company, or what it had `as_of` a time; with `creds_only` the creds alone.
+    """Bring back the latest deletion of a company, or the first one from the time `as_of` on.
 
-    The company ends with exactly that state. The deletion of a repair, and creds alone, are added to what it has. Time
-    in the trash doesn't count for the expiry of a key. With `fresh_sessions` the ratchets stay away, for a state that
-    was used after it was saved.
+    The company then has exactly the state of that deletion. Its other keys stay if a key comes back that a repair
+    deleted, or if the creds come back alone (`creds_only`). Time in the trash doesn't count for the expiry of a key.
+    With `fresh_sessions` the ratchets are left out, for a state that was used after it was saved.
 
-    Raises InvalidInput when the trash has nothing of the kind, and LeaseLost while a bot has the company's lease.
+    Raises InvalidInput when the trash has no such deletion, and LeaseLost while a bot has the company's lease.
     """
     company = ids.canonical_company(company)
     deletion = _chosen(store, company, as_of, creds_only=creds_only)
@@ -59,29 +62,29 @@ def restore_company(
     if creds_only:
         rows = []
     present = store.load(company)
-    waited = store.now() - deletion.trashed_at
-    back = [replace(row, expires_at=row.expires_at and row.expires_at + waited) for row in rows]
+    time_in_trash = store.now() - deletion.trashed_at
+    restored = [replace(row, expires_at=row.expires_at and row.expires_at + time_in_trash) for row in rows]
     if fresh_sessions:
-        back = [row for row in back if row.key_type not in RATCHETS]
+        restored = [row for row in restored if row.key_type not in RATCHETS]
         if creds is not None:
             others = [present.creds] if present.creds is not None else []
             pre_key_ids = [*present.keys.get("pre-key", {}), *(row.key_id for row in rows if row.key_type == "pre-key")]
             creds = with_later_pre_keys(creds, others, pre_key_ids)
-    removed = _names(present.keys) - {(row.key_type, row.key_id) for row in back}
+    removed = _names(present.keys) - {(row.key_type, row.key_id) for row in restored}
     if creds_only or deletion.reason == PARTIAL:
         removed = set()
     if not dry_run:
-        store.restore_rows(company, back, creds, removed, "restore")
-        _require_back(store, company, creds, back)
+        store.restore_rows(company, restored, creds, removed, "restore")
+        _require_restored(store, company, creds, restored)
     return RestoreReport(
         database=store.database,
         company=company,
         deleted_at=deletion.trashed_at,
         reason=deletion.reason,
-        keys=len(back),
-        by_type=dict(sorted(Counter(row.key_type for row in back).items())),
+        keys=len(restored),
+        by_type=dict(sorted(Counter(row.key_type for row in restored).items())),
         creds=creds is not None,
-        left_out=len(rows) - len(back),
+        left_out=len(rows) - len(restored),
         replaced=present.total,
         fresh_sessions=fresh_sessions,
         dry_run=dry_run,
@@ -89,22 +92,24 @@ def restore_company(
 
 
 def _chosen(store: Store, company: str, as_of: datetime | None, *, creds_only: bool) -> Deletion:
-    """Return the deletion to bring back: the latest, or the first after a time. Raises InvalidInput without one."""
+    """Return the deletion to bring back: the latest, or the first from `as_of` on. Raises InvalidInput."""
     fitting = [
         deletion
         for deletion in store.deletions(company)
         if (deletion.creds if creds_only else deletion.reason != CREDS_VERSION)
     ]
     if not fitting:
-        what = "creds" if creds_only else "state"
-        raise InvalidInput(f"{company}: the trash has no {what} of it; `trash` lists what there is")
+        missing = "creds" if creds_only else "state"
+        raise InvalidInput(f"{company}: the trash has no {missing} of it; `trash` lists every deletion")
+    # A key that a repair deleted comes back only where there is no whole state.
+    fitting = [deletion for deletion in fitting if deletion.reason != PARTIAL] or fitting
     if as_of is None:
         return fitting[0]
     later = [deletion for deletion in fitting if deletion.trashed_at >= as_of]
     if not later:
         raise InvalidInput(
-            f"{company}: nothing was deleted or replaced after {as_of:%Y-%m-%d %H:%M:%S} UTC, so what it had then is "
-            "what it has now"
+            f"{company}: nothing was deleted or replaced after {as_of:%Y-%m-%d %H:%M:%S} UTC, so it still has "
+            "the state of then"
         )
     return later[-1]
 
@@ -113,8 +118,8 @@ def _names(keys: dict[str, dict[str, bytes]]) -> set[tuple[str, str]]:
     return {(key_type, key_id) for key_type, by_id in keys.items() for key_id in by_id}
 
 
-def _require_back(store: Store, company: str, creds: bytes | None, rows: list[KeyRow]) -> None:
-    """Read everything back. Raises InvalidInput if it isn't what was written."""
+def _require_restored(store: Store, company: str, creds: bytes | None, rows: list[KeyRow]) -> None:
+    """Read the creds and keys back. Raises InvalidInput if they differ from those that were written."""
     state = store.load(company)
     different = [row for row in rows if state.keys.get(row.key_type, {}).get(row.key_id) != row.value]
     if different or (creds is not None and state.creds != creds):

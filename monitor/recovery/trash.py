@@ -1,4 +1,4 @@
-"""The list of what is in the trash."""
+"""Lists the deletions in the trash."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from keystore.store import Store
 
 @dataclass(frozen=True)
 class Entry:
-    """A part of the trash that one operation put there. `kept_until` None means until the next sweep."""
+    """A part of the trash that one operation put there. If `kept_until` is None, it is kept until the next sweep."""
 
     company: str
     deleted_at: datetime
@@ -29,12 +29,12 @@ class TrashReport:
 
     @property
     def keys(self) -> int:
-        """The number of keys in it."""
+        """The number of keys in the trash."""
         return sum(entry.keys for entry in self.entries)
 
 
 def trash_report(store: Store, company: str | None = None) -> TrashReport:
-    """Return what is in the trash."""
+    """List the deletions in the trash of a company, or of all companies."""
     trash_s = store.trash_s
     entries = tuple(
         Entry(

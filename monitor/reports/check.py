@@ -14,6 +14,7 @@ from keystore.invocation import command
 from keystore.records import Census, SweepRun
 from keystore.store import Store
 from monitor.forecast.history import TableCount, past_month
+from monitor.held_back import has_held_back
 from monitor.reports.formatting import ago, counted, size
 from monitor.severity import SEVERITIES
 
@@ -38,7 +39,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class SweepState:
-    """The latest finished sweep without an error, and the latest finished sweep; None if there is none."""
+    """The latest finished sweep without an error, and the latest finished sweep; None if there is none.
+
+    A sweep that held companies back swept all others, and is a success too.
+    """
 
     last_success: SweepRun | None
     latest: SweepRun | None
@@ -78,7 +82,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
     past = past_month(store, census.taken_at)
     findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced, past=past)
-    failed = sweeps.latest if sweeps.latest is not None and sweeps.latest.error else None
+    failed = sweeps.latest if sweeps.latest is not None and sweeps.latest is not sweeps.last_success else None
     return CheckReport(
         database=store.database,
         total=census.total,
@@ -121,7 +125,7 @@ def check_rows(report: CheckReport, zone: tzinfo = UTC) -> dict[str, str]:
 def sweep_state(runs: list[SweepRun]) -> SweepState:
     """The state of the sweeper, from its latest runs, newest first."""
     finished = [run for run in runs if run.finished_at is not None]
-    succeeded = next((run for run in finished if run.error is None), None)
+    succeeded = next((run for run in finished if run.error is None or has_held_back(run)), None)
     return SweepState(succeeded, finished[0] if finished else None)
 
 
@@ -215,5 +219,8 @@ def _sweep_findings(census: Census, sweeps: SweepState, sweep_every_s: float) ->
     elif census.expired > BACKLOG_SHARE * census.total:
         expired = counted(census.expired, "expired key")
         yield Finding("ok", f"the next sweep deletes {expired}; `{command('sweep')}` does it now")
-    if latest is not None and latest.error is not None and latest is not last:
+    if latest is not None and latest.error is not None and has_held_back(latest):
+        advice = f"the latest sweep {latest.error}; if that is right, `{command('sweep')}` deletes them"
+        yield Finding(verdict_on("held-back"), advice)
+    elif latest is not None and latest.error is not None:
         yield Finding(verdict_on("sweep-failed"), f"the latest sweep failed: {latest.error}")

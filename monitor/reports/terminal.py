@@ -10,6 +10,7 @@ from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast
 from monitor.forecast.type_forecast import TypeForecast
 from monitor.growth import GrowthReport
+from monitor.held_back import in_words
 from monitor.reports.check import CheckReport, Verdict, check_rows
 from monitor.reports.doctor import DoctorReport
 from monitor.reports.formatting import counted, signed, size, sparkline
@@ -171,7 +172,10 @@ def sweep(report: SweepReport) -> RenderableType:
         text = f"{expired} would be deleted from {report.database}"
     else:
         text = f"{expired} deleted from {report.database} in {report.took_ms:,.0f} ms"
-    return Group(paragraphs(text), _by_type(report.by_type))
+    lines = [text]
+    if report.losing_most:
+        lines.append(in_words(report.losing_most, "would lose" if report.dry_run else "lost"))
+    return Group(paragraphs(*lines), _by_type(report.by_type))
 
 
 def transfer(report: TransferReport) -> RenderableType:
@@ -182,7 +186,7 @@ def transfer(report: TransferReport) -> RenderableType:
     lines = []
     if not report.dry_run:
         lines.append(f"{counted(report.verified, 'key')} read back and compared")
-    if not report.creds:
+    if report.creds_missing:
         lines.append("creds are missing: a bot can't connect with these keys alone")
     if report.removed:
         verb = "would be deleted" if report.dry_run else "deleted"

@@ -17,18 +17,18 @@ from typing import Literal
 import structlog
 
 MOST_PENDING_CHARS = 1_000_000
-"""Limit of what waits to be written. Lines beyond it are dropped and counted."""
+"""Limit of the characters that wait to be written. Lines beyond it are dropped and counted."""
 
 FLUSH_WITHIN_S = 0.3
-"""Time that the end of the process gives to the lines which still wait."""
+"""Time for writing the pending lines when the process ends."""
 
 log = structlog.get_logger()
 
 
 class LineWriter:
-    """Writes lines to a file descriptor, from a thread of its own: no caller waits for the reader.
+    """Writes lines to a file descriptor, from a thread of its own. No caller waits for the reader.
 
-    It writes past `sys.stderr`, whose lock a blocked thread would hold when the interpreter shuts down.
+    It doesn't write through `sys.stderr`: a blocked thread would hold its lock when the interpreter shuts down.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -41,7 +41,7 @@ class LineWriter:
         threading.Thread(target=self._run, name="log-lines", daemon=True).start()
 
     def write(self, lines: str) -> None:
-        """Add lines, to be written soon; drop and count them if too much waits."""
+        """Queue lines for writing; drop and count them if the queue is full."""
         with self._changed:
             if self._pending_chars + len(lines) > MOST_PENDING_CHARS:
                 self._dropped += lines.count("\n")
@@ -51,7 +51,7 @@ class LineWriter:
             self._changed.notify_all()
 
     def drain(self, within_s: float = FLUSH_WITHIN_S) -> None:
-        """Wait until everything is written, for a limited time."""
+        """Wait until everything is written, but for at most `within_s` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._pending and not self._writing, within_s)
 
@@ -88,14 +88,14 @@ class LineWriter:
 
 @cache
 def lines_of_service() -> LineWriter:
-    """The writer of this process's log, when it is a service."""
+    """Return the writer of this process's log. Only a service has one."""
     writer = LineWriter(sys.stderr.fileno())
     atexit.register(writer.drain)
     return writer
 
 
 def configure(style: Literal["text", "json"], *, verbose: bool) -> None:
-    """Set logging up for the process: for a command, or (`verbose`) for a service, with the events of normal work."""
+    """Set up the logging of a command, or with `verbose` that of a service, which logs its normal work too."""
     level = logging.INFO if verbose else logging.WARNING
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -107,7 +107,7 @@ def configure(style: Literal["text", "json"], *, verbose: bool) -> None:
         if style == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # Never with the variables of each frame: they hold passwords and key values.
+            # A traceback must not show the variables of its frames: they hold passwords and key values.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )

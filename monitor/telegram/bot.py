@@ -96,17 +96,19 @@ class Bot:
             return not self._stopping.is_set()
         self._stopping.clear()
         self._cursor.reset()
-        self._thread = threading.Thread(target=self._run, name="telegram-bot", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="telegram-bot", daemon=True)
+        thread.start()
+        self._thread = thread  # Once it runs: `stop` may be called meanwhile, and joins it.
         return True
 
     def stop(self, within_s: float) -> bool:
         """End the poll at once, let a running command finish, and return whether the thread has ended in time."""
         self._stopping.set()
         self._client.cut_polls()
-        if self._thread is not None:
-            self._thread.join(within_s)
-        return self._thread is None or not self._thread.is_alive()
+        thread = self._thread
+        if thread is not None:
+            thread.join(within_s)
+        return thread is None or not thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -4,6 +4,7 @@ from datetime import datetime, tzinfo
 
 from keystore.errors import KeystoreError, StoreUnavailable
 from monitor.growth import GrowthReport
+from monitor.held_back import in_words
 from monitor.reports.check import check_rows
 from monitor.reports.formatting import counted, local_time, size
 from monitor.reports.key_types import TypesReport
@@ -155,7 +156,8 @@ def sweep(report: SweepReport, settings: WatchSettings) -> Lines:
     stopped = "; it was stopped before its end" if report.stopped else ""
     summary = f"{_expired(report.deleted)} deleted from {settings.name} in {report.took_ms:,.0f} ms{stopped}"
     by_type = sorted(report.by_type.items(), key=lambda item: (-item[1], item[0]))
-    return (Line(summary), *(table(*((key_type, f"{keys:,}") for key_type, keys in by_type)) if by_type else ()))
+    lost = (Line(in_words(report.losing_most, "lost")),) if report.losing_most else ()
+    return (Line(summary), *lost, *(table(*((key_type, f"{keys:,}") for key_type, keys in by_type)) if by_type else ()))
 
 
 def muted(until: datetime, zone: tzinfo) -> Lines:

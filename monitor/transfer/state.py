@@ -75,7 +75,8 @@ class TransferReport:
     everything left out that may have been a key, `ignored` of everything else. `unwrapped` counts the values that each
     wrapping was taken off. `odd` values don't have their type's shape. `removed` keys were the company's, and aren't in
     the source. `expired` keys are past their expiry: the next sweep deletes them unless a guard keeps them.
-    `source_stays` is the reason why no source file was deleted, though that was asked for.
+    `source_stays` is the reason why no source file was deleted, though that was asked for. With `creds_missing` the
+    target has no creds, and no bot can connect with these keys.
     """
 
     company: str
@@ -95,6 +96,7 @@ class TransferReport:
     read_as: str = ""
     deleted_files: int = 0
     source_stays: str = ""
+    creds_missing: bool = False
     dry_run: bool
 
     @property

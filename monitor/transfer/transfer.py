@@ -70,7 +70,8 @@ def import_state(
         raise InvalidInput(_not_whole(source.path, state))
     removed = _keys_to_remove(store, company, state, source=source.path, replace=replace)
     report = _unverified(store, company, state, str(source.path), store.database, store.now(), dry_run=dry_run)
-    report = dataclasses.replace(report, removed=len(removed or ()), read_as=source.read_as)
+    missing = not report.creds and store.get_creds(company) is None
+    report = dataclasses.replace(report, removed=len(removed or ()), read_as=source.read_as, creds_missing=missing)
     if dry_run:
         return report
     if removed is not None:
@@ -146,6 +147,7 @@ def export_state(
         raise InvalidInput(f"{company} has neither creds nor keys in {store.database}: nothing to export")
     now = store.now()
     report = _unverified(store, company, state, store.database, str(target.path), now, dry_run=dry_run)
+    report = dataclasses.replace(report, creds_missing=not report.creds)
     if dry_run:
         return report
     with staged(target.path) as folder:

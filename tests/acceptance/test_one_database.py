@@ -186,7 +186,6 @@ def test_a_company_is_deleted_with_its_keys(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 665), ("y\n", 0, 0)])
 def test_a_person_is_asked_before_a_company_is_deleted(answer: str, code: int, left: int, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/k.db"

@@ -23,7 +23,10 @@ from rig.program import RUN, run, serving
 from rig.waiting import eventually
 from tests.acceptance.in_process import run_json
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serve")]
+
+ENDS_WITHIN_S = 8.0
+"""The five seconds that the service has, and some for a loaded machine."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -42,11 +45,11 @@ def log(tmp_path: Path) -> Path:
 
 
 def write_expired(store: Store, companies: int, keys: int) -> None:
-    """Sessions that expired yesterday."""
+    """Device lists that expired yesterday. (A scheduled sweep would hold a company with such sessions back.)"""
     long_ago = datetime.now(UTC) - timedelta(days=20)
     for company in range(companies):
         rows = [
-            KeyRow("session", f"{n}", b"A", long_ago, long_ago, datetime.now(UTC) - timedelta(days=1))
+            KeyRow("device-list", f"{n}", b"A", long_ago, long_ago, datetime.now(UTC) - timedelta(days=1))
             for n in range(keys)
         ]
         store.restore_rows(f"c{company}", rows)
@@ -115,7 +118,7 @@ ended_by_name = wait()
 sys.settrace(None)
 assert ended_by_name == "SIGTERM"
 """
-    done = subprocess.run([sys.executable, "-c", waits, str(RUN.parent)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", waits, str(RUN.parent)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
@@ -136,7 +139,7 @@ def take():
 threading.Thread(target=take, daemon=True).start()
 assert ended_by.get() == "SIGTERM"
 """
-    done = subprocess.run([sys.executable, "-c", waits, str(RUN.parent)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", waits, str(RUN.parent)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
@@ -207,7 +210,7 @@ def test_a_signal_during_a_blocked_batch_still_ends_within_5_seconds(own_server:
         blocker.execute("LOCK TABLE whatsapp_keys")
         with serving(log, own_server.url) as service:
             eventually(lambda: _waiting(own_server), "the sweep waits for the table")
-            assert service.end(signal.SIGTERM) == 0
+            assert service.end(signal.SIGTERM, within_s=ENDS_WITHIN_S) == 0
         assert service.events[-1]["event"] == "stopped_during_a_batch"
     with open_store(own_server.url) as store:
         assert store.census().expired == 10

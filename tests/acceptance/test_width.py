@@ -34,6 +34,12 @@ COMMANDS = (
     "export {folder}/out.jsonl --dry-run",
     "repair --dry-run",
     "repair",
+    "trash",
+    "restore --company gone --dry-run",
+    "restore --company gone --fresh-sessions",
+    "rolled-back --yes",
+    "purge --company demo --dry-run",
+    "purge --company demo --yes",
     "seed --company second",
     "doctor",
     "company delete demo --yes",
@@ -43,7 +49,7 @@ COMMANDS = (
 )
 """Command lines that go over every report, on the demo data."""
 
-FIRST_HEADS = {"key", "type", "id"}
+FIRST_HEADS = {"key", "type", "id", "company"}
 """Words over a first column, which a narrow terminal leaves out: its cells become headings."""
 
 GROUPS = {"token": program.TOKEN_COMMANDS, "company": program.COMPANY_COMMANDS}
@@ -60,6 +66,8 @@ def demo() -> Iterator[tuple[Path, str]]:
         assert run("seed", url=url).returncode == 0
         run_json("token", "create", "--admin", "--expires", "90d", url=url)
         token = run_json("token", "create", "--company", "demo", url=url)["token_id"]
+        assert run("seed", "--company", "gone", "--yes", url=url).returncode == 0
+        assert run("company", "delete", "gone", "--yes", url=url).returncode == 0
         assert run("export", f"{folder}/state.jsonl", url=url).returncode == 0
         yield folder, token
 

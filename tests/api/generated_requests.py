@@ -7,6 +7,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from requests import Session
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.schemas import BaseSchema
 
@@ -50,6 +51,7 @@ def send_as_described(apis: tuple[Api, ...], operation: Any) -> int:
 def _send_generated(apis: tuple[Api, ...], operation: Any, mode: schemathesis.GenerationMode, most: int) -> int:
     """Send up to `most` generated requests to each backend, check the answers, and return the number of requests."""
     sent = 0
+    sessions = [Session() for _ in apis]  # Which keep their connections open.
 
     @settings(
         max_examples=most,
@@ -63,10 +65,12 @@ def _send_generated(apis: tuple[Api, ...], operation: Any, mode: schemathesis.Ge
     def answers_as_described(case: Any) -> None:
         nonlocal sent
         sent += 1
-        for api in apis:
+        for api, session in zip(apis, sessions, strict=True):
             headers = {"Authorization": f"Bearer {api.admin}"}
-            response = case.call(base_url=f"http://127.0.0.1:{api.port}", headers=headers)
+            response = case.call(base_url=f"http://127.0.0.1:{api.port}", headers=headers, session=session)
             case.validate_response(response, checks=MODES[mode])
 
     answers_as_described()
+    for session in sessions:
+        session.close()
     return sent

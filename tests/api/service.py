@@ -14,7 +14,7 @@ from api.workers.config import WorkerConfig
 from api.workers.supervisor import Workers, listen
 from keystore import Store, open_store
 from keystore.records import DEFAULT_QUOTA
-from keystore.ttl import DIARY
+from keystore.ttl import DIARY, Policy
 
 TIMEOUT_S = 30.0
 JSON = {"Content-Type": "application/json"}
@@ -92,7 +92,6 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
     """The config that workers get in tests, with changes."""
     fields: dict[str, Any] = {
         "url": url,
-        "policy": DIARY,
         "guard": True,
         "quota": DEFAULT_QUOTA,
         "connections": 8,
@@ -110,9 +109,9 @@ def worker_config(url: str, **changes: Any) -> WorkerConfig:
 
 
 @contextmanager
-def serving_api(url: str, count: int = 1, **changes: Any) -> Iterator[Api]:
-    """Serve the API on the database at `url`; afterwards no worker is left."""
-    with open_store(url) as store:
+def serving_api(url: str, count: int = 1, policy: Policy = DIARY, **changes: Any) -> Iterator[Api]:
+    """Serve the API on the database at `url`, with these lifetimes; afterwards no worker is left."""
+    with open_store(url, policy=policy) as store:
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         workers = Workers(listener, worker_config(url, **changes), count, dict(os.environ))

@@ -11,6 +11,8 @@ import pytest
 from rig.baileys_state import pre_keys, real_keys
 from tests.api.service import Api
 
+pytestmark = pytest.mark.xdist_group("api")
+
 CREDS = b'{"registered" : true,"n":1.0e5}'
 
 NO_LEASE = {"epoch": 0, "seq": 0}

@@ -10,6 +10,8 @@ from api.bodies import MAX_BODY_BYTES, MAX_IDS, MAX_TYPES
 from rig.waiting import eventually
 from tests.api.service import Api, serving_api
 
+pytestmark = pytest.mark.xdist_group("api")
+
 
 def send(api: Api, path: str, pieces: Iterable[bytes], *, length: int | None, finish: bool = True) -> bytes:
     """Send a body in pieces, chunked if `length` is None, and return the first bytes of the answer."""
@@ -74,13 +76,13 @@ def test_a_request_may_name_10_000_ids(api: Api, company: str, end: str, body: o
 @pytest.mark.parametrize("padding", [0, 70_000])
 def test_a_request_may_name_100_types(api: Api, company: str, padding: int) -> None:
     """A longer body is counted before it is decoded, a shorter one afterwards."""
-    for types, status in ((MAX_TYPES, 204), (MAX_TYPES + 1, 413)):
+    for types, status, answered in ((MAX_TYPES, 204, 200), (MAX_TYPES + 1, 413, 413)):
         keys: dict[str, dict[str, object]] = {f"t{number}": {} for number in range(types)}
         keys["t0"] = {"x": "x" * padding}
         assert api.ask("POST", f"{api.company(company)}/keys", keys).status == status
         assert api.ask("POST", f"{api.company(company)}/state", {"keys": keys}).status == status
         used = {f"t{number}": ["x" * (1 + padding // 400)] for number in range(types)}
-        assert api.ask("POST", f"{api.company(company)}/keys/used", used).status == status
+        assert api.ask("POST", f"{api.company(company)}/keys/used", used).status == answered
 
 
 @pytest.mark.parametrize("end", ["/keys", "/state", "/keys/get", "/keys/used", "/lease", "/heartbeat"])

@@ -32,7 +32,7 @@ from tests.api.page.page_site import Site, serving_site
 from tests.conformance.flood import flood
 from tests.monitor.sample_reports import FORECAST, GROWTH
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("metrics")]
 
 SETTINGS = WatchSettings(sweep_every_s=3_600)
 DASHBOARD = PROJECT / "deploy" / "grafana.json"

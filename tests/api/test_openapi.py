@@ -14,7 +14,7 @@ from rig.paths import PROJECT
 from tests.api.service import Api
 from tests.api.test_access import routes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("api")]
 
 PAGES = {"/", "/sign-in", "/sign-out", "/help"}
 """Pages for people, which answer a browser in their own way."""

@@ -7,7 +7,7 @@ import pytest
 from keystore import Quota
 from tests.api.service import serving_api
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_write_over_the_quota_is_refused_with_words(tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ def test_a_relay_delays_each_round_trip_as_it_should(migrated_postgres_url: str)
         psycopg.connect(relay.url(migrated_postgres_url), autocommit=True) as far,
     ):
         for statement in ("SELECT 1", "SELECT repeat('x', 1000000)"):
-            before, began = relay.round_trips, perf_counter()
-            far.execute(statement).fetchall()
-            took_ms = (perf_counter() - began) * 1000
-            assert relay.round_trips - before == 1
-            assert took_ms >= ROUND_TRIP_MS
-            assert took_ms < 3 * ROUND_TRIP_MS, "a large answer takes one round trip too"
+            times_ms = []
+            for _ in range(5):  # The fastest counts: another program may have delayed the others.
+                before, began = relay.round_trips, perf_counter()
+                far.execute(statement).fetchall()
+                times_ms.append((perf_counter() - began) * 1000)
+                assert relay.round_trips - before == 1
+            assert ROUND_TRIP_MS <= min(times_ms) < 3 * ROUND_TRIP_MS, "a large answer takes one round trip too"
 
 
 def test_a_store_survives_a_cut_of_a_distant_connection(migrated_postgres_url: str) -> None:

@@ -12,7 +12,7 @@ from bench.command import INTERRUPTED
 from rig.paths import PROJECT
 from rig.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interrupts")]
 
 
 @pytest.mark.parametrize("measurement", ["simulate", "distance", "storms", "http_api", "targets", "scale"])

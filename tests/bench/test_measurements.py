@@ -8,9 +8,12 @@ from bench import idle
 from bench.command import Main
 from bench.distance import main as distance
 from bench.gates import sweeping
-from bench.gates.operations import OPERATIONS, OTHER_BURSTS, Operation
+from bench.gates.operations import COMPANIES, OPERATIONS, OTHER_BURSTS, Operation
 from bench.http_api.__main__ import main as http_api
 from bench.peers.__main__ import main as peers
+from bench.pooled import main as pooled
+from bench.pooled import measure as measure_pooled
+from bench.pooled import targets as pooled_targets
 from bench.scale.__main__ import main as scale
 from bench.schema import main as schema
 from bench.simulate.__main__ import main as simulate
@@ -18,12 +21,19 @@ from bench.storms.__main__ import main as storms
 from bench.targets import main as targets
 from keystore import KeystoreError
 from rig.fixtures.postgres import PostgresSite
+from rig.pgbouncer import pgbouncer_program
 from rig.relay import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("measurements")]
 
 
-@pytest.mark.parametrize("main", [distance, http_api, peers, scale, schema, simulate, storms, targets])
+@pytest.fixture(autouse=True)
+def _few_companies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweep, backfill and count ten companies in place of sixty."""
+    monkeypatch.setattr("bench.gates.operations.COMPANIES", COMPANIES[:10])
+
+
+@pytest.mark.parametrize("main", [distance, http_api, peers, pooled, scale, schema, simulate, storms, targets])
 def test_the_help_of_a_measurement_fits_80_columns(
     main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,3 +90,14 @@ def test_an_unreachable_server_is_one_line(capsys: pytest.CaptureFixture[str]) -
     assert error.startswith("error: the server can't be used")
     assert error.count("\n") == 1
     assert "S3CRET" not in error
+
+
+@pytest.mark.skipif(pgbouncer_program() is None, reason="no pgbouncer program on this machine")
+def test_each_operation_of_a_bot_is_compared_with_and_without_a_pooler() -> None:
+    results = measure_pooled(rounds=1)
+    assert [(result.backend, result.operation) for result in results] == [
+        (backend, operation)
+        for operation in ("load", "get 1", "set 1", "burst 250", "burst 812")
+        for backend in ("postgresql", "pgbouncer")
+    ]
+    assert all(target.measured for target in pooled_targets(results))

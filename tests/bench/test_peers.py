@@ -13,7 +13,7 @@ from bench.peers.node import Answer, Node, install, node_and_npm, started
 from keystore.errors import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("peers")]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,8 @@ def test_all_three_hold_the_same_keys_and_leave_nothing_behind(
     postgres_site: PostgresSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("bench.peers.measure.WARM_UP_ROUNDS", 0)
+    monkeypatch.setattr("bench.peers.measure.CALLS_PER_TURN", 2)  # The first of them doesn't count.
     file = tmp_path / "figures.json"
     code = main(["--url", postgres_site.admin_url, "--rounds", "1", "--json", str(file)])
     printed = capsys.readouterr()

@@ -22,6 +22,7 @@ from bench.scale.__main__ import main
 from bench.scale.databases import GATHERING, PARTITIONING, gather, partition
 from bench.scale.fill import company_name, fill
 from bench.scale.pages import explained_load, rewrites
+from bench.scale.steps import Effort
 from keystore import open_store
 from keystore.errors import KeystoreError
 from keystore.migrate import migrate
@@ -96,12 +97,12 @@ def test_a_killed_filling_continues_where_it_was(
     postgres_site: PostgresSite, new_database: NewPostgres, tmp_path: Path
 ) -> None:
     url, whole = new_database(), new_database()
-    filled(whole, 150)
+    filled(whole, 60)
     with closing(open_store(url)):
         pass
     program = (
         "import psycopg; from bench.scale.fill import fill\n"
-        f"with psycopg.connect({url!r}, autocommit=True) as conn: fill(conn, 150, 5.0, lambda done, total: None)"
+        f"with psycopg.connect({url!r}, autocommit=True) as conn: fill(conn, 60, 5.0, lambda done, total: None)"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT)
     with closing(connected(url)) as conn:
@@ -115,11 +116,11 @@ def test_a_killed_filling_continues_where_it_was(
         process.wait(30)
         # Its server process may still finish a batch; a committed batch is noted as well.
         keys_then = conn.execute("SELECT count(*) FROM whatsapp_keys").fetchall()[0][0]
-        assert 0 < keys_then < 150 * 721
-        filled(url, 150)
+        assert 0 < keys_then < 60 * 721
+        filled(url, 60)
         with closing(connected(whole)) as other:
             assert conn.execute(BY_BATCH).fetchall() == other.execute(BY_BATCH).fetchall()
-        assert conn.execute("SELECT count(*) FROM whatsapp_auth").fetchall() == [(150,)]
+        assert conn.execute("SELECT count(*) FROM whatsapp_auth").fetchall() == [(60,)]
 
 
 def test_a_batch_and_its_note_are_one_transaction(new_database: NewPostgres) -> None:
@@ -411,8 +412,10 @@ def test_psql_runs_both_scripts_as_documented(new_database: NewPostgres, postgre
 
 
 def test_the_command_measures_every_size_and_continues(
-    postgres_site: PostgresSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    postgres_site: PostgresSite, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bench.scale.__main__.QUICK", Effort(rounds=5, quiet_s=0.05))
+    monkeypatch.setattr("bench.scale.measure.REWRITES_EACH", 10)
     file, document = tmp_path / "figures.json", tmp_path / "scaling.md"
     document.write_text("before\n<!-- scale:begin -->\nold\n<!-- scale:end -->\nafter\n", encoding="utf-8")
     command = ["--url", postgres_site.admin_url, "--companies", "2", "4", "--partitions", "2"]

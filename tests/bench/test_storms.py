@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -22,7 +23,7 @@ from rig.baileys_state import BURST_KEYS, STATE_KEYS
 from rig.fixtures.postgres import PASSWORD, PostgresSite
 from rig.paths import PROJECT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("storms")]
 
 LOCUSTFILE = PROJECT / "bench" / "storms" / "locustfile.py"
 LOCUST_TIMEOUT_S = 60
@@ -115,8 +116,9 @@ def test_steady_traffic_is_held_to_its_limits(connections: int, timeouts: int, m
 
 
 def test_the_command_prints_all_three_and_leaves_no_database(
-    postgres_site: PostgresSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    postgres_site: PostgresSite, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bench.storms.measure.reconnect_storm", partial(reconnect_storm, companies=10))
     file = tmp_path / "storms.json"
     small = ["--rounds", "1", "--accounts", "4", "--companies", "10", "--seconds", "4"]
     code = main(["--url", postgres_site.admin_url, *small, "--json", str(file)])

@@ -1,47 +1,78 @@
-"""The service as a process on either database, with a token for one company, and folders to run bots in."""
+"""The service as a process on either database, with a company and its token, and folders to run bots in."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
-from tests.clients.packages import adapters_folder, bot_folder, built_client, need_node
+from tests.clients.packages import (
+    BAILEYS,
+    PackagesUnavailableError,
+    adapters_folder,
+    bot_folder,
+    built_client,
+    need_node,
+)
 from tests.clients.restartable_service import RestartableService
 
+_companies = count(1)
+
+
+def _or_skip(install: Callable[[], Path]) -> Path:
+    """Return the installed folder. Skips the test where nothing can be installed."""
+    try:
+        need_node()
+        return install()
+    except PackagesUnavailableError as error:
+        pytest.skip(str(error))
+
 
 @pytest.fixture(scope="session")
-def _node() -> None:
-    need_node()
-
-
-@pytest.fixture(scope="session")
-def client(_node: None) -> Path:
+def client() -> Path:
     """The built client's folder."""
-    return built_client()
+    return _or_skip(built_client)
 
 
-@pytest.fixture(scope="session", params=["6", "7"])
-def each_baileys(request: pytest.FixtureRequest, _node: None) -> Path:
+@pytest.fixture(scope="session", params=BAILEYS)
+def each_baileys(request: pytest.FixtureRequest) -> Path:
     """A bot's folder, once with Baileys 6 and once with 7."""
-    return bot_folder(request.param)
+    return _or_skip(lambda: bot_folder(request.param))
 
 
 @pytest.fixture(scope="session")
-def baileys(_node: None) -> Path:
+def baileys() -> Path:
     """A bot's folder with Baileys 7."""
-    return bot_folder("7")
+    return _or_skip(lambda: bot_folder("7"))
 
 
 @pytest.fixture(scope="session")
-def adapters(_node: None) -> Path:
+def adapters() -> Path:
     """The folder with the adapters that npm has."""
-    return adapters_folder()
+    return _or_skip(adapters_folder)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RestartableService]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def running_service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RestartableService]:
     """The running service, on each database in turn."""
-    url = f"sqlite:///{tmp_path}/k.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    with RestartableService(url, tmp_path, free_port()) as service:
-        yield service
+    home = tmp_path_factory.mktemp("service")
+    with ExitStack() as database:
+        if request.param == "sqlite":
+            url = f"sqlite:///{home}/k.db"
+        else:
+            site: PostgresSite = request.getfixturevalue("postgres_site")
+            url = site.url(database.enter_context(site.database()))
+        with RestartableService(url, home, free_port()) as service:
+            yield service
+
+
+@pytest.fixture
+def service(running_service: RestartableService) -> RestartableService:
+    """The running service, with a company that only this test uses."""
+    running_service.admit(f"bot{next(_companies):03}")
+    return running_service

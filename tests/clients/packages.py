@@ -1,20 +1,27 @@
 """The client, built and installed beside each Baileys with npm.
 
-A hash of the sources is written beside each installation, so that nothing is installed twice.
+A hash of the sources is written beside each installation, and a lock is held meanwhile, so that nothing is installed
+twice. `python3 -m tests.clients.packages` installs everything with the standard library alone; CI runs it while pip
+installs the rest.
 """
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterable
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from rig.paths import PROJECT
 
 CLIENT = PROJECT / "clients" / "baileys"
 ADAPTERS = PROJECT / "tests" / "clients" / "adapters"
+BAILEYS = ("6", "7")
+"""The major versions of Baileys."""
+
 OLDEST_NODE = 20
 INSTALL_TIMEOUT_S = 240.0
 
@@ -24,20 +31,28 @@ STAMP = ".installed-from"
 NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
 """npm's errors when the registry can't be reached."""
 
+QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+INSTALL = ("--ignore-scripts", "--prefer-offline")
+"""Options of an installation. A package that npm's cache holds is not asked for again, which takes half of the time."""
+
+
+class PackagesUnavailableError(Exception):
+    """Nothing can be installed on this machine. The message is the reason."""
+
 
 def need_node() -> None:
-    """Skip the test if there is no Node, or only an older one."""
+    """Raise PackagesUnavailableError if there is no Node, or only an older one."""
     if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("Node and npm aren't installed")
+        raise PackagesUnavailableError("Node and npm aren't installed")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
-        pytest.skip(f"Node {version.strip()} is older than {OLDEST_NODE}")
+        raise PackagesUnavailableError(f"Node {version.strip()} is older than {OLDEST_NODE}")
 
 
 def npm(folder: Path, *args: str) -> str:
-    """Run npm in a folder, and return its output. Skips the test if the registry can't be reached."""
+    """Run npm in a folder, and return its output. Raises PackagesUnavailableError without a way to the registry."""
     done = subprocess.run(
-        ["npm", "--no-audit", "--no-fund", "--no-update-notifier", *args],
+        ["npm", *QUIET, *args],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -46,7 +61,7 @@ def npm(folder: Path, *args: str) -> str:
         check=False,
     )
     if done.returncode and args[0] in ("ci", "install") and any(code in done.stderr for code in NO_NETWORK):
-        pytest.skip("npm can't reach its registry")
+        raise PackagesUnavailableError("npm can't reach its registry")
     assert done.returncode == 0, f"npm {' '.join(args)} in {folder}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -55,11 +70,12 @@ def built_client() -> Path:
     """Build the client from its sources, and return its folder."""
     sources = [CLIENT / "package.json", CLIENT / "package-lock.json", CLIENT / "tsconfig.json"]
     sources += sorted((CLIENT / "src").iterdir())
-    if _is_stale(CLIENT / "node_modules", sources) or not (CLIENT / "dist").exists():
-        npm(CLIENT, "ci", "--ignore-scripts")
-        shutil.rmtree(CLIENT / "dist", ignore_errors=True)
-        npm(CLIENT, "run", "build")
-        _write_stamp(CLIENT / "node_modules", sources)
+    with _locked(CLIENT):
+        if _is_stale(CLIENT / "node_modules", sources) or not (CLIENT / "dist").exists():
+            npm(CLIENT, "ci", *INSTALL)
+            shutil.rmtree(CLIENT / "dist", ignore_errors=True)
+            npm(CLIENT, "run", "build")
+            _write_stamp(CLIENT / "node_modules", sources)
     return CLIENT
 
 
@@ -68,22 +84,43 @@ def bot_folder(baileys: str) -> Path:
     client = built_client()
     folder = CLIENT / "peers" / f"baileys-{baileys}"
     sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").iterdir())]
-    if _is_stale(folder / "node_modules", sources):
-        packed = client / npm(client, "pack").strip().splitlines()[-1]
-        npm(folder, "ci", "--ignore-scripts")
-        npm(folder, "install", "--no-save", "--ignore-scripts", str(packed))
-        packed.unlink()
-        _write_stamp(folder / "node_modules", sources)
+    with _locked(folder):
+        if _is_stale(folder / "node_modules", sources):
+            npm(folder, "ci", *INSTALL)
+            with tempfile.TemporaryDirectory() as packed:
+                name = npm(client, "pack", f"--pack-destination={packed}").strip().splitlines()[-1]
+                npm(folder, "install", "--no-save", *INSTALL, f"{packed}/{name}")
+            _write_stamp(folder / "node_modules", sources)
     return folder
 
 
 def adapters_folder() -> Path:
     """Install the adapters that npm has, and return the folder of the script that writes with them."""
     sources = [ADAPTERS / "package.json", ADAPTERS / "package-lock.json"]
-    if _is_stale(ADAPTERS / "node_modules", sources):
-        npm(ADAPTERS, "ci", "--ignore-scripts")
-        _write_stamp(ADAPTERS / "node_modules", sources)
+    with _locked(ADAPTERS):
+        if _is_stale(ADAPTERS / "node_modules", sources):
+            npm(ADAPTERS, "ci", *INSTALL)
+            _write_stamp(ADAPTERS / "node_modules", sources)
     return ADAPTERS
+
+
+def main() -> None:
+    """Build and install everything. Without Node or a way to the registry, exit with the reason."""
+    try:
+        need_node()
+        for baileys in BAILEYS:
+            bot_folder(baileys)
+        adapters_folder()
+    except PackagesUnavailableError as error:
+        sys.exit(f"the npm packages can't be installed here: {error}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time install in this folder."""
+    with (folder / "package.json").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_stale(installed: Path, sources: Iterable[Path]) -> bool:
@@ -100,3 +137,7 @@ def _hash(sources: Iterable[Path]) -> str:
     for path in sources:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The running service for bots: an address that survives restarts, and a token."""
+"""The running service for bots: an address that survives restarts, and a company with its token."""
 
 import signal
 from contextlib import ExitStack
@@ -8,8 +8,6 @@ from typing import Any, Self
 
 from rig.program import Service, serving
 from tests.acceptance.in_process import run_json
-
-COMPANY = "acme"
 
 
 class RestartableService:
@@ -23,15 +21,19 @@ class RestartableService:
         self._starts = 0
         self._running = ExitStack()
         self._service: Service | None = None
+        self.company = ""
         self.token = ""
 
     def start(self) -> None:
-        """Start it, and create the company's token the first time."""
+        """Start it."""
         self._starts += 1
         log = self._home / f"service-{self._starts}"
         self._service = self._running.enter_context(serving(log, self.database_url, cwd=self._home, **self._settings))
-        if not self.token:
-            self.token = run_json("token", "create", "--company", COMPANY, url=self.database_url)["token"]
+
+    def admit(self, company: str) -> None:
+        """Make this the company of the bots that follow, with a token of its own."""
+        self.company = company
+        self.token = run_json("token", "create", "--company", company, url=self.database_url)["token"]
 
     def stop(self, signal_sent: signal.Signals) -> None:
         """Stop it with this signal."""
@@ -41,7 +43,7 @@ class RestartableService:
 
     def keystore(self, **options: Any) -> dict[str, Any]:
         """A bot's options for `useKeystoreAuthState`, without the token."""
-        return {"url": self.address, "company": COMPANY, **options}
+        return {"url": self.address, "company": self.company, **options}
 
     @property
     def logs(self) -> str:

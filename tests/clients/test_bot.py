@@ -24,6 +24,7 @@ from tests.clients.accounts import Accounts, DeviceError
 from tests.clients.conversation import (
     BOT,
     CONTACTS,
+    FEW_GROUPS,
     GROUPS,
     PEERS,
     all_of,
@@ -36,9 +37,9 @@ from tests.clients.conversation import (
     text,
     write_both_ways,
 )
-from tests.clients.restartable_service import COMPANY, RestartableService
+from tests.clients.restartable_service import RestartableService
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bot")]
 
 AwaitRetry: TypeAlias = Callable[[], None]
 """Returns once a write of the bot has failed and waits to be retried."""
@@ -58,7 +59,7 @@ def test_a_killed_bot_resumes_and_every_later_message_decrypts(service: Restarta
         with connected(each_baileys, service) as bot:
             establish_sessions(bot, peers)
             exchange_sender_keys(bot, peers)
-            talk_in_groups(bot, peers, "before")
+            talk_in_groups(bot, peers, "before", FEW_GROUPS)
             bot.do(BOT, "mapLids", pairs=list(CONTACTS))
             first_epoch = bot.do(BOT, "stats")["epoch"]
             bot.kill()
@@ -80,19 +81,19 @@ def test_a_killed_bot_resumes_and_every_later_message_decrypts(service: Restarta
         with connected(each_baileys, service) as bot:
             write_both_ways(bot, peers, "after a burst")
             write_both_ways(bot, peers, "and again")
-            talk_in_groups(bot, peers, "after a burst")
+            talk_in_groups(bot, peers, "after a burst", FEW_GROUPS)
             bot.do(BOT, "close")
     with open_store(service.database_url) as store:
-        state = store.load(COMPANY)
+        state = store.load(service.company)
         assert state.creds is not None
         assert len(state.keys["session"]) == len(PEERS)
         assert len(state.keys["sender-key"]) == 3 * len(GROUPS)
-        assert store.company_page().companies[0].lease is None, "close() releases the lease"
+        assert store.company_page(service.company).companies[0].lease is None, "close() releases the lease"
 
 
 def test_a_bot_reads_what_python_stored(service: RestartableService, each_baileys: Path) -> None:
     with open_store(service.database_url) as store:
-        store.set(COMPANY, real_keys(), real_creds())
+        store.set(service.company, real_keys(), real_creds())
     with connected(each_baileys, service) as bot:
         assert bot.do(BOT, "stats")["keys"] == sum(map(len, real_keys().values()))
         for key_type, values in real_keys().items():
@@ -119,6 +120,7 @@ def test_no_message_is_lost_when_postgres_restarts(own_server: OwnServer, tmp_pa
             own_server.server.start()
 
     with RestartableService(own_server.url, tmp_path, free_port()) as service:
+        service.admit("acme")
         talk_through(restart, service, baileys)
 
 
@@ -127,14 +129,14 @@ def talk_through(restart: Callable[[AwaitRetry], None], service: RestartableServ
     with Accounts(baileys) as peers, connected(baileys, service) as bot:
         open_peers(peers)
         establish_sessions(bot, peers)
-        exchange_sender_keys(bot, peers)
+        exchange_sender_keys(bot, peers, FEW_GROUPS)
         over = threading.Event()
 
         def talk() -> None:
             rounds = 0
             while not over.is_set() or rounds < 2:
                 write_both_ways(bot, peers, f"round {rounds}")
-                talk_in_groups(bot, peers, f"round {rounds}")
+                talk_in_groups(bot, peers, f"round {rounds}", FEW_GROUPS)
                 rounds += 1
 
         def await_retry() -> None:
@@ -151,7 +153,7 @@ def talk_through(restart: Callable[[AwaitRetry], None], service: RestartableServ
         bot.kill()
         with connected(baileys, service) as again:
             write_both_ways(again, peers, "after all that")
-            talk_in_groups(again, peers, "after all that")
+            talk_in_groups(again, peers, "after all that", FEW_GROUPS)
 
 
 def test_the_older_of_two_bots_on_one_account_writes_nothing_more(service: RestartableService, baileys: Path) -> None:
@@ -164,7 +166,7 @@ def test_the_older_of_two_bots_on_one_account_writes_nothing_more(service: Resta
             newer.do(BOT, "open", keystore=service.keystore(instance="newer", force=True))
             bot_writes(newer, peers, PEERS, "from the newer")
             with open_store(service.database_url) as store:
-                before = store.load(COMPANY)
+                before = store.load(service.company)
                 writes = [older.ask(BOT, "set", data={"session": {f"stale-{n}": {"n": n}}}) for n in range(20)]
                 writes += [older.ask(BOT, "save"), older.ask(BOT, "set", data={"session": {"4917011111111.0": None}})]
                 for write in writes:
@@ -172,7 +174,7 @@ def test_the_older_of_two_bots_on_one_account_writes_nothing_more(service: Resta
                         write.result(30)
                 with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
                     older.do(BOT, "set", data={"session": {"later": {}}})
-                assert store.load(COMPANY) == before, "the older bot overwrote something"
+                assert store.load(service.company) == before, "the older bot overwrote something"
             eventually(lambda: older.do(BOT, "stats")["lost"] == 1, "the older bot learns of it once")
             write_both_ways(newer, peers, "the newer goes on")
 
@@ -195,24 +197,26 @@ def test_a_hanging_process_has_its_lease_until_it_runs_out(service: RestartableS
 def test_a_bot_whose_lease_ran_out_goes_on(service: RestartableService, baileys: Path) -> None:
     with connected(baileys, service, leaseTtlS=5) as bot, open_store(service.database_url) as store:
         bot.do(BOT, "set", data={"session": {"a": {"n": 1}}})
-        lease = store.company_page().companies[0].lease
+        lease = store.company_page(service.company).companies[0].lease
         assert lease is not None
         assert lease.holder.endswith(f"#{bot.pid}")
         os.kill(bot.pid, signal.SIGSTOP)
-        eventually(lambda: store.company_page().companies[0].lease is None, "the lease runs out", 20)
+        eventually(lambda: store.company_page(service.company).companies[0].lease is None, "the lease runs out", 20)
         os.kill(bot.pid, signal.SIGCONT)
         bot.do(BOT, "set", data={"session": {"a": {"n": 2, "name": "Ann \ud83d"}}})
-        again = store.company_page().companies[0].lease
+        again = store.company_page(service.company).companies[0].lease
         assert again is not None
         assert (again.holder, again.epoch) == (lease.holder, lease.epoch)
-        assert store.load(COMPANY).keys["session"]["a"] == b'{"n":2,"name":"Ann \\ud83d"}'
+        assert store.load(service.company).keys["session"]["a"] == b'{"n":2,"name":"Ann \\ud83d"}'
         os.kill(bot.pid, signal.SIGSTOP)
-        eventually(lambda: store.company_page().companies[0].lease is None, "the lease runs out again", 20)
-        store.set(COMPANY, {"session": {"a": b'{"n":3}'}})
+        eventually(
+            lambda: store.company_page(service.company).companies[0].lease is None, "the lease runs out again", 20
+        )
+        store.set(service.company, {"session": {"a": b'{"n":3}'}})
         os.kill(bot.pid, signal.SIGCONT)
         with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
             bot.do(BOT, "set", data={"session": {"a": {"n": 4}}})
-        assert store.load(COMPANY).keys["session"]["a"] == b'{"n":3}'
+        assert store.load(service.company).keys["session"]["a"] == b'{"n":3}'
 
 
 def test_half_of_a_surrogate_pair_comes_back(service: RestartableService, baileys: Path) -> None:
@@ -227,7 +231,7 @@ def test_half_of_a_surrogate_pair_comes_back(service: RestartableService, bailey
 def test_a_revoked_token_ends_the_account_loudly(service: RestartableService, baileys: Path) -> None:
     with connected(baileys, service) as bot, open_store(service.database_url) as store:
         bot.do(BOT, "set", data={"session": {"a": {"n": 1}}})
-        before = store.load(COMPANY)
+        before = store.load(service.company)
         run_json("token", "revoke", service.token.split("_")[1], "--json", url=service.database_url)
 
         def is_refused() -> bool:
@@ -241,18 +245,20 @@ def test_a_revoked_token_ends_the_account_loudly(service: RestartableService, ba
         assert bot.do(BOT, "stats")["saveFailed"]
         with pytest.raises(DeviceError, match="KeystoreRefused"):
             bot.do(BOT, "close")
-        assert store.load(COMPANY).keys["session"]["a"] == before.keys["session"]["a"]
+        assert store.load(service.company).keys["session"]["a"] == before.keys["session"]["a"]
 
 
 def test_keys_that_a_bot_reads_from_memory_are_renewed(service: RestartableService, baileys: Path) -> None:
     def expiry(key_id: str) -> datetime | None:
         with open_store(service.database_url) as store:
-            return next(row.expires_at for row in store.export_rows(COMPANY) if row.key_id == key_id)
+            return next(row.expires_at for row in store.export_rows(service.company) if row.key_id == key_id)
 
     soon = datetime.now(UTC) + timedelta(hours=1)
     with open_store(service.database_url) as store:
-        store.set(COMPANY, {"session": {"used": b"{}", "unused": b"{}"}})
-        store.restore_rows(COMPANY, [replace(row, expires_at=soon) for row in store.export_rows(COMPANY)])
+        store.set(service.company, {"session": {"used": b"{}", "unused": b"{}"}})
+        store.restore_rows(
+            service.company, [replace(row, expires_at=soon) for row in store.export_rows(service.company)]
+        )
     with connected(baileys, service) as bot:
         bot.do(BOT, "get", type="session", ids=["used"])
         bot.do(BOT, "close")

@@ -20,17 +20,18 @@ from tests.clients.accounts import Accounts
 from tests.clients.conversation import (
     BOT,
     CONTACTS,
+    FEW_GROUPS,
     establish_sessions,
     exchange_sender_keys,
     open_peers,
     talk_in_groups,
     write_both_ways,
 )
-from tests.clients.restartable_service import COMPANY, RestartableService
+from tests.clients.restartable_service import RestartableService
 from tests.keystore.value_forms import encoded
 from tests.monitor.transfer.folders import write_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("client_imports")]
 
 MONGO_LOSES = ("identity-key", "sender-key", "lid-mapping", "device-list")
 """The types that mongo-baileys can't store: it sets a value's fields, and these values have none."""
@@ -88,28 +89,29 @@ WRAPPINGS = (("bare base64", 1), ("$binary", 0), ("array", 2))
 def test_every_message_decrypts_on_an_unwrapped_state(tmp_path: Path, each_baileys: Path) -> None:
     url = f"sqlite:///{tmp_path}/k.db"
     with RestartableService(url, tmp_path, free_port()) as service, Accounts(each_baileys) as peers:
+        service.admit("acme")
         open_peers(peers)
         with Accounts(each_baileys, service.token) as bot:
             bot.do(BOT, "open", keystore=service.keystore())
             establish_sessions(bot, peers)
-            exchange_sender_keys(bot, peers)
-            talk_in_groups(bot, peers, "before")
+            exchange_sender_keys(bot, peers, FEW_GROUPS)
+            talk_in_groups(bot, peers, "before", FEW_GROUPS)
             bot.do(BOT, "mapLids", pairs=list(CONTACTS))
             bot.do(BOT, "close")
         with open_store(url) as store:
-            replace_by_import(store, tmp_path)
+            replace_by_import(store, service.company, tmp_path)
         with Accounts(each_baileys, service.token) as bot:
             bot.do(BOT, "open", keystore=service.keystore())
             write_both_ways(bot, peers, "after the import")
-            talk_in_groups(bot, peers, "after the import")
+            talk_in_groups(bot, peers, "after the import", FEW_GROUPS)
             for contact in CONTACTS:
                 assert bot.do(BOT, "lidOf", pn=contact["pn"]) == contact["lid"]
             bot.do(BOT, "close")
 
 
-def replace_by_import(store: Store, folder: Path) -> None:
+def replace_by_import(store: Store, company: str, folder: Path) -> None:
     """Put the company's state into a folder with its values wrapped, clear it, and import the folder."""
-    state = store.load(COMPANY)
+    state = store.load(company)
     assert state.creds is not None
     turns = cycle(WRAPPINGS)
 
@@ -119,7 +121,7 @@ def replace_by_import(store: Store, folder: Path) -> None:
 
     keys = {kind: {key_id: wrapped(value) for key_id, value in by_id.items()} for kind, by_id in state.keys.items()}
     auth = write_folder(folder / "auth", keys, encoded(state.creds, "$binary"))
-    store.clear(COMPANY)
-    report = import_state(store, COMPANY, BaileysFolder(auth))
+    store.clear(company)
+    report = import_state(store, company, BaileysFolder(auth))
     assert (report.verified, report.creds, report.skipped) == (state.total, True, ())
     assert report.unwrapped.keys() >= {JSON_IN_A_STRING, MONGO_BINARY}

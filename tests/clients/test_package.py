@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.packages import CLIENT, npm
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("client_package")]
 
 
 def test_its_own_tests_pass(client: Path) -> None:

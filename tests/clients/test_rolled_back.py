@@ -27,12 +27,13 @@ from tests.clients.conversation import (
 from tests.clients.restartable_service import RestartableService
 from tests.clients.test_bot import connected
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rolled-back")]
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[RestartableService]:
     with RestartableService(f"sqlite:///{tmp_path}/k.db", tmp_path, free_port()) as service:
+        service.admit("acme")
         yield service
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from rig.paths import PROJECT
 
+pytestmark = pytest.mark.xdist_group("house_imports")  # Each file is parsed once.
+
 LAYERS = ("keystore", "monitor", "api", "service", "commands", "run")
 """The parts of the program, lowest first. Each may import those before it."""
 

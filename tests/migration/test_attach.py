@@ -104,6 +104,8 @@ def test_counting_filling_and_sweeping_work_while_the_bot_writes(legacy: LegacyD
             run = store.start_sweep("me")
             (due,) = store.due_companies()
             assert (due.company_id, due.keys) == ("1", 43)
+            (sessions,) = store.due_sessions()
+            assert (sessions.company_id, sessions.due) == ("1", 40)
             run = store.sweep_companies(lease, run, ["1"], 60)
             assert store.finish_sweep(run, 1.0, None).by_type == {"session": 40}
             after = store.census()

@@ -4,13 +4,17 @@
 -- the login that connected; SET ROLE doesn't change it. A bot can't choose the clock or its quota, and what it sends is
 -- checked here, because no program of ours stands between.
 
--- Refuse a company that isn't one of this login's.
-CREATE OR REPLACE FUNCTION keystore_require_own(company text) RETURNS void
+-- The row of a company that is one of this login's. Refuses any other company.
+CREATE OR REPLACE FUNCTION keystore_own(company text) RETURNS keystore_logins
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    own keystore_logins;
 BEGIN
-    IF NOT EXISTS (SELECT FROM keystore_logins l WHERE l.login = session_user AND l.company_id = company) THEN
+    SELECT * INTO own FROM keystore_logins l WHERE l.login = session_user AND l.company_id = company;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'the login % is not for this company', session_user USING ERRCODE = 'insufficient_privilege';
     END IF;
+    RETURN own;
 END $$;
 
 -- Refuse lists of types and ids of which one is too long, empty or missing.
@@ -42,7 +46,7 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_bot_load(company text) RETURNS TABLE (key_type text, key_id text, value bytea)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     RETURN QUERY SELECT * FROM keystore_load(company);
 END $$;
 
@@ -50,7 +54,7 @@ CREATE OR REPLACE FUNCTION keystore_bot_get(company text, of_type text, of_ids t
 RETURNS TABLE (key_id text, value bytea, present boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     RETURN QUERY SELECT * FROM keystore_get(company, of_type, of_ids, NULL);
 END $$;
 
@@ -58,7 +62,7 @@ CREATE OR REPLACE FUNCTION keystore_bot_use(company text, key_types text[], key_
 RETURNS TABLE (key_type text, n bigint, missing text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     PERFORM keystore_require_names(key_types, key_ids);
     RETURN QUERY SELECT * FROM keystore_use(company, key_types, key_ids, NULL);
 END $$;
@@ -71,30 +75,27 @@ CREATE OR REPLACE FUNCTION keystore_bot_set(
 ) RETURNS TABLE (event text, key_type text, n bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    quota keystore_logins%ROWTYPE;
+    own keystore_logins := keystore_own(company);
+    is_counted boolean;
 BEGIN
-    PERFORM keystore_require_own(company);
     PERFORM keystore_require_names(key_types, key_ids);
     PERFORM keystore_require_names(gone_types, gone_ids);
     PERFORM keystore_require_values(key_values, cardinality(key_ids));
     IF new_creds IS NOT NULL THEN
         PERFORM keystore_require_values(ARRAY[new_creds], 1);
     END IF;
-    IF cardinality(key_ids) > 100 OR random() < 0.02
-        OR (SELECT coalesce(sum(octet_length(v.value)), 0) FROM unnest(key_values) AS v (value)) > 262144
-    THEN
-        SELECT * INTO quota FROM keystore_logins l WHERE l.login = session_user AND l.company_id = company;
-    END IF;
+    is_counted := cardinality(key_ids) > 100 OR random() < 0.02
+        OR (SELECT coalesce(sum(octet_length(v.value)), 0) FROM unnest(key_values) AS v (value)) > 262144;
     RETURN QUERY SELECT * FROM keystore_set(
         company, key_types, key_ids, key_values, gone_types, gone_ids, new_creds, with_epoch, with_seq,
-        quota.most_keys, quota.most_bytes, NULL);
+        CASE WHEN is_counted THEN own.most_keys END, CASE WHEN is_counted THEN own.most_bytes END, NULL);
 END $$;
 
 CREATE OR REPLACE FUNCTION keystore_bot_clear(company text, with_epoch bigint, with_seq bigint)
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     RETURN QUERY SELECT * FROM keystore_clear(company, with_epoch, with_seq, NULL);
 END $$;
 
@@ -102,7 +103,7 @@ CREATE OR REPLACE FUNCTION keystore_bot_take_lease(company text, new_holder text
 RETURNS TABLE (holder text, epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     PERFORM keystore_require_names(ARRAY['holder'], ARRAY[new_holder]);
     PERFORM keystore_require_lease_s(ttl_s);
     RETURN QUERY SELECT * FROM keystore_take_lease(company, new_holder, ttl_s, coalesce(force, false), NULL);
@@ -112,7 +113,7 @@ CREATE OR REPLACE FUNCTION keystore_bot_renew_lease(company text, of_holder text
 RETURNS TABLE (epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     PERFORM keystore_require_lease_s(ttl_s);
     RETURN QUERY SELECT * FROM keystore_renew_lease(company, of_holder, with_epoch, ttl_s, NULL);
 END $$;
@@ -120,7 +121,7 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_bot_release_lease(company text, of_holder text, with_epoch bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_require_own(company);
+    PERFORM keystore_own(company);
     RETURN keystore_release_lease(company, of_holder, with_epoch, NULL);
 END $$;
 

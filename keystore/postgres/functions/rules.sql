@@ -16,10 +16,11 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 24;
 
 -- The expiry of a key that was last used at a time, rounded up to a step, so that most rewrites leave it unchanged and
--- touch no index. Without a lifetime the key never expires.
+-- touch no index. Without a lifetime the key never expires. (A time of a foreign row may be so late that no sum with it is a
+-- timestamp.)
 CREATE OR REPLACE FUNCTION keystore_rounded_expiry(ttl_s double precision, step_s double precision, used_at timestamptz)
 RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
-RETURN coalesce(to_timestamp(ceil((extract(epoch FROM used_at)::double precision + ttl_s) / step_s) * step_s), 'infinity'::timestamptz);
+RETURN coalesce(to_timestamp(ceil((extract(epoch FROM least(used_at, timestamptz '9999-12-31 00:00+00'))::double precision + ttl_s) / step_s) * step_s), 'infinity'::timestamptz);
 
 -- A use at a time renews an expiry before this: when less than half of the lifetime is left. Of a type that never expires
 -- it renews every expiry, which is from another policy.

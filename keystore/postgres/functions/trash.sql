@@ -1,21 +1,22 @@
--- The trash: what a clear, an import, a repair or a pairing anew deleted or replaced, kept for a while.
+-- The trash keeps the rows that a clear, an import, a restore, a repair or a new pairing deleted or replaced, for a while.
 --
--- A sweep deletes for good, and so does a bot that deletes its own keys: each key that Baileys has used up would fill the
--- trash. All that one operation puts away has one time, `put_at`, which no other operation on the company has.
+-- A sweep deletes for good, and so does a bot that deletes its own keys. Otherwise the keys that Baileys has used up would
+-- fill the trash. All rows that one operation puts away get one time, `put_at`. No other operation on the company has it.
 
--- How long the trash keeps, in seconds; 0 when it is off.
+-- The seconds for which the trash keeps a row; 0 when it is off.
 CREATE OR REPLACE FUNCTION keystore_trash_s() RETURNS double precision
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN coalesce((SELECT s.value FROM keystore_settings s WHERE s.name = 'trash_s'), 2592000);
 END $$;
 
--- The most bytes that a company's trash may take; its latest part stays in any case.
+-- The most bytes that a company's trash may take. The latest deletion stays, however large it is.
 CREATE OR REPLACE FUNCTION keystore_most_trash_bytes() RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 536870912;
 
--- The time of what is put away at a time; null when the trash is off. Operations on one company wait for each other here.
+-- The time under which an operation at `at_time` puts rows away. It is later than every time in the company's trash, and null
+-- when the trash is off. Operations on one company wait for each other here.
 CREATE OR REPLACE FUNCTION keystore_put_at(company text, at_time timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -28,7 +29,7 @@ BEGIN
     ));
 END $$;
 
--- Delete the oldest parts of a company's trash while all of it takes too many bytes. (A row takes some 200 beside its value.)
+-- Remove the oldest deletions from a company's trash while it takes too many bytes. (A row takes some 200 besides its value.)
 CREATE OR REPLACE FUNCTION keystore_limit_trash(company text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -45,7 +46,7 @@ BEGIN
     DELETE FROM keystore_trash t WHERE t.company_id = company AND t.trashed_at <= too_old;
 END $$;
 
--- Put a company's creds away.
+-- Put a copy of a company's creds away, unless `put_at` is null.
 CREATE OR REPLACE FUNCTION keystore_put_creds_away(company text, put_at timestamptz, why text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -69,8 +70,8 @@ BEGIN
     END IF;
 END $$;
 
--- The identity in a company's creds: the public noise key, the registration id, and the account. Each is null where it is
--- missing, and all are where the creds can't be read. (The first byte of the creds is their format.)
+-- The identity in a company's creds: the public noise key, the registration id, and the account. A missing part is null. If
+-- the creds can't be read, all parts are null. (The first byte of the creds is their format.)
 CREATE OR REPLACE FUNCTION keystore_identity(stored bytea) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -85,7 +86,8 @@ EXCEPTION WHEN data_exception OR character_not_in_repertoire OR untranslatable_c
     RETURN '{NULL,NULL,NULL}';
 END $$;
 
--- True when creds are replaced by those of another identity. An account that is only known now is no other one.
+-- True when creds are replaced by those of another identity. A part that was unknown
+-- until now doesn't make another identity.
 CREATE OR REPLACE FUNCTION keystore_other_identity(old_creds bytea, new_creds bytea) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -95,7 +97,8 @@ BEGIN
     );
 END $$;
 
--- Put away what a write of creds replaces, before it writes. Creds of another identity put the whole state away. Others put the former creds away if those were written on an earlier day: a version a day.
+-- A write of creds calls this before it writes. If the new creds are of another identity, the whole state is put away. Else
+-- the former creds are put away if they were written on an earlier day, so the trash gets one version a day.
 CREATE OR REPLACE FUNCTION keystore_put_former_away(company text, new_creds bytea, at_time timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -113,8 +116,8 @@ BEGIN
     END IF;
 END $$;
 
--- Delete a key if it is older than a time, for a repair that moves a newer one to its name. It may have another form of value
--- here, because a repair is made on a legacy database too.
+-- A repair moves a key to another name. If a key has that name already and was written before the time `than`, put it away
+-- and delete it. The column of values may be `jsonb` here, because a repair also runs on a legacy database.
 CREATE OR REPLACE FUNCTION keystore_drop_older(company text, of_type text, of_id text, than timestamptz, clock timestamptz)
 RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -129,12 +132,13 @@ BEGIN
     FROM whatsapp_keys k
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id AND k.updated_at < than
       AND put_at IS NOT NULL;
+    PERFORM keystore_limit_trash(company);
     DELETE FROM whatsapp_keys k
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id AND k.updated_at < than;
 END $$;
 
--- Delete what has been in the trash for as long as it keeps, and what a joining of company ids set aside. Returns the number
--- of rows.
+-- Delete the rows that the trash has kept long enough. Delete rows of that age too that were set aside when the spellings of
+-- a company's id were joined. Returns the number of rows.
 CREATE OR REPLACE FUNCTION keystore_empty_trash(clock timestamptz) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE

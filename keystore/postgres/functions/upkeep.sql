@@ -9,6 +9,28 @@ CREATE OR REPLACE FUNCTION keystore_in_range(company text, after text, upto text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (after IS NULL OR company > after) AND (upto IS NULL OR company <= upto);
 
+-- The companies that have due sessions, with the number of these and of all their sessions. No guard keeps a session. (Reads the
+-- index on expiry, as keystore_past can't.)
+CREATE OR REPLACE FUNCTION keystore_due_sessions(attached boolean, clock timestamptz)
+RETURNS TABLE (company_id text, due bigint, total bigint)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    at_time timestamptz := coalesce(clock, statement_timestamp());
+    waiting text[] := keystore_waiting('{session}', at_time);
+BEGIN
+    RETURN QUERY
+    SELECT d.company_id::text, d.due, count(*)
+    FROM (
+        SELECT k.company_id, count(*) AS due FROM whatsapp_keys k
+        WHERE k.expires_at <= at_time AND k.key_type = 'session'
+          AND keystore_due(k.key_type, k.expires_at, k.updated_at, at_time, waiting, attached)
+        GROUP BY k.company_id
+    ) AS d
+    JOIN whatsapp_keys s ON s.company_id = d.company_id AND s.key_type = 'session'
+    GROUP BY d.company_id, d.due;
+END $$;
+
 -- Delete the due keys of a company that are in no unit, and return their number for each type. `places` are where they were
 -- seen: a key that was written or renewed meanwhile is elsewhere, or isn't due any more, and stays. `older` are the ids of the
 -- pre-keys to delete, and null deletes every due one.
@@ -279,7 +301,7 @@ BEGIN
                 ELSE coalesce(k.expires_at > keystore_rounded_expiry(l.ttl_s, l.step_s, k.created_at), false)
            END,
            CASE WHEN greatest(k.expires_at, l.due_from) < 'infinity' AND k.expires_at IS NOT NULL
-                THEN ceil(extract(epoch FROM greatest(k.expires_at, l.due_from)) / 86400)::bigint END,
+                THEN ceil(extract(epoch FROM greatest(k.expires_at, l.due_from, 'epoch')) / 86400)::bigint END,
            count(*)
     FROM whatsapp_keys k
     JOIN lives l ON l.key_type = CASE WHEN k.key_type = ANY (named) THEN k.key_type ELSE 'other' END

@@ -102,6 +102,15 @@ class Browser:
         preference = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[preference])
 
+    @contextmanager
+    def pictured_on_failure(self, file: Path) -> Iterator[None]:
+        """Save a picture of the page if the block fails. A picture takes a second of processor time."""
+        try:
+            yield
+        except AssertionError:
+            self.save_screenshot(file)
+            raise
+
     def save_screenshot(self, file: Path) -> None:
         """Save a picture of the whole page."""
         screenshot = self.command("Page.captureScreenshot", captureBeyondViewport=True)

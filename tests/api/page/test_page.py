@@ -26,7 +26,7 @@ from rig.relay import Relay
 from rig.waiting import eventually
 from tests.api.page.page_site import BROWSER, FORM, Site, serving_site
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
 
 WRONG = "kst_unknown_" + "x" * 43
 

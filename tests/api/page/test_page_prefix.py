@@ -12,7 +12,7 @@ from tests.api.page.page_site import BROWSER, Site, serving_site
 from tests.api.page.prefix_proxy import PREFIX, serving_below_prefix
 from tests.api.page.test_page_browser import fill
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page_prefix")]
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,12 @@ from tests.api.workers.slow_clients import (
     unread,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("strangers")]
 
-SECONDS = float(os.environ.get("KEYSTORE_TEST_SECONDS", "4"))
+SECONDS = float(os.environ.get("KEYSTORE_TEST_SECONDS", "2.5"))
 SLOW = 10 * MAX_RUNNING
-ALIVE_WITHIN_S, BOT_WITHIN_S = 1.0, 2.0
+ALIVE_WITHIN_S, BOT_WITHIN_S = 3.0, 6.0
+"""Limits on a machine that runs other tests too. A request that waits for a slow client takes longer."""
 MAX_BYTES = 300 * 2**20
 """The memory that a process may take while a token attacks it."""
 

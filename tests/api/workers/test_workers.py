@@ -1,6 +1,5 @@
 """The config that a worker gets from run.py, its listening socket, and a store that can't be opened yet."""
 
-import math
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -12,25 +11,31 @@ from api.workers.supervisor import address, listen
 from api.workers.worker import REOPEN_AFTER_S, LazyStore
 from keystore import Store, open_store
 from keystore.errors import InvalidInput, KeystoreError, LeaseLost, StoreUnavailable
-from keystore.ttl import CAREFUL, NEVER, parse_policy
+from keystore.ttl import CAREFUL, parse_policy
 from tests.api.service import serving_api, worker_config
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("policy", [CAREFUL, parse_policy("careful,pre-key=7d,default=never")])
-def test_a_config_arrives_through_the_pipe_unchanged(policy: object) -> None:
-    config = worker_config(
-        "postgresql://bot:S3CRET@db/bots", policy=policy, tls_cert="c", tls_key="k", requests_per_s=0.5, socket=7
-    )
+def test_a_config_arrives_through_the_pipe_unchanged() -> None:
+    config = worker_config("postgresql://bot:S3CRET@db/bots", tls_cert="c", tls_key="k", requests_per_s=0.5, socket=7)
     line = config.line()
     assert line.count(b"\n") == 1
     assert read_worker_config(line) == config
-    assert math.isinf(NEVER)
     assert "S3CRET" not in repr(config)
 
 
-def test_policy_and_guard_reach_the_worker(tmp_path: Path) -> None:
+def test_a_worker_leaves_the_lifetimes_of_the_database_as_they_are(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/k.db"
+    with serving_api(url) as api:
+        open_store(url, policy=CAREFUL).close()  # Another service's, before this worker has opened its store.
+        assert api.ask("POST", "/v1/companies/a/keys", {"lid-mapping": {"1": 1}}).status == 204
+        assert api.store.policy == CAREFUL
+        (row,) = api.store.export_rows("a")
+    assert row.never_expires
+
+
+def test_the_lifetimes_of_the_database_are_those_of_the_worker(tmp_path: Path) -> None:
     with serving_api(f"sqlite:///{tmp_path}/k.db", policy=parse_policy("session=never")) as api:
         assert api.ask("POST", "/v1/companies/a/keys", {"session": {"x": 1}, "pre-key": {"1": 1}}).status == 204
         rows = {row.key_type: row for row in api.store.export_rows("a")}

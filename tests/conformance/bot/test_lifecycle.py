@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import InvalidInput, Store, StoreClosed, open_store
-from keystore.records import KeyName, KeyRow, Lease, SweepRun, TokenRecord
+from keystore.records import Deletion, KeyName, KeyRow, Lease, SweepRun, TokenRecord
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.postgres import PASSWORD
 from rig.waiting import eventually
@@ -17,6 +17,7 @@ from tests.conformance.conftest import Backend, MakeStore
 NAME = KeyName("1", "session", "a", START)
 LEASE = Lease("sweep", "me", 1, START)
 TOKEN = TokenRecord("a", bytes(32), None, START, None, None)
+DELETION = Deletion("1", START, "clear", 1, True, 1)
 RUN = SweepRun(1, "me", START, None, 0.0, 0, {}, None)
 
 CALLS: dict[str, Callable[[Store], object]] = {
@@ -29,6 +30,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "clear": lambda store: store.clear("1"),
     "lease_company": lambda store: store.lease_company("1", "me", 60),
     "release_company": lambda store: store.release_company("1", "me", 1),
+    "last_write": lambda store: store.last_write("1"),
     "company_page": lambda store: store.company_page(),
     "add_token": lambda store: store.add_token(TOKEN),
     "tokens": lambda store: store.tokens(),
@@ -43,6 +45,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "release_lease": lambda store: store.release_lease(LEASE),
     "start_sweep": lambda store: store.start_sweep("me"),
     "due_companies": lambda store: store.due_companies(),
+    "due_sessions": lambda store: store.due_sessions(),
     "sweep_companies": lambda store: store.sweep_companies(LEASE, RUN, ["1"], 60),
     "finish_sweep": lambda store: store.finish_sweep(RUN, 1.0, None),
     "sweep_runs": lambda store: store.sweep_runs(1),
@@ -53,6 +56,11 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "move_key": lambda store: store.move_key(NAME, "lid-mapping", "a"),
     "export_rows": lambda store: store.export_rows("1"),
     "restore_rows": lambda store: store.restore_rows("1", []),
+    "trash_s": lambda store: store.trash_s,
+    "deletions": lambda store: store.deletions(),
+    "deleted_state": lambda store: store.deleted_state(DELETION),
+    "empty_trash": lambda store: store.empty_trash(),
+    "purge": lambda store: store.purge("1"),
     "counts": lambda store: store.counts(START),
     "bursts": lambda store: store.bursts(START),
     "life_counts": lambda store: store.life_counts(),

@@ -10,15 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keystore import InvalidInput, LeaseLost, QuotaExceeded, Store, StoreUnavailable, open_store
-from keystore.postgres.store import PostgresStore
 from keystore.records import Keys, Quota
+from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
 from rig.relay import Relay
 from rig.waiting import eventually
 from tests.conformance.conftest import MakeStore
+from tests.conformance.links import postgres_link
 
-EXAMPLES = 60
-"""Random deliveries for each backend. A thousand were run once, when this was written."""
+EXAMPLES, MANY_EXAMPLES = 60, 1_000
+"""Random deliveries for each backend, and in the slow test for each database, which takes 25 s."""
 
 WRITES: dict[str, Callable[[Store, int, int], None]] = {
     "set": lambda store, epoch, seq: store.set("7", {"session": {"a": b"X"}}, epoch=epoch, seq=seq),
@@ -164,7 +165,22 @@ def companies() -> Iterator[str]:
 def test_any_delays_repetitions_and_orders_equal_a_dict(
     store: Store, companies: Iterator[str], deliveries: list[Delivery]
 ) -> None:
-    company = next(companies)
+    require_equal_to_a_dict(store, next(companies), deliveries)
+
+
+@pytest.mark.slow
+@not_on_citus("it would take some minutes there")
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
+@settings(max_examples=MANY_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deliveries=DELIVERIES)
+def test_a_thousand_delays_repetitions_and_orders_equal_a_dict(
+    store: Store, companies: Iterator[str], deliveries: list[Delivery]
+) -> None:
+    require_equal_to_a_dict(store, next(companies), deliveries)
+
+
+def require_equal_to_a_dict(store: Store, company: str, deliveries: list[Delivery]) -> None:
+    """Deliver the writes to a store and to a dict, and compare the two."""
     epoch = store.lease_company(company, "holder", 600).epoch
     keys: dict[tuple[str, str], bytes] = {}
     creds: bytes | None = None
@@ -206,8 +222,7 @@ def test_a_write_held_back_by_the_network_changes_nothing_when_it_arrives(
     relay: Relay, migrated_postgres_url: str, numbered: bool
 ) -> None:
     with open_store(relay.url(migrated_postgres_url)) as held, open_store(migrated_postgres_url) as store:
-        assert isinstance(held, PostgresStore)
-        held.link.answer_timeout_s = 1.0
+        postgres_link(held).answer_timeout_s = 1.0
         epoch = held.lease_company("7", "holder", 600).epoch
 
         def write(by: Store, seq: int) -> None:
@@ -227,9 +242,8 @@ def test_a_write_held_back_by_the_network_changes_nothing_when_it_arrives(
 
 def alone(store: Store) -> bool:
     """True when no other store has a session in the database."""
-    assert isinstance(store, PostgresStore)
     sessions = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND application_name = 'signal-keystore'"
     )
-    return store.link.rows(sessions, {}) == [(0,)]
+    return postgres_link(store).rows(sessions, {}) == [(0,)]

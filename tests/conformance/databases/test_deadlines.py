@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from keystore import Store, StoreUnavailable, open_store
-from keystore.postgres.store import PostgresStore
 from keystore.sql.link import BOT_DEADLINE_S
 from rig.relay import Relay
+from tests.conformance.links import postgres_link
 
 DEADLINE_S = 1.0
 ENDS_WITHIN_S = 8.0
@@ -79,8 +79,7 @@ def test_a_bots_write_does_not_wait_longer_for_a_locked_row(migrated_postgres_ur
 @pytest.mark.slow
 def test_a_statement_that_timed_out_is_not_repeated(relay: Relay, migrated_postgres_url: str) -> None:
     with open_store(relay.url(migrated_postgres_url)) as store:
-        assert isinstance(store, PostgresStore)
-        store.link.answer_timeout_s = DEADLINE_S / 2
+        postgres_link(store).answer_timeout_s = DEADLINE_S / 2
         WRITES["set"](store)
         before = relay.connections
         with relay.holding_back(), pytest.raises(StoreUnavailable):

@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 
 from keystore import SchemaMismatch, open_store, ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES
-from keystore.postgres.store import PostgresStore
 from keystore.sql.policy_table import policy_of_rows, policy_rows
 from keystore.ttl import CAREFUL, DEFAULT, DIARY, GUARDS, NEVER, PRE_KEYS_KEPT, Policy, parse_policy
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
+from tests.conformance.links import postgres_link
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]
 
@@ -65,7 +65,7 @@ def test_a_change_is_seen_by_every_open_store(
     store = make_store(clock=clock)
     store.set("1", {"session": {"a": b"A"}})
     make_store(policy=CAREFUL)
-    monkeypatch.setattr("keystore.sqlite.store.POLICY_READ_EVERY_S", 0.0)
+    monkeypatch.setattr("keystore.sqlite.queries.POLICY_READ_EVERY_S", 0.0)
     assert store.policy == CAREFUL
     store.set("1", {"session": {"a": b"A"}})
     assert store.export_rows("1")[0].expires_at == ttl.expires_at(CAREFUL, "session", START)
@@ -90,11 +90,10 @@ def test_a_write_without_lifetimes_is_a_mismatch(migrated_postgres_url: str, dat
 def test_the_functions_compute_what_python_computes(migrated_postgres_url: str, policy: Policy) -> None:
     types = [*sorted(KNOWN_TYPES), "x", "xyz", "y", "lid-mapping-old"]
     with open_store(migrated_postgres_url, policy=policy) as store:
-        assert isinstance(store, PostgresStore)
         for seconds in (0, 0.25, 59.999999, 86_399, 86_400, 1e7):
             now = START + timedelta(seconds=seconds)
             params = {"types": types, "now": now}
-            rows = store.link.rows(
+            rows = postgres_link(store).rows(
                 "SELECT nullif(keystore_expiry(t, %(now)s), 'infinity'), "
                 "nullif(keystore_half_life_from(l.ttl_s, %(now)s), 'infinity') "
                 "FROM unnest(%(types)s::text[]) AS t, keystore_life(t) AS l",
@@ -108,8 +107,7 @@ def test_the_functions_compute_what_python_computes(migrated_postgres_url: str, 
 def test_the_functions_know_the_same_types(migrated_postgres_url: str) -> None:
     types = [*sorted(KNOWN_TYPES), "x", "session ", "Session", ""]
     with open_store(migrated_postgres_url) as store:
-        assert isinstance(store, PostgresStore)
-        rows = store.link.rows(
+        rows = postgres_link(store).rows(
             "SELECT keystore_known_type(t), keystore_most_other_types() FROM unnest(%(types)s::text[]) AS t",
             {"types": types},
         )
@@ -119,8 +117,7 @@ def test_the_functions_know_the_same_types(migrated_postgres_url: str) -> None:
 def test_the_functions_know_the_same_guards(migrated_postgres_url: str) -> None:
     types = [*sorted(KNOWN_TYPES), "x"]
     with open_store(migrated_postgres_url) as store:
-        assert isinstance(store, PostgresStore)
-        rows = store.link.rows(
+        rows = postgres_link(store).rows(
             "SELECT keystore_guard(t), keystore_pre_keys_kept() FROM unnest(%(types)s::text[]) AS t", {"types": types}
         )
     assert rows == [(GUARDS.get(name), PRE_KEYS_KEPT) for name in types]

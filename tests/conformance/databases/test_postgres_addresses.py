@@ -11,10 +11,10 @@ from psycopg import sql
 from keystore import InvalidInput, SchemaMismatch, open_store
 from keystore.migrate import migrate
 from keystore.opening import open_link
-from keystore.postgres.store import PostgresStore
 from rig.fixtures.citus import not_on_citus
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
+from tests.conformance.links import postgres_link
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]
 
@@ -114,8 +114,7 @@ def old_strings(postgres_site: PostgresSite) -> Iterator[None]:
 def test_backslashes_that_are_escapes_change_nothing(postgres_url: str) -> None:
     works(postgres_url)
     with open_store(postgres_url) as store:
-        assert isinstance(store, PostgresStore)
-        assert store.link.rows("SHOW standard_conforming_strings", {}) == [("off",)]
+        assert postgres_link(store).rows("SHOW standard_conforming_strings", {}) == [("off",)]
 
 
 def test_a_role_that_may_make_no_tables_reads_the_grant_to_run(postgres_site: PostgresSite, postgres_url: str) -> None:

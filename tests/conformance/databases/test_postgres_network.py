@@ -9,13 +9,13 @@ from time import monotonic
 import pytest
 
 from keystore import LeaseLost, Store, StoreUnavailable, open_store
-from keystore.postgres.store import PostgresStore
 from keystore.records import Keys
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PASSWORD, OwnServer
 from rig.relay import Relay
 from rig.waiting import eventually
+from tests.conformance.links import postgres_link
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +36,7 @@ def relayed(relay: Relay, migrated_postgres_url: str, clock: Clock) -> Iterator[
 @pytest.fixture
 def impatient(relayed: Store) -> Store:
     """The same store with a short timeout for answers."""
-    assert isinstance(relayed, PostgresStore)
-    relayed.link.answer_timeout_s = ANSWER_TIMEOUT_S
+    postgres_link(relayed).answer_timeout_s = ANSWER_TIMEOUT_S
     return relayed
 
 

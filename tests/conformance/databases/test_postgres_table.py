@@ -16,6 +16,7 @@ from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
 from rig.waiting import eventually
 from tests.conformance.full_sweep import sweep
+from tests.conformance.links import postgres_link
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,45 @@ def test_a_clear_that_waits_for_a_set_leaves_all_of_it_or_nothing(
         clearing.result(30)
         state = store.load("1")
     assert (state.creds, state.keys) in [(None, {}), (b"new", new)]
+
+
+def test_a_key_is_moved_over_one_that_another_session_has_just_written(
+    migrated_postgres_url: str, clock: Clock, lock_waits: Callable[[], int]
+) -> None:
+    write = (
+        "INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at) "
+        "VALUES ('1', 'lid-mapping', '7', '\\x0041', %(at)s, %(at)s, 'infinity')"
+    )
+    with open_store(migrated_postgres_url, clock=clock) as store, ThreadPoolExecutor(1) as pool:
+        store.set("1", {"lid": {"mapping-7": b"moved"}})
+        (key,) = store.key_names(["lid"])
+        with closing(psycopg.connect(migrated_postgres_url)) as other:
+            other.execute(write, {"at": clock() - DAY})
+            moving = pool.submit(store.move_key, key, "lid-mapping", "7")
+            eventually(lambda: lock_waits() == 1, "the move waits for the row of the same name")
+            other.commit()
+        assert moving.result(30)
+        assert store.load("1").keys == {"lid-mapping": {"7": b"moved"}}
+
+
+@not_on_citus("a worker has the rows")
+def test_a_sweep_deletes_nothing_at_a_place_where_it_saw_another_row(migrated_postgres_url: str, clock: Clock) -> None:
+    """A row may be renewed, or replaced by another one in its place, after the sweep has seen it."""
+    with open_store(migrated_postgres_url, clock=clock, guard=False) as store:
+        link = postgres_link(store)
+        store.set("1", {"session": {"4915.0": b"S"}, "device-list": {"4915": b"D"}})
+        params = {"now": clock(), "later": clock() + 30 * DAY}
+        places = "(SELECT array_agg(ctid) FROM whatsapp_keys)"
+        deletions = (
+            f"SELECT * FROM keystore_delete_due('1', {places}, NULL, '{{}}', false, %(now)s) "
+            f"UNION ALL SELECT * FROM keystore_delete_units('1', {places}, '{{}}', %(now)s)"
+        )
+        assert link.rows(deletions, params) == []
+        assert link.rows(deletions.replace("'1'", "'2'").replace("now", "later"), params) == []
+        assert sorted(link.rows(deletions.replace("now", "later"), params)) == [
+            ("device-list", 1),
+            ("session", 1),
+        ]
 
 
 def locked(

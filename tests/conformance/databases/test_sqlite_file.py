@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from keystore import StoreUnavailable, open_store
-from keystore.sqlite.store import SqliteStore
 from rig.paths import PROJECT
+from tests.conformance.links import sqlite_link
 from tests.conformance.worker_process import Worker, workers, write_one_by_one
 
 pytestmark = pytest.mark.slow
@@ -29,9 +29,8 @@ def in_another_process(url: str) -> None:
 
 def test_an_acknowledged_write_waits_for_the_disk(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path / 'keystore.db'}") as store:
-        assert isinstance(store, SqliteStore)
-        assert store.link.rows("SELECT synchronous FROM pragma_synchronous", {}) == [(2,)], "2 is FULL"
-        assert store.link.rows("SELECT journal_mode FROM pragma_journal_mode", {}) == [("wal",)]
+        assert sqlite_link(store).rows("SELECT synchronous FROM pragma_synchronous", {}) == [(2,)], "2 is FULL"
+        assert sqlite_link(store).rows("SELECT journal_mode FROM pragma_journal_mode", {}) == [("wal",)]
 
 
 def test_processes_that_read_before_they_write_lose_nothing_to_each_other(tmp_path: Path) -> None:

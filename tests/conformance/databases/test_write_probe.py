@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 
 from keystore import SchemaMismatch, Store, StoreUnavailable, open_store
+from keystore.sql.store import SqlStore
 from keystore.sqlite.link import SqliteLink
-from keystore.sqlite.store import SqliteStore
 from keystore.ttl import DIARY
 from monitor.reports.doctor import examine
 from monitor.reports.load_time import db_health
@@ -113,13 +113,15 @@ def test_doctor_and_db_health_try_a_write(store: Store, store_url: str, postgres
     assert health.write_error
     answer = "".join(line.text for line in texts.db_health(health, settings))
     assert f"no bot can save a key: {health.write_error}" in answer
-    if not isinstance(store, SqliteStore):  # A file's new connection may write again.
+    assert isinstance(store, SqlStore)
+    if not isinstance(store.link, SqliteLink):  # A file's new connection may write again.
         assert doctor()["writes"] == ("failed", f"no bot can save a key: {health.write_error}")
 
 
 def _make_read_only(store: Store, url: str, site: PostgresSite) -> None:
-    if isinstance(store, SqliteStore):
-        link: SqliteLink = store.link
+    assert isinstance(store, SqlStore)
+    if isinstance(store.link, SqliteLink):
+        link = store.link
         link.rows("PRAGMA query_only = on", {})
         return
     database = url.rpartition("/")[2]

@@ -355,6 +355,16 @@ def test_a_shorter_lifetime_and_the_longer_one_again_take_no_key_early(make_stor
     assert sweep(store).deleted == 2
 
 
+def test_a_lifetime_goes_on_waiting_when_another_one_changes(make_store: MakeStore, clock: Clock) -> None:
+    make_store(clock=clock, policy=DIARY).set("1", {"session": {"4915.0": b"S"}})
+    clock.advance(6 * DAY)
+    make_store(clock=clock, policy=parse_policy("session=90d", DIARY))
+    clock.advance(DAY)
+    store = make_store(clock=clock, policy=parse_policy("session=90d,tctoken=90d", DIARY))
+    clock.advance(30 * DAY)
+    assert (store.census().expired, sweep(store).deleted) == (0, 0)
+
+
 # All of them
 
 

@@ -127,3 +127,12 @@ def test_an_impossible_page_is_refused(store: Store, limit: int, offset: int) ->
 def test_a_search_that_matches_no_possible_id_is_refused(store: Store, search: str) -> None:
     with pytest.raises(InvalidInput, match="search"):
         store.company_page(search)
+
+
+def test_the_largest_company_is_the_largest_that_may_be_loaded_whole(store: Store) -> None:
+    assert store.largest_company() is None
+    store.set("small", {"session": {"a": b"A"}})
+    store.set("medium", {"session": {"a": b"A", "b": b"B"}})
+    store.set("other", {"session": {"a": b"A", "b": b"B"}})
+    store.set("too_large", {"session": {f"{n}": bytes(6 * 2**20) for n in range(3)}})
+    assert store.largest_company() == "medium"

@@ -1,32 +1,34 @@
-"""Where the server limits the time of a statement, the table is counted in portions, with the same results."""
+"""If the server limits the time of a statement, the table is counted in portions, and the results are the same."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
-from keystore import StoreUnavailable, open_store
-from keystore.postgres import store as postgres_store
-from keystore.postgres.store import PostgresStore
+from keystore import Store, StoreUnavailable, open_store
+from keystore.postgres import queries as postgres_queries
+from keystore.postgres.queries import PostgresQueries
 from keystore.sql.link import Run
+from keystore.sql.store import SqlStore
 from rig.fixtures.clock import START, Clock
+from tests.conformance.links import postgres_link
 from tests.conformance.upkeep.test_census import made_up_rows
 
 T = TypeVar("T")
 
-SLOW = """
+SLOW_COUNT = """
 SELECT company_id, count(*) FROM (
     SELECT company_id, pg_sleep(0.002)::text FROM whatsapp_keys
     WHERE (%(after)s::text IS NULL OR company_id > %(after)s) AND (%(upto)s::text IS NULL OR company_id <= %(upto)s)
     OFFSET 0
 ) AS keys GROUP BY company_id
 """
-"""Takes 2 ms for each key."""
+"""A count that takes 2 ms for each key."""
 
 
 @pytest.fixture
 def url(migrated_postgres_url: str) -> str:
-    """A database with companies of several sizes, and some with creds alone."""
+    """Return the address of a database with companies of several sizes, some of which have creds only."""
     with open_store(migrated_postgres_url, clock=lambda: START) as store:
         for seed, company in enumerate(("1", "2", "acme", "Bots", "a-1", "z9")):
             store.restore_rows(company, made_up_rows(company, seed)[: 5 + 20 * seed])
@@ -36,26 +38,26 @@ def url(migrated_postgres_url: str) -> str:
     return migrated_postgres_url
 
 
-def limited(url: str, timeout: str) -> PostgresStore:
-    """A store at a server that ends statements after this time."""
-    store = open_store(f"{url}?options=-cstatement_timeout%3D{timeout}", clock=Clock())
-    assert isinstance(store, PostgresStore)
-    return store
+def limited(url: str, timeout: str) -> Store:
+    """Open a store for which the server ends every statement after `timeout`."""
+    return open_store(f"{url}?options=-cstatement_timeout%3D{timeout}", clock=Clock())
 
 
-@pytest.mark.parametrize("keys", [1, 40, 100, 1_000])
-def test_portions_count_what_one_statement_counts(url: str, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_store, "FEWEST_AT_A_TIME", keys)
-    monkeypatch.setattr(postgres_store, "COUNTED_PER_MS", 0)
-    with open_store(url, clock=lambda: START) as whole, limited(url, "1min") as store:
-        portions = in_snapshot(store, lambda run: store._portions(run, 1.0))
-        assert (len(portions) > 1) == (keys < 1_000)
+@pytest.mark.parametrize("portion_keys", [1, 40, 100, 1_000])
+def test_portions_and_a_single_statement_count_the_same(
+    url: str, portion_keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_queries, "FEWEST_AT_A_TIME", portion_keys)
+    monkeypatch.setattr(postgres_queries, "COUNTED_PER_MS", 0)
+    with open_store(url, clock=lambda: START) as unlimited, limited(url, "1min") as store:
+        portions = in_snapshot(store, lambda run: queries_of(store).portions(run, 1.0))
+        assert (len(portions) > 1) == (portion_keys < 1_000)
         assert portions[0]["after"] is None
         assert portions[-1]["upto"] is None
-        assert store.census() == whole.census()
-        assert sorted(map(repr, store.life_counts())) == sorted(map(repr, whole.life_counts()))
-        assert store.low_on_pre_keys(20) == whole.low_on_pre_keys(20)
-        assert store.largest_company() == whole.largest_company() == "big"
+        assert store.census() == unlimited.census()
+        assert sorted(map(repr, store.life_counts())) == sorted(map(repr, unlimited.life_counts()))
+        assert store.low_on_pre_keys(20) == unlimited.low_on_pre_keys(20)
+        assert store.largest_company() == unlimited.largest_company() == "big"
 
 
 def test_an_empty_table_is_counted_in_portions_too(migrated_postgres_url: str) -> None:
@@ -66,24 +68,30 @@ def test_an_empty_table_is_counted_in_portions_too(migrated_postgres_url: str) -
         assert store.largest_company() is None
 
 
-def test_portions_get_smaller_where_a_statement_takes_too_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_store, "COUNTED_PER_MS", 2)
+def test_portions_get_smaller_when_a_statement_takes_too_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_queries, "COUNTED_PER_MS", 2)
     with limited(url, "400ms") as store:
-        store._sql = {**store._sql, "low_on_pre_keys": SLOW}
+        monkeypatch.setattr(PostgresQueries, "sql", {**PostgresQueries.sql, "low_on_pre_keys": SLOW_COUNT})
         with open_store(url) as filler:
             for n in range(8):
                 filler.set(f"more-{n}", {"session": {f"{key}": b"A" for key in range(50)}})
             filler.clear("big")
-        counted = store.low_on_pre_keys(1_000)
-        assert sum(counted.values()) > 400
-        assert counted["more-7"] == 50
+        keys_by_company = store.low_on_pre_keys(1_000)
+        assert sum(keys_by_company.values()) > 400
+        assert keys_by_company["more-7"] == 50
 
 
-def test_a_statement_that_the_server_ends_names_the_setting(url: str) -> None:
+def test_the_error_of_a_statement_that_the_server_ended_names_the_setting(url: str) -> None:
     advice = r"statement timeout.*ALTER ROLE … SET statement_timeout"
     with limited(url, "50ms") as store, pytest.raises(StoreUnavailable, match=advice):
         in_snapshot(store, lambda run: run("SELECT pg_sleep(5)", {}))
 
 
-def in_snapshot(store: PostgresStore, unit: Callable[[Run], T]) -> T:
-    return store.link.work(unit, snapshot=True)
+def in_snapshot(store: Store, unit: Callable[[Run], T]) -> T:
+    return postgres_link(store).work(unit, snapshot=True)
+
+
+def queries_of(store: Store) -> PostgresQueries:
+    assert isinstance(store, SqlStore)
+    assert isinstance(store.queries, PostgresQueries)
+    return store.queries

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from keystore import LeaseLost, Store
-from keystore.records import Lease
+from keystore.records import DueSessions, Lease
+from keystore.ttl import CAREFUL
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
 from tests.conformance.full_sweep import sweep
@@ -120,6 +121,26 @@ def test_a_sweep_deletes_expired_keys_and_records_the_count(store: Store, clock:
     assert store.sweep_runs(10) == [run]
     assert store.due_companies() == []
     assert [store.load(name).total for name in names] == [1, 1, 1]
+
+
+def test_due_sessions_are_counted_beside_all_of_their_company(store: Store, clock: Clock) -> None:
+    assert store.due_sessions() == []
+    fill_with_expired(store, clock)
+    store.set("c0", {"session": {"new": b"A", "0": b"B"}})
+    store.set("c3", {"session": {"new": b"A"}})
+    assert store.due_sessions() == [DueSessions("c0", 3, 5), DueSessions("c1", 4, 4), DueSessions("c2", 4, 4)]
+    lease = acquired(store.acquire_lease("sweep", "me", 60))
+    run = store.sweep_companies(lease, store.start_sweep("me"), ["c0", "c1"], 60)
+    assert run.by_type == {"session": 7}, "each due session is deleted"
+    assert store.due_sessions() == [DueSessions("c2", 4, 4)]
+
+
+def test_no_session_is_due_while_a_longer_lifetime_waits(store: Store, make_store: MakeStore, clock: Clock) -> None:
+    fill_with_expired(store, clock)
+    longer = make_store(clock=clock, policy=CAREFUL)
+    assert longer.due_sessions() == []
+    clock.advance(91 * DAY)
+    assert [company.due for company in longer.due_sessions()] == [4, 4, 4]
 
 
 def test_a_sweep_touches_only_the_companies_it_names(store: Store, clock: Clock) -> None:

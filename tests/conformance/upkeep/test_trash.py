@@ -12,6 +12,7 @@ from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import Backend
 from tests.conformance.full_sweep import sweep
+from tests.conformance.links import postgres_link
 
 KEYS = {"session": {"49.0": b"S1", "50.0": b"S2"}, "pre-key": {"1": b"P"}}
 DAY = timedelta(days=1)
@@ -197,9 +198,11 @@ def test_the_trash_can_be_off(backend: Backend, clock: Clock) -> None:
         assert store.trash_s == 0, "opening without a setting leaves it"
 
 
-def test_a_company_s_trash_takes_a_limited_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    if hasattr(store, "_attached"):
-        store.link.rows(  # type: ignore[attr-defined]
+def test_a_company_s_trash_takes_a_limited_room(
+    store: Store, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend.name != "sqlite":
+        postgres_link(store).rows(
             "CREATE OR REPLACE FUNCTION keystore_most_trash_bytes() RETURNS bigint "
             "LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1000",
             {},

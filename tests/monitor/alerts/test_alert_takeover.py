@@ -17,7 +17,7 @@ from rig.paths import PROJECT
 from rig.relay import Relay
 from tests.monitor.alerts.watches import MINUTE, Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("alert_takeover")]
 
 RULE = "memory of this service"
 

@@ -156,7 +156,7 @@ def test_a_frozen_database_holds_up_neither_posting_nor_delivery(
         with relay.swallowing(), capture_logs() as logs:
             began = monotonic()
             outbox.post("database away")
-            assert monotonic() - began < 0.5
+            assert monotonic() - began < 2
             eventually(lambda: chats.got[B][-1] == "database away", "it is delivered", within_s=5)
             assert outbox.stop(10)
         assert "outbox_not_saved" in [entry["event"] for entry in logs]

@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from keystore.records import Burst, SweepRun
+from keystore.records import Burst, DueSessions, SweepRun
 from monitor.alerts import rules, samples
 from monitor.alerts.decisions import AlertState, Notice, Sample, Standing, decide
 from monitor.alerts.memory import BotMemory, BotReport, Limit, ProcessMemory
 from monitor.forecast.backtest import JudgedForecast
+from monitor.held_back import error_of
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import START
 from tests.monitor.sample_censuses import census, run
@@ -264,3 +265,17 @@ def test_every_rule_can_be_raised_and_be_over(rule: rules.Rule) -> None:
     state, over = decide(THRESHOLDS, state, [Sample(rule, "", limits.clear_at, "")], later)
     expected = ["information"] if rule.severity == "information" else ["raised", "recovered"]
     assert [notice.kind for notice in (*raised, *over)] == expected
+
+
+def test_a_sweep_that_held_companies_back_is_a_success_and_an_alert_until_one_holds_nothing_back() -> None:
+    assert list(samples.of_held_back([])) == []
+    held = run(HOUR, error=error_of([DueSessions("962302", 34, 40)]))
+    (sample,) = samples.of_held_back([run(timedelta(0), finished=False), held, run(7 * HOUR)])
+    assert sample.value == THRESHOLDS["held-back"].raise_at
+    assert "held back 1 company that would lose most of its sessions at once: 962302 (34 of 40)" in sample.detail
+    on_time = sweeper([held], START - 9 * DAY).value
+    assert on_time is not None
+    assert on_time < THRESHOLDS["sweeper"].clear_at, "the others were swept"
+    for later in (run(timedelta(0)), run(timedelta(0), error="disk full")):
+        (sample,) = samples.of_held_back([later, held])
+        assert sample.value == THRESHOLDS["held-back"].clear_at

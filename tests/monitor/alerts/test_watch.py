@@ -1,5 +1,6 @@
 """The watch on real databases: its measurements and messages, and that nothing holds it up."""
 
+import threading
 from collections.abc import Iterator
 from datetime import time, timedelta
 from time import monotonic
@@ -19,7 +20,7 @@ from monitor.alerts.watch import AWAY_TICK_S, Watch
 from monitor.recovery.rolled_back import drop_ratchets
 from monitor.remedies import REMEDIES
 from monitor.running.bounded_calls import BoundedCalls
-from monitor.sweeper import sweep
+from monitor.sweeper import sweep, sweep_and_log
 from monitor.watch_settings import WatchSettings
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import OwnServer
@@ -153,9 +154,9 @@ def test_a_database_that_went_back_is_critical_until_its_ratchets_are_dropped(wa
     report_lost_writes(watched.store, "company_962302", (6, 3), (7, 1_250))
     (alert,) = watched.look()
     assert alert.startswith(
-        "bots, alert:\n🔴 database went back, 962302: its bot was acknowledged write 1,250 of epoch 7"
+        "bots, alert:\n🔴 database went back, 962302: write 1,250 of epoch 7 was acknowledged to its bot"
     )
-    assert alert.endswith(f"and the database has 3 of epoch 6\n→ {REMEDIES['went-back']}")
+    assert alert.endswith(f"and the database's latest write is 3 of epoch 6\n→ {REMEDIES['went-back']}")
     assert drop_ratchets(watched.store).keys == 1
     (over,) = watched.look()
     assert "recovered" in over
@@ -505,3 +506,18 @@ def test_an_outage_in_the_middle_of_a_look_counts(watched: Watched, monkeypatch:
 def test_the_disk_of_an_embedded_database_is_measured() -> None:
     assert str(embedded_in("sqlite:////srv/keys/k.db")) == "/srv/keys"
     assert embedded_in("postgresql://db:5432/bots") is None
+
+
+def test_a_sweep_held_back_is_an_alert_until_one_by_hand_lets_it_pass(watched: Watched) -> None:
+    store = watched.settled().store
+    store.set("962302", {"session": {f"{n}.0": b"A" for n in range(30)}}, creds=b"C")
+    watched.clock.advance(8 * DAY)
+    sweep_and_log(store, threading.Event())
+    text = "\n".join(watched.look(3))
+    assert "sweep held back" in text
+    assert "held back 1 company that would lose most of its sessions at once: 962302 (30 of 30)" in text
+    assert REMEDIES["held-back"] in text
+    assert "no success" not in text, "the sweep worked"
+    assert sweep(store).deleted == 30
+    (recovery,) = watched.look(3)
+    assert "the latest sweep held nothing back" in recovery

@@ -1,4 +1,4 @@
-"""The original operator's arithmetic, to the digit, and on an empty table."""
+"""The growth report repeats the original operator's arithmetic to the digit, and has an answer for an empty table."""
 
 from datetime import timedelta
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from keystore import LeaseLost, open_store
+from keystore import LeaseLost, Store, open_store
 from keystore.records import TokenRecord
 from monitor.alerts.memory import BotMemory, report_memory
 from monitor.recovery.purge import NOBODY, purge_company
@@ -58,7 +58,6 @@ def used(url: str, clock: Clock) -> str:
             report_memory(store, company, BotMemory(1, 2, 3, 4))
         alerts = {"firing": [{"subject": COMPANY, "detail": f"{COMPANY} is silent, {OTHER} isn't"}], COMPANY: 1}
         store.remember("alerts", json.dumps(alerts))
-        store.add_history("census", clock(), json.dumps({"largest": COMPANY, "total": 5}))
         run = store.start_sweep("sweeper")
         store.finish_sweep(run, 1.0, f"held back: {COMPANY}")
         sweep(store)
@@ -75,7 +74,7 @@ def test_nothing_names_a_purged_company(used: str, clock: Clock) -> None:
         report = purge_company(store, f"company_{COMPANY}")
         assert (store.load(OTHER), store.deletions(OTHER), store.find_token("token2")) == of_another
         assert report.rows["whatsapp_keys"] == 151
-        assert report.documents == 3
+        assert report.documents == 2
         alerts = store.recall("alerts")
         assert alerts is not None
         assert json.loads(alerts.document) == {
@@ -95,3 +94,17 @@ def test_a_running_bot_is_not_purged(used: str, clock: Clock) -> None:
         clock.advance(timedelta(minutes=2))
         purge_company(store, COMPANY)
         assert purge_company(store, COMPANY).keys == 0
+
+
+def test_a_short_number_is_taken_out_as_a_name_alone(store: Store) -> None:
+    document = {"30": 1, "at": "2026-11-26T14:30:00+00:30", "detail": "30: no heartbeat, 1.30 and 5,30 stay; of 30"}
+    store.remember("alerts", json.dumps(document))
+    store.set("30", {"session": {"a": b"A"}})
+    purge_company(store, "30")
+    note = store.recall("alerts")
+    assert note is not None
+    assert json.loads(note.document) == {
+        NOBODY: 1,
+        "at": "2026-11-26T14:30:00+00:30",
+        "detail": f"{NOBODY}: no heartbeat, 1.30 and 5,30 stay; of {NOBODY}",
+    }

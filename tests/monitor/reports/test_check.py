@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from keystore.records import Census, SweepRun, TypeCount
+from keystore.records import Census, DueSessions, SweepRun, TypeCount
 from monitor.alerts.rules import RULES
 from monitor.forecast.history import TableCount
+from monitor.held_back import error_of
 from monitor.reports.check import Finding, judge, sweep_state, worst
 from tests.monitor.sample_censuses import census, run
 
@@ -86,6 +87,15 @@ def test_a_failed_sweep_is_reported_and_does_not_count_as_a_sweep() -> None:
     findings = judged(HEALTHY, run(HOUR, error="the disk is full"), run(13 * HOUR))
     assert [finding.verdict for finding in findings] == ["critical", "warning"]
     assert "the disk is full" in findings[1].advice
+
+
+def test_a_sweep_that_held_companies_back_is_a_warning_and_no_late_sweep() -> None:
+    error = error_of([DueSessions("962302", 34, 40)])
+    (finding,) = judged(HEALTHY, run(HOUR, error=error), run(99 * HOUR))
+    assert finding.verdict == "warning"
+    assert "the latest sweep held back 1 company" in finding.advice
+    assert "962302 (34 of 40)" in finding.advice
+    assert judged(HEALTHY, run(HOUR), run(2 * HOUR, error=error)) == ()
 
 
 def test_a_failure_before_a_later_successful_sweep_is_not_reported() -> None:

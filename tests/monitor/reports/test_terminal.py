@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from keystore.records import TypeCount
+from keystore.records import DueSessions, TypeCount
 from monitor.forecast.backtest import Outcome
 from monitor.forecast.forecast import Forecast
 from monitor.forecast.history import TableCount
@@ -187,6 +187,13 @@ def test_a_skipped_sweep_reads_differently_from_an_empty_one() -> None:
     assert "3 expired keys deleted from db in 12 ms" in text(terminal.sweep(report))
     assert "another sweeper" in text(terminal.sweep(replace(report, deleted=0, skipped=True)))
     assert {"deleted", "by_type", "took_ms"} <= plain(report).keys()
+
+
+def test_a_sweep_names_the_companies_that_lose_most_sessions() -> None:
+    report = SweepReport("db", 34, {"session": 34}, 12.5, losing_most=(DueSessions("1", 34, 40),))
+    assert "1 company lost most of its sessions at once: 1 (34 of 40)" in text(terminal.sweep(report))
+    assert "1 company would lose most of its sessions" in text(terminal.sweep(replace(report, dry_run=True)))
+    assert plain(report)["losing_most"] == [{"company_id": "1", "due": 34, "total": 40}]
 
 
 def test_doctor_shows_status_and_advice() -> None:

@@ -207,11 +207,9 @@ def started_poll(telegram: FakeTelegram, client: TelegramClient) -> tuple[thread
 @pytest.mark.parametrize("end", ["cut_polls", "close"])
 def test_a_long_poll_is_cut_at_once(telegram: FakeTelegram, client: TelegramClient, end: str) -> None:
     thread, raised = started_poll(telegram, client)
-    began = monotonic()
     getattr(client, end)()
     thread.join(SOON_S)
-    assert not thread.is_alive()
-    assert monotonic() - began < 1
+    assert not thread.is_alive(), "a poll lasts longer"
     assert isinstance(raised[0], TelegramUnavailable)
     if end == "cut_polls":
         assert client.get_me() == USERNAME, "only polls were cut"

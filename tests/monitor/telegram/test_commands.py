@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from keystore.errors import InvalidInput, StoreUnavailable
-from keystore.records import TypeCount
+from keystore.records import DueSessions, TypeCount
 from monitor.reports import charts
 from monitor.reports.key_types import TypesReport
 from monitor.reports.load_time import DbHealth
@@ -195,6 +195,14 @@ def test_a_long_sweep_continues_and_a_failed_one_is_reported(clock: Clock) -> No
     queries.raising = None
     queries.answers["sweep"] = SweepReport(DATABASE, 0, {}, 1.0, skipped=True)
     assert "another sweeper" in text(commands.press(CHAT, question(commands)[0]))
+
+
+def test_a_sweep_names_the_companies_that_lost_most_sessions(clock: Clock) -> None:
+    queries = SampleQueries()
+    queries.answers["sweep"] = SweepReport(DATABASE, 34, {"session": 34}, 1.0, losing_most=(DueSessions("1", 34, 40),))
+    commands = Commands(queries, clock)
+    answer = text(commands.press(CHAT, question(commands)[0]))
+    assert "1 company lost most of its sessions at once: 1 (34 of 40)" in answer
 
 
 def test_perf_while_another_perf_runs_is_no_outage(clock: Clock) -> None:

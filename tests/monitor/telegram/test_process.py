@@ -15,15 +15,15 @@ from rig.fixtures.telegram import CHAT, Failure, FakeTelegram
 from rig.waiting import eventually
 from tests.monitor.telegram.bots import spawned_bot
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bots")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("telegram_process")]
 
-UPDATES = int(os.environ.get("KEYSTORE_TEST_UPDATES", "30000"))
+UPDATES = int(os.environ.get("KEYSTORE_TEST_UPDATES", "20000"))
 """A soak sets it to 100,000 or more."""
 
 BATCH = 100
 WARM_UP = 10_000
 MOST_GROWTH_BYTES = 2_000_000
-"""Largest growth after the warm-up. Leaked updates would be 20,000 × 1 kB; the allocator alone stays below this."""
+"""Largest growth after the warm-up. Leaked updates would be 10,000 × 1 kB; the allocator alone stays below this."""
 
 
 def batch(first: int, now: int) -> list[Any]:

@@ -179,7 +179,7 @@ def test_carrying_on_after_torn_creds_destroys_nothing(store: Store, real_folder
 def test_keys_without_creds_anywhere_keep_their_files(store: Store, real_folder: Path) -> None:
     (real_folder / "creds.json").unlink()
     report = import_state(store, "1", BaileysFolder(real_folder), delete_source=True)
-    assert (report.keys, report.deleted_files) == (721, 0)
+    assert (report.keys, report.deleted_files, report.creds_missing) == (721, 0, True)
     assert "has no creds" in report.source_stays
     assert len(contents(real_folder)) == 721
 
@@ -187,7 +187,8 @@ def test_keys_without_creds_anywhere_keep_their_files(store: Store, real_folder:
 def test_keys_are_added_to_creds_that_came_alone(store: Store, real_folder: Path) -> None:
     store.set("1", {}, real_creds())
     (real_folder / "creds.json").unlink()
-    import_state(store, "1", BaileysFolder(real_folder))
+    report = import_state(store, "1", BaileysFolder(real_folder))
+    assert (report.creds, report.creds_missing) == (False, False)
     assert store.load("1") == AuthState(real_creds(), real_keys())
 
 

@@ -8,8 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
-from keystore.postgres.store import PostgresStore
-from keystore.records import Lease, SweepRun
+from keystore.records import DueSessions, Lease, SweepRun
 from monitor import sweeper
 from monitor.sweeper import LONGEST_REST_S, sweep
 from rig.fixtures.clock import Clock
@@ -114,7 +113,6 @@ def test_an_outage_during_a_sweep_is_raised_and_the_next_sweep_finishes(
     relay: Relay, migrated_postgres_url: str, clock: Clock
 ) -> None:
     with open_store(relay.url(migrated_postgres_url), clock=clock) as store:
-        assert isinstance(store, PostgresStore)
         fill_with_expired(store, clock, companies=6)
         outage = relay.refusing()
         with capture_logs() as logs, pytest.raises(StoreUnavailable):
@@ -170,3 +168,52 @@ def test_a_sweep_rests_after_each_batch_in_proportion_up_to_a_limit(store: Store
     assert rests.asked_s[0] == 0
     assert all(0 < rest_s < 1 if rest < 1 else rest_s == LONGEST_REST_S for rest_s in rests.asked_s[1:])
     assert len(rests.asked_s) == 3
+
+
+def sessions(store: Store, company: str, number: int) -> None:
+    store.set(company, {"session": {f"{n}.0": b"A" for n in range(number)}}, creds=b"C")
+
+
+def test_a_clock_that_jumps_ahead_deletes_no_session_by_the_scheduled_sweep(store: Store, clock: Clock) -> None:
+    sessions(store, "large", 40)
+    for n in range(10):
+        sessions(store, f"small{n}", 3)
+    sessions(store, "cleared", 3)
+    store.clear("cleared")
+    clock.advance(100 * DAY)
+    with capture_logs() as logs:
+        assert sweeper.sweep_and_log(store, threading.Event()) is None
+    assert [len(store.load(company).keys["session"]) for company in store.companies()] == [40, *[3] * 10]
+    assert len(store.deletions()) == 1, "nor does it empty the trash"
+    (held,) = [entry for entry in logs if entry["event"] == "sweep_held_back"]
+    assert (held["companies"], held["due_sessions"], held["sessions"], held["largest"]) == (11, 70, 70, "large")
+    (run,) = store.sweep_runs(10)
+    assert (run.deleted, run.error) == (
+        0,
+        "held back 11 companies that would lose most of their sessions at once: large (40 of 40), small0 (3 of 3), "
+        "small1 (3 of 3), small2 (3 of 3), small3 (3 of 3), and 6 more",
+    )
+
+
+def test_a_scheduled_sweep_holds_one_company_back_and_sweeps_the_others(store: Store, clock: Clock) -> None:
+    sessions(store, "ended", 30)
+    sessions(store, "busy", 60)
+    sessions(store, "few", 4)
+    clock.advance(6 * DAY)
+    store.set("busy", {"session": {f"{n}.0": b"B" for n in range(50)}})
+    clock.advance(2 * DAY)
+    assert sweep(store, holding_back=True).by_type == {"session": 14}
+    assert [len(store.load(company).keys.get("session", {})) for company in ("ended", "busy", "few")] == [30, 50, 0]
+    by_hand = sweep(store)
+    assert (by_hand.deleted, by_hand.held_back) == (30, False)
+    assert by_hand.losing_most == (DueSessions("ended", 30, 30),), "it says so"
+    assert [run.error is None for run in store.sweep_runs(10)] == [True, False]
+
+
+def test_a_company_that_uses_its_sessions_again_is_swept_again(store: Store, clock: Clock) -> None:
+    sessions(store, "away", 40)
+    clock.advance(8 * DAY)
+    assert sweep(store, holding_back=True).deleted == 0
+    store.get("away", "session", [f"{n}.0" for n in range(21)])
+    report = sweep(store, holding_back=True)
+    assert (report.deleted, report.held_back) == (19, False)

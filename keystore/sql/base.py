@@ -1,0 +1,117 @@
+"""The base of the SQL store's parts: its queries, its counts of events, and the checks that the parts share."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from keystore.errors import LeaseLost, SchemaMismatch
+from keystore.invocation import command
+from keystore.records import Quota
+from keystore.sql.link import Link, RefusalError, Row
+from keystore.sql.policy_table import read_policy, write_policy
+from keystore.sql.queries import Queries
+from keystore.sql.quota import Allowances, Usage, too_many_types
+from keystore.tally import Tally
+from keystore.ttl import DEFAULT, Policy
+
+
+class SqlBase:
+    """The queries of a store, its counts of events, and facts about it."""
+
+    def __init__(self, queries: Queries, quota: Quota) -> None:
+        self.queries = queries
+        self._tally = Tally(queries.save_counts)
+        self._allowances = Allowances(quota)
+
+    @property
+    def link(self) -> Link:
+        """The connections to the database."""
+        return self.queries.link
+
+    @property
+    def database(self) -> str:
+        return self.link.name
+
+    @property
+    def converted(self) -> bool:
+        return self.queries.converted
+
+    @property
+    def durable(self) -> bool:
+        return self.queries.durable
+
+    @property
+    def guards(self) -> bool:
+        return self.queries.guard
+
+    @property
+    def policy(self) -> Policy:
+        return read_policy(self.link, self.queries.sql) or DEFAULT
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Write `policy` into the database, in place of the former one, at the time of the store's clock."""
+        write_policy(self.link, self.queries.sql, policy, self.queries.now_param())
+
+    def now(self) -> datetime:
+        return self.queries.now()
+
+    def close(self) -> None:
+        if self.link.usable:
+            self._tally.close()
+        self.link.close()
+
+    def _require_converted(self) -> None:
+        """Raise SchemaMismatch on a legacy database, where values can't be read or written yet."""
+        if not self.converted:
+            raise SchemaMismatch(
+                f"{self.database}: the values are not converted yet: only the watch is attached here. Stop the bot, "
+                f"run `{command('migrate')}`, then let it use this store"
+            )
+
+    @contextmanager
+    def _refused(self, company: str, epoch: int | None) -> Iterator[None]:
+        """If a rule in the database refuses a write in this block, raise an error that says why."""
+        try:
+            yield
+        except RefusalError as refused:
+            facts = refused.details
+            match refused.reason:
+                case "KS001":
+                    raise _wrong_epoch(company, epoch, facts["holder"], facts["epoch"]) from None
+                case "KS002":
+                    before = Usage(facts["keys"], facts["bytes"])
+                    after = Usage(facts["keys_after"], facts["bytes_after"])
+                    raise self._allowances.exceeded(company, before, after) from None
+                case "KS003":
+                    raise too_many_types(company, facts["types"]) from None
+            raise
+
+    # Counting events.
+
+    def _count_events(self, company_id: str, events: Iterable[tuple[Any, str, int]]) -> None:
+        """Count events `(event, key_type, keys)` by the hour."""
+        named = [(event, self.queries.counted_as(key_type), keys) for event, key_type, keys in events]
+        self._tally.add(company_id, self.queries.clock_time() or datetime.now(UTC), named)
+
+    def _by_type(self, rows: Iterable[Row]) -> dict[str, int]:
+        """Return the number of keys of each type, from rows `(key_type, keys)`."""
+        by_type: dict[str, int] = {}
+        for key_type, keys in rows:
+            name = self.queries.counted_as(key_type)
+            by_type[name] = by_type.get(name, 0) + keys
+        return by_type
+
+
+def _wrong_epoch(company: str, epoch: int | None, holder: str | None, live_epoch: int | None) -> LeaseLost:
+    """Return the error of a write whose epoch isn't that of the live lease; `live_epoch` is None without one."""
+    if live_epoch is None:
+        reason = f"the lease with epoch {epoch} has run out or was ended; stop writing, and acquire it again to go on"
+    elif epoch is None:
+        reason = (
+            f"{holder} has the lease (epoch {live_epoch}) and this write carries no epoch; stop {holder}, or wait "
+            "until its lease ends"
+        )
+    else:
+        reason = f"{holder} has the lease (epoch {live_epoch}) and this write carries {epoch}; stop writing"
+    return LeaseLost(f"{company}: nothing was written, because {reason}")
