@@ -1,7 +1,6 @@
 """The npm package: its own tests, its README's example and options, and its dependencies."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,19 +14,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("client_package")]
 
 def test_its_own_tests_pass(client: Path) -> None:
     npm(client, "test")
-
-
-def test_a_thousand_random_interleavings_lose_nothing(client: Path) -> None:
-    done = subprocess.run(
-        ["node", "--test", "test/interleavings.test.mjs"],
-        cwd=client,
-        env={"PATH": os.environ["PATH"], "INTERLEAVINGS": "1000"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def test_the_readmes_example_has_the_types_of_each_baileys(client: Path, each_baileys: Path) -> None:

@@ -8,7 +8,7 @@ import { addTransactionCapability } from 'baileys'
 import { KeystoreClosed, KeystoreUnavailable, useKeystoreAuthState } from '../dist/index.js'
 import { FakeService, TOKEN } from './service.mjs'
 
-const INTERLEAVINGS = Number(process.env.INTERLEAVINGS ?? 200)
+const INTERLEAVINGS = Number(process.env.INTERLEAVINGS ?? 50)
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
 const AWAY = { status: 503, slug: 'unavailable' }
 const FAILURES = [
