@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ from rig.waiting import eventually
 from tests.conformance.conftest import MakeStore
 from tests.conformance.links import postgres_link
 
-EXAMPLES, MANY_EXAMPLES = 60, 1_000
+EXAMPLES, ROUNDS = 60, 1_000
 """Random deliveries for each backend, and in the slow test for each database, which takes 25 s."""
 
 WRITES: dict[str, Callable[[Store, int, int], None]] = {
@@ -171,12 +172,34 @@ def test_any_delays_repetitions_and_orders_equal_a_dict(
 @pytest.mark.slow
 @not_on_citus("it would take some minutes there")
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
-@settings(max_examples=MANY_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(deliveries=DELIVERIES)
-def test_a_thousand_delays_repetitions_and_orders_equal_a_dict(
-    store: Store, companies: Iterator[str], deliveries: list[Delivery]
-) -> None:
-    require_equal_to_a_dict(store, next(companies), deliveries)
+def test_a_thousand_delays_repetitions_and_orders_equal_a_dict(store: Store, companies: Iterator[str]) -> None:
+    for seed in range(ROUNDS):
+        deliveries = random_deliveries(Random(seed))
+        try:
+            require_equal_to_a_dict(store, next(companies), deliveries)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+def random_deliveries(random: Random) -> list[Delivery]:
+    """Return deliveries like those of `DELIVERIES`; it makes a thousand in the time of sixty."""
+
+    def value() -> bytes | None:
+        return random.choice((None, random.randbytes(1), random.randbytes(2)))
+
+    return [
+        Delivery(
+            {
+                key_type: {key_id: value() for key_id in random.sample("abc", random.randint(1, 3))}
+                for key_type in random.sample(["session", "pre-key"], random.randint(1, 2))
+            },
+            value(),
+            random.random() < 0.5,
+            [random.randint(0, 4) for _ in range(random.randint(0, 3))],
+        )
+        for _ in range(random.randint(1, 8))
+    ]
 
 
 def require_equal_to_a_dict(store: Store, company: str, deliveries: list[Delivery]) -> None:
