@@ -18,6 +18,7 @@ import {
   useKeystoreAuthState
 } from '../dist/index.js'
 import { FakeService, TOKEN } from './service.mjs'
+import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 
 const LATER = Date.now() + 3_600_000
 
@@ -31,6 +32,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   mock.timers.reset()
+  releaseTimeouts()
   for (const auth of opened) await auth.close().catch(() => {})
   await service.stop().catch(() => {})
 })
@@ -325,11 +327,11 @@ for (const problem of [
 }
 
 test('a token that is revoked while nothing is written ends the account at the next renewal', async () => {
-  mock.timers.enable({ apis: ['setTimeout'] })
+  const tick = takeTimeouts()
   const failures = []
   const { state } = await open({ onSaveFailed: error => failures.push(error) })
   service.fail('/lease', { status: 401, slug: 'unauthorized' })
-  mock.timers.tick(20_100)
+  tick(20_100)
   await turns(() => failures.length === 1)
   await assert.rejects(state.keys.set({ session: { a: session('1') } }), KeystoreRefused)
 })
@@ -624,28 +626,28 @@ for (const [name, changeLease] of [
 }
 
 test('a renewal notices that the database went back while nothing is written', async () => {
-  mock.timers.enable({ apis: ['setTimeout'] })
+  const tick = takeTimeouts()
   const { state, stats } = await open()
   await state.keys.set({ session: { a: session('1') } })
   const backup = service.backup()
   await state.keys.set({ session: { a: session('2') } })
   service.putBack(backup)
-  mock.timers.tick(20_100)
+  tick(20_100)
   await turns(() => service.value('session', 'a').version && stats().databaseWentBack === 1 && service.lease.seq === 3)
   assert.deepEqual(service.value('session', 'a'), session('2'))
 })
 
 test('the lease is renewed at a third of its life, which also detects its loss', async () => {
-  mock.timers.enable({ apis: ['setTimeout'] })
+  const tick = takeTimeouts()
   const lost = []
   await open({ onLeaseLost: error => lost.push(error) })
-  mock.timers.tick(19_900)
+  tick(19_900)
   assert.equal(service.received('POST', '/lease').length, 1)
-  mock.timers.tick(200)
+  tick(200)
   await turns(() => service.received('POST', '/lease').length === 2)
   assert.equal(JSON.parse(service.requests.at(-1).body).epoch, 1)
   service.lease = { holder: 'other', epoch: 2, seq: 0, expiresAt: LATER }
-  await turns(() => (mock.timers.tick(20_100), lost.length === 1))
+  await turns(() => (tick(20_100), lost.length === 1))
 })
 
 test('used keys and memory are reported once a minute, and a failed report is repeated', async () => {

@@ -7,6 +7,7 @@ import { addTransactionCapability } from 'baileys'
 
 import { KeystoreClosed, KeystoreUnavailable, useKeystoreAuthState } from '../dist/index.js'
 import { FakeService, TOKEN } from './service.mjs'
+import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 
 const INTERLEAVINGS = Number(process.env.INTERLEAVINGS ?? 50)
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
@@ -201,7 +202,11 @@ test('an outage longer than retryForMs: the value that was acknowledged last is 
 
 test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetitions and closes`, async () => {
   const service = await FakeService.start()
-  const slowDown = hasten()
+  const tick = takeTimeouts()
+  let isOver = false
+  const clock = (async () => {
+    for (; !isOver; await turn()) tick(1_000)
+  })()
   let seed = 0
   try {
     for (seed = 1; seed <= INTERLEAVINGS; seed += 1) await interleaving(service, generator(seed))
@@ -209,20 +214,12 @@ test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetition
     error.message = `seed ${seed}: ${error.message}`
     throw error
   } finally {
-    slowDown()
+    isOver = true
+    await clock
+    releaseTimeouts()
     await service.stop()
   }
 })
-
-/** Lets every wait end at once, but for those of Node's own `fetch`. Returns a function that ends this. */
-function hasten() {
-  const { setTimeout } = globalThis
-  const isOfFetch = () => new Error().stack.includes('undici')
-  globalThis.setTimeout = (action, ms, ...args) => setTimeout(action, isOfFetch() ? ms : 0, ...args)
-  return () => {
-    globalThis.setTimeout = setTimeout
-  }
-}
 
 async function interleaving(service, random) {
   const model = new Model()
