@@ -34,6 +34,8 @@ def test_ctrl_c_ends_a_measurement_without_a_traceback(measurement: str, tmp_pat
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == INTERRUPTED, errors
+    # If the signal comes while Python runs generated code (`exec`), it ends itself by the signal after our exit.
+    # A shell shows 130 for both.
+    assert process.returncode in (INTERRUPTED, -signal.SIGINT), errors
     assert errors.splitlines()[-1:] == ["error: interrupted; a measurement that had not finished gives no figures"]
     assert "Traceback" not in errors
