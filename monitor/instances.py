@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from keystore.errors import KeystoreError
 from keystore.upkeep import Upkeep
 from monitor.note_names import INSTANCE
+from monitor.recent_notes import recent_notes
 from monitor.running.bounded_calls import BoundedCalls
 
 SEEN_FOR = timedelta(minutes=4)
@@ -79,14 +80,10 @@ class InstanceNote:
 def instances(store: Upkeep) -> list[Instance]:
     """Return the services that looked within the last hour, by address; older notes are deleted."""
     now, known = store.now(), []
-    for name, note in sorted(store.notes(INSTANCE).items()):
-        if now - note.updated_at > FORGOTTEN_AFTER:
-            store.remember(name, None)
-            continue
+    for address, note in recent_notes(store, INSTANCE, now, FORGOTTEN_AFTER):
         with suppress(ValueError, KeyError, TypeError):  # A later version wrote it.
             fields = json.loads(note.document)
             started_at = datetime.fromisoformat(fields.pop("started_at")).astimezone(UTC)
-            address = name.removeprefix(INSTANCE)
             known.append(Instance(address, started_at=started_at, looked_at=note.updated_at, **fields))
     return known
 

@@ -12,6 +12,7 @@ import structlog
 from keystore.ids import canonical_company
 from keystore.upkeep import Upkeep
 from monitor.note_names import WENT_BACK
+from monitor.recent_notes import recent_notes
 
 REMEMBERED_FOR = timedelta(days=1)
 """Time for which a report of lost writes is remembered."""
@@ -39,16 +40,13 @@ def report_lost_writes(store: Upkeep, company_id: str, stored: tuple[int, int], 
 def lost_writes(store: Upkeep, now: datetime) -> dict[str, str]:
     """Describe the lost writes of each company that were reported in the last day. Raises what the store raises."""
     lost = {}
-    for name, note in store.notes(WENT_BACK).items():
-        if now - note.updated_at > REMEMBERED_FOR:
-            store.remember(name, None)
-            continue
+    for company_id, note in recent_notes(store, WENT_BACK, now, REMEMBERED_FOR):
         try:
             numbers = json.loads(note.document)
             (epoch, seq), (later_epoch, later_seq) = numbers["stored"], numbers["acknowledged"]
         except (KeyError, TypeError, ValueError):  # A later version wrote it.
             continue
-        lost[name.removeprefix(WENT_BACK)] = (
+        lost[company_id] = (
             f"write {later_seq:,} of epoch {later_epoch:,} was acknowledged to its bot, and the database's latest "
             f"write is {seq:,} of epoch {epoch:,}"
         )

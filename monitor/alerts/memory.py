@@ -18,6 +18,7 @@ from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
 from keystore.upkeep import Upkeep
 from monitor.note_names import BOT_MEMORY
+from monitor.recent_notes import recent_notes
 from monitor.reports.formatting import size
 
 FORGOTTEN_AFTER = timedelta(days=1)
@@ -119,15 +120,12 @@ def forget_bot(store: Upkeep, company_id: str) -> None:
 def bot_reports(store: Upkeep, now: datetime) -> dict[str, BotReport]:
     """The latest report of every bot, by company; forgets those a day old. Raises what the store raises."""
     reports = {}
-    for name, note in store.notes(BOT_MEMORY).items():
-        if now - note.updated_at > FORGOTTEN_AFTER:
-            store.remember(name, None)
-            continue
+    for company_id, note in recent_notes(store, BOT_MEMORY, now, FORGOTTEN_AFTER):
         try:
             memory = BotMemory(**json.loads(note.document))
         except (TypeError, ValueError):  # A later version wrote it; InvalidInput is a ValueError.
             continue
-        reports[name.removeprefix(BOT_MEMORY)] = BotReport(memory, note.updated_at)
+        reports[company_id] = BotReport(memory, note.updated_at)
     return reports
 
 
