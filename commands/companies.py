@@ -1,20 +1,17 @@
 """The data of one company: `company delete`."""
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from commands.opening import command_settings, database
-from commands.output import AsJson, DryRun, UsageError, show_note, show_report
+from commands.output import AsJson, DryRun, Yes, ask, show_report
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
 from keystore.records import CompanySummary
 from keystore.store import Store
-
-PAGE = 1_000
-"""Companies that are read at once to find the one."""
+from monitor.company_summaries import company_summaries
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class DeletionReport:
 
 def delete(
     company: Annotated[str, typer.Argument(metavar="COMPANY", help="The company to delete.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,21 +51,9 @@ def delete(
     show_report(f"{stored} {'would be ' if dry_run else ''}deleted from {report.database}", report, as_json)
 
 
-def ask(question: str) -> None:
-    """Ask the operator. Ends the command unless the answer is yes. Raises UsageError where nobody can answer."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} Nobody can be asked here; give --yes")
-    if not typer.confirm(question, err=True):
-        show_note("nothing was changed")
-        raise typer.Exit(1)
-
-
 def _summary(store: Store, company: str) -> CompanySummary:
     """Return the company's counts. Raises InvalidInput if nothing is stored for it."""
-    offset = 0
-    while companies := store.company_page(company, PAGE, offset).companies:
-        match = next((summary for summary in companies if summary.company_id == company), None)
-        if match is not None:
-            return match
-        offset += PAGE
+    for summary in company_summaries(store, company):
+        if summary.company_id == company:
+            return summary
     raise InvalidInput(f"company {company}: nothing is stored for it")

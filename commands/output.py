@@ -20,6 +20,7 @@ from monitor.reports.layout import paragraphs
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error too, on standard error.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; report what would change.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `check --exit-code`: those of a Nagios plugin."""
@@ -35,6 +36,15 @@ class UsageError(typer.TyperException):
     """The command line can't be right on any database."""
 
     exit_code = 2
+
+
+def ask(question: str) -> None:
+    """Ask the operator. Ends the command unless the answer is yes. Raises UsageError where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Nobody can be asked here; give --yes")
+    if not typer.confirm(question, err=True):
+        show_note("nothing was changed")
+        raise typer.Exit(1)
 
 
 def show_report(text: RenderableType, report: Any, as_json: bool) -> None:

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.companies import ask
 from commands.opening import command_settings, database
-from commands.output import PARTIAL, AsJson, DryRun, show_report
+from commands.output import PARTIAL, AsJson, DryRun, Yes, ask, show_report
 from keystore.errors import InvalidInput
 from monitor.recovery import purge as purging
 from monitor.recovery import trash as listing
@@ -17,7 +16,6 @@ from monitor.recovery.rolled_back import drop_ratchets
 from monitor.reports import recovery_texts
 from monitor.running.progress import progress_bar
 
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 Company = Annotated[str, typer.Option(metavar="COMPANY", help="The company.")]
 
 

@@ -31,11 +31,12 @@ class PurgeReport:
 def purge_company(store: Store, company: str, *, dry_run: bool = False) -> PurgeReport:
     """Erase everything that names a company. Raises LeaseLost while a bot has its lease."""
     company = canonical_company(company)
-    keys = store.load(company).total
     if dry_run:
-        return PurgeReport(store.database, company, keys, {}, 0, dry_run=True)
+        return PurgeReport(store.database, company, store.load(company).total, {}, 0, dry_run=True)
     rows = store.purge(company)
-    return PurgeReport(store.database, company, keys, rows, _clean_documents(store, company), dry_run=False)
+    return PurgeReport(
+        store.database, company, rows["whatsapp_keys"], rows, _clean_documents(store, company), dry_run=False
+    )
 
 
 def _clean_documents(store: Store, company: str) -> int:

@@ -9,6 +9,7 @@ from keystore.errors import InvalidInput
 from keystore.records import Deletion, KeyRow
 from keystore.store import Store
 from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
+from monitor.transfer.state import CREDS, by_name
 
 CREDS_VERSION = "creds of a day"
 """The reason of deletions that hold a day's version of the creds."""
@@ -70,7 +71,7 @@ def restore_company(
             others = [present.creds] if present.creds is not None else []
             pre_key_ids = [*present.keys.get("pre-key", {}), *(row.key_id for row in rows if row.key_type == "pre-key")]
             creds = with_later_pre_keys(creds, others, pre_key_ids)
-    removed = _names(present.keys) - {(row.key_type, row.key_id) for row in restored}
+    removed = by_name(present).keys() - {CREDS} - {(row.key_type, row.key_id) for row in restored}
     if creds_only or deletion.reason == PARTIAL:
         removed = set()
     if not dry_run:
@@ -114,15 +115,11 @@ def _chosen(store: Store, company: str, as_of: datetime | None, *, creds_only: b
     return later[-1]
 
 
-def _names(keys: dict[str, dict[str, bytes]]) -> set[tuple[str, str]]:
-    return {(key_type, key_id) for key_type, by_id in keys.items() for key_id in by_id}
-
-
 def _require_restored(store: Store, company: str, creds: bytes | None, rows: list[KeyRow]) -> None:
     """Read the creds and keys back. Raises InvalidInput if they differ from those that were written."""
-    state = store.load(company)
-    different = [row for row in rows if state.keys.get(row.key_type, {}).get(row.key_id) != row.value]
-    if different or (creds is not None and state.creds != creds):
+    values = by_name(store.load(company))
+    different = [row for row in rows if values.get((row.key_type, row.key_id)) != row.value]
+    if different or (creds is not None and values.get(CREDS) != creds):
         raise InvalidInput(
             f"{company}: {len(different)} keys read back differently from what was written; is a bot using this "
             "company? Stop it, and restore again"

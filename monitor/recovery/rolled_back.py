@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from keystore.errors import LeaseLost
 from keystore.ids import canonical_company
 from keystore.store import Store
+from monitor.company_summaries import company_summaries
 from monitor.note_names import WENT_BACK
 from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
-
-PAGE = 1_000
-"""Companies that are listed at once."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +38,29 @@ def drop_ratchets(
 ) -> RolledBackReport:
     """Drop the ratchets of these companies, or of all. If it is interrupted, repeat it before the bots start."""
     names = store.companies() if companies is None else [canonical_company(name) for name in companies]
+    running = {each.company_id for each in company_summaries(store) if each.lease is not None} if dry_run else set()
     changed, dropped, leased = 0, 0, []
-    running = _leased(store) if dry_run else set()
     for done, company in enumerate(names, 1):
-        state = store.load(company)
-        ratchets = [(key_type, key_id) for key_type in RATCHETS for key_id in state.keys.get(key_type, {})]
-        creds = state.creds and with_later_pre_keys(state.creds, [], state.keys.get("pre-key", {}))
         try:
-            if company in running:
-                raise LeaseLost(f"{company}: its bot is running")
-            if not dry_run:
-                store.restore_rows(company, [], creds, ratchets, "rolled back")
-                store.remember(f"{WENT_BACK}{company}", None)
-            changed += 1
-            dropped += len(ratchets)
+            ratchets = None if company in running else _drop(store, company, dry_run=dry_run)
         except LeaseLost:
+            ratchets = None
+        if ratchets is None:
             leased.append(company)
+        else:
+            changed += 1
+            dropped += ratchets
         if progress is not None:
             progress(done, len(names))
     return RolledBackReport(store.database, changed, dropped, tuple(leased), dry_run)
 
 
-def _leased(store: Store) -> set[str]:
-    """Return the companies with a live lease."""
-    leased: set[str] = set()
-    offset = 0
-    while companies := store.company_page(limit=PAGE, offset=offset).companies:
-        leased |= {summary.company_id for summary in companies if summary.lease is not None}
-        offset += PAGE
-    return leased
+def _drop(store: Store, company: str, *, dry_run: bool) -> int:
+    """Drop a company's ratchets, and return their number. Raises LeaseLost while its bot is running."""
+    state = store.load(company)
+    ratchets = [(key_type, key_id) for key_type in RATCHETS for key_id in state.keys.get(key_type, {})]
+    if not dry_run:
+        creds = state.creds and with_later_pre_keys(state.creds, [], state.keys.get("pre-key", {}))
+        store.restore_rows(company, [], creds, ratchets, "rolled back")
+        store.remember(f"{WENT_BACK}{company}", None)
+    return len(ratchets)
