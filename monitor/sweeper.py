@@ -71,7 +71,7 @@ def sweep(
     """Sweep everything that is due, once. After each batch, rest `rest` times as long as the batch took.
 
     With `holding_back` it leaves out the companies that would lose an unusual share of their sessions, and records that
-    as the run's error.
+    as the run's error. A sweep that leaves out nothing also empties the trash.
 
     Ends between two batches once `stopping` is set. Calls `progress` with the companies done and all due ones. Raises
     what the store raises; the failure is recorded if the database still accepts it.
@@ -99,12 +99,12 @@ def sweep(
             done += len(batch)
             if progress is not None:
                 progress(done, len(due))
+        if not stopped and not held:  # A clock that jumped ahead makes the trash seem old too.
+            store.empty_trash()
     except (KeystoreError, KeyboardInterrupt, SystemExit) as error:
         reason = str(error) if isinstance(error, KeystoreError) else "interrupted"
         _record_failure(store, lease, run, _ms_since(began), reason)
         raise
-    if not stopped and not held:  # A clock that jumped ahead makes the trash seem old too.
-        store.empty_trash()
     incomplete = "stopped before its end" if stopped else error_of(losing) if held else None
     run = store.finish_sweep(run, _ms_since(began), incomplete)
     store.release_lease(lease)

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from keystore import Store, StoreUnavailable, open_store
+from keystore import SchemaMismatch, Store, StoreUnavailable, open_store
 from keystore.records import DueSessions, Lease, SweepRun
+from keystore.sql.store import SqlStore
 from monitor import sweeper
 from monitor.sweeper import LONGEST_REST_S, sweep
 from rig.fixtures.clock import Clock
@@ -107,6 +108,19 @@ def test_a_failure_is_recorded_and_raised_and_frees_the_lease(
     (run,) = store.sweep_runs(10)
     assert run.error == "the disk is full"
     assert sweep(store).deleted == 3, "its lease was given back"
+
+
+def test_a_trash_that_can_not_be_emptied_is_a_recorded_failure_too(store: Store, clock: Clock) -> None:
+    fill_with_expired(store, clock, companies=2)
+    assert isinstance(store, SqlStore)
+    store.link.rows("ALTER TABLE keystore_trash RENAME TO elsewhere", {})
+    with pytest.raises(SchemaMismatch):
+        sweep(store)
+    (run,) = store.sweep_runs(10)
+    assert run.deleted == 6
+    assert run.error is not None
+    assert "keystore_trash" in run.error
+    assert store.acquire_lease(sweeper.LEASE, "another", 60) is not None
 
 
 def test_an_outage_during_a_sweep_is_raised_and_the_next_sweep_finishes(
