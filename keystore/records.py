@@ -252,12 +252,19 @@ class SweepRun:
     error: str | None
 
 
+CREDS_OF_A_DAY = "creds of a day"
+"""The reason of a deletion that holds a day's version of the creds."""
+
+REPAIR = "repair"
+"""The reason of a deletion that holds a single key, not a whole state."""
+
+
 @dataclass(frozen=True)
 class Deletion:
     """The part of a company's trash that one operation put there: keys, creds, or both.
 
-    The `reason` is the operation: `clear`, `import`, `repair`, `restore`, `other identity` (creds of another one were
-    written, and the keys are a copy), or `creds of a day` (a version).
+    The `reason` is the operation: `clear`, `import`, `restore`, `rolled back`, `other identity` (creds of another one
+    were written, and the keys are a copy), CREDS_OF_A_DAY or REPAIR.
     """
 
     company_id: str

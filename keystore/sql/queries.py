@@ -64,6 +64,15 @@ class Queries(ABC):
     converted = True
     """False on a legacy database, where values can't be read or written yet."""
 
+    def __init__(self, link: Link, clock: Clock | None, *, guard: bool, named_types: Iterable[str]) -> None:
+        self.link = link
+        self.guard = guard
+        self.named_types = frozenset(named_types)
+        """The types that are counted by name: the known ones, and those that the policy names."""
+        self._clock = clock
+
+    # Facts about the database.
+
     @property
     def distributed(self) -> bool:
         """True when the tables are spread over several machines, which have no index of all companies."""
@@ -77,13 +86,6 @@ class Queries(ABC):
     def columns_in_the_way(self) -> list[Row]:
         """Return `(table, column)` of each column that requires a value which our writes don't have."""
         return []
-
-    def __init__(self, link: Link, clock: Clock | None, *, guard: bool, named_types: Iterable[str]) -> None:
-        self.link = link
-        self.guard = guard
-        self.named_types = frozenset(named_types)
-        """The types that are counted by name: the known ones, and those that the policy names."""
-        self._clock = clock
 
     # Running statements by name.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from keystore import ttl
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
-from keystore.records import KeyRow, Lease, SweepRun
+from keystore.records import REPAIR, KeyRow, Lease, SweepRun
 from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.policy_table import policy_of_rows, read_policy, row_of
 from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Queries
@@ -316,7 +316,7 @@ class SqliteQueries(Queries):
         self.link.work(restore)
 
     def drop_older(self, run: Run, params: Mapping[str, Any]) -> None:
-        trash = trash_for(run, self.sql, params["company_id"], "repair", self.now_param())
+        trash = trash_for(run, self.sql, params["company_id"], REPAIR, self.now_param())
         trash.put_key(params["to_type"], params["to_id"], params["updated_at"])
         trash.limit()
         super().drop_older(run, params)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from keystore.records import CREDS_OF_A_DAY
 from keystore.sql.link import Run
 from keystore.sqlite.rules import is_other_identity
 
@@ -76,6 +77,6 @@ def put_former_away(run: Run, sql: Mapping[str, str], company: str, new_creds: b
     if is_other_identity(former, new_creds):
         trash_for(run, sql, company, "other identity", now).put_state()
     elif written_at < now // DAY_US * DAY_US:
-        trash = trash_for(run, sql, company, "creds of a day", now)
+        trash = trash_for(run, sql, company, CREDS_OF_A_DAY, now)
         trash.put_creds()
         trash.limit()

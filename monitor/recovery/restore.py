@@ -6,16 +6,10 @@ from datetime import datetime
 
 from keystore import ids
 from keystore.errors import InvalidInput
-from keystore.records import Deletion, KeyRow
+from keystore.records import CREDS_OF_A_DAY, REPAIR, Deletion, KeyRow
 from keystore.store import Store
 from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
 from monitor.transfer.state import CREDS, by_name
-
-CREDS_VERSION = "creds of a day"
-"""The reason of deletions that hold a day's version of the creds."""
-
-PARTIAL = "repair"
-"""The reason of deletions that hold a single key, not a whole state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +66,7 @@ def restore_company(
             pre_key_ids = [*present.keys.get("pre-key", {}), *(row.key_id for row in rows if row.key_type == "pre-key")]
             creds = with_later_pre_keys(creds, others, pre_key_ids)
     removed = by_name(present).keys() - {CREDS} - {(row.key_type, row.key_id) for row in restored}
-    if creds_only or deletion.reason == PARTIAL:
+    if creds_only or deletion.reason == REPAIR:
         removed = set()
     if not dry_run:
         store.restore_rows(company, restored, creds, removed, "restore")
@@ -97,13 +91,13 @@ def _chosen(store: Store, company: str, as_of: datetime | None, *, creds_only: b
     fitting = [
         deletion
         for deletion in store.deletions(company)
-        if (deletion.creds if creds_only else deletion.reason != CREDS_VERSION)
+        if (deletion.creds if creds_only else deletion.reason != CREDS_OF_A_DAY)
     ]
     if not fitting:
         missing = "creds" if creds_only else "state"
         raise InvalidInput(f"{company}: the trash has no {missing} of it; `trash` lists every deletion")
     # A key that a repair deleted comes back only where there is no whole state.
-    fitting = [deletion for deletion in fitting if deletion.reason != PARTIAL] or fitting
+    fitting = [deletion for deletion in fitting if deletion.reason != REPAIR] or fitting
     if as_of is None:
         return fitting[0]
     later = [deletion for deletion in fitting if deletion.trashed_at >= as_of]

@@ -4,11 +4,14 @@ Each peer has 20 devices, so the bot has 40 libsignal sessions. These functions 
 encrypted message to its receiver, which must decrypt it to the text that was sent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.clients.accounts import ANSWER_TIMEOUT_S, Accounts
+from tests.clients.restartable_service import RestartableService
 
 BOT = "4915100000000@s.whatsapp.net"
 DEVICES = 20
@@ -32,6 +35,14 @@ def peer_jids() -> list[str]:
 PEERS = tuple(peer_jids())
 IN_GROUPS = (PEERS[0], PEERS[DEVICES])
 """The devices that talk in groups: the phone of each peer."""
+
+
+@contextmanager
+def connected(folder: Path, service: RestartableService, **options: Any) -> Iterator[Accounts]:
+    """A bot's process with its state loaded."""
+    with Accounts(folder, service.token) as bot:
+        bot.do(BOT, "open", keystore=service.keystore(**options))
+        yield bot
 
 
 def all_of(answers: Iterable[Future[Any]]) -> list[Any]:

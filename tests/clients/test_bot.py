@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
@@ -29,6 +28,7 @@ from tests.clients.conversation import (
     PEERS,
     all_of,
     bot_writes,
+    connected,
     deliver,
     establish_sessions,
     exchange_sender_keys,
@@ -43,14 +43,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bot")]
 
 AwaitRetry: TypeAlias = Callable[[], None]
 """Returns once a write of the bot has failed and waits to be retried."""
-
-
-@contextmanager
-def connected(folder: Path, service: RestartableService, **options: Any) -> Iterator[Accounts]:
-    """A bot's process with its state loaded."""
-    with Accounts(folder, service.token) as bot:
-        bot.do(BOT, "open", keystore=service.keystore(**options))
-        yield bot
 
 
 def test_a_killed_bot_resumes_and_every_later_message_decrypts(service: RestartableService, each_baileys: Path) -> None:

@@ -17,6 +17,7 @@ from tests.clients.conversation import (
     GROUPS,
     IN_GROUPS,
     PEERS,
+    connected,
     establish_sessions,
     exchange_sender_keys,
     open_peers,
@@ -25,7 +26,6 @@ from tests.clients.conversation import (
     write_both_ways,
 )
 from tests.clients.restartable_service import RestartableService
-from tests.clients.test_bot import connected
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rolled-back")]
 

@@ -164,7 +164,7 @@ export class WriteQueue {
 
   #addToTurn(keys: StoredKeys, creds: string | undefined): Batch {
     if (!this.#turn) {
-      this.#turn = newBatch(false)
+      this.#turn = newBatch()
       // Baileys writes creds and the keys that they count within one turn of the event loop: wait for the end of it.
       setImmediate(() => this.#endTurn())
     }
@@ -241,14 +241,14 @@ export function partsOf(keys: StoredKeys): StoredKeys[] {
   for (const [type, byId] of keys) {
     for (const [id, json] of byId) {
       if (!part || part.count === REQUEST_KEYS || part.bytes + bytesOfKey(id, json) > REQUEST_BYTES)
-        parts.push((part = newBatch(true)))
+        parts.push((part = newBatch()))
       merge(part, { keys: new Map([[type, new Map([[id, json]])]]), creds: undefined })
     }
   }
   return parts.map(({ keys }) => keys)
 }
 
-function newBatch(whole: boolean): Batch {
+function newBatch(whole = false): Batch {
   return { keys: new Map(), creds: undefined, bytes: 0, count: 0, sealed: false, whole, callers: [] }
 }
 
