@@ -175,7 +175,7 @@ class LeaseResource(_StoreResource):
         resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at, lease.seq, behind))
 
     def _is_behind(self, company: str, acknowledged: schemas.AcknowledgedWrite) -> bool:
-        """Return True, and report it, when the database lacks a write that the bot was acknowledged."""
+        """Return True, and report it, when the database lacks a write that was acknowledged to the bot."""
         stored = self._store().last_write(company)
         shown = (acknowledged.epoch, acknowledged.seq)
         if stored >= shown:

@@ -75,7 +75,7 @@ class CountedGetKeys(msgspec.Struct):
 
 
 class AcknowledgedWrite(msgspec.Struct, forbid_unknown_fields=True):
-    """The latest write that a bot was acknowledged."""
+    """The latest write that was acknowledged to a bot."""
 
     epoch: Epoch
     seq: Seq
@@ -92,9 +92,7 @@ class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):
     force: Annotated[bool, Meta(description="Takes the lease from a holder that still has it.")] = False
     acknowledged: Annotated[
         AcknowledgedWrite | None,
-        Meta(
-            description="The latest write that this bot was acknowledged; the answer says whether the database has it."
-        ),
+        Meta(description="The latest write acknowledged to this bot; the answer says whether the database has it."),
     ] = None
 
 

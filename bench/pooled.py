@@ -6,7 +6,7 @@ Each side makes the same calls in turn on the same server. Behind the pooler nei
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
@@ -19,6 +19,7 @@ from keystore.opening import open_store
 from monitor.running.progress import progress_bar
 from rig.pgbouncer import pgbouncer, pgbouncer_program
 from rig.postgres_server import database_on, own_postgres
+from rig.relay import address_at
 
 EPILOG = """
 Exits with 1 when a limit is missed, and with 2 where `pgbouncer` isn't installed.
@@ -64,14 +65,7 @@ def _compared(server: str, pooler_port: int, bursts: int, progress: Progress) ->
             open_store(url).close()
             if not operation.durable:
                 _never_wait_for_the_disk(url)
-            yield operation.compare(url, rounds, through(url, pooler_port))
-
-
-def through(url: str, port: int) -> str:
-    """Return the database's address at another port of this machine."""
-    parts = urlsplit(url)
-    login = parts.netloc.rpartition("@")[0]
-    return urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
+            yield operation.compare(url, rounds, address_at(url, "127.0.0.1", pooler_port))
 
 
 def _never_wait_for_the_disk(url: str) -> None:

@@ -81,10 +81,7 @@ class Relay:
 
     def url(self, server_url: str) -> str:
         """The server's address with host and port of the relay."""
-        parts = urlsplit(server_url)
-        login = parts.netloc.rpartition("@")[0]
-        host = f"{self.address[0]}:{self.address[1]}"
-        return urlunsplit(parts._replace(netloc=f"{login}@{host}" if login else host))
+        return address_at(server_url, *self.address)
 
     def cut(self) -> int:
         """Cut all connections and return their number; new ones are accepted."""
@@ -246,6 +243,14 @@ def _listening(port: int) -> socket.socket:
     listener.bind(("127.0.0.1", port))
     listener.listen(128)
     return listener
+
+
+def address_at(server_url: str, host: str, port: int) -> str:
+    """Return a server's address with another host and port, and the same login and path."""
+    parts = urlsplit(server_url)
+    login = parts.netloc.rpartition("@")[0]
+    place = f"{host}:{port}"
+    return urlunsplit(parts._replace(netloc=f"{login}@{place}" if login else place))
 
 
 @contextmanager

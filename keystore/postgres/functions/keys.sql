@@ -331,7 +331,7 @@ BEGIN
 END $$;
 
 -- Erase all that is stored for a company, the trash and counts with it. Returns the number of rows by table. It is refused
--- while a lease of the company lives. The lease's row goes too, so epochs begin anew.
+-- while a lease of the company lives. The lease's row goes too, so epochs begin at 1 again.
 CREATE OR REPLACE FUNCTION keystore_purge(company text, clock timestamptz) RETURNS TABLE (relation text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
