@@ -1,6 +1,8 @@
 """The queries of SQLite: one file, for local work and small bots. It keeps the whole contract.
 
 The database's clock is this machine's clock. So the time comes from Python, and `keystore.ttl` computes the expiries.
+
+Length: the queries of a database are one class, as the contract is.
 """
 
 import json
