@@ -24,6 +24,7 @@ OpenStore = Callable[[], Store]
 
 EPOCH_HEADER = "Keystore-Epoch"
 SEQ_HEADER = "Keystore-Seq"
+ACKNOWLEDGED_HEADER = "Keystore-Acknowledged"
 
 GZIP_LEVEL = 1
 """Compression level. For 721 real keys level 1 saves 3/5 of the bytes; level 6 takes three times as long and saves a
@@ -77,7 +78,7 @@ class CompanyResource(_StoreResource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Delete creds and all keys."""
-        self._store().clear(company, **_numbers(req))
+        self._store().clear(company, epoch=_number(req, EPOCH_HEADER), seq=_number(req, SEQ_HEADER))
         _no_content(resp)
 
 
@@ -113,7 +114,7 @@ class CredsResource(_StoreResource):
         creds = stored_value(msgspec.Raw(body.strip()), "creds") if is_json(body) else None
         if creds is None:
             raise Problem("invalid-input", "creds: one JSON document is needed, and not null")
-        self._store().set_creds(company, creds, **_numbers(req))
+        self._store().set(company, {}, creds, **_numbers(req))
         _no_content(resp)
 
 
@@ -222,7 +223,8 @@ class WritesResource(_StoreResource):
                 require_company(caller, canonical_company(write.company))
                 limit_names(len(write.keys), 0)
                 creds = stored_value(write.creds, "creds")
-                accepted[place] = Write(write.company, stored_keys(write.keys), creds, write.epoch, write.seq)
+                keys = stored_keys(write.keys)
+                accepted[place] = Write(write.company, keys, creds, write.epoch, write.seq, write.acknowledged)
             except (InvalidInput, Problem) as error:
                 outcomes[place] = error
         outcomes |= zip(accepted, self._store().set_all(accepted.values()), strict=True)
@@ -259,11 +261,16 @@ class Numbers(TypedDict):
 
     epoch: int | None
     seq: int | None
+    acknowledged: int | None
 
 
 def _numbers(req: falcon.Request) -> Numbers:
     """Return the numbers that a write carries. Raises Problem (400)."""
-    return Numbers(epoch=_number(req, EPOCH_HEADER), seq=_number(req, SEQ_HEADER))
+    return Numbers(
+        epoch=_number(req, EPOCH_HEADER),
+        seq=_number(req, SEQ_HEADER),
+        acknowledged=_number(req, ACKNOWLEDGED_HEADER),
+    )
 
 
 def _number(req: falcon.Request, header: str) -> int | None:

@@ -62,6 +62,9 @@ class CompanyWrite(msgspec.Struct, forbid_unknown_fields=True):
     company: Annotated[str, Meta(description="The company's id.")]
     epoch: Annotated[Count | None, Meta(description="The lease's epoch; needed while a lease is in force.")] = None
     seq: Annotated[Count | None, Meta(description="The write's number under this epoch, from 1 on.")] = None
+    acknowledged: Annotated[
+        Count | None, Meta(description="The number of the last acknowledged write; refused if the database lacks it.")
+    ] = None
     creds: Annotated[msgspec.Raw, Meta(description="The credentials document; absent or null leaves it as it is.")] = (
         msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     )

@@ -99,7 +99,11 @@ def _write(summary: str, body: str = "") -> Document:
     seq = "The write's number under this epoch, from 1 on. A repeated or lower number is answered as done."
     numbers = [
         _parameter(name, "header", _ref("Count"), description=description)
-        for name, description in (("Keystore-Epoch", epoch), ("Keystore-Seq", seq))
+        for name, description in (
+            ("Keystore-Epoch", epoch),
+            ("Keystore-Seq", seq),
+            ("Keystore-Acknowledged", "The last acknowledged number; the write is refused if the database lacks it."),
+        )
     ]
     return _of_bot(summary, 409, body=body, parameters=numbers)
 

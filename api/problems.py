@@ -32,6 +32,7 @@ TITLES = {
     "too-slow": (408, "The request came too slowly"),
     "lease-lost": (409, "The lease has passed on"),
     "lease-held": (409, "Another holder has the lease"),
+    "went-back": (409, "The database lacks an acknowledged write"),
     "too-large": (413, "The request is too large"),
     "over-quota": (413, "The company has no room for this"),
     "unsupported-media-type": (415, "The body isn't JSON"),
@@ -97,6 +98,8 @@ def problem_of(error: Exception, *, in_detail: bool) -> Problem:
             return Problem("lease-held", str(error), extra=extra)
         case errors.LeaseLost():
             return Problem("lease-lost", str(error))
+        case errors.WentBack():
+            return Problem("went-back", str(error))
         case errors.QuotaExceeded():
             return Problem("over-quota", str(error))
         case errors.InvalidInput():

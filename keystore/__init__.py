@@ -14,6 +14,7 @@ from keystore.errors import (
     SchemaMismatch,
     StoreClosed,
     StoreUnavailable,
+    WentBack,
 )
 from keystore.opening import open_store
 from keystore.records import AuthState, Quota
@@ -33,5 +34,6 @@ __all__ = [
     "Store",
     "StoreClosed",
     "StoreUnavailable",
+    "WentBack",
     "open_store",
 ]

@@ -45,6 +45,13 @@ class LeaseLost(KeystoreError):
     """The lease that protects this work has ended or passed to another holder; nothing was written."""
 
 
+class WentBack(KeystoreError):
+    """The database lacks a write that it had acknowledged to this holder; nothing was written.
+
+    A backup was put back, or a replica that was behind took over. The holder's state is the newer one.
+    """
+
+
 class LeaseHeld(KeystoreError):
     """Another holder's lease is live: `holder` has it until `expires_at`."""
 

@@ -82,6 +82,17 @@ def checked_seq(seq: int | None, epoch: int | None) -> int | None:
     return seq
 
 
+def checked_acknowledged(acknowledged: int | None, seq: int | None) -> int | None:
+    """Return `acknowledged`: None, or a whole number below the `seq` that is beside it."""
+    if acknowledged is None:
+        return None
+    if type(acknowledged) is not int or acknowledged < 0 or seq is None or acknowledged >= seq:
+        raise InvalidInput(
+            "acknowledged: the number of an earlier write, beside the seq of this one; 0 before the first"
+        )
+    return acknowledged
+
+
 def checked_lease_s(ttl_s: float) -> float:
     """Return `ttl_s`: more than 0 seconds, and up to a day."""
     if type(ttl_s) not in (int, float) or not math.isfinite(ttl_s) or not 0 < ttl_s <= MAX_LEASE_S:

@@ -43,6 +43,7 @@ class Write:
     creds: bytes | None = field(default=None, repr=False)
     epoch: int | None = None
     seq: int | None = None
+    acknowledged: int | None = None
 
 
 @dataclass(frozen=True)

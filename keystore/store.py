@@ -34,6 +34,9 @@ class KeyStore(ABC):
     succeeds and changes nothing either: its sender gave it up, and it arrives late. A number may be skipped, because
     a write may be refused (QuotaExceeded, InvalidInput). `load` and the lease return the latest number that the
     database has.
+
+    A numbered write may carry `acknowledged`, the number of the holder's last acknowledged write (0 before the first).
+    If the database lacks that write, it went back to an older state: WentBack is raised, and nothing changes.
     """
 
     @abstractmethod
@@ -52,6 +55,7 @@ class KeyStore(ABC):
         *,
         epoch: int | None = None,
         seq: int | None = None,
+        acknowledged: int | None = None,
     ) -> None:
         """Write `{key_type: {key_id: value}}`, where None deletes the key, and `creds` unless they are None.
 

@@ -87,7 +87,7 @@ class PostgresServer:
         self._log = home / "log"
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
-        password_file = home / "password"
+        self.password_file = password_file = home / "password"
         if not (self._data / "PG_VERSION").exists():
             password_file.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
             password_file.chmod(0o600)

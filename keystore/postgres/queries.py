@@ -73,6 +73,7 @@ class PostgresQueries(Queries):
             company_id=change.company,
             epoch=change.epoch,
             seq=change.seq,
+            known_seq=change.acknowledged,
             key_types=Texts([key_type for key_type, _, _ in written]),
             key_ids=Texts([key_id for _, key_id, _ in written]),
             values=Blobs([value for _, _, value in written]),
@@ -100,6 +101,7 @@ class PostgresQueries(Queries):
             creds=[change.creds for change in changes],
             epochs=[change.epoch for change in changes],
             seqs=[change.seq for change in changes],
+            known_seqs=[change.acknowledged for change in changes],
             most_keys=[change.quota and change.quota.keys for change in changes],
             most_bytes=[change.quota and change.quota.value_bytes for change in changes],
         )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from keystore.errors import LeaseLost, SchemaMismatch
+from keystore.errors import LeaseLost, SchemaMismatch, WentBack
 from keystore.invocation import command
 from keystore.records import Quota
 from keystore.sql.link import Link, RefusalError, Row
@@ -83,6 +83,11 @@ class SqlBase:
                     before = Usage(facts["keys"], facts["bytes"])
                     after = Usage(facts["keys_after"], facts["bytes_after"])
                     raise self._allowances.exceeded(company, before, after) from None
+                case "KS005":
+                    raise WentBack(
+                        f"{company}: nothing was written, because the database went back to an older state: its latest "
+                        f"write is number {facts['seq']}, and a later one was acknowledged; write the whole state again"
+                    ) from None
                 case "KS003":
                     raise too_many_types(company, facts["types"]) from None
             raise

@@ -28,7 +28,8 @@ Clock = Callable[[], datetime]
 class Change:
     """A checked write. `written` is `(key_type, key_id, stored value)`, and `deleted` is `(key_type, key_id)`.
 
-    `creds` are in their stored form too. With a `quota`, the company's use is counted, and must not exceed it.
+    `creds` are in their stored form too. `acknowledged` is the number of the holder's last acknowledged write. With a
+    `quota`, the company's use is counted, and must not exceed it.
     """
 
     company: str
@@ -37,6 +38,7 @@ class Change:
     creds: bytes | None
     epoch: int | None
     seq: int | None
+    acknowledged: int | None
     quota: Quota | None
 
 

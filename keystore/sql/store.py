@@ -68,8 +68,9 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         *,
         epoch: int | None = None,
         seq: int | None = None,
+        acknowledged: int | None = None,
     ) -> None:
-        change = self._change(Write(company_id, keys, creds, epoch, seq))
+        change = self._change(Write(company_id, keys, creds, epoch, seq, acknowledged))
         if change is None:
             return
         self._require_converted()
@@ -108,6 +109,7 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         """Return a write's change, with the quota if the company's use must be counted; None for no change."""
         company, epoch = ids.canonical_company(write.company_id), ids.checked_epoch(write.epoch)
         seq = ids.checked_seq(write.seq, epoch)
+        acknowledged = ids.checked_acknowledged(write.acknowledged, seq)
         written, deleted = ids.checked_writes(write.keys)
         creds = None if write.creds is None else codec.encode(ids.checked_value("creds", write.creds))
         if not written and not deleted and creds is None:
@@ -115,7 +117,7 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         size = Usage(len(written), sum(len(value) for _, _, value in written))
         quota = None if not written or self._allowances.spend(company, size) else self._allowances.quota
         stored = [(key_type, key_id, codec.encode(value)) for key_type, key_id, value in written]
-        return Change(company, stored, deleted, creds, epoch, seq, quota)
+        return Change(company, stored, deleted, creds, epoch, seq, acknowledged, quota)
 
     def _note_change(self, change: Change, changed: Changed) -> None:
         if changed.used is not None:

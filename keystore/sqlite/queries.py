@@ -94,7 +94,7 @@ class SqliteQueries(Queries):
         others = sorted({row[0] for row in written} - KNOWN_TYPES)
         rows = [(company, key_type, key_id, value, now, now, expiry[key_type]) for key_type, key_id, value in written]
         pre_keys = {key_id: value for key_type, key_id, value in written if key_type == PRE_KEY}
-        if not self._admit(run, company, change.epoch, change.seq, now):
+        if not self._admit(run, company, change.epoch, change.seq, now, change.acknowledged):
             return NOTHING_CHANGED
         if others:
             self._require_few_types(run, company, others)
@@ -170,10 +170,12 @@ class SqliteQueries(Queries):
 
         return self.link.work(clear, timeout_s=None)
 
-    def _admit(self, run: Run, company: str, epoch: int | None, seq: int | None, now: int) -> bool:
+    def _admit(
+        self, run: Run, company: str, epoch: int | None, seq: int | None, now: int, known_seq: int | None = None
+    ) -> bool:
         """Let a write begin, inside its transaction; False when the database has it, or a later one, already.
 
-        Refuses it unless the live lease allows a write with this epoch.
+        Refuses it unless the live lease allows a write with this epoch, and the database has the write `known_seq`.
         """
         rows = run(self.sql["company_lease"], {"company_id": company, "now": now})
         holder, live_epoch = rows[0] if rows else (None, None)
@@ -181,6 +183,10 @@ class SqliteQueries(Queries):
             raise RefusalError("KS001", {"holder": holder, "epoch": live_epoch})
         if holder and epoch is None:
             run(self.sql["forget_holder"], {"company_id": company})  # Its memory lacks this write: it can't go on.
+        if known_seq is not None:
+            ((_, stored_seq),) = run(self.sql["last_write"], {"company_id": company}) or [(0, 0)]
+            if stored_seq < known_seq:
+                raise RefusalError("KS005", {"seq": stored_seq})
         params = {"company_id": company, "epoch": epoch, "seq": seq}
         return seq is None or bool(run(self.sql["number_write"], params))
 

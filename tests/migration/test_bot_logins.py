@@ -23,12 +23,14 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 VALUE = b"\x00V"
 """A value as it is stored: with the byte of its format."""
 
-SET = "SELECT keystore_bot_write(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+SET = "SELECT keystore_bot_write(%s, %s, %s, %s, %s, %s, %s, %s, %s, NULL)"
 
 
 def bot_set(company: str, types: str, ids: str, values: str, creds: str = "NULL") -> str:
     """A write by a bot, with SQL expressions for its lists."""
-    return f"SELECT keystore_bot_write('{company}', {types}, {ids}, {values}, '{{}}', '{{}}', {creds}, NULL, NULL)"
+    return (
+        f"SELECT keystore_bot_write('{company}', {types}, {ids}, {values}, '{{}}', '{{}}', {creds}, NULL, NULL, NULL)"
+    )
 
 
 STORED = "ARRAY['\\x0056'::bytea]"
@@ -101,7 +103,7 @@ def test_the_bot_of_a_company_reads_and_writes_it(bot: Connection, makes_logins:
         "SELECT * FROM keystore_bot_renew_lease('2', 'h', 1, 60)",
         "SELECT keystore_bot_release_lease('2', 'h', 1)",
         "SELECT * FROM keystore_load('1')",
-        "SELECT keystore_write('1', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, NULL, NULL)",
+        "SELECT keystore_write('1', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         "SELECT * FROM keystore_sweep('1', true, false, NULL)",
         "SELECT * FROM keystore_backfill(10, NULL)",
         "SELECT keystore_add_login('bot_1', NULL, '2', 1, 1)",

@@ -90,7 +90,7 @@ def test_a_temporary_table_shadows_none_of_the_store(migrated_postgres_url: str,
             conn.execute(f"CREATE TEMPORARY TABLE {table} (LIKE public.{table} INCLUDING ALL)".encode())
         conn.execute(
             "SELECT keystore_write('1', '{session}', '{a}', ARRAY['A'::bytea], '{}', '{}', "
-            "null, null, null, null, null, null)"
+            "null, null, null, null, null, null, null)"
         )
         assert conn.execute("SELECT count(*) FROM whatsapp_keys").fetchone() == (0,)
     assert database_rows(migrated_postgres_url, "SELECT key_id FROM whatsapp_keys") == [("a",)]

@@ -7,7 +7,7 @@ import type { AuthenticationCreds, AuthenticationState } from 'baileys'
 
 import { backoffMs, sleep } from './backoff.js'
 import { initAuthCreds } from './baileys.js'
-import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
+import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable, KeystoreWentBack } from './errors.js'
 import { Lease } from './lease.js'
 import type { Memory, NumberedWrite, State, Transport } from './transport.js'
 import { UsedKeys } from './used-keys.js'
@@ -217,7 +217,7 @@ class Account {
   }
 
   #numbered({ keys, creds }: Write): NumberedWrite {
-    return { keys, creds, number: this.#lease?.next() }
+    return { keys, creds, number: this.#lease?.next(), acknowledged: this.#lease?.acknowledged ?? 0 }
   }
 
   /** Returns the requests that make the store's state that of memory. More than fits into one request is several. */
@@ -246,9 +246,9 @@ class Account {
     try {
       await this.#transport.write(this.#company, write).catch(warned)
     } catch (error) {
-      if (!(error instanceof KeystoreLeaseLost) || !lease) throw error
-      await lease.renew()
-      throw new KeystoreUnavailable(`the lease had run out, and was renewed: ${error.message}`)
+      if (!(error instanceof KeystoreLeaseLost || error instanceof KeystoreWentBack) || !lease) throw error
+      await lease.renew() // It notices a database that went back, and writes the whole state.
+      throw new KeystoreUnavailable(`the lease was renewed: ${error.message}`)
     }
     if (write.number) lease?.acknowledge(write.number)
     return true

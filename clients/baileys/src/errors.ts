@@ -41,5 +41,8 @@ export class KeystoreLeaseHeld extends KeystoreError {
 /** Somebody else has written, so this process writes nothing any more. End it. */
 export class KeystoreLeaseLost extends KeystoreError {}
 
+/** The database lacks a write that it had acknowledged, so this one wasn't written. The client renews its lease, and writes all. */
+export class KeystoreWentBack extends KeystoreError {}
+
 /** The auth state was used after `close()`. */
 export class KeystoreClosed extends KeystoreError {}

@@ -12,7 +12,14 @@ import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 
 import { Batches, type WaitingWrite } from './batches.js'
-import { KeystoreError, KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreRefused, KeystoreUnavailable } from './errors.js'
+import {
+  KeystoreError,
+  KeystoreLeaseHeld,
+  KeystoreLeaseLost,
+  KeystoreRefused,
+  KeystoreUnavailable,
+  KeystoreWentBack
+} from './errors.js'
 import {
   ANSWER_TIMEOUT_MS,
   type KeyNames,
@@ -38,6 +45,7 @@ interface HttpRequest {
   /** JSON. */
   readonly body?: string
   readonly number?: WriteNumber | undefined
+  readonly acknowledged?: number
 }
 
 interface Response {
@@ -182,7 +190,7 @@ export class HttpTransport implements Transport {
     throw errorFrom(this.#target(request), response)
   }
 
-  #answer({ method, path, body, number }: HttpRequest): Promise<Response> {
+  #answer({ method, path, body, number, acknowledged }: HttpRequest): Promise<Response> {
     const headers: http.OutgoingHttpHeaders = { authorization: this.#authorization }
     if (this.#isSecure) headers['accept-encoding'] = 'gzip'
     if (body !== undefined) {
@@ -192,6 +200,7 @@ export class HttpTransport implements Transport {
     if (number !== undefined) {
       headers['keystore-epoch'] = number.epoch
       headers['keystore-seq'] = number.seq
+      headers['keystore-acknowledged'] = acknowledged
     }
     return new Promise((resolve, reject) => {
       const request = this.#send(this.#base + path, { method, headers, agent: this.#agent }, response => {
@@ -223,16 +232,16 @@ function pathOf(company: string): string {
   return `/v1/companies/${encodeURIComponent(company)}`
 }
 
-function requestOf(company: string, { keys, creds, number }: NumberedWrite): HttpRequest {
+function requestOf(company: string, { keys, creds, ...numbers }: NumberedWrite): HttpRequest {
   const path = pathOf(company)
-  if (creds === undefined) return { method: 'POST', path: `${path}/keys`, body: keysAsJson(keys), number }
-  if (keys.size === 0) return { method: 'PUT', path: `${path}/creds`, body: asSent(creds), number }
+  if (creds === undefined) return { method: 'POST', path: `${path}/keys`, body: keysAsJson(keys), ...numbers }
+  if (keys.size === 0) return { method: 'PUT', path: `${path}/creds`, body: asSent(creds), ...numbers }
   const body = `{"creds":${asSent(creds)},"keys":${keysAsJson(keys)}}`
-  return { method: 'POST', path: `${path}/state`, body, number }
+  return { method: 'POST', path: `${path}/state`, body, ...numbers }
 }
 
-function writeAsJson({ company, write: { keys, creds, number } }: WaitingWrite): string {
-  const numbers = number === undefined ? '' : `"epoch":${number.epoch},"seq":${number.seq},`
+function writeAsJson({ company, write: { keys, creds, number, acknowledged } }: WaitingWrite): string {
+  const numbers = number === undefined ? '' : `"epoch":${number.epoch},"seq":${number.seq},"acknowledged":${acknowledged},`
   return `{"company":"${company}",${numbers}"creds":${creds === undefined ? 'null' : asSent(creds)},"keys":${keysAsJson(keys)}}`
 }
 
@@ -264,6 +273,7 @@ function errorFrom(target: string, { status, retryAfter, text }: Response): Keys
   const slug = String(type).slice(TYPE_PREFIX.length)
   const message = `${target}: ${status} ${slug}${detail ? `: ${detail}` : ''}`
   if (slug === 'lease-lost') return new KeystoreLeaseLost(message)
+  if (slug === 'went-back') return new KeystoreWentBack(message)
   if (slug === 'lease-held') {
     return new KeystoreLeaseHeld(message, holder ?? 'unknown', new Date(expires_at ?? Date.now()))
   }

@@ -98,6 +98,11 @@ export class Lease {
     return { epoch: this.#epoch, seq: this.#seq }
   }
 
+  /** The number of the last write that was acknowledged under this epoch; 0 before the first. */
+  get acknowledged(): number {
+    return this.#acknowledged?.seq ?? 0
+  }
+
   /** Remembers the latest write that the store acknowledged. */
   acknowledge(number: WriteNumber): void {
     this.#acknowledged = number
@@ -142,7 +147,9 @@ export class Lease {
       this.#acknowledged = undefined
     }
     this.#isConfirmed = true
-    if (answer.behind || (shown && answer.seq < shown.seq)) this.events.wentBack()
+    if (!answer.behind && !(shown && answer.seq < shown.seq)) return
+    this.#acknowledged = { epoch: answer.epoch, seq: answer.seq } // From here on the database has the whole state to come.
+    this.events.wentBack()
   }
 
   /**

@@ -18,6 +18,8 @@ export interface NumberedWrite {
   readonly creds: string | undefined
   /** Undefined without a lease. */
   readonly number: WriteNumber | undefined
+  /** The number of the last acknowledged write under this epoch; 0 before the first. The store refuses a write if it lacks that one. */
+  readonly acknowledged: number
 }
 
 export interface LeaseRequest {

@@ -625,6 +625,21 @@ for (const [name, changeLease] of [
   }
 }
 
+test('a write notices that the database went back behind its back', async () => {
+  const { state, stats } = await open()
+  await state.keys.set({ session: { a: session('1') } })
+  const backup = service.backup()
+  await state.keys.set({ session: { a: session('2'), b: session('2') } })
+  service.putBack(backup) // Between two renewals, and without a failed request: a service or a pooler reconnected.
+  await state.keys.set({ session: { c: session('3') } })
+  assert.deepEqual(Object.fromEntries(service.keys), {
+    'session/a': session('2'),
+    'session/b': session('2'),
+    'session/c': session('3')
+  })
+  assert.equal(stats().databaseWentBack, 1)
+})
+
 test('a renewal notices that the database went back while nothing is written', async () => {
   const tick = takeTimeouts()
   const { state, stats } = await open()

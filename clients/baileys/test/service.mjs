@@ -82,7 +82,7 @@ export class FakeService {
   async #answer(request, response) {
     let body = ''
     for await (const chunk of request) body += chunk
-    const [epoch, seq] = ['keystore-epoch', 'keystore-seq'].map(name => {
+    const [epoch, seq, acknowledged] = ['keystore-epoch', 'keystore-seq', 'keystore-acknowledged'].map(name => {
       const value = request.headers[name]
       return value === undefined ? undefined : Number(value)
     })
@@ -95,7 +95,7 @@ export class FakeService {
     if (failure?.page !== undefined) return void response.writeHead(failure.status, failure.headers).end(failure.page)
     if (typeof failure === 'object') return problem(response, failure)
     try {
-      const answer = this.#do(request, url, body, { epoch, seq })
+      const answer = this.#do(request, url, body, { epoch, seq, acknowledged })
       if (failure === 'lose') return request.socket.destroy()
       response.writeHead(answer === undefined ? 204 : 200, { 'content-type': 'application/json' })
       response.end(answer === undefined ? undefined : JSON.stringify(answer))
@@ -150,13 +150,14 @@ export class FakeService {
     return { creds: this.creds, keys, epoch: this.lease.epoch, seq: this.lease.seq }
   }
 
-  #write({ epoch, seq }, keys, creds) {
+  #write({ epoch, seq, acknowledged }, keys, creds) {
     const isAlive = this.lease.expiresAt > Date.now()
     if (epoch !== (isAlive ? this.lease.epoch : undefined)) throw { status: 409, slug: 'lease-lost' }
     for (const byId of Object.values(keys))
       for (const id of Object.keys(byId)) if (id === 'refused') throw { status: 400, slug: 'invalid-input' }
     if (epoch === undefined) this.lease.holder = ''
     else if (seq !== undefined) {
+      if (this.lease.seq < acknowledged) throw { status: 409, slug: 'went-back' }
       if (seq <= this.lease.seq) return
       this.lease.seq = seq
     }

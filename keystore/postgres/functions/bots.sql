@@ -85,7 +85,7 @@ END $$;
 -- often the larger a write is, and always from 1,000 keys or 1 MiB on. A company can exceed it for a moment, by some megabytes.
 CREATE OR REPLACE FUNCTION keystore_bot_write(
     company text, key_types text[], key_ids text[], key_values bytea[], gone_types text[], gone_ids text[],
-    new_creds bytea, with_epoch bigint, with_seq bigint
+    new_creds bytea, with_epoch bigint, with_seq bigint, known_seq bigint
 ) RETURNS text[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
@@ -100,10 +100,11 @@ BEGIN
     IF random() < 0.02 + cardinality(key_ids) / 1000.0 + bytes / 1048576.0 THEN
         events := keystore_write(
             company, key_types, key_ids, key_values, gone_types, gone_ids, new_creds, with_epoch, with_seq,
-            own.most_keys, own.most_bytes, NULL);
+            known_seq, own.most_keys, own.most_bytes, NULL);
     ELSE
         events := keystore_write(
-            company, key_types, key_ids, key_values, gone_types, gone_ids, new_creds, with_epoch, with_seq, NULL, NULL, NULL);
+            company, key_types, key_ids, key_values, gone_types, gone_ids, new_creds, with_epoch, with_seq,
+            known_seq, NULL, NULL, NULL);
     END IF;
     IF cardinality(key_ids) >= keystore_burst_from() THEN
         FOR place IN 1 .. cardinality(events) BY 3 LOOP
@@ -118,7 +119,8 @@ END $$;
 -- Writes of several companies of a login in one transaction (keystore_write_all).
 CREATE OR REPLACE FUNCTION keystore_bot_write_all(
     companies text[], key_counts integer[], key_types text[], key_ids text[], key_values bytea[],
-    gone_counts integer[], gone_types text[], gone_ids text[], new_creds bytea[], epochs bigint[], seqs bigint[]
+    gone_counts integer[], gone_types text[], gone_ids text[], new_creds bytea[], epochs bigint[], seqs bigint[],
+    known_seqs bigint[]
 ) RETURNS TABLE (events text[], code text, message text, detail text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -127,7 +129,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT * FROM keystore_write_all(
         true, companies, key_counts, key_types, key_ids, key_values, gone_counts, gone_types, gone_ids, new_creds, epochs, seqs,
-        NULL, NULL, NULL);
+        known_seqs, NULL, NULL, NULL);
 END $$;
 
 -- A bot's report on itself, once a minute: the events of its writes since the last one, in the form of keystore_write, and

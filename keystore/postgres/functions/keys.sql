@@ -265,7 +265,8 @@ END $$;
 -- company beyond them. It then returns both numbers as the events 'keys' and 'bytes'.
 CREATE OR REPLACE FUNCTION keystore_write(
     company text, key_types text[], key_ids text[], key_values bytea[], gone_types text[], gone_ids text[],
-    new_creds bytea, with_epoch bigint, with_seq bigint, most_keys bigint, most_bytes bigint, clock timestamptz
+    new_creds bytea, with_epoch bigint, with_seq bigint, known_seq bigint, most_keys bigint, most_bytes bigint,
+    clock timestamptz
 ) RETURNS text[]
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
@@ -275,7 +276,7 @@ DECLARE
     before record;
     after record;
 BEGIN
-    IF NOT keystore_admit(company, with_epoch, with_seq, clock) THEN
+    IF NOT keystore_admit(company, with_epoch, with_seq, known_seq, clock) THEN
         RETURN events;
     END IF;
     IF most_keys IS NOT NULL THEN
@@ -314,7 +315,7 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_write_all(
     of_bot boolean, companies text[], key_counts integer[], key_types text[], key_ids text[], key_values bytea[],
     gone_counts integer[], gone_types text[], gone_ids text[], new_creds bytea[], epochs bigint[], seqs bigint[],
-    most_keys bigint[], most_bytes bigint[], clock timestamptz
+    known_seqs bigint[], most_keys bigint[], most_bytes bigint[], clock timestamptz
 ) RETURNS TABLE (events text[], code text, message text, detail text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' AS $$
 DECLARE
@@ -331,12 +332,13 @@ BEGIN
             IF of_bot THEN
                 events := keystore_bot_write(
                     companies[place], key_types[first_key:last_key], key_ids[first_key:last_key], key_values[first_key:last_key],
-                    gone_types[first_gone:last_gone], gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place]);
+                    gone_types[first_gone:last_gone], gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place],
+                    known_seqs[place]);
             ELSE
                 events := keystore_write(
                     companies[place], key_types[first_key:last_key], key_ids[first_key:last_key], key_values[first_key:last_key],
                     gone_types[first_gone:last_gone], gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place],
-                    most_keys[place], most_bytes[place], clock);
+                    known_seqs[place], most_keys[place], most_bytes[place], clock);
             END IF;
         EXCEPTION WHEN OTHERS THEN
             events := NULL;
@@ -359,7 +361,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 DECLARE
     put_at timestamptz;
 BEGIN
-    IF NOT keystore_admit(company, with_epoch, with_seq, clock) THEN
+    IF NOT keystore_admit(company, with_epoch, with_seq, NULL, clock) THEN
         RETURN;
     END IF;
     put_at := keystore_put_at(company, coalesce(clock, statement_timestamp()));
@@ -400,7 +402,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 DECLARE
     at_time timestamptz := coalesce(clock, statement_timestamp());
 BEGIN
-    PERFORM keystore_admit(company, NULL, NULL, clock);
+    PERFORM keystore_admit(company, NULL, NULL, NULL, clock);
     IF EXISTS (
         SELECT FROM unnest(gone_types, gone_ids) AS n (key_type, key_id)
         JOIN whatsapp_keys k ON k.company_id = company AND k.key_type = n.key_type AND k.key_id = n.key_id
@@ -429,7 +431,7 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_purge(company text, clock timestamptz) RETURNS TABLE (relation text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_admit(company, NULL, NULL, clock);
+    PERFORM keystore_admit(company, NULL, NULL, NULL, clock);
     DELETE FROM whatsapp_keys k WHERE k.company_id = company;
     GET DIAGNOSTICS n = ROW_COUNT; relation := 'whatsapp_keys'; RETURN NEXT;
     DELETE FROM whatsapp_auth a WHERE a.company_id = company;

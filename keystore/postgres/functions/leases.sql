@@ -15,8 +15,12 @@
 -- The writes of a holder may be numbered, from 1 on. A number that isn't above the last one is a repetition, or a write
 -- that was given up on and arrives late: it changes nothing. A number may be left out, because a holder gives up on a
 -- write that is refused; if that write arrives after all, it is late.
-CREATE OR REPLACE FUNCTION keystore_admit(company text, with_epoch bigint, with_seq bigint, clock timestamptz)
-RETURNS boolean LANGUAGE plpgsql AS $$
+--
+-- `known_seq` is the number of the last write that was acknowledged to the holder. If the database lacks it, the database went
+-- back to an older state. A write would then hide that from the holder, so it is refused.
+CREATE OR REPLACE FUNCTION keystore_admit(
+    company text, with_epoch bigint, with_seq bigint, known_seq bigint, clock timestamptz
+) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     at_time timestamptz := coalesce(clock, clock_timestamp());
     lease keystore_company_leases%ROWTYPE;
@@ -24,7 +28,7 @@ DECLARE
 BEGIN
     IF with_seq IS NOT NULL THEN
         UPDATE keystore_company_leases l SET seq = with_seq
-        WHERE l.company_id = company AND l.epoch = with_epoch AND l.seq < with_seq
+        WHERE l.company_id = company AND l.epoch = with_epoch AND l.seq < with_seq AND l.seq >= coalesce(known_seq, 0)
           AND keystore_lease_is_live(l.expires_at, at_time);
         IF FOUND THEN
             RETURN true;
@@ -44,6 +48,10 @@ BEGIN
     IF live_epoch IS DISTINCT FROM with_epoch THEN
         RAISE EXCEPTION 'the lease of % refuses this write', company
             USING ERRCODE = 'KS001', DETAIL = json_build_object('holder', lease.holder, 'epoch', live_epoch);
+    END IF;
+    IF lease.seq < known_seq THEN
+        RAISE EXCEPTION 'the database has gone back: it lacks an acknowledged write of %', company
+            USING ERRCODE = 'KS005', DETAIL = json_build_object('seq', lease.seq);
     END IF;
     RETURN with_seq IS NULL;
 END $$;

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keystore import LeaseLost, open_store
+from keystore import InvalidInput, LeaseLost, WentBack, open_store
+from keystore.records import Write
 from rig.fixtures.citus import not_on_citus
 from rig.fixtures.clock import Clock
 from rig.fixtures.postgres import PostgresSite
@@ -70,6 +71,20 @@ def test_a_holder_sees_that_the_database_has_lost_its_last_writes(original: tupl
             assert (state.epoch, state.seq) == (lease.epoch, lease.seq) == (epoch, 3)
             assert (lease.epoch, lease.seq) < acknowledged
             assert state.keys == {"session": {"a": b"3"}}, "and that is true"
+            # A write that shows its predecessor doesn't hide it, alone or beside others.
+            with pytest.raises(WentBack, match="number 3"):
+                store.set("7", {"session": {"a": b"6"}}, epoch=epoch, seq=6, acknowledged=5)
+            refused, written = store.set_all(
+                [Write("7", {"session": {"a": b"6"}}, None, epoch, 6, 5), Write("8", {"session": {"a": b"A"}})]
+            )
+            assert (type(refused), written) == (WentBack, None)
+            assert store.load("7") == state
+            store.set("7", {"session": {"a": b"6"}}, epoch=epoch, seq=6, acknowledged=3)
+            store.set("7", {"session": {"a": b"5"}}, epoch=epoch, seq=5, acknowledged=4)  # It arrives late.
+            assert store.load("7").keys == {"session": {"a": b"6"}}
+            for number in (7, -1):
+                with pytest.raises(InvalidInput, match="acknowledged"):
+                    store.set("7", {"session": {"a": b"7"}}, epoch=epoch, seq=7, acknowledged=number)
 
 
 def test_a_holder_sees_that_the_database_has_lost_its_lease(original: tuple[str, Copied], clock: Clock) -> None:

@@ -7,7 +7,14 @@
 import { isUtf8 } from 'node:buffer'
 
 import { Batches, type WaitingWrite } from '../batches.js'
-import { KeystoreError, KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreRefused, KeystoreUnavailable } from '../errors.js'
+import {
+  KeystoreError,
+  KeystoreLeaseHeld,
+  KeystoreLeaseLost,
+  KeystoreRefused,
+  KeystoreUnavailable,
+  KeystoreWentBack
+} from '../errors.js'
 import type { KeyNames, LeaseAnswer, LeaseRequest, Memory, NumberedWrite, State, Transport } from '../transport.js'
 import { ofType, toJson } from '../values.js'
 import { readAddress, type Address } from './address.js'
@@ -139,7 +146,8 @@ export class PostgresTransport implements Transport {
       texts(parts.flatMap(({ goneIds }) => goneIds)),
       blobs(batch.map(({ write }) => stored(write.creds))),
       bigints(batch.map(({ write }) => write.number?.epoch)),
-      bigints(batch.map(({ write }) => write.number?.seq))
+      bigints(batch.map(({ write }) => write.number?.seq)),
+      bigints(batch.map(({ write }) => write.number && write.acknowledged))
     ])
     batch.forEach(({ company, resolve, reject }, index) => {
       const [events, code, message, detail] = rows[index] as [string[] | null, string | null, string, string]
@@ -187,6 +195,7 @@ export class PostgresTransport implements Transport {
   #errorFrom(company: string, code: string | undefined, message: string, detail: string | undefined): KeystoreError {
     const target = this.#target(company)
     if (code === undefined || !VERDICT.test(code)) return new KeystoreUnavailable(`${target}: ${message}`)
+    if (code === 'KS005') return new KeystoreWentBack(`${target}: ${message}`)
     if (code === 'KS001') return new KeystoreLeaseLost(`${target}: nothing was written: ${leaseLost(detail)}`)
     return new KeystoreRefused(`${target}: ${message}${adviceFor(code)}`, 403, slugOf(code))
   }
@@ -215,7 +224,7 @@ interface Parts {
 function writeValues(company: string, write: NumberedWrite): unknown[] {
   const { types, ids, values, goneTypes, goneIds } = partsOf(write)
   const { epoch = null, seq = null } = write.number ?? {}
-  return [company, texts(types), texts(ids), blobs(values), texts(goneTypes), texts(goneIds), stored(write.creds), epoch, seq]
+  return [company, texts(types), texts(ids), blobs(values), texts(goneTypes), texts(goneIds), stored(write.creds), epoch, seq, seq && write.acknowledged]
 }
 
 function partsOf({ keys }: NumberedWrite): Parts {

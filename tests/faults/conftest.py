@@ -1,0 +1,47 @@
+"""A server with its own database and the service on it, and the two ways of bots to it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from rig.fixtures.postgres import OwnServer
+from rig.relay import free_port
+from tests.acceptance.in_process import run_json
+from tests.clients.conftest import baileys, client  # noqa: F401
+from tests.clients.restartable_service import RestartableService
+from tests.faults.writers import accounts
+
+ACCOUNTS = accounts(20)
+
+
+class Site:
+    """A running service on a server of its own, and the address and token of bots."""
+
+    def __init__(self, service: RestartableService, server: OwnServer, way: str) -> None:
+        self.service = service
+        self.server = server
+        self.straight = way == "straight"
+        self.url, self.token = service.address, ""
+        if self.straight:
+            companies = [part for account in ACCOUNTS for part in ("--company", account)]
+            self.url = run_json("role", "create", *companies, url=server.url)["address"]
+        else:
+            self.token = run_json("token", "create", "--admin", url=server.url)["token"]
+
+
+@pytest.fixture(params=["http", "straight"])
+def way(request: pytest.FixtureRequest) -> str:
+    """The way of bots to the store."""
+    return str(request.param)
+
+
+@pytest.fixture
+def site(own_server: OwnServer, tmp_path: Path, way: str) -> Iterator[Site]:
+    """The service on a server that waits for its disk."""
+    with closing(own_server.site.admin()) as admin:
+        admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(own_server.site.role)))
+    with RestartableService(own_server.url, tmp_path, free_port()) as service:
+        yield Site(service, own_server, way)

@@ -1,0 +1,144 @@
+"""Bots that write all the time, and the check that the store has what they were acknowledged."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from keystore import Store
+from rig.waiting import eventually
+
+WRITERS = Path(__file__).with_suffix(".mjs")
+STOP_WITHIN_S = 120.0
+
+
+class Writers:
+    """A Node process whose accounts write one version after the other, as fast as they are acknowledged."""
+
+    def __init__(self, folder: Path, url: str, token: str, accounts: Sequence[str], **options: Any) -> None:
+        self.accounts = accounts
+        self.acknowledged: dict[tuple[str, str], int] = {}
+        """The latest acknowledged version by account and id."""
+        self.operations = 0
+        self.retries = self.went_back = 0
+        self.ended: list[str] = []
+        """The reason why the store refused an account, for each that it refused."""
+        self.longest_silence_s = 0.0
+        self._opened: set[str] = set()
+        self._latest = monotonic()
+        self._process = subprocess.Popen(
+            ["node", str(WRITERS)],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"]},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self._say(json.dumps({"url": url, "token": token, "accounts": list(accounts), "options": options}))
+        self._reader = threading.Thread(target=self._read, name="writers", daemon=True)
+        self._reader.start()
+
+    def await_all(self) -> None:
+        """Wait until every account is open, and has written."""
+        eventually(
+            lambda: {account for account, _ in self.acknowledged} == set(self.accounts), "every account writes", 60
+        )
+
+    def await_progress(self, within_s: float = 60.0) -> None:
+        """Wait until every account has written once more than now."""
+        before = self._versions()
+        eventually(
+            lambda: all(version > before[account] for account, version in self._versions().items()),
+            "every account goes on",
+            within_s,
+        )
+
+    def kill(self) -> None:
+        """Kill the process: what it was acknowledged until then counts."""
+        self._process.kill()
+        self._process.wait(10)
+        self._reader.join(10)
+
+    def stop(self) -> None:
+        """Let the writes under way end, and close every account."""
+        self._say("stop")
+        self._process.wait(STOP_WITHIN_S)
+        self._reader.join(10)
+
+    def lost(self, store: Store) -> list[str]:
+        """Describe every acknowledged write that the store hasn't, or has in part."""
+        problems = []
+        for account in self.accounts:
+            keys = store.load(account).keys
+            sessions, pre_keys = keys.get("session", {}), keys.get("pre-key", {})
+            if sessions != pre_keys:
+                problems.append(f"{account}: a write is there in part")
+            for (of_account, key_id), version in self.acknowledged.items():
+                if of_account != account:
+                    continue
+                stored = json.loads(sessions.get(key_id, b'{"version":0}'))["version"]
+                if stored < version:
+                    problems.append(f"{account} {key_id}: version {version} was acknowledged, and {stored} is stored")
+        return problems
+
+    def _versions(self) -> dict[str, int]:
+        versions = dict.fromkeys(self.accounts, 0)
+        for (account, _), version in list(self.acknowledged.items()):
+            versions[account] = max(versions[account], version)
+        return versions
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if not line.endswith("\n"):
+                return
+            answer = json.loads(line)
+            if "version" in answer and "account" in answer:
+                now = monotonic()
+                self.longest_silence_s = max(self.longest_silence_s, now - self._latest)
+                self._latest = now
+                self.operations += 1
+                self.acknowledged[answer["account"], answer["id"]] = answer["version"]
+            elif "ended" in answer:
+                self.ended.append(answer["error"])
+            elif "retries" in answer:
+                self.retries, self.went_back = answer["retries"], answer["wentBack"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def accounts(count: int) -> list[str]:
+    """Return the ids of so many accounts."""
+    return [f"acme{number:02}" for number in range(count)]
+
+
+def report(name: str, faults: int, writers: Iterable[Writers], lost: list[str]) -> None:
+    """Print the operations, the faults and what was lost, for docs/guarantees.md. Fails if anything was."""
+    done = list(writers)
+    operations = sum(each.operations for each in done)
+    silence = max(each.longest_silence_s for each in done)
+    sys.stdout.write(
+        f"\n{name}: {operations:,} operations, {faults} faults, longest silence {silence:.1f} s, lost = {len(lost)}\n"
+    )
+    assert lost == []
+    assert [reason for each in done for reason in each.ended] == []
