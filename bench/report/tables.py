@@ -1,21 +1,25 @@
 """Writes the figures of `bench.targets` into README.md and docs/performance.md, so that no number is copied by hand.
 
-A block between `<!-- figures: NAME -->` and `<!-- /figures -->` is made from docs/figures/targets.json.
+A block between `<!-- figures: NAME -->` and `<!-- /figures -->` is made from docs/figures/targets.json, or for the
+bot's seat from docs/figures/seat.json.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.command import errors_in_one_line, read_json
 from bench.scale.tables import markdown_table
-from bench.targets import FIGURES, Run
+from bench.seat import tables as seat_tables
+from bench.seat.figures import Seat
+from bench.targets import FIGURES, Run, with_seat
 from keystore.errors import KeystoreError
 from rig.paths import PROJECT
 
-JSON = FIGURES / "targets.json"
+JSON, SEAT_JSON = FIGURES / "targets.json", FIGURES / "seat.json"
 DOCUMENTS = (PROJECT / "README.md", PROJECT / "docs" / "performance.md")
 
 DATABASES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
@@ -45,11 +49,17 @@ def rewritten(text: str, run: Run) -> str:
     return _BLOCK.sub(block, text)
 
 
-def _machine(run: Run) -> str:
-    machine = run.machine
+def committed(json: Path = JSON, seat_json: Path = SEAT_JSON) -> Run:
+    """The figures that the documents show. Raises KeystoreError."""
+    seat = read_json(seat_json, Seat, "bench.seat") if seat_json.exists() else None
+    return with_seat(read_json(json, Run, "bench.targets"), seat)
+
+
+def _machine(taken: Run | Seat) -> str:
+    machine = taken.machine
     node = f", Node {machine.node}" if machine.node else ""
     return (
-        f"Taken on {run.taken_at.date()} at commit {run.commit}: {machine.cores} cores of {machine.cpu}, "
+        f"Taken on {taken.taken_at.date()} at commit {taken.commit}: {machine.cores} cores of {machine.cpu}, "
         f"{machine.memory_gb:g} GB, {machine.system}; Python {machine.python}, PostgreSQL {machine.postgres}, "
         f"SQLite {machine.sqlite}{node}."
     )
@@ -100,6 +110,19 @@ def _peers(run: Run) -> str:
     return markdown_table(("", "store", "legacy adapter", "`useMultiFileAuthState`", "Baileys' JSON alone"), rows)
 
 
+def _seat(name: str, run: Run) -> str:
+    seat = run.figures.seat
+    return seat_tables.tables(seat)[name] if seat else "Not measured yet."
+
+
+def _seat_machine(run: Run) -> str:
+    seat = run.figures.seat
+    if seat is None:
+        return "Not measured yet."
+    absent = "".join(f" Not measured: {name} ({reason})." for name, reason in seat.unmeasured.items())
+    return f"{_machine(seat)} Baileys {seat.baileys}, pg {seat.pg}; medians of {seat.rounds} rounds.{absent}"
+
+
 BLOCKS: dict[str, Callable[[Run], str]] = {
     "machine": _machine,
     "targets": _targets,
@@ -107,6 +130,8 @@ BLOCKS: dict[str, Callable[[Run], str]] = {
     "compared": _compared,
     "distance": _distance,
     "peers": _peers,
+    **{name: partial(_seat, name) for name in seat_tables.NAMES},
+    "seat_machine": _seat_machine,
 }
 
 
@@ -115,8 +140,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Rewrite the documents; return 1 if a file can't be read."""
     parser = argparse.ArgumentParser("python -m bench.report.tables", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", default=JSON, help="the JSON of bench.targets")
+    parser.add_argument("--seat", type=Path, metavar="FILE", default=SEAT_JSON, help="the JSON of bench.seat")
     options = parser.parse_args(args)
-    run = read_json(options.json, Run, "bench.targets")
+    run = committed(options.json, options.seat)
     texts = {path: rewritten(path.read_text(encoding="utf-8"), run) for path in DOCUMENTS}
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
