@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from keystore.errors import InvalidInput, LeaseLost
+from keystore.errors import InvalidInput, KeystoreError, LeaseLost
 from keystore.ids import OTHER_TYPES
 from keystore.records import KeyRow, Lease, Quota, SweepRun
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row, Run, StatementTimedOut
@@ -51,6 +51,9 @@ class Changed:
     rewritten: list[str]
     used: Usage | None
 
+
+Outcome = Changed | KeystoreError
+"""The outcome of one change of several: what it changed, or the error that refused it."""
 
 NOTHING_CHANGED = Changed([], [], None)
 
@@ -145,6 +148,10 @@ class Queries(ABC):
     @abstractmethod
     def set(self, change: Change) -> Changed:
         """Make a change, all of it or nothing."""
+
+    @abstractmethod
+    def set_all(self, changes: list[Change]) -> list[Outcome]:
+        """Write changes of several companies in one transaction. An error of one leaves the others alone."""
 
     @abstractmethod
     def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from keystore import ids
-from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
-from keystore.records import AuthState, CompanyLease, Keys
-from keystore.sql.queries import Change
+from keystore.errors import InvalidInput, KeystoreError, LeaseHeld, LeaseLost
+from keystore.records import AuthState, CompanyLease, Keys, Write
+from keystore.sql.queries import Change, Changed
 from keystore.sql.quota import Usage
 from keystore.sql.tokens import SqlTokens
 from keystore.sql.trash import SqlTrash
@@ -69,22 +69,59 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         epoch: int | None = None,
         seq: int | None = None,
     ) -> None:
-        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        seq = ids.checked_seq(seq, epoch)
-        written, deleted = ids.checked_writes(keys)
-        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
-        if not written and not deleted and stored_creds is None:
+        change = self._change(Write(company_id, keys, creds, epoch, seq))
+        if change is None:
             return
         self._require_converted()
+        with self._refused(change.company, change.epoch):
+            changed = self.queries.set(change)
+        self._note_change(change, changed)
+
+    def set_all(self, writes: Iterable[Write]) -> list[KeystoreError | None]:
+        errors: list[KeystoreError | None] = []
+        changes: dict[int, Change] = {}
+        for place, write in enumerate(writes):
+            errors.append(None)
+            try:
+                change = self._change(write)
+            except InvalidInput as error:
+                errors[place] = error
+                continue
+            if change is not None:
+                changes[place] = change
+        if len({change.company for change in changes.values()}) < len(changes):
+            raise InvalidInput("writes: a company is there twice; one call has one write of each")
+        self._require_converted()
+        outcomes = self.queries.set_all(list(changes.values())) if changes else []
+        for (place, change), outcome in zip(changes.items(), outcomes, strict=True):
+            if isinstance(outcome, Changed):
+                self._note_change(change, outcome)
+                continue
+            try:
+                with self._refused(change.company, change.epoch):
+                    raise outcome
+            except KeystoreError as error:
+                errors[place] = error
+        return errors
+
+    def _change(self, write: Write) -> Change | None:
+        """Return a write's change, with the quota if the company's use must be counted; None for no change."""
+        company, epoch = ids.canonical_company(write.company_id), ids.checked_epoch(write.epoch)
+        seq = ids.checked_seq(write.seq, epoch)
+        written, deleted = ids.checked_writes(write.keys)
+        creds = None if write.creds is None else codec.encode(ids.checked_value("creds", write.creds))
+        if not written and not deleted and creds is None:
+            return None
         size = Usage(len(written), sum(len(value) for _, _, value in written))
         quota = None if not written or self._allowances.spend(company, size) else self._allowances.quota
         stored = [(key_type, key_id, codec.encode(value)) for key_type, key_id, value in written]
-        with self._refused(company, epoch):
-            changed = self.queries.set(Change(company, stored, deleted, stored_creds, epoch, seq, quota))
+        return Change(company, stored, deleted, creds, epoch, seq, quota)
+
+    def _note_change(self, change: Change, changed: Changed) -> None:
         if changed.used is not None:
-            self._allowances.grant(company, changed.used)
-        self._count_events(company, changed.events)
-        self._warn_rewritten(company, changed.rewritten)
+            self._allowances.grant(change.company, changed.used)
+        self._count_events(change.company, changed.events)
+        self._warn_rewritten(change.company, changed.rewritten)
 
     def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
