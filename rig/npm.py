@@ -73,7 +73,7 @@ def npm(folder: Path, *args: str) -> str:
 def built_client() -> Path:
     """Build the client from its sources, and return its folder. Raises NpmError."""
     sources = [CLIENT / "package.json", CLIENT / "package-lock.json", CLIENT / "tsconfig.json"]
-    sources += sorted((CLIENT / "src").iterdir())
+    sources += _files(CLIENT / "src")
     with _locked(CLIENT):
         if _is_stale(CLIENT / "node_modules", sources) or not (CLIENT / "dist").exists():
             npm(CLIENT, "ci", *INSTALL)
@@ -96,7 +96,7 @@ def installed(folder: Path) -> Path:
 def installed_with_client(folder: Path) -> Path:
     """Install the packages of this folder's lock file and the packed client, as a bot's author would."""
     client = built_client()
-    sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").iterdir())]
+    sources = [folder / "package.json", folder / "package-lock.json", *_files(client / "dist")]
     with _locked(folder):
         if _is_stale(folder / "node_modules", sources):
             npm(folder, "ci", *INSTALL)
@@ -113,6 +113,11 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / "package.json").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _is_stale(packages: Path, sources: Iterable[Path]) -> bool:

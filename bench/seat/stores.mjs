@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import redisBaileys from 'redis-baileys'
 import { useMultiFileAuthState } from 'baileys'
-import * as client from 'signal-keystore-baileys'
+import { connectKeystore, useKeystoreAuthState } from 'signal-keystore-baileys'
 import { useLegacyAuthState } from './legacy.mjs'
 import { useLimitAuthState } from './limit.mjs'
 
@@ -30,12 +30,11 @@ const unshared = connect => ({ connect, shared: connect })
 
 export const STORES = {
   keystore: ({ url, token, connections }) => {
-    const { connectKeystore, useKeystoreAuthState } = client
-    const options = company => ({ company, leaseTtlS: LEASE_TTL_S })
-    const connect = company => useKeystoreAuthState({ url, token, ...options(company) })
-    if (!connectKeystore) return unshared(connect)
     const keystore = connectKeystore(url, { token, connections })
-    return { connect, shared: company => keystore.authState(options(company)) }
+    return {
+      connect: company => useKeystoreAuthState({ url, token, company, leaseTtlS: LEASE_TTL_S }),
+      shared: company => keystore.authState(company, { leaseTtlS: LEASE_TTL_S })
+    }
   },
   limit: ({ url, connections }) => onPool(url, connections, useLimitAuthState),
   legacy: ({ url, connections, keys_per_insert }) =>

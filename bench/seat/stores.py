@@ -17,7 +17,6 @@ from msgspec import Struct
 from keystore.errors import KeystoreError
 from keystore.opening import open_store
 from keystore.schema import MIGRATIONS
-from rig.npm import CLIENT
 from rig.postgres_server import database_on
 from rig.program import new_token, run, serving_database
 from rig.relay import free_port
@@ -76,7 +75,7 @@ def _http_sqlite(stack: ExitStack, _server: str, _companies: Sequence[str]) -> S
 def _served(stack: ExitStack, url: str, database: int | None) -> Store:
     """Serve the database with one worker. Its programs are the service's, for SQLite all of them."""
     service = stack.enter_context(serving_database(url, KEYSTORE_HTTP_RATE="off"))
-    address = {"url": service.url, "token": new_token(url)}
+    address = {"url": service.url, "token": new_token(url), "connections": OUR_CONNECTIONS}
     return Store("keystore", address, service.process.pid, database, database_url=url)
 
 
@@ -116,13 +115,10 @@ OPENERS: dict[str, Opener] = {
 
 def missing() -> dict[str, str]:
     """The stores that can't be measured on this machine, each with the reason."""
-    absent = {}
-    if "connectKeystore" not in (CLIENT / "src" / "index.ts").read_text(encoding="utf-8"):
-        absent["straight"] = "the client can't go straight to Postgres yet"
-    if not shutil.which("redis-server"):
-        reason = "no redis-server here (Debian: apt-get install redis-server)"
-        absent |= dict.fromkeys(("redis_always", "redis_everysec"), reason)
-    return absent
+    if shutil.which("redis-server"):
+        return {}
+    reason = "no redis-server here (Debian: apt-get install redis-server)"
+    return dict.fromkeys(("redis_always", "redis_everysec"), reason)
 
 
 @contextmanager
