@@ -125,6 +125,7 @@ class _Measurement:
                 self._write(bot, CPU_ACCOUNTS, WARM_UP_MS)
             single = self._turns(near, self._single(STARTS, MESSAGES, BURSTS))
             crowds = {accounts: self._turns(near, self._crowd(accounts)) for accounts in ACCOUNTS}
+            json_ms = near["limit"].ask("read", keys=as_texts(self._state), times=STARTS * self._rounds).ms
             keys, digest = self._same_keys(near)
             versions = near["limit"].versions
         with ExitStack() as stack:
@@ -143,6 +144,7 @@ class _Measurement:
             pg=versions.pg,
             keys=keys,
             digest=digest,
+            json_ms=round(median(json_ms), 3),
             rounds=self._rounds,
             round_trip_ms=ROUND_TRIP_MS,
             rows={
@@ -218,13 +220,22 @@ class _Measurement:
         """The memory of an account beyond its keys' JSON, in a new process that loads many."""
         assert store.database_url is not None
         with closing(open_store(store.database_url)) as python_side:
-            for company in (*WARM_UP_ACCOUNTS, *IN_MEMORY):
-                python_side.set(company, self._state, creds=real_creds())
+            for number, company in enumerate((*WARM_UP_ACCOUNTS, *IN_MEMORY)):
+                python_side.set(company, self._with_own_ids(number), creds=real_creds())
         with started(self._node, store) as bot:
             all_bytes = bot.ask("memory", first=WARM_UP_ACCOUNTS, companies=IN_MEMORY).bytes
         # In JSON each key has quotes, a colon and a comma.
-        json_bytes = sum(len(i) + len(value) + 4 for by_id in self._state.values() for i, value in by_id.items())
+        json_bytes = sum(
+            len(i) + len(value) + 4 for by_id in self._with_own_ids(0).values() for i, value in by_id.items()
+        )
         return round((all_bytes / len(IN_MEMORY) - json_bytes) / KB, 1)
+
+    def _with_own_ids(self, number: int) -> dict[str, dict[str, bytes]]:
+        """The real keys with ids that no other account has: Node may hold equal texts once."""
+        return {
+            key_type: {f"{number:02}{key_id}": value for key_id, value in by_id.items()}
+            for key_type, by_id in self._state.items()
+        }
 
     def _same_keys(self, bots: Mapping[str, Bot]) -> tuple[int, str]:
         """The number of an account's keys in every store, and their digest. Raises KeystoreError if they differ."""

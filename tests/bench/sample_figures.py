@@ -60,6 +60,7 @@ SEAT = Seat(
     pg="8.1.0",
     keys=721,
     digest="00",
+    json_ms=3.0,
     rounds=9,
     round_trip_ms=20.0,
     rows={
