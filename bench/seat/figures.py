@@ -64,8 +64,8 @@ class Row(Struct, frozen=True):
 class Seat(Struct, frozen=True):
     """The figures of one run. `digest` is the hash of the keys that every store held at its end.
 
-    `json_ms` is the time of Baileys' conversion of all keys from JSON, which is a part of every start. `unmeasured` has the
-    reason for each store that this machine doesn't have.
+    `json_ms` is the time of Baileys' conversion of all keys from JSON, which is a part of every start. `unmeasured` has
+    the reason for each store that this machine doesn't have.
     """
 
     taken_at: datetime

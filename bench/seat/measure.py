@@ -225,9 +225,8 @@ class _Measurement:
         with started(self._node, store) as bot:
             all_bytes = bot.ask("memory", first=WARM_UP_ACCOUNTS, companies=IN_MEMORY).bytes
         # In JSON each key has quotes, a colon and a comma.
-        json_bytes = sum(
-            len(i) + len(value) + 4 for by_id in self._with_own_ids(0).values() for i, value in by_id.items()
-        )
+        types = self._with_own_ids(0).values()
+        json_bytes = sum(len(key_id) + len(value) + 4 for by_id in types for key_id, value in by_id.items())
         return round((all_bytes / len(IN_MEMORY) - json_bytes) / KB, 1)
 
     def _with_own_ids(self, number: int) -> dict[str, dict[str, bytes]]:
