@@ -52,12 +52,12 @@ CPU_ACCOUNTS = 16
 PHASES = 2 + len(ACCOUNTS)
 """Starts, messages and bursts near the server; each number of accounts; starts and messages far from it."""
 
-SINGLE = STARTING, WRITING, BURSTING = "79990000000", "79990000001", "79990000002"
-"""The accounts that only start, that write messages, and that write bursts."""
+STARTING, WRITING = "79990000000", "79990000001"
+"""The accounts that only start, and that write messages and bursts."""
 
-CROWD = [f"7999001{number:04}" for number in range(max(ACCOUNTS))]
+CROWD = [WRITING, *(f"7999001{number:04}" for number in range(1, max(ACCOUNTS)))]
 CROWD_SESSIONS = 10
-"""The accounts that write at the same time have a few sessions each."""
+"""The accounts that write at the same time. All but the first have a few sessions only."""
 
 WARM_UP_ACCOUNTS = [f"7999002{number:04}" for number in range(5)]
 IN_MEMORY = [f"7999003{number:04}" for number in range(50)]
@@ -97,7 +97,7 @@ def measure(server: str, rounds: int = ROUNDS, progress: Progress = no_progress)
     if node is None:
         return None
     taken_at = datetime.now(UTC).replace(microsecond=0)
-    companies = [*SINGLE, *CROWD, *WARM_UP_ACCOUNTS, *IN_MEMORY]
+    companies = [STARTING, *CROWD, *WARM_UP_ACCOUNTS, *IN_MEMORY]
     with stores.opened(server, companies) as at:
         return _Measurement(node, at, rounds, progress).figures(server, taken_at)
 
@@ -122,7 +122,7 @@ class _Measurement:
             near = {name: stack.enter_context(started(self._node, at)) for name, at in self._stores.items()}
             for bot in near.values():
                 self._fill(bot)
-                self._write(bot, CPU_ACCOUNTS, WARM_UP_MS)
+                self._write(bot, 1, WARM_UP_MS)
             single = self._turns(near, self._single(STARTS, MESSAGES, BURSTS))
             crowds = {accounts: self._turns(near, self._crowd(accounts)) for accounts in ACCOUNTS}
             json_ms = near["limit"].ask("read", keys=as_texts(self._state), times=STARTS * self._rounds).ms
@@ -160,8 +160,8 @@ class _Measurement:
         )
 
     def _fill(self, bot: Bot) -> None:
-        """Store the real keys in the accounts of one, and a few sessions in those of the crowd."""
-        for companies, keys in ((SINGLE, as_texts(self._state)), (CROWD, self._few)):
+        """Store the real keys in the first accounts, and a few sessions in the others of the crowd."""
+        for companies, keys in (([STARTING, WRITING], as_texts(self._state)), (CROWD[1:], self._few)):
             bot.ask("fill", companies=companies, creds=real_creds().decode(), keys=keys)
 
     def _turns(self, bots: Mapping[str, Bot], turn: Callable[[str, Bot, int], T]) -> dict[str, list[T]]:
@@ -184,7 +184,7 @@ class _Measurement:
             return Single(
                 bot.ask("connect", company=STARTING, ids=self._ids, times=starts).ms[1:],
                 bot.ask("set", company=WRITING, sets=self._messages(number, messages)).ms[1:],
-                bot.ask("set", company=BURSTING, sets=_bursts(number, bursts)).ms[1:],
+                bot.ask("set", company=WRITING, sets=_bursts(number, bursts)).ms[1:],
             )
 
         return turn

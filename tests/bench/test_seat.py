@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.command import read_json, write_json
 from bench.seat.__main__ import main
 from bench.seat.figures import Seat, targets
-from bench.seat.measure import ACCOUNTS, _cpu_s, measure
+from bench.seat.measure import ACCOUNTS, WRITING, _cpu_s, measure
 from bench.seat.program import Answer, Bot, started
 from bench.seat.stores import OPENERS, files, legacy, missing
 from bench.seat.tables import tables
@@ -46,7 +46,7 @@ def test_all_stores_hold_the_same_keys_and_leave_nothing_behind(
         "FAR_STARTS": 2,
         "FAR_MESSAGES": 2,
         "TURN_MS": 50.0,
-        "CROWD": [f"8{number}" for number in range(20)],
+        "CROWD": [WRITING, *(f"8{number}" for number in range(16))],
         "IN_MEMORY": ["91", "92"],
     }
     for name, value in small.items():
