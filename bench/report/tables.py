@@ -120,10 +120,7 @@ def _seat_machine(run: Run) -> str:
     if seat is None:
         return "Not measured yet."
     absent = "".join(f" Not measured: {name} ({reason})." for name, reason in seat.unmeasured.items())
-    return (
-        f"{_machine(seat)} Baileys {seat.baileys}, pg {seat.pg}; medians of {seat.rounds} rounds. Of each start, "
-        f"{seat.json_ms:.1f} ms are Baileys' conversion of the keys from JSON.{absent}"
-    )
+    return f"{_machine(seat)} Baileys {seat.baileys}, pg {seat.pg}; medians of {seat.rounds} rounds.{absent}"
 
 
 BLOCKS: dict[str, Callable[[Run], str]] = {

@@ -74,6 +74,7 @@ class Single(Struct, frozen=True):
     """The milliseconds of the calls in one turn of a single account, without the first call of each kind."""
 
     starts: list[float]
+    opened: list[float]
     messages: list[float]
     bursts: list[float] = []
 
@@ -125,7 +126,6 @@ class _Measurement:
                 self._write(bot, 1, WARM_UP_MS)
             single = self._turns(near, self._single(STARTS, MESSAGES, BURSTS))
             crowds = {accounts: self._turns(near, self._crowd(accounts)) for accounts in ACCOUNTS}
-            json_ms = near["limit"].ask("read", keys=as_texts(self._state), times=STARTS * self._rounds).ms
             keys, digest = self._same_keys(near)
             versions = near["limit"].versions
         with ExitStack() as stack:
@@ -144,7 +144,6 @@ class _Measurement:
             pg=versions.pg,
             keys=keys,
             digest=digest,
-            json_ms=round(median(json_ms), 3),
             rounds=self._rounds,
             round_trip_ms=ROUND_TRIP_MS,
             rows={
@@ -181,8 +180,10 @@ class _Measurement:
         """Turns with so many calls of each kind."""
 
         def turn(_: str, bot: Bot, number: int) -> Single:
+            start = bot.ask("connect", company=STARTING, ids=self._ids, times=starts)
             return Single(
-                bot.ask("connect", company=STARTING, ids=self._ids, times=starts).ms[1:],
+                start.ms[1:],
+                start.opened_ms[1:],
                 bot.ask("set", company=WRITING, sets=self._messages(number, messages)).ms[1:],
                 bot.ask("set", company=WRITING, sets=_bursts(number, bursts)).ms[1:],
             )
@@ -274,6 +275,7 @@ def _row(
     rates = {str(accounts): median(turn.messages / turn.s for turn in turns) for accounts, turns in crowds.items()}
     return Row(
         connect_ms=_median_ms(turn.starts for turn in single),
+        opened_ms=_median_ms(turn.opened for turn in single),
         message=Times.summary([ms for turn in single for ms in turn.messages]),
         burst_ms=_median_ms(turn.bursts for turn in single),
         per_s={accounts: round(rate, 1) for accounts, rate in rates.items()},

@@ -33,6 +33,8 @@ class Answer(msgspec.Struct):
     error: str | None = None
     ms: list[float] = []
     """The milliseconds that each run of the act took."""
+    opened_ms: list[float] = []
+    """The milliseconds until the state was open, before its keys were read."""
     messages: int = 0
     """The number of messages whose writes are durable."""
     bytes: int = 0

@@ -28,6 +28,7 @@ SUMMARY: Columns = {
 """The table of README."""
 
 DETAILS: Columns = {
+    "connect": lambda row: _ms(row.opened_ms),
     "messages a second, 1 account": lambda row: f"{row.per_s['1']:,.0f}",
     "16 accounts": lambda row: f"{row.per_s['16']:,.0f}",
     "200 accounts": lambda row: f"{row.per_s['200']:,.0f}",
