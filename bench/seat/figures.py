@@ -50,8 +50,8 @@ class Row(Struct, frozen=True):
 
     `connect_ms` is a whole start: a new connection, and every key as Baileys gets it. `opened_ms` is the part until the
     state was open; our client and the limit then have everything in memory, as JSON. `cpu` is that of a message of 16
-    accounts. `memory_kb` is the memory of an account beyond its keys' JSON, in kilobytes of 1,000 bytes; only our client
-    holds keys in memory.
+    accounts. `memory_kb` is the memory of an account beyond its keys' JSON, in kilobytes of 1,000 bytes: only our
+    client holds keys in memory.
     """
 
     connect_ms: float
