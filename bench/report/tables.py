@@ -25,15 +25,6 @@ DOCUMENTS = (PROJECT / "README.md", PROJECT / "docs" / "performance.md")
 DATABASES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 """The names of the databases by the scheme of their address."""
 
-HIGHLIGHTS = {
-    "load of an account, against the legacy adapter": "reading an account, beside a bot's usual adapter",
-    "burst of 250 pre-keys, against the legacy adapter": "writing 250 pre-keys, beside the same",
-    "reconnect, database 100 ms away": "reading and writing, with the database 100 ms away",
-    "90 accounts restart at once": "90 accounts that restart at once",
-    "memory of an idle run.py, API on, one worker": "memory of the idle service",
-}
-"""The targets in README's table, and their names there."""
-
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _VERDICTS = {True: "yes", False: "**no**", None: "not measured"}
 
@@ -71,12 +62,6 @@ def _targets(run: Run) -> str:
         verdict = _VERDICTS[target.met] + (f" ({target.note})" if target.note else "")
         rows.append((target.what, target.target, target.shown, verdict))
     return markdown_table(("measurement", "target", "measured", "met"), rows)
-
-
-def _highlights(run: Run) -> str:
-    targets = {target.what: target for target in run.targets}
-    rows = [(name, targets[what].shown, targets[what].target) for what, name in HIGHLIGHTS.items()]
-    return markdown_table(("", "measured", "target"), rows)
 
 
 def _compared(run: Run) -> str:
@@ -126,7 +111,6 @@ def _seat_machine(run: Run) -> str:
 BLOCKS: dict[str, Callable[[Run], str]] = {
     "machine": _machine,
     "targets": _targets,
-    "highlights": _highlights,
     "compared": _compared,
     "distance": _distance,
     "peers": _peers,
