@@ -1,7 +1,8 @@
 """Every target of the store, measured in one run on one machine.
 
-It starts a PostgreSQL of its own and takes about seven minutes on two cores. The 10,000 companies are a run of their
-own (`python -m bench.scale`), whose figures are read from its file.
+It starts a PostgreSQL of its own and takes about seven minutes on two cores. Two parts are runs of their own, whose
+figures are read from their files: the 10,000 companies (`python -m bench.scale`), and the bot's seat (`python -m
+bench.seat`).
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bench import distance, idle
 from bench.command import Command, Outcome, read_json
@@ -30,6 +32,8 @@ from bench.scale import pages
 from bench.scale.figures import Scale
 from bench.scale.pages import Rewrites
 from bench.scale.tables import load_target
+from bench.seat import figures as seats
+from bench.seat.figures import Seat
 from bench.storms import measure as storms
 from bench.storms.measure import Storms
 from keystore.opening import open_store
@@ -74,6 +78,7 @@ class Figures(Struct, frozen=True):
     sweeping: Sweeping | None = None
     memory: Idle | None = None
     scale: Scale | None = None
+    seat: Seat | None = None
 
 
 class Run(Struct, frozen=True):
@@ -84,6 +89,12 @@ class Run(Struct, frozen=True):
     machine: Machine
     targets: tuple[Target, ...]
     figures: Figures
+
+
+def with_seat(run: Run, seat: Seat | None) -> Run:
+    """The run with these figures of the bot's seat, and with their targets, in place of those that it has."""
+    others = [target for target in run.targets if not target.name.startswith(seats.PREFIX)]
+    return replace(run, figures=replace(run.figures, seat=seat), targets=(*others, *seats.targets(seat)))
 
 
 def targets(figures: Figures) -> Iterator[Target]:
@@ -104,16 +115,17 @@ def targets(figures: Figures) -> Iterator[Target]:
         yield from figures.sweeping.targets
     if figures.memory:
         yield from figures.memory.targets
+    yield from seats.targets(figures.seat)
 
 
-def measure(scale: Scale | None, progress: Progress) -> Run:
-    """Measure everything but `scale`, which comes from a run of its own. Raises KeystoreError."""
+def measure(scale: Scale | None, seat: Seat | None, progress: Progress) -> Run:
+    """Measure everything but `scale` and `seat`, which come from runs of their own. Raises KeystoreError."""
     results: dict[str, Any] = {}
     with own_postgres(SERVER) as server:
         for done, (name, section) in enumerate(SECTIONS.items()):
             progress(done, len(SECTIONS))
             results[name] = section(server)
-        figures = Figures(**results, scale=scale)
+        figures = Figures(**results, scale=scale, seat=seat)
         machine = this_machine(server, figures.peers.node if figures.peers else None)
     return Run(datetime.now(UTC).replace(microsecond=0), commit(), machine, tuple(targets(figures)), figures)
 
@@ -150,15 +162,17 @@ SECTIONS: dict[str, Callable[[str], object]] = {
 def main(args: Sequence[str] | None = None) -> int:
     """Measure everything; return 1 if a target is missed or can't be measured."""
     command = Command("bench.targets", __doc__, EPILOG)
-    scale = FIGURES / "scale.json"
-    command.add_argument("--scale", type=Path, metavar="FILE", default=scale, help="the figures of bench.scale")
+    for name in ("scale", "seat"):
+        default, what = FIGURES / f"{name}.json", f"the figures of bench.{name}"
+        command.add_argument(f"--{name}", type=Path, metavar="FILE", default=default, help=what)
     return command.run(args, _measure)
 
 
 def _measure(options: argparse.Namespace) -> Outcome:
     scale = read_json(options.scale, Scale, "bench.scale") if options.scale.exists() else None
+    seat = read_json(options.seat, Seat, "bench.seat") if options.seat.exists() else None
     with progress_bar("targets") as progress:
-        run = measure(scale, progress)
+        run = measure(scale, seat, progress)
     return Outcome(as_text(run.targets), run, not missed(run.targets))
 
 

@@ -1,1 +1,1 @@
-"""Shared by tests and measurements: a PostgreSQL server, a TCP relay, the program as a process, real Baileys state."""
+"""Shared by tests and measurements: a PostgreSQL server, a relay, the program as a process, npm, real Baileys state."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from bench.command import OWN_SERVER, Command, MissingProgramError, Outcome, server_at, with_verdict
 from bench.limits import as_text
 from bench.peers import measure as measure_module
-from bench.peers.measure import BURST_LIMIT, KEYS_PER_INSERT, LOAD_LIMIT, MOST_KEYS_PER_INSERT, ROUNDS, Peers, targets
+from bench.peers.measure import BURST_LIMIT, LOAD_LIMIT, MOST_KEYS_PER_INSERT, ROUNDS, Peers, targets
+from bench.seat.stores import KEYS_PER_INSERT
 from monitor.running.progress import progress_bar
 
 EPILOG = f"""
-It needs Node 20 and npm. On the first run, npm installs Baileys and pg in the folder bench/peers.
+It needs Node 20 and npm. On the first run, npm installs its packages in the folder bench/seat.
 Exit code 0: the store's load is {LOAD_LIMIT} than the legacy adapter's, and each burst is {BURST_LIMIT}.
 Exit code 1: one of these targets is missed, or an error ended the measurement.
 Exit code 2: Node or npm is not installed.

@@ -1,7 +1,7 @@
 """The figures of `bench.targets` as one HTML page: the targets, charts, and the machine.
 
-A file of `bench.scale` may be given too. Sections that were not measured are left out. The page needs no script, font
-or request, and is light or dark as the reader's screen is.
+Files of `bench.scale` and `bench.seat` may be given too. Sections that were not measured are left out. The page needs
+no script, font or request, and is light or dark as the reader's screen is.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from bench.command import errors_in_one_line, read_json
 from bench.limits import missed
 from bench.report.sections import sections
 from bench.scale.figures import Scale
-from bench.targets import Run
+from bench.seat.figures import Seat
+from bench.targets import Run, with_seat
 from keystore.errors import KeystoreError
 
 TITLE = "Signal Keystore: performance"
@@ -27,17 +28,31 @@ VERDICTS = {True: ("met", "✓ met"), False: ("missed", "✗ missed"), None: ("o
 
 
 def read(files: Sequence[Path]) -> Run:
-    """The run of `bench.targets` in these files, with the figures of `bench.scale` if one of the files has them.
+    """The run of `bench.targets` in these files, with the figures of `bench.scale` and `bench.seat` if a file has them.
 
-    Raises KeystoreError for a file of neither, and for any number of runs but one.
+    Raises KeystoreError for another file, for two of a kind, and for no run.
     """
-    is_scale = [b'"sizes"' in text and b'"targets"' not in text for text in (file.read_bytes() for file in files)]
-    runs = [read_json(file, Run, "bench.targets") for file, scale in zip(files, is_scale, strict=True) if not scale]
-    scales = [read_json(file, Scale, "bench.scale") for file, scale in zip(files, is_scale, strict=True) if scale]
-    if len(runs) != 1 or len(scales) > 1:
-        raise KeystoreError("one file of bench.targets is wanted, and one of bench.scale at most")
-    run = runs[0]
-    return replace(run, figures=replace(run.figures, scale=scales[0])) if scales else run
+    by_writer: dict[str, Path] = {}
+    for file in files:
+        by_writer.setdefault(_writer(file), file)
+    if "bench.targets" not in by_writer or len(by_writer) < len(files):
+        raise KeystoreError("one file of bench.targets is wanted, and one each of bench.scale and bench.seat at most")
+    run = read_json(by_writer["bench.targets"], Run, "bench.targets")
+    if scale := by_writer.get("bench.scale"):
+        run = replace(run, figures=replace(run.figures, scale=read_json(scale, Scale, "bench.scale")))
+    if seat := by_writer.get("bench.seat"):
+        run = with_seat(run, read_json(seat, Seat, "bench.seat"))
+    return run
+
+
+def _writer(file: Path) -> str:
+    """The measurement that wrote this file, by a field that only its figures have at their top."""
+    text = file.read_bytes()
+    if b'"targets"' not in text:
+        for writer, field in (("bench.scale", b'"sizes"'), ("bench.seat", b'"rows"')):
+            if field in text:
+                return writer
+    return "bench.targets"
 
 
 def html(run: Run) -> str:
@@ -61,7 +76,7 @@ def html(run: Run) -> str:
 def main(args: Sequence[str] | None = None) -> int:
     """Write the page; return 1 if a file can't be read or is not one of these figures."""
     parser = argparse.ArgumentParser("python -m bench.report", description=__doc__)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="of bench.targets, and of bench.scale")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="of bench.targets, bench.scale, bench.seat")
     parser.add_argument("--out", type=Path, required=True, metavar="HTML", help="the page to write")
     options = parser.parse_args(args)
     options.out.write_text(html(read(options.files)), encoding="utf-8")

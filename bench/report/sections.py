@@ -1,6 +1,8 @@
 """The contents of the report page, section by section, as values that `page.html` renders."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from markupsafe import Markup
 from msgspec import Struct
@@ -17,6 +19,8 @@ from bench.report.charts import Bar, Bars, Line, drawing
 from bench.report.tables import DATABASES
 from bench.scale.figures import Scale
 from bench.scale.pages import Rewrites
+from bench.seat.figures import Row, Seat
+from bench.seat.tables import TITLES
 from bench.storms.measure import Storms
 from bench.storms.restart import RESTART_LIMIT
 from bench.storms.steady import CONNECTIONS_LIMIT
@@ -24,6 +28,9 @@ from bench.targets import Run
 
 DISTANCE_LINES = (("load", "ours", False), ("reconnect", "ours", True), ("legacy load", "legacy", False))
 """The lines of the chart of distances: the act, the colour, and True for a dashed line."""
+
+SEAT_COLOURS = {"straight": "ours", "http": "ours", "http_sqlite": "ours", "adapter": "legacy", "limit": "bare"}
+"""The colours of the stores in the charts of the bot's seat; the others have that of files."""
 
 NO_BREAK = "\u00a0"
 """A space that keeps a number and its unit on one line."""
@@ -54,6 +61,8 @@ def sections(run: Run) -> Iterator[Section]:
         yield _compared(figures.compared)
     if figures.distance:
         yield _distance(figures.distance)
+    if figures.seat:
+        yield _seat(figures.seat)
     if figures.peers:
         yield _peers(figures.peers)
     if figures.storms:
@@ -105,6 +114,40 @@ def _distance(distances: Sequence[Distance]) -> Section:
             "Time, and number of round trips",
         ),
     )
+
+
+def _seat(seat: Seat) -> Section:
+    return Section(
+        "From the bot’s seat",
+        f"Inside Node, on the same {seat.keys:,} keys; medians of {seat.rounds} rounds in turn. The limit is the least "
+        "that a client must do on Postgres: one query reads everything, and one prepared upsert writes. Files are not "
+        f"synced to the disk. Node {seat.machine.node}, Baileys {seat.baileys}, pg {seat.pg}.",
+        bars=[
+            _seat_bars("connect and read all", seat, lambda row: (row.connect_ms, _ms(row.connect_ms))),
+            _seat_bars(
+                "one message’s durable write, p50 / p99", seat, lambda row: (row.message.p50_ms, _p50_p99(row.message))
+            ),
+            _seat_bars("burst of 250 pre-keys", seat, lambda row: (row.burst_ms, _ms(row.burst_ms))),
+            *(
+                _seat_bars(f"messages a second, {accounts} accounts", seat, partial(_rate, accounts))
+                for accounts in ("16", "200")
+            ),
+        ],
+    )
+
+
+def _rate(accounts: str, row: Row) -> tuple[float, str]:
+    return row.per_s[accounts], f"{row.per_s[accounts]:,.0f}/s"
+
+
+def _seat_bars(caption: str, seat: Seat, measured: Callable[[Row], tuple[float, str]]) -> Bars:
+    """A bar for each store, with the length and the label that `measured` returns."""
+    bars = []
+    for name, title in TITLES.items():
+        if name in seat.rows:
+            value, label = measured(seat.rows[name])
+            bars.append(Bar(re.sub("[*`]", "", title), value, SEAT_COLOURS.get(name, "files"), label))
+    return Bars(caption, bars)
 
 
 def _peers(peers: Peers) -> Section:

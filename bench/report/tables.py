@@ -1,34 +1,29 @@
 """Writes the figures of `bench.targets` into README.md and docs/performance.md, so that no number is copied by hand.
 
-A block between `<!-- figures: NAME -->` and `<!-- /figures -->` is made from docs/figures/targets.json.
+A block between `<!-- figures: NAME -->` and `<!-- /figures -->` is made from docs/figures/targets.json, or for the
+bot's seat from docs/figures/seat.json.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.command import errors_in_one_line, read_json
 from bench.scale.tables import markdown_table
-from bench.targets import FIGURES, Run
+from bench.seat import tables as seat_tables
+from bench.seat.figures import Seat
+from bench.targets import FIGURES, Run, with_seat
 from keystore.errors import KeystoreError
 from rig.paths import PROJECT
 
-JSON = FIGURES / "targets.json"
+JSON, SEAT_JSON = FIGURES / "targets.json", FIGURES / "seat.json"
 DOCUMENTS = (PROJECT / "README.md", PROJECT / "docs" / "performance.md")
 
 DATABASES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 """The names of the databases by the scheme of their address."""
-
-HIGHLIGHTS = {
-    "load of an account, against the legacy adapter": "reading an account, beside a bot's usual adapter",
-    "burst of 250 pre-keys, against the legacy adapter": "writing 250 pre-keys, beside the same",
-    "reconnect, database 100 ms away": "reading and writing, with the database 100 ms away",
-    "90 accounts restart at once": "90 accounts that restart at once",
-    "memory of an idle run.py, API on, one worker": "memory of the idle service",
-}
-"""The targets in README's table, and their names there."""
 
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _VERDICTS = {True: "yes", False: "**no**", None: "not measured"}
@@ -45,11 +40,17 @@ def rewritten(text: str, run: Run) -> str:
     return _BLOCK.sub(block, text)
 
 
-def _machine(run: Run) -> str:
-    machine = run.machine
+def committed(json: Path = JSON, seat_json: Path = SEAT_JSON) -> Run:
+    """The figures that the documents show. Raises KeystoreError."""
+    seat = read_json(seat_json, Seat, "bench.seat") if seat_json.exists() else None
+    return with_seat(read_json(json, Run, "bench.targets"), seat)
+
+
+def _machine(taken: Run | Seat) -> str:
+    machine = taken.machine
     node = f", Node {machine.node}" if machine.node else ""
     return (
-        f"Taken on {run.taken_at.date()} at commit {run.commit}: {machine.cores} cores of {machine.cpu}, "
+        f"Taken on {taken.taken_at.date()} at commit {taken.commit}: {machine.cores} cores of {machine.cpu}, "
         f"{machine.memory_gb:g} GB, {machine.system}; Python {machine.python}, PostgreSQL {machine.postgres}, "
         f"SQLite {machine.sqlite}{node}."
     )
@@ -61,12 +62,6 @@ def _targets(run: Run) -> str:
         verdict = _VERDICTS[target.met] + (f" ({target.note})" if target.note else "")
         rows.append((target.what, target.target, target.shown, verdict))
     return markdown_table(("measurement", "target", "measured", "met"), rows)
-
-
-def _highlights(run: Run) -> str:
-    targets = {target.what: target for target in run.targets}
-    rows = [(name, targets[what].shown, targets[what].target) for what, name in HIGHLIGHTS.items()]
-    return markdown_table(("", "measured", "target"), rows)
 
 
 def _compared(run: Run) -> str:
@@ -100,13 +95,27 @@ def _peers(run: Run) -> str:
     return markdown_table(("", "store", "legacy adapter", "`useMultiFileAuthState`", "Baileys' JSON alone"), rows)
 
 
+def _seat(name: str, run: Run) -> str:
+    seat = run.figures.seat
+    return seat_tables.tables(seat)[name] if seat else "Not measured yet."
+
+
+def _seat_machine(run: Run) -> str:
+    seat = run.figures.seat
+    if seat is None:
+        return "Not measured yet."
+    absent = "".join(f" Not measured: {name} ({reason})." for name, reason in seat.unmeasured.items())
+    return f"{_machine(seat)} Baileys {seat.baileys}, pg {seat.pg}; medians of {seat.rounds} rounds.{absent}"
+
+
 BLOCKS: dict[str, Callable[[Run], str]] = {
     "machine": _machine,
     "targets": _targets,
-    "highlights": _highlights,
     "compared": _compared,
     "distance": _distance,
     "peers": _peers,
+    **{name: partial(_seat, name) for name in seat_tables.NAMES},
+    "seat_machine": _seat_machine,
 }
 
 
@@ -115,8 +124,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Rewrite the documents; return 1 if a file can't be read."""
     parser = argparse.ArgumentParser("python -m bench.report.tables", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", default=JSON, help="the JSON of bench.targets")
+    parser.add_argument("--seat", type=Path, metavar="FILE", default=SEAT_JSON, help="the JSON of bench.seat")
     options = parser.parse_args(args)
-    run = read_json(options.json, Run, "bench.targets")
+    run = committed(options.json, options.seat)
     texts = {path: rewritten(path.read_text(encoding="utf-8"), run) for path in DOCUMENTS}
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")

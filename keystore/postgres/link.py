@@ -436,7 +436,7 @@ def _is_small(params: Params, rows: list[Row]) -> bool:
             if isinstance(value, list):
                 if len(value) > MOST_ITEMS_HELD:
                     return False
-                held_bytes += sum(map(len, value))
+                held_bytes += sum([len(item) for item in value if isinstance(item, str | bytes)])
             elif type(value) is bytes:
                 held_bytes += len(value)
     return len(rows) <= MOST_ITEMS_HELD and held_bytes <= MOST_BYTES_HELD

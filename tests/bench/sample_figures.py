@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from bench.distance import Distance, Took
 from bench.gates.operations import Compared
 from bench.gates.sweeping import Sweeping
@@ -27,6 +29,7 @@ from bench.scale.figures import (
     Vacuum,
 )
 from bench.scale.pages import Rewrites
+from bench.seat.figures import Cpu, Far, Row, Seat
 from bench.storms.measure import Storms
 from bench.storms.reconnect import ReconnectStorm
 from bench.storms.restart import Restart
@@ -37,6 +40,42 @@ TAKEN_AT = datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 MACHINE = Machine(
     cpu="EPYC", cores=2, memory_gb=23.5, system="Linux", python="3.11", postgres="18.0", sqlite="3.40", node=None
+)
+
+SEAT_ROW = Row(
+    connect_ms=19.0,
+    opened_ms=9.0,
+    message=Times(times=360, p50_ms=0.4, p99_ms=2.0),
+    burst_ms=3.2,
+    per_s={"1": 3_000.0, "16": 9_000.0, "200": 11_000.0},
+    cpu=Cpu(node_us=100.0, service_us=0.0, database_us=150.0),
+    far=Far(connect_ms=120.0, message_ms=21.0),
+    memory_kb=30.0,
+)
+
+SEAT = Seat(
+    taken_at=TAKEN_AT,
+    commit="abc123",
+    machine=MACHINE,
+    baileys="7.0.0",
+    pg="8.1.0",
+    keys=721,
+    digest="00",
+    rounds=9,
+    round_trip_ms=20.0,
+    rows={
+        "straight": SEAT_ROW,
+        "http": replace(SEAT_ROW, connect_ms=25.0, opened_ms=15.0),
+        "http_sqlite": replace(SEAT_ROW, connect_ms=25.0, opened_ms=15.0),
+        "adapter": replace(SEAT_ROW, connect_ms=22.0, memory_kb=None),
+        "limit": replace(
+            SEAT_ROW, connect_ms=16.0, opened_ms=6.0, message=Times(times=360, p50_ms=0.25, p99_ms=1.5), burst_ms=2.5
+        ),
+        "files": replace(SEAT_ROW, far=None, memory_kb=None),
+        "redis_always": replace(SEAT_ROW, connect_ms=30.0, memory_kb=None),
+        "redis_everysec": replace(SEAT_ROW, connect_ms=30.0, memory_kb=None),
+    },
+    unmeasured={},
 )
 
 ACT = Act(store_ms=1.0, diary_ms=12.5, files_ms=40.0, json_ms=4.0)
@@ -171,4 +210,5 @@ FIGURES = Figures(
     ),
     memory=Idle(processes=2, largest_mb=82.0, all_mb=150.0),
     scale=scale(sized(10, 1.0), sized(10_000, 1.2)),
+    seat=SEAT,
 )

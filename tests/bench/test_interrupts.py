@@ -15,7 +15,7 @@ from rig.waiting import eventually
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interrupts")]
 
 
-@pytest.mark.parametrize("measurement", ["simulate", "distance", "storms", "http_api", "targets", "scale"])
+@pytest.mark.parametrize("measurement", ["simulate", "distance", "storms", "http_api", "targets", "scale", "seat"])
 def test_ctrl_c_ends_a_measurement_without_a_traceback(measurement: str, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     process = subprocess.Popen(

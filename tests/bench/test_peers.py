@@ -1,7 +1,6 @@
 """The peers: the real Baileys and pg in Node, on the same keys as the store."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -9,31 +8,9 @@ import pytest
 
 from bench.peers.__main__ import main
 from bench.peers.measure import BURST_LIMIT, LOAD_LIMIT, measure
-from bench.peers.node import Answer, Node, install, node_and_npm, started
-from keystore.errors import KeystoreError
 from rig.fixtures.postgres import PostgresSite
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("peers")]
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """The path of Node, with the peers' packages installed."""
-    programs = node_and_npm()
-    if programs is None:
-        pytest.skip("no node or npm here (Debian: apt-get install nodejs npm)")
-    try:
-        install(programs[1])
-    except KeystoreError as error:
-        pytest.skip(str(error))
-    return programs[0]
-
-
-@pytest.fixture
-def peers(node: str) -> Iterator[Node]:
-    """The running program."""
-    with started(node) as process:
-        yield process
 
 
 @pytest.mark.usefixtures("node")
@@ -60,26 +37,6 @@ def test_all_three_hold_the_same_keys_and_leave_nothing_behind(
     assert list(tmp_path.iterdir()) == [file]
     with psycopg.connect(postgres_site.admin_url) as conn:
         assert conn.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench_peers%'").fetchall() == []
-
-
-def test_the_digest_differs_only_for_other_values(peers: Node) -> None:
-    def look(**keys: str) -> Answer:
-        return peers.ask("look at", keys={"session": keys})
-
-    two_keys = look(a='{"x":{"type":"Buffer","data":"AQI="},"y":2}', b='{"z":1}')
-    assert two_keys.keys == 2
-    assert look(b='{"z":1}', a='{"y":2,"x":{"type":"Buffer","data":"AQI="}}') == two_keys
-    for other in ('{"x":{"type":"Buffer","data":"AQM="},"y":2}', '{"x":{"type":"Buffer","data":"AQI="},"y":3}'):
-        assert look(a=other, b='{"z":1}') != two_keys
-    assert look(b='{"z":1}').keys == 1
-
-
-def test_errors_of_the_program_are_one_line(peers: Node, postgres_site: PostgresSite, tmp_path: Path) -> None:
-    peers.ask("open", url=postgres_site.url("nowhere"), folder=str(tmp_path))
-    with pytest.raises(KeystoreError, match=r"^the peers can't do 'load': 3D000$"):
-        peers.ask("load", who="legacy", company="1", ids={}, times=1)
-    with pytest.raises(KeystoreError, match="the peers can't do 'nothing': TypeError"):
-        peers.ask("nothing")
 
 
 @pytest.mark.usefixtures("node")

@@ -107,6 +107,7 @@ def test_all_figures_are_on_the_page_after_the_verdict(tmp_path: Path) -> None:
         "Targets",
         "Against the drivers alone",
         "Far from the database",
+        "From the bot’s seat",
         "Against other stores for bots",
         "Storms",
         "Many companies",

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from bench.command import read_json, write_json
 from bench.limits import Limit, Target, as_text
 from bench.report import tables
-from bench.targets import FIGURES as FOLDER
 from bench.targets import Figures, Run, targets
 from keystore.errors import KeystoreError
 from tests.bench.sample_figures import FIGURES, MACHINE, TAKEN_AT, scale, sized
@@ -25,6 +24,8 @@ def changed(value: Any, path: tuple[str | int, ...], number: float) -> Any:
     if not path:
         return number
     step, *rest = path
+    if isinstance(value, dict):
+        return value | {step: changed(value[step], tuple(rest), number)}
     if isinstance(step, int):
         return (*value[:step], changed(value[step], tuple(rest), number), *value[step + 1 :])
     return replace(value, **{step: changed(getattr(value, step), tuple(rest), number)})
@@ -33,7 +34,7 @@ def changed(value: Any, path: tuple[str | int, ...], number: float) -> Any:
 def test_figures_within_all_limits_meet_every_target() -> None:
     assert missed(FIGURES) == set()
     names = [target.name for target in targets(FIGURES)]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 31
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,19 @@ def test_figures_within_all_limits_meet_every_target() -> None:
         (("memory", "largest_mb"), 90.1, "memory"),
         (("memory", "all_mb"), 160.1, "memory"),
         (("scale", "sizes", 1, "loads_before", "load", "p50_ms"), 1.31, "scale"),
+        (("seat", "rows", "straight", "opened_ms"), 9.1, "seat_straight_connect"),
+        (("seat", "rows", "redis_always", "connect_ms"), 18.9, "seat_straight_connect"),
+        (("seat", "rows", "straight", "message", "p50_ms"), 0.41, "seat_straight_message"),
+        (("seat", "rows", "straight", "burst_ms"), 3.3, "seat_straight_burst"),
+        (("seat", "rows", "straight", "per_s", "16"), 7_100.0, "seat_straight_16"),
+        (("seat", "rows", "straight", "per_s", "200"), 10_900.0, "seat_straight_200"),
+        (("seat", "rows", "straight", "memory_kb"), 40.1, "seat_straight_memory"),
+        (("seat", "rows", "http", "opened_ms"), 15.1, "seat_http_connect"),
+        (("seat", "rows", "http", "message", "p50_ms"), 0.76, "seat_http_message"),
+        (("seat", "rows", "http", "burst_ms"), 4.6, "seat_http_burst"),
+        (("seat", "rows", "http", "per_s", "16"), 4_400.0, "seat_http_16"),
+        (("seat", "rows", "http", "per_s", "200"), 6_500.0, "seat_http_200"),
+        (("seat", "rows", "http", "memory_kb"), 40.1, "seat_http_memory"),
     ],
 )
 def test_a_measurement_beyond_its_limit_misses_its_target(path: tuple[str | int, ...], value: float, name: str) -> None:
@@ -76,9 +90,10 @@ def test_a_limit_decides_and_prints_itself() -> None:
 
 
 def test_unmeasured_targets_are_not_missed_and_say_why() -> None:
-    rows = {target.name: target for target in targets(replace(FIGURES, peers=None, scale=None))}
+    rows = {target.name: target for target in targets(replace(FIGURES, peers=None, scale=None, seat=None))}
     unmeasured = {name for name, target in rows.items() if target.met is None}
-    assert unmeasured == {"load_peers", "burst_250_peers", "burst_812_peers", "scale"}
+    seat = {name for name in rows if name.startswith("seat_")}
+    assert unmeasured == {"load_peers", "burst_250_peers", "burst_812_peers", "scale", *seat}
     assert all(rows[name].note for name in unmeasured)
 
 
@@ -104,7 +119,7 @@ def test_figures_are_read_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_the_documents_show_the_committed_figures() -> None:
-    run = read_json(FOLDER / "targets.json", Run, "bench.targets")
+    run = tables.committed()
     for path in tables.DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         assert "<!-- figures: " in text
@@ -112,7 +127,7 @@ def test_the_documents_show_the_committed_figures() -> None:
 
 
 def test_the_committed_targets_are_those_of_the_committed_figures() -> None:
-    run = read_json(FOLDER / "targets.json", Run, "bench.targets")
+    run = tables.committed()
     shown = [(target.name, target.what, target.target, target.shown, target.met, target.note) for target in run.targets]
     assert shown == [
         (target.name, target.what, target.target, target.shown, target.met, target.note)

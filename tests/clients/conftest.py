@@ -9,15 +9,9 @@ import pytest
 from psycopg import sql
 
 from rig.fixtures.postgres import PostgresSite
+from rig.npm import PackagesUnavailableError, built_client, need_node
 from rig.relay import free_port
-from tests.clients.packages import (
-    BAILEYS,
-    PackagesUnavailableError,
-    adapters_folder,
-    bot_folder,
-    built_client,
-    need_node,
-)
+from tests.clients.packages import BAILEYS, adapters_folder, bot_folder
 from tests.clients.restartable_service import RestartableService
 
 _companies = count(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.packages import CLIENT, npm
+from rig.npm import CLIENT, npm
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("client_package")]
 

@@ -49,6 +49,14 @@ def test_a_repetition_is_written_once_and_what_arrives_late_not_at_all(store: St
         assert (store.load(company).keys, store.load(company).seq) == ({"session": {"a": b"2"}}, 2)
 
 
+def test_every_call_of_many_is_answered(store: Store) -> None:
+    """Postgres prepares the statement of a frequent call."""
+    for number in range(10):
+        writes = [Write(company, {"session": {"a": b"%d" % number}}) for company in ("1", "2")]
+        assert store.set_all(writes) == [None, None]
+    assert store.load("2").keys == {"session": {"a": b"9"}}
+
+
 def test_the_events_of_all_are_counted(store: Store, clock: Clock) -> None:
     store.set("1", {"session": {"a": b"A"}})
     store.set_all([Write("1", {"session": {"a": b"B", "b": b"B"}}), Write("2", {"session": {"a": b"A"}})])
