@@ -102,7 +102,7 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
 
     It names the companies that lose most of their sessions. The service's own sweeps hold these back.
     """
-    with database(command_settings()) as store, progress_bar("sweep") as progress:
+    with database(command_settings(), without_values=True) as store, progress_bar("sweep") as progress:
         if dry_run:
             by_type = sweeper.due_now(store.census())
             losing = losing_most(store.due_sessions())

@@ -12,6 +12,7 @@ from keystore.errors import (
     LeaseLost,
     QuotaExceeded,
     SchemaMismatch,
+    SecretKeyMissing,
     StoreClosed,
     StoreUnavailable,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Quota",
     "QuotaExceeded",
     "SchemaMismatch",
+    "SecretKeyMissing",
     "Store",
     "StoreClosed",
     "StoreUnavailable",

@@ -4,13 +4,17 @@ Its queries (`keystore.sql.queries`) are those of the database.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 
 from keystore import ids
-from keystore.errors import InvalidInput, LeaseHeld, LeaseLost
-from keystore.records import AuthState, CompanyLease, Keys
-from keystore.sql.queries import Change
+from keystore.errors import CorruptValue, InvalidInput, LeaseHeld, LeaseLost
+from keystore.records import AuthState, CompanyLease, Keys, Rotation, SealingState, UnreadableValue
+from keystore.sealing.quarantine import NOTES
+from keystore.sealing.queries import COMPARED_TYPES, CREDS
+from keystore.sql.queries import Change, Changed
 from keystore.sql.quota import Usage
 from keystore.sql.tokens import SqlTokens
 from keystore.sql.trash import SqlTrash
@@ -18,6 +22,10 @@ from keystore.sql.upkeep import SqlUpkeep
 from keystore.store import Store
 from keystore.values import codec
 from keystore.values.codec import PLAIN
+
+if TYPE_CHECKING:
+    from keystore.sealing.rotation import CompanyRotation
+    from keystore.sealing.sealer import SealedWrite, Sealer
 
 log = structlog.get_logger()
 
@@ -34,10 +42,15 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         rows, renewed = self.queries.get(company, key_type, wanted)
         if renewed:
             self._count_events(company, [("renewed", key_type, renewed)])
-        return {
-            key_id: stored[1:] if stored[:1] == PLAIN else codec.decode(stored, f"{company} {key_type} {key_id}")
-            for key_id, stored, *_ in rows
-        }
+        open_value = self._opener(company)
+        try:
+            return {
+                key_id: stored[1:] if stored[:1] == PLAIN else open_value(key_type, key_id, stored)
+                for key_id, stored, *_ in rows
+            }
+        except CorruptValue:
+            readable = self._readable(company, ((key_type, key_id, stored) for key_id, stored, *_ in rows))
+            return {key_id: value for (_, key_id), value in readable.items()}
 
     def load(self, company_id: str) -> AuthState:
         company = ids.canonical_company(company_id)
@@ -46,18 +59,26 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         epoch = seq = 0
         keys: dict[str, dict[str, bytes]] = {}
         last_type, by_id = "", dict[str, bytes]()
+        open_value = self._opener(company)
+        all_readable = True
         for key_type, key_id, stored in self.queries.run("load", company_id=company):
             if key_type != last_type:
                 if key_type is None:
                     if key_id is None:
-                        creds = codec.decode(stored, f"{company} creds")
+                        creds = self._opened_creds(company, stored)
                     else:
                         epoch, seq = map(int, key_id.split())
                     continue
                 last_type, by_id = key_type, keys.setdefault(key_type, {})
             # The first byte is looked at without a copy, because a load has hundreds of keys.
             is_plain = stored and not stored[0]
-            by_id[key_id] = stored[1:] if is_plain else codec.decode(stored, f"{company} {key_type} {key_id}")
+            try:
+                by_id[key_id] = stored[1:] if is_plain else open_value(key_type, key_id, stored)
+            except CorruptValue as error:
+                self._quarantine.put(company, (key_type, key_id), error)
+                all_readable = False
+        if not all_readable:
+            keys = {key_type: by_id for key_type, by_id in keys.items() if by_id}
         return AuthState(creds, keys, epoch, seq)
 
     def set(
@@ -72,19 +93,46 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
         seq = ids.checked_seq(seq, epoch)
         written, deleted = ids.checked_writes(keys)
-        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
-        if not written and not deleted and stored_creds is None:
+        checked_creds = None if creds is None else ids.checked_value("creds", creds)
+        if not written and not deleted and checked_creds is None:
             return
         self._require_converted()
         size = Usage(len(written), sum(len(value) for _, _, value in written))
         quota = None if not written or self._allowances.spend(company, size) else self._allowances.quota
-        stored = [(key_type, key_id, codec.encode(value)) for key_type, key_id, value in written]
-        with self._refused(company, epoch):
-            changed = self.queries.set(Change(company, stored, deleted, stored_creds, epoch, seq, quota))
+        if self._sealer is None:
+            stored = [(key_type, key_id, codec.encode(value)) for key_type, key_id, value in written]
+            stored_creds = None if checked_creds is None else codec.encode(checked_creds)
+            change = Change(company, stored, deleted, stored_creds, epoch, seq, quota)
+            with self._refused(company, epoch):
+                changed = self.queries.set(change)
+        else:
+            changed = self._set_sealed(
+                self._sealer, Change(company, written, deleted, checked_creds, epoch, seq, quota)
+            )
         if changed.used is not None:
             self._allowances.grant(company, changed.used)
         self._count_events(company, changed.events)
         self._warn_rewritten(company, changed.rewritten)
+
+    def _set_sealed(self, sealer: "Sealer", change: Change) -> Changed:
+        """Make a change that has its values in clear: seal them first."""
+        compared = [(key_type, key_id) for key_type, key_id, _ in change.written if key_type in COMPARED_TYPES]
+        values = change.written
+        if change.creds is not None:
+            values, compared = [*values, (*CREDS, change.creds)], [*compared, CREDS]
+
+        def write(sealed: "SealedWrite") -> Changed:
+            stored = [
+                (key_type, key_id, form) for (key_type, key_id, _), form in zip(values, sealed.stored, strict=True)
+            ]
+            creds = None if change.creds is None else stored.pop()[2]
+            sealed_change = replace(
+                change, written=stored, creds=creds, data_key=sealed.data_key, other_identity=sealed.other_identity
+            )
+            with self._refused(change.company, change.epoch):
+                return self.queries.set(sealed_change)
+
+        return self._write_sealed(sealer, change.company, values, compared, write)
 
     def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
@@ -114,7 +162,7 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         self._require_converted()
         rows = self.queries.run("get_creds", company_id=company)
         stored = rows[0][0] if rows else None
-        return None if stored is None else codec.decode(stored, f"{company} creds")
+        return None if stored is None else self._opened_creds(company, stored)
 
     def set_creds(self, company_id: str, creds: bytes, *, epoch: int | None = None, seq: int | None = None) -> None:
         self.set(company_id, {}, ids.checked_value("creds", creds), epoch=epoch, seq=seq)
@@ -161,6 +209,44 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         self._require_converted()
         rows = self.queries.run("last_write", company_id=company)
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
+
+    # Sealed values, and unreadable ones.
+
+    @property
+    def sealing(self) -> SealingState:
+        return self._sealing
+
+    def unreadable(self) -> list[UnreadableValue]:
+        notes = self.notes(NOTES) if self.converted else {}
+        return self._quarantine.still_unreadable(notes, self._opener)
+
+    def companies_to_rotate(self) -> list[str]:
+        self._require_converted()
+        stored = {company for name in ("companies", "trash_companies") for (company,) in self.queries.run_upkeep(name)}
+        return sorted(stored - self.queries.companies_with_logins())
+
+    def unsealed_values(self, company_id: str) -> int:
+        ((values,),) = self.queries.run_upkeep("plain_count", company_id=ids.canonical_company(company_id))
+        return int(values)
+
+    def needs_new_wrapping(self, company_id: str) -> bool:
+        return self._rotation().needs_new_wrapping(ids.canonical_company(company_id))
+
+    def rotate_company(self, company_id: str) -> Rotation:
+        company = ids.canonical_company(company_id)
+        return self._rotation().rotate(company)
+
+    def forget_master_keys(self) -> int:
+        keys = self._rotation().keys
+        return len(self.queries.run_upkeep("forget_master_keys", key_id=keys.newest.id))
+
+    def _rotation(self) -> "CompanyRotation":
+        self.queries.run_upkeep("master_keys")  # A closed store says that it is closed.
+        if self._sealer is None:
+            raise InvalidInput(
+                f"{self.database}: no secret key is set, so nothing can be sealed; set KEYSTORE_SECRET_KEYS"
+            )
+        return self._sealer.rotation
 
     def _warn_rewritten(self, company_id: str, pre_key_ids: list[str]) -> None:
         """Log that unused pre-keys got another value: messages encrypted for the old one can't be read."""
