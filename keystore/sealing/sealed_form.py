@@ -8,26 +8,32 @@ company, type or id doesn't open. `docs/sealing.md` describes the form for other
 import os
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag as InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystore.errors import CorruptValue
 from keystore.values.codec import SEALED
 
 KEY_ID_BYTES, NONCE_BYTES, TAG_BYTES = 8, 12, 16
-_NONCE_AT = len(SEALED) + KEY_ID_BYTES
-_TEXT_AT = _NONCE_AT + NONCE_BYTES
+HEAD_BYTES = len(SEALED) + KEY_ID_BYTES
+"""Length of the format byte and the key's id, which all values of a key begin with."""
+
+NONCE, TEXT = slice(HEAD_BYTES, HEAD_BYTES + NONCE_BYTES), slice(HEAD_BYTES + NONCE_BYTES, None)
+"""The places of the nonce and of the ciphertext in a sealed value."""
 
 
 def name_part(text: str) -> bytes:
-    """Return a part of a value's name as it is authenticated: its length in 4 bytes, then its UTF-8."""
+    """Return the company or type in a name as it is authenticated: its length in 4 bytes, then its UTF-8."""
     encoded = text.encode()
     return len(encoded).to_bytes(4, "big") + encoded
 
 
 def full_name(company: str, key_type: str, key_id: str) -> bytes:
-    """Return the name of a value as it is authenticated. The creds have an empty type and id."""
-    return name_part(company) + name_part(key_type) + name_part(key_id)
+    """Return the name of a value as it is authenticated; the id is what follows company and type.
+
+    The creds have an empty type and id.
+    """
+    return name_part(company) + name_part(key_type) + key_id.encode()
 
 
 class SealingKey:
@@ -38,6 +44,8 @@ class SealingKey:
         self.head = SEALED + self.id
         """The first bytes of every value that this key has sealed."""
         self._cipher = AESGCM(raw)
+        self.decrypt = self._cipher.decrypt
+        """Returns the value of a nonce, a ciphertext and a name. Raises InvalidTag, and ValueError for a short one."""
 
     def seal(self, value: bytes, name: bytes, nonce: bytes | None = None) -> bytes:
         """Return the sealed form of a value of this name. Only a test vector passes a `nonce`."""
@@ -46,9 +54,9 @@ class SealingKey:
 
     def open(self, stored: bytes, name: bytes) -> bytes:
         """Return the value of a sealed form. Raises CorruptValue if another key sealed it, or under another name."""
-        if stored[:_NONCE_AT] == self.head:
+        if stored[:HEAD_BYTES] == self.head:
             try:
-                return self._cipher.decrypt(stored[_NONCE_AT:_TEXT_AT], stored[_TEXT_AT:], name)
+                return self.decrypt(stored[NONCE], stored[TEXT], name)
             except (InvalidTag, ValueError):
                 pass
         raise CorruptValue(DOES_NOT_OPEN)
@@ -59,4 +67,9 @@ DOES_NOT_OPEN = "it doesn't open: it was changed, or sealed for another company,
 
 def key_id_of(stored: bytes) -> bytes:
     """Return the id of the key that sealed a value."""
-    return stored[len(SEALED) : _NONCE_AT]
+    return stored[len(SEALED) : HEAD_BYTES]
+
+
+def cannot_decrypt(_nonce: bytes, _ciphertext: bytes, _name: bytes) -> bytes:
+    """Stand in for `SealingKey.decrypt` where no key is known. Raises InvalidTag."""
+    raise InvalidTag

@@ -21,7 +21,7 @@ from keystore.sql.trash import SqlTrash
 from keystore.sql.upkeep import SqlUpkeep
 from keystore.store import Store
 from keystore.values import codec
-from keystore.values.codec import PLAIN
+from keystore.values.codec import PLAIN, open_plain
 
 if TYPE_CHECKING:
     from keystore.sealing.rotation import CompanyRotation
@@ -55,29 +55,20 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
     def load(self, company_id: str) -> AuthState:
         company = ids.canonical_company(company_id)
         self._require_converted()
+        rows = self.queries.run("load", company_id=company)
+        keys, others, misfits = (
+            open_plain(company, rows) if self._sealer is None else self._sealer.open_all(company, rows)
+        )
         creds: bytes | None = None
         epoch = seq = 0
-        keys: dict[str, dict[str, bytes]] = {}
-        last_type, by_id = "", dict[str, bytes]()
-        open_value = self._opener(company)
-        all_readable = True
-        for key_type, key_id, stored in self.queries.run("load", company_id=company):
-            if key_type != last_type:
-                if key_type is None:
-                    if key_id is None:
-                        creds = self._opened_creds(company, stored)
-                    else:
-                        epoch, seq = map(int, key_id.split())
-                    continue
-                last_type, by_id = key_type, keys.setdefault(key_type, {})
-            # The first byte is looked at without a copy, because a load has hundreds of keys.
-            is_plain = stored and not stored[0]
-            try:
-                by_id[key_id] = stored[1:] if is_plain else open_value(key_type, key_id, stored)
-            except CorruptValue as error:
-                self._quarantine.put(company, (key_type, key_id), error)
-                all_readable = False
-        if not all_readable:
+        for _, numbers, stored in others:
+            if numbers is None:
+                creds = self._opened_creds(company, stored)
+            else:
+                epoch, seq = map(int, numbers.split())
+        if misfits:
+            for name, error in misfits:
+                self._quarantine.put(company, name, error)
             keys = {key_type: by_id for key_type, by_id in keys.items() if by_id}
         return AuthState(creds, keys, epoch, seq)
 

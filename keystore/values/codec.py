@@ -3,12 +3,18 @@
 `keystore.sealing` opens sealed values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from keystore.errors import CorruptValue, SecretKeyMissing
 
 Opener = Callable[[str, str, bytes], bytes]
 """Returns a value of one company from its type, its id and its stored form. Raises CorruptValue, SecretKeyMissing."""
+
+Row = tuple[Any, ...]
+
+Misfit = tuple[tuple[str, str], CorruptValue]
+"""The type and the id of a value that can't be read, and the error."""
 
 PLAIN = b"\x00"
 SEALED = b"\x01"
@@ -44,3 +50,31 @@ def name_in_words(company: str, key_type: str, key_id: str) -> str:
 def plain_opener(company: str) -> Opener:
     """Return a function that returns the plain values of a company."""
     return lambda key_type, key_id, stored: decode(stored, name_in_words(company, key_type, key_id))
+
+
+def open_plain(company: str, rows: Iterable[Row]) -> tuple[dict[str, dict[str, bytes]], list[Row], list[Misfit]]:
+    """Open the rows `(key_type, key_id, stored form)` of a company without sealed values.
+
+    Return its keys, the rows without a type as they are, and those that can't be read with the errors. Raises
+    SecretKeyMissing if a value is sealed.
+    """
+    keys: dict[str, dict[str, bytes]] = {}
+    others: list[Row] = []
+    misfits: list[Misfit] = []
+    last_type, by_id = "", dict[str, bytes]()
+    for row in rows:
+        key_type, key_id, stored = row
+        if key_type != last_type:
+            if key_type is None:
+                others.append(row)
+                continue
+            last_type, by_id = key_type, keys.setdefault(key_type, {})
+        # The first byte is looked at without a copy, because a load has hundreds of keys.
+        if stored and not stored[0]:
+            by_id[key_id] = stored[1:]
+            continue
+        try:
+            by_id[key_id] = decode(stored, name_in_words(company, key_type, key_id))
+        except CorruptValue as error:
+            misfits.append(((key_type, key_id), error))
+    return keys, others, misfits

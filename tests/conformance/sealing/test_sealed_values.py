@@ -133,7 +133,7 @@ def test_no_private_key_can_be_read_from_the_file(make_store: MakeStore, backend
         pytest.skip("the files of a PostgreSQL server belong to all its databases")
     store = make_store(secret_keys=OLD_KEY)
     store.set("1", real_keys(), creds=real_creds())
-    store.set("1", {"pre-key": {"1": real_keys()["pre-key"].popitem()[1]}}, creds=real_creds())
+    store.set("1", {"pre-key": {"1": next(iter(real_keys()["pre-key"].values()))}}, creds=real_creds())
     store.clear("1")
     store.set("1", real_keys(), creds=real_creds())
     path = Path(str(getattr(backend, "url", "")).removeprefix("sqlite:///"))
