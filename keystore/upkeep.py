@@ -314,7 +314,10 @@ class Sealing(ABC):
 
     @abstractmethod
     def companies_to_rotate(self) -> list[str]:
-        """Return the companies whose values can be sealed, sorted: all but those whose bot has a login of its own."""
+        """Return the companies whose values can be sealed, sorted: all but those whose bot has a login of its own.
+
+        The methods below take a company as it is spelled here. A company that no command can name is among them.
+        """
 
     @abstractmethod
     def unsealed_values(self, company_id: str) -> int:

@@ -80,6 +80,12 @@ class BotLogins:
             ((is_role, is_login),) = run(STATEMENTS["login_state"], {"login": name})
             if is_role and not is_login:
                 raise InvalidInput(f"{self._link.name}: the role {name} is no bot's; choose another name with --login")
+            for company in wanted:
+                if run(STATEMENTS["data_key"], {"company_id": company}):
+                    raise InvalidInput(
+                        f"{self._link.name}: the values of {company} are sealed, and a bot with a login of its own "
+                        "has no secret key to open them; export the company, purge it, make the login, and import it"
+                    )
             for number, company in enumerate(wanted):
                 new = None if is_role or number else verifier
                 run(STATEMENTS["add_login"], {"login": name, "verifier": new, "company_id": company, **_limits(quota)})

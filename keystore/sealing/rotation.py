@@ -1,8 +1,8 @@
 """The rotation of one company: its data key gets the newest master key, and its plain values are sealed.
 
 It goes from key to key in portions. Each portion is one transaction that changes a value only if it is still the one
-that was read, so a bot may write meanwhile. What is done stays done: a rotation that broke off is repeated, and finds
-less.
+that was read, so a bot may write meanwhile. A rotation that broke off is repeated, and does the
+rest.
 """
 
 from collections.abc import Sequence

@@ -213,19 +213,19 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
 
     def companies_to_rotate(self) -> list[str]:
         self._require_converted()
-        stored = {company for name in ("companies", "trash_companies") for (company,) in self.queries.run_upkeep(name)}
+        names = ("companies", "trash_companies", "data_keys")
+        stored = {row[0] for name in names for row in self.queries.run_upkeep(name)}
         return sorted(stored - self.queries.companies_with_logins())
 
     def unsealed_values(self, company_id: str) -> int:
-        ((values,),) = self.queries.run_upkeep("plain_count", company_id=ids.canonical_company(company_id))
+        ((values,),) = self.queries.run_upkeep("plain_count", company_id=company_id)
         return int(values)
 
     def needs_new_wrapping(self, company_id: str) -> bool:
-        return self._rotation().needs_new_wrapping(ids.canonical_company(company_id))
+        return self._rotation().needs_new_wrapping(company_id)
 
     def rotate_company(self, company_id: str) -> Rotation:
-        company = ids.canonical_company(company_id)
-        return self._rotation().rotate(company)
+        return self._rotation().rotate(company_id)
 
     def forget_master_keys(self) -> int:
         keys = self._rotation().keys
