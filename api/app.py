@@ -2,6 +2,7 @@
 
 A route is added to `all_routes`, with its access:
 * `company`: the path has `{company}`, and needs its token or an admin token. The resource gets the canonical id.
+* `caller`: the route needs any token. The resource checks which companies it reaches.
 * `admin`: the route needs an admin token.
 * `open`: the route needs no token; the resource checks the caller itself, if at all.
 
@@ -19,13 +20,14 @@ from time import perf_counter
 from typing import Any, Literal
 
 import falcon
+import msgspec
 import structlog
 
 from api import health
 from api.access.authentication import Authenticator, require_admin, require_company
 from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog, FinishedRequest, UnavailableLog
-from api.companies import company_resources
+from api.companies import WritesResource, company_resources
 from api.handover import CALLER, REFUSED, RESERVE_ANSWER
 from api.metrics import MetricsResource, RequestCounts
 from api.openapi import COMPANY_PATH, OpenApiResource
@@ -38,7 +40,7 @@ from keystore.records import TokenRecord
 from keystore.store import Store
 from monitor.watch_settings import WatchSettings
 
-Access = Literal["open", "company", "admin"]
+Access = Literal["open", "company", "caller", "admin"]
 
 NO_ROUTE = "(none)"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -81,6 +83,7 @@ def all_routes(services: Services) -> list[Route]:
     page_routes = page_resources(store, services.authenticator, readiness, reports, services.settings, services.page)
     return [
         *(Route(COMPANY_PATH + path, resource, "company") for path, resource in company_resources(store)),
+        Route("/v1/writes", WritesResource(store), "caller"),
         Route("/healthz", health.AliveResource(), "open"),
         Route("/readyz", health.ReadyResource(readiness), "open"),
         Route("/v1/health", health.CheckResource(store, services.settings.sweep_every_s), "admin"),
@@ -144,6 +147,8 @@ class _RequestMiddleware:
         if isinstance(caller, Exception):
             raise caller
         req.context.caller = caller
+        if access == "caller":
+            return
         if access == "admin":
             require_admin(caller)
             return
@@ -210,6 +215,6 @@ def set_problem(req: falcon.Request, resp: falcon.Response, problem: Problem) ->
     else:
         resp.status = falcon.code_to_http_status(problem.status)
         resp.content_type = MEDIA_TYPE
-        resp.data = problem.document(req.context.request_id)
+        resp.data = msgspec.json.encode(problem.document(req.context.request_id))
         resp.text = None
     resp.set_headers(dict(problem.headers))

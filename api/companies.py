@@ -8,11 +8,13 @@ import falcon
 import msgspec
 
 from api import company_schemas as schemas
+from api.access.authentication import require_company
 from api.bodies import CountedId, CountedType, Counting, decoded_body, limit_names, read_body, whole_number
-from api.json_values import by_id, encoded, is_json, stored_keys, stored_value, to_json
-from api.problems import Problem
-from keystore.errors import InvalidInput
-from keystore.ids import MAX_NAME_CHARS, checked_name
+from api.json_values import ToJson, by_id, encoded, is_json, stored_keys, stored_value, to_json
+from api.problems import Problem, problem_of
+from keystore.errors import InvalidInput, KeystoreError
+from keystore.ids import MAX_NAME_CHARS, canonical_company, checked_name
+from keystore.records import AuthState, Write
 from keystore.store import Store
 from monitor.alerts.lost_writes import report_lost_writes
 from monitor.alerts.memory import BotMemory, forget_bot, report_memory
@@ -43,6 +45,7 @@ _get_keys = Counting(msgspec.json.Decoder(schemas.GetKeysRequest), schemas.Count
 _ids: Counting[dict[str, list[str]]] = Counting(
     msgspec.json.Decoder(schemas.IdsByType), dict[CountedType, list[CountedId]]
 )
+_writes = Counting(msgspec.json.Decoder(schemas.WritesRequest), schemas.CountedWrites)
 _lease = msgspec.json.Decoder(schemas.LeaseRequest)
 _heartbeat = msgspec.json.Decoder(schemas.HeartbeatRequest)
 _encoder = msgspec.json.Encoder()
@@ -84,21 +87,7 @@ class StateResource(_StoreResource):
     def on_get(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Answer with all that a bot needs to reconnect."""
         state = self._store().load(company)
-        creds = [] if state.creds is None else [state.creds]
-        body = encoded(
-            lambda to_json: schemas.StateResponse(
-                next(iter(to_json(creds)), NULL),
-                {key_type: by_id(keys, to_json) for key_type, keys in state.keys.items()},
-                state.epoch,
-                state.seq,
-            )
-        )
-        resp.set_header("Vary", "Accept-Encoding")
-        if len(body) >= GZIP_MIN_BYTES and _accepts_gzip(req):
-            packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-            body = packer.compress(body) + packer.flush()
-            resp.set_header("Content-Encoding", "gzip")
-        resp.data = body
+        _answer_packed(req, resp, encoded(lambda to_json: _state_response(state, to_json)))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Write creds and keys, all or nothing."""
@@ -171,8 +160,18 @@ class LeaseResource(_StoreResource):
         if not body.holder.isprintable():
             raise InvalidInput("holder: it has a character that isn't printable")
         behind = body.acknowledged is not None and self._is_behind(company, body.acknowledged)
-        lease = self._store().lease_company(company, body.holder, body.ttl_s, epoch=body.epoch, force=body.force)
-        resp.data = _encoder.encode(schemas.LeaseResponse(lease.epoch, lease.expires_at, lease.seq, behind))
+        store = self._store()
+        lease = store.lease_company(company, body.holder, body.ttl_s, epoch=body.epoch, force=body.force)
+        answer = schemas.LeaseResponse(lease.epoch, lease.expires_at, lease.seq, behind)
+        if not body.state:
+            resp.data = _encoder.encode(answer)
+            return
+        state = store.load(company)
+        _answer_packed(
+            req,
+            resp,
+            encoded(lambda to_json: msgspec.structs.replace(answer, state=_state_response(state, to_json))),
+        )
 
     def _is_behind(self, company: str, acknowledged: schemas.AcknowledgedWrite) -> bool:
         """Return True, and report it, when the database lacks a write that was acknowledged to the bot."""
@@ -206,6 +205,53 @@ class HeartbeatResource(_StoreResource):
         memory = BotMemory(sample.heap_used_bytes, total_bytes, sample.heap_limit_bytes, sample.rss_bytes)
         self.calls.call(lambda: report_memory(self._store(), company, memory))
         _no_content(resp)
+
+
+class WritesResource(_StoreResource):
+    """Writes of several companies."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Write for each company all or nothing, and answer with each outcome. Raises Problem (403)."""
+        body = _writes.decoded(req)
+        limit_names(0, sum(len(by_id) for write in body.writes for by_id in write.keys.values()))
+        caller = req.context.caller
+        outcomes: dict[int, KeystoreError | Problem | None] = {}
+        accepted: dict[int, Write] = {}
+        for place, write in enumerate(body.writes):
+            try:
+                require_company(caller, canonical_company(write.company))
+                limit_names(len(write.keys), 0)
+                creds = stored_value(write.creds, "creds")
+                accepted[place] = Write(write.company, stored_keys(write.keys), creds, write.epoch, write.seq)
+            except (InvalidInput, Problem) as error:
+                outcomes[place] = error
+        outcomes |= zip(accepted, self._store().set_all(accepted.values()), strict=True)
+        is_admin, request_id = caller.company_id is None, req.context.request_id
+        problems = [
+            None if outcome is None else problem_of(outcome, in_detail=is_admin).document(request_id)
+            for outcome in map(outcomes.get, range(len(body.writes)))
+        ]
+        resp.data = _encoder.encode(schemas.WritesResponse(problems))
+
+
+def _state_response(state: AuthState, to_json: ToJson) -> schemas.StateResponse:
+    creds = [] if state.creds is None else [state.creds]
+    return schemas.StateResponse(
+        next(iter(to_json(creds)), NULL),
+        {key_type: by_id(keys, to_json) for key_type, keys in state.keys.items()},
+        state.epoch,
+        state.seq,
+    )
+
+
+def _answer_packed(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
+    """Answer with this body, compressed if it is large and the caller asked for it."""
+    resp.set_header("Vary", "Accept-Encoding")
+    if len(body) >= GZIP_MIN_BYTES and _accepts_gzip(req):
+        packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+        body = packer.compress(body) + packer.flush()
+        resp.set_header("Content-Encoding", "gzip")
+    resp.data = body
 
 
 class Numbers(TypedDict):

@@ -8,14 +8,18 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from api.bodies import MAX_IDS, MAX_NUMBER, MAX_TYPES, CountedId, CountedType
+from api.problems import ProblemDocument
 from keystore.ids import MAX_NAME_CHARS
 
 NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS}
 _NAMED = Meta(extra_json_schema={"propertyNames": NAME})
 _TYPED = Meta(extra_json_schema={"propertyNames": NAME, "maxProperties": MAX_TYPES})
+
+MAX_WRITES = 200
+"""Companies that one request writes."""
 
 Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 Epoch = Annotated[Count, Meta(description="Rises with each holder of the lease.")]
@@ -50,6 +54,45 @@ class CountedState(msgspec.Struct):
     """`WriteStateRequest` with its names only counted."""
 
     keys: dict[CountedType, dict[CountedId, msgspec.Raw]] = {}
+
+
+class CompanyWrite(msgspec.Struct, forbid_unknown_fields=True):
+    """The write of one company."""
+
+    company: Annotated[str, Meta(description="The company's id.")]
+    epoch: Annotated[Count | None, Meta(description="The lease's epoch; needed while a lease is in force.")] = None
+    seq: Annotated[Count | None, Meta(description="The write's number under this epoch, from 1 on.")] = None
+    creds: Annotated[msgspec.Raw, Meta(description="The credentials document; absent or null leaves it as it is.")] = (
+        msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
+    )
+    keys: KeysByType = {}
+
+
+class WritesRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Writes of several companies, one of each."""
+
+    writes: Annotated[list[CompanyWrite], Meta(min_length=1, max_length=MAX_WRITES)]
+
+
+class CountedKeys(msgspec.Struct):
+    """A `CompanyWrite` with its names only counted; its types count as ids, because each company has some."""
+
+    keys: dict[CountedId, dict[CountedId, msgspec.Raw]] = {}
+
+
+class CountedWrites(msgspec.Struct):
+    """`WritesRequest` with its names only counted."""
+
+    writes: list[CountedKeys] = []
+
+
+class WritesResponse(msgspec.Struct):
+    """The outcome of each write."""
+
+    outcomes: Annotated[
+        list[ProblemDocument | None],
+        Meta(description="In order: null for a write that is durable, or the problem that refused it."),
+    ]
 
 
 class StateResponse(msgspec.Struct):
@@ -90,6 +133,7 @@ class LeaseRequest(msgspec.Struct, forbid_unknown_fields=True):
     ttl_s: Annotated[float, Meta(ge=5, le=3600, description="Duration of the lease in seconds.")]
     epoch: Annotated[Epoch | None, Meta(description="Renews the lease of this epoch.")] = None
     force: Annotated[bool, Meta(description="Takes the lease from a holder that still has it.")] = False
+    state: Annotated[bool, Meta(description="Asks for the state too, read after the lease was taken.")] = False
     acknowledged: Annotated[
         AcknowledgedWrite | None,
         Meta(description="The latest write acknowledged to this bot; the answer says whether the database has it."),
@@ -117,6 +161,7 @@ class LeaseResponse(msgspec.Struct):
             "is newer; it writes all of it."
         ),
     ] = False
+    state: Annotated[StateResponse | UnsetType, Meta(description="All that is stored, if it was asked for.")] = UNSET
 
 
 class HeartbeatRequest(msgspec.Struct):

@@ -22,6 +22,7 @@ COMPANY_PATH = "/v1/companies/{company}"
 ALIASES = {name: getattr(schemas, name) for name in ("Count", "IdsByType", "KeysByType", "ValuesById")}
 CLASSES = (
     *(schemas.WriteStateRequest, schemas.GetKeysRequest, schemas.LeaseRequest, schemas.HeartbeatRequest),
+    *(schemas.WritesRequest, schemas.WritesResponse),
     *(schemas.StateResponse, schemas.UsedKeysResponse, schemas.LeaseResponse, CheckReport, ProblemDocument),
 )
 
@@ -145,6 +146,13 @@ PATHS: dict[str, dict[str, Document]] = {
         "delete": _of_bot("End the lease; a stale one is left alone", parameters=_RELEASES),
     },
     f"{COMPANY_PATH}/heartbeat": {"post": _of_bot("The bot's use of memory, for the alerts", body="HeartbeatRequest")},
+    "/v1/writes": {
+        "post": _of_bot(
+            "Write for several companies, each all or nothing; the token must reach them",
+            body="WritesRequest",
+            answer="WritesResponse",
+        )
+    },
     "/healthz": {"get": _operation("The process is alive", _json("Object"), 500, **_NO_TOKEN)},
     "/readyz": {"get": _operation("A bot can use the service", _json("Object"), 500, 503, **_NO_TOKEN)},
     "/v1/health": {"get": _operation("The `check` report", _json("CheckReport"), *_ANY)},

@@ -73,11 +73,10 @@ class Problem(Exception):
     def __str__(self) -> str:
         return self.detail
 
-    def document(self, request_id: str) -> bytes:
-        """Return the problem as JSON."""
+    def document(self, request_id: str) -> ProblemDocument:
+        """Return the problem as a client gets it."""
         status, title = TITLES[self.slug]
-        document = ProblemDocument(TYPE_PREFIX + self.slug, title, status, self.detail, request_id, **self.extra)
-        return msgspec.json.encode(document)
+        return ProblemDocument(TYPE_PREFIX + self.slug, title, status, self.detail, request_id, **self.extra)
 
 
 def retry_after(seconds: float) -> dict[str, str]:

@@ -35,6 +35,17 @@ class AuthState:
 
 
 @dataclass(frozen=True)
+class Write:
+    """A write for `set_all`, with the parameters of `set`."""
+
+    company_id: str
+    keys: Keys = field(repr=False)
+    creds: bytes | None = field(default=None, repr=False)
+    epoch: int | None = None
+    seq: int | None = None
+
+
+@dataclass(frozen=True)
 class Quota:
     """The most keys that one company may have, and the most bytes that their values may take.
 

@@ -17,7 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from keystore.records import AuthState, CompanyLease, Keys
+from keystore.errors import KeystoreError
+from keystore.records import AuthState, CompanyLease, Keys, Write
 from keystore.upkeep import Upkeep
 
 
@@ -56,6 +57,14 @@ class KeyStore(ABC):
 
         The write is atomic, and durable once this returns. After an error, either all of it was written or nothing;
         repeat the call. Each written key starts a new life under the policy. A value has 1 byte to 16 MiB.
+        """
+
+    @abstractmethod
+    def set_all(self, writes: Iterable[Write]) -> list[KeystoreError | None]:
+        """Write for several companies, in one round trip, and return the error of each in order; None: it was written.
+
+        Each write is atomic by itself, and durable once this returns, as with `set`. An error of the whole call is
+        raised; then each write was written or not, so repeat the call. A company has one write in a call.
         """
 
     @abstractmethod

@@ -263,6 +263,14 @@ class PostgresLink:
         """Return this database's address for another login."""
         return address_for_login(conninfo_to_dict(self._conninfo), login, password)
 
+    def error_of(self, code: str, message: str, detail: str) -> KeystoreError:
+        """Return the error of one write of several: a refusal, a row that can never be stored, or a failure."""
+        if code.startswith(REFUSAL_CLASS):
+            return RefusalError(code, json.loads(detail or "{}"))
+        if code[:2] in ("22", "23", "54", "P0"):
+            return InvalidInput(f"{self.name}: the database refused a row: {message}")
+        return StoreUnavailable(f"{self.name}: {message}")
+
     def close(self) -> None:
         if os.getpid() == self._process:
             self._pool.close(timeout=CONNECT_TIMEOUT_S)

@@ -18,7 +18,7 @@ from keystore.records import KeyRow, Lease, SweepRun
 from keystore.sealing.queries import Name, Reseal
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
-from keystore.sql.queries import Change, Changed, Clock, Queries
+from keystore.sql.queries import Change, Changed, Clock, Outcome, Queries
 from keystore.sql.quota import Usage
 from keystore.tally import Count
 
@@ -69,7 +69,7 @@ class PostgresQueries(Queries):
     def set(self, change: Change) -> Changed:
         written, deleted, quota = change.written, change.deleted, change.quota
         sealed = {"data_key": change.data_key, "other_identity": change.other_identity} if change.data_key else {}
-        events = self.run(
+        ((parts,),) = self.run(
             "set_sealed" if sealed else "set",
             **sealed,
             company_id=change.company,
@@ -84,12 +84,33 @@ class PostgresQueries(Queries):
             most_keys=quota and quota.keys,
             most_bytes=quota and quota.value_bytes,
         )
-        used = {event: n for event, _, n in events if event in ("keys", "bytes")}
-        return Changed(
-            events=[row for row in events if row[0] not in UNCOUNTED],
-            rewritten=[key_id for event, key_id, _ in events if event == "rewritten"],
-            used=Usage(used["keys"], used["bytes"]) if used else None,
+        return _changed(parts)
+
+    def set_all(self, changes: list[Change]) -> list[Outcome]:
+        written = [key for change in changes for key in change.written]
+        deleted = [key for change in changes for key in change.deleted]
+        rows = self.run(
+            "set_all",
+            company_ids=Texts([change.company for change in changes]),
+            key_counts=[len(change.written) for change in changes],
+            key_types=Texts([key_type for key_type, _, _ in written]),
+            key_ids=Texts([key_id for _, key_id, _ in written]),
+            values=Blobs([value for _, _, value in written]),
+            gone_counts=[len(change.deleted) for change in changes],
+            gone_types=Texts([key_type for key_type, _ in deleted]),
+            gone_ids=Texts([key_id for _, key_id in deleted]),
+            creds=[change.creds for change in changes],
+            epochs=[change.epoch for change in changes],
+            seqs=[change.seq for change in changes],
+            most_keys=[change.quota and change.quota.keys for change in changes],
+            most_bytes=[change.quota and change.quota.value_bytes for change in changes],
+            data_keys=[change.data_key for change in changes],
+            other_identities=[change.other_identity for change in changes],
         )
+        return [
+            _changed(parts) if code is None else self.link.error_of(code, message, detail)
+            for parts, code, message, detail in rows
+        ]
 
     def touch(self, company: str, used: list[tuple[str, str]]) -> tuple[list[Row], dict[str, list[str]]]:
         key_types, key_ids = (Texts(column) for column in zip(*used, strict=True))
@@ -308,3 +329,14 @@ class PostgresQueries(Queries):
 def _columns(names: Sequence[Name]) -> tuple[Texts, Texts]:
     """Return the types and the ids of names as two lists."""
     return Texts(key_type for key_type, _ in names), Texts(key_id for _, key_id in names)
+
+
+def _changed(parts: list[str]) -> Changed:
+    """Return the outcome of a write from the list of its events (`keystore_write`)."""
+    events = [(event, name, int(n)) for event, name, n in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
+    used = {event: n for event, _, n in events if event in ("keys", "bytes")}
+    return Changed(
+        events=[row for row in events if row[0] not in UNCOUNTED],
+        rewritten=[key_id for event, key_id, _ in events if event == "rewritten"],
+        used=Usage(used["keys"], used["bytes"]) if used else None,
+    )

@@ -8,14 +8,21 @@ SELECT * FROM keystore_get(%(company_id)s, %(key_type)s, %(key_ids)b::text[], %(
 SELECT * FROM keystore_use(%(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(now)s)
 
 -- name: set
-SELECT * FROM keystore_set(
+SELECT keystore_write(
     %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(gone_types)b::text[],
     %(gone_ids)b::text[], %(creds)s::bytea, %(epoch)s, %(seq)s, %(most_keys)s, %(most_bytes)s, %(now)s)
 
 -- name: set_sealed
-SELECT * FROM keystore_sealed_set(
+SELECT keystore_sealed_write(
     %(company_id)s, %(data_key)s::bytea, %(other_identity)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[],
     %(gone_types)b::text[], %(gone_ids)b::text[], %(creds)s::bytea, %(epoch)s, %(seq)s, %(most_keys)s, %(most_bytes)s, %(now)s)
+
+-- name: set_all
+SELECT events, code, message, detail FROM keystore_write_all(
+    false, %(company_ids)b::text[], %(key_counts)s::integer[], %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[],
+    %(gone_counts)s::integer[], %(gone_types)b::text[], %(gone_ids)b::text[], %(creds)s::bytea[], %(epochs)s::bigint[],
+    %(seqs)s::bigint[], %(most_keys)s::bigint[], %(most_bytes)s::bigint[], %(data_keys)s::bytea[],
+    %(other_identities)s::boolean[], %(now)s)
 
 -- name: load
 SELECT * FROM keystore_load(%(company_id)s)

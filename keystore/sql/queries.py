@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from keystore.errors import InvalidInput, LeaseLost
+from keystore.errors import InvalidInput, KeystoreError, LeaseLost
 from keystore.ids import OTHER_TYPES
 from keystore.records import KeyRow, Lease, Quota, SweepRun
 from keystore.sealing.queries import SealingQueries
@@ -55,6 +55,9 @@ class Changed:
     rewritten: list[str]
     used: Usage | None
 
+
+Outcome = Changed | KeystoreError
+"""The outcome of one change of several: what it changed, or the error that refused it."""
 
 NOTHING_CHANGED = Changed([], [], None)
 
@@ -153,6 +156,10 @@ class Queries(SealingQueries, ABC):
     @abstractmethod
     def set(self, change: Change) -> Changed:
         """Make a change, all of it or nothing."""
+
+    @abstractmethod
+    def set_all(self, changes: list[Change]) -> list[Outcome]:
+        """Write changes of several companies in one transaction. An error of one leaves the others alone."""
 
     @abstractmethod
     def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from keystore import ids
-from keystore.errors import CorruptValue, InvalidInput, LeaseHeld, LeaseLost
-from keystore.records import AuthState, CompanyLease, Keys, Rotation, SealingState, UnreadableValue
+from keystore.errors import CorruptValue, InvalidInput, KeystoreError, LeaseHeld, LeaseLost, SecretKeyMissing
+from keystore.records import AuthState, CompanyLease, Keys, Rotation, SealingState, UnreadableValue, Write
 from keystore.sealing.quarantine import NOTES
-from keystore.sealing.queries import COMPARED_TYPES, CREDS
-from keystore.sql.queries import Change, Changed
+from keystore.sealing.queries import COMPARED_TYPES, CREDS, KEY_ERASED
+from keystore.sql.link import RefusalError
+from keystore.sql.queries import Change, Changed, Outcome
 from keystore.sql.quota import Usage
 from keystore.sql.tokens import SqlTokens
 from keystore.sql.trash import SqlTrash
@@ -25,7 +26,6 @@ from keystore.values.codec import PLAIN, open_plain
 
 if TYPE_CHECKING:
     from keystore.sealing.rotation import CompanyRotation
-    from keystore.sealing.sealer import SealedWrite, Sealer
 
 log = structlog.get_logger()
 
@@ -81,49 +81,99 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         epoch: int | None = None,
         seq: int | None = None,
     ) -> None:
-        company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
-        seq = ids.checked_seq(seq, epoch)
-        written, deleted = ids.checked_writes(keys)
-        checked_creds = None if creds is None else ids.checked_value("creds", creds)
-        if not written and not deleted and checked_creds is None:
+        change = self._change(Write(company_id, keys, creds, epoch, seq))
+        if change is None:
             return
         self._require_converted()
+        self._note_change(change, self._set(change))
+
+    def set_all(self, writes: Iterable[Write]) -> list[KeystoreError | None]:
+        errors: list[KeystoreError | None] = []
+        changes: dict[int, Change] = {}
+        for place, write in enumerate(writes):
+            errors.append(None)
+            try:
+                change = self._change(write)
+            except InvalidInput as error:
+                errors[place] = error
+                continue
+            if change is not None:
+                changes[place] = change
+        if len({change.company for change in changes.values()}) < len(changes):
+            raise InvalidInput("writes: a company is there twice; one call has one write of each")
+        self._require_converted()
+        forms: dict[int, Change] = {}
+        for place, change in changes.items():
+            try:
+                forms[place] = self._stored_form(change)
+            except SecretKeyMissing as error:
+                errors[place] = error
+        outcomes = self.queries.set_all(list(forms.values())) if forms else []
+        for place, outcome in zip(forms, outcomes, strict=True):
+            try:
+                self._note_change(changes[place], self._made(changes[place], outcome))
+            except KeystoreError as error:
+                errors[place] = error
+        return errors
+
+    def _made(self, change: Change, outcome: Outcome) -> Changed:
+        """Return the outcome of a change that was made among others, or raise its error."""
+        if isinstance(outcome, Changed):
+            return outcome
+        if self._sealer is not None and isinstance(outcome, RefusalError) and outcome.reason == KEY_ERASED:
+            self._sealer.keys.forget(change.company)
+            return self._set(change)
+        with self._refused(change.company, change.epoch):
+            raise outcome
+
+    def _change(self, write: Write) -> Change | None:
+        """Return a write's change, with its values in clear; None for no change.
+
+        It has the quota if the company's use must be counted.
+        """
+        company, epoch = ids.canonical_company(write.company_id), ids.checked_epoch(write.epoch)
+        seq = ids.checked_seq(write.seq, epoch)
+        written, deleted = ids.checked_writes(write.keys)
+        creds = None if write.creds is None else ids.checked_value("creds", write.creds)
+        if not written and not deleted and creds is None:
+            return None
         size = Usage(len(written), sum(len(value) for _, _, value in written))
         quota = None if not written or self._allowances.spend(company, size) else self._allowances.quota
-        if self._sealer is None:
-            stored = [(key_type, key_id, codec.encode(value)) for key_type, key_id, value in written]
-            stored_creds = None if checked_creds is None else codec.encode(checked_creds)
-            change = Change(company, stored, deleted, stored_creds, epoch, seq, quota)
-            with self._refused(company, epoch):
-                changed = self.queries.set(change)
-        else:
-            changed = self._set_sealed(
-                self._sealer, Change(company, written, deleted, checked_creds, epoch, seq, quota)
-            )
-        if changed.used is not None:
-            self._allowances.grant(company, changed.used)
-        self._count_events(company, changed.events)
-        self._warn_rewritten(company, changed.rewritten)
+        return Change(company, written, deleted, creds, epoch, seq, quota)
 
-    def _set_sealed(self, sealer: "Sealer", change: Change) -> Changed:
-        """Make a change that has its values in clear: seal them first."""
+    def _note_change(self, change: Change, changed: Changed) -> None:
+        if changed.used is not None:
+            self._allowances.grant(change.company, changed.used)
+        self._count_events(change.company, changed.events)
+        self._warn_rewritten(change.company, changed.rewritten)
+
+    def _set(self, change: Change) -> Changed:
+        """Make a change that has its values in clear. If its company was purged meanwhile, seal them with a new key."""
+        while True:
+            form = self._stored_form(change)
+            try:
+                with self._refused(change.company, change.epoch):
+                    return self.queries.set(form)
+            except RefusalError as refused:
+                if self._sealer is None or refused.reason != KEY_ERASED:
+                    raise
+                self._sealer.keys.forget(change.company)
+
+    def _stored_form(self, change: Change) -> Change:
+        """Return a change with its values in their stored form. Raises SecretKeyMissing."""
+        if self._sealer is None:
+            stored = [(key_type, key_id, codec.encode(value)) for key_type, key_id, value in change.written]
+            return replace(change, written=stored, creds=None if change.creds is None else codec.encode(change.creds))
         compared = [(key_type, key_id) for key_type, key_id, _ in change.written if key_type in COMPARED_TYPES]
         values = change.written
         if change.creds is not None:
             values, compared = [*values, (*CREDS, change.creds)], [*compared, CREDS]
-
-        def write(sealed: "SealedWrite") -> Changed:
-            stored = [
-                (key_type, key_id, form) for (key_type, key_id, _), form in zip(values, sealed.stored, strict=True)
-            ]
-            creds = None if change.creds is None else stored.pop()[2]
-            sealed_change = replace(
-                change, written=stored, creds=creds, data_key=sealed.data_key, other_identity=sealed.other_identity
-            )
-            with self._refused(change.company, change.epoch):
-                return self.queries.set(sealed_change)
-
-        return self._write_sealed(sealer, change.company, values, compared, write)
+        sealed = self._sealer.seal(change.company, values, compared)
+        stored = [(*name, form) for name, form in zip(((row[0], row[1]) for row in values), sealed.stored, strict=True)]
+        creds = None if change.creds is None else stored.pop()[2]
+        return replace(
+            change, written=stored, creds=creds, data_key=sealed.data_key, other_identity=sealed.other_identity
+        )
 
     def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)

@@ -1,6 +1,8 @@
 """The queries of SQLite: one file, for local work and small bots. It keeps the whole contract.
 
 The database's clock is this machine's clock. So the time comes from Python, and `keystore.ttl` computes the expiries.
+
+Length: the queries of a database are one class, as the contract is.
 """
 
 import json
@@ -16,7 +18,7 @@ from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import REPAIR, KeyRow, Lease, SweepRun
 from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.policy_table import policy_of_rows, read_policy, row_of
-from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Queries
+from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Outcome, Queries
 from keystore.sql.quota import Usage, require_room
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
@@ -61,47 +63,67 @@ class SqliteQueries(SqliteSealedRows, Queries):
         return rows, renewed
 
     def set(self, change: Change) -> Changed:
-        company, written, deleted = change.company, change.written, change.deleted
-        others = sorted({row[0] for row in written} - KNOWN_TYPES)
-        now = self.now_param()
-        expiry = {key_type: expires_at for key_type, expires_at, _ in self._lives({row[0] for row in written})}
-        rows = [(company, key_type, key_id, value, now, now, expiry[key_type]) for key_type, key_id, value in written]
-        pre_keys = {key_id: value for key_type, key_id, value in written if key_type == PRE_KEY}
+        expiries = self._expiries([change])
+        return self.link.work(lambda run: self._set(run, change, expiries), timeout_s=None)
 
-        def write(run: Run) -> Changed:
-            require_data_key(run, self.sql, company, change.data_key)
-            if not self._admit(run, company, change.epoch, change.seq, now):
-                return NOTHING_CHANGED
-            if others:
-                self._require_few_types(run, company, others)
-            used = self._usage(run, company) if change.quota else None
-            if change.creds is not None:
-                put_former_away(run, self.sql, company, change.creds, now, other_identity=change.other_identity)
-            before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
-            events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
-            if deleted:
-                run(self.sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
-            # The stored pre-keys are unused: a bot deletes one when it is used.
-            params = {"company_id": company, "key_ids": self.list_param(pre_keys)}
-            unused: dict[str, bytes] = dict(run(self.sql["unused_pre_keys"], params)) if pre_keys else {}
-            rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
-            if rewritten:
-                run(self.sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
-            if rows:
-                run(self.sql["put"], rows)
-            if change.creds is not None:
-                run(self.sql["write_creds"], {"company_id": company, "creds": change.creds, "now": now})
-            after = None
-            if used is not None and change.quota is not None:
-                after = self._usage(run, company)
-                require_room(change.quota, used, after)
-            before[PRE_KEY] = len(unused)
-            for key_type, keys in Counter(row[0] for row in written).items():
-                existing = before.get(key_type, 0)
-                events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
-            return Changed(events, rewritten, after)
+    def set_all(self, changes: list[Change]) -> list[Outcome]:
+        expiries = self._expiries(changes)
+
+        def write(run: Run) -> list[Outcome]:
+            outcomes: list[Outcome] = []
+            for change in changes:
+                run("SAVEPOINT one_company", {})
+                try:
+                    outcomes.append(self._set(run, change, expiries))
+                except RefusalError as refused:
+                    run("ROLLBACK TO one_company", {})
+                    outcomes.append(refused)
+                run("RELEASE one_company", {})
+            return outcomes
 
         return self.link.work(write, timeout_s=None)
+
+    def _expiries(self, changes: list[Change]) -> dict[str, int]:
+        """Return the expiry of each type that is written now."""
+        key_types = {key_type for change in changes for key_type, _, _ in change.written}
+        return {key_type: expires_at for key_type, expires_at, _ in self._lives(key_types)}
+
+    def _set(self, run: Run, change: Change, expiry: Mapping[str, int]) -> Changed:
+        company, written, deleted, now = change.company, change.written, change.deleted, self.now_param()
+        others = sorted({row[0] for row in written} - KNOWN_TYPES)
+        rows = [(company, key_type, key_id, value, now, now, expiry[key_type]) for key_type, key_id, value in written]
+        pre_keys = {key_id: value for key_type, key_id, value in written if key_type == PRE_KEY}
+        require_data_key(run, self.sql, company, change.data_key)
+        if not self._admit(run, company, change.epoch, change.seq, now):
+            return NOTHING_CHANGED
+        if others:
+            self._require_few_types(run, company, others)
+        used = self._usage(run, company) if change.quota else None
+        if change.creds is not None:
+            put_former_away(run, self.sql, company, change.creds, now, other_identity=change.other_identity)
+        before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
+        events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
+        if deleted:
+            run(self.sql["delete"], [(company, key_type, key_id) for key_type, key_id in deleted])
+        # The stored pre-keys are unused: a bot deletes one when it is used.
+        params = {"company_id": company, "key_ids": self.list_param(pre_keys)}
+        unused: dict[str, bytes] = dict(run(self.sql["unused_pre_keys"], params)) if pre_keys else {}
+        rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
+        if rewritten:
+            run(self.sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
+        if rows:
+            run(self.sql["put"], rows)
+        if change.creds is not None:
+            run(self.sql["write_creds"], {"company_id": company, "creds": change.creds, "now": now})
+        after = None
+        if used is not None and change.quota is not None:
+            after = self._usage(run, company)
+            require_room(change.quota, used, after)
+        before[PRE_KEY] = len(unused)
+        for key_type, keys in Counter(row[0] for row in written).items():
+            existing = before.get(key_type, 0)
+            events += [("created", key_type, keys - existing), ("renewed", key_type, existing)]
+        return Changed(events, rewritten, after)
 
     def _usage(self, run: Run, company: str) -> Usage:
         return Usage(*run(self.sql["usage"], {"company_id": company})[0])

@@ -24,12 +24,12 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 VALUE = b"\x00V"
 """A value as it is stored: with the byte of its format."""
 
-SET = "SELECT * FROM keystore_bot_set(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+SET = "SELECT keystore_bot_write(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 def bot_set(company: str, types: str, ids: str, values: str, creds: str = "NULL") -> str:
     """A write by a bot, with SQL expressions for its lists."""
-    return f"SELECT * FROM keystore_bot_set('{company}', {types}, {ids}, {values}, '{{}}', '{{}}', {creds}, NULL, NULL)"
+    return f"SELECT keystore_bot_write('{company}', {types}, {ids}, {values}, '{{}}', '{{}}', {creds}, NULL, NULL)"
 
 
 STORED = "ARRAY['\\x0056'::bytea]"
@@ -102,7 +102,7 @@ def test_the_bot_of_a_company_reads_and_writes_it(bot: Connection, makes_logins:
         "SELECT * FROM keystore_bot_renew_lease('2', 'h', 1, 60)",
         "SELECT keystore_bot_release_lease('2', 'h', 1)",
         "SELECT * FROM keystore_load('1')",
-        "SELECT * FROM keystore_set('1', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, NULL, NULL)",
+        "SELECT keystore_write('1', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, NULL, NULL)",
         "SELECT * FROM keystore_sweep('1', true, false, NULL)",
         "SELECT * FROM keystore_backfill(10, NULL)",
         "SELECT keystore_add_login('bot_1', NULL, '2', 1, 1)",
@@ -164,9 +164,9 @@ def test_what_no_program_of_ours_has_checked_is_checked(bot: Connection, makes_l
 def test_a_large_write_beyond_the_quota_is_refused(makes_logins: str) -> None:
     made = run_json("role", "create", "--company", "1", url=makes_logins, KEYSTORE_COMPANY_KEYS="150")
     with closing(psycopg.connect(made["address"], autocommit=True)) as conn:
-        for first, refused in ((0, False), (101, True)):
-            ids = [f"{number}" for number in range(first, first + 101)]
-            params = ["1", ["session"] * 101, ids, [VALUE] * 101, [], [], None, None, None]
+        for keys, refused in ((100, False), (1_000, True)):
+            ids = [f"{number}" for number in range(keys)]
+            params = ["1", ["session"] * keys, ids, [VALUE] * keys, [], [], None, None, None]
             if refused:
                 with pytest.raises(psycopg.Error) as error:
                     conn.execute(SET, params)

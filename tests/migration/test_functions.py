@@ -35,13 +35,13 @@ def test_a_migrated_database_has_the_functions_of_this_version(migrated_postgres
     [
         "COMMENT ON FUNCTION keystore_rounded_expiry IS 'Signal Keystore, functions 0123456789abcdef'",
         "DROP FUNCTION keystore_rounded_expiry CASCADE",
-        "DROP FUNCTION keystore_set",
+        "DROP FUNCTION keystore_write",
     ],
 )
 def test_other_functions_are_noticed_at_opening_and_replaced_by_migrate(
     migrated_postgres_url: str, database_rows: Rows, change: str
 ) -> None:
-    if change == "DROP FUNCTION keystore_set":
+    if change == "DROP FUNCTION keystore_write":
         execute(migrated_postgres_url, "COMMENT ON FUNCTION keystore_rounded_expiry IS NULL")
     execute(migrated_postgres_url, change)
     execute(migrated_postgres_url, "CREATE FUNCTION keystore_of_old() RETURNS int LANGUAGE sql AS 'SELECT 1'")
@@ -89,7 +89,7 @@ def test_a_temporary_table_shadows_none_of_the_store(migrated_postgres_url: str,
         for table in ("whatsapp_keys", "keystore_company_leases", "keystore_policy"):
             conn.execute(f"CREATE TEMPORARY TABLE {table} (LIKE public.{table} INCLUDING ALL)".encode())
         conn.execute(
-            "SELECT keystore_set('1', '{session}', '{a}', ARRAY['A'::bytea], '{}', '{}', "
+            "SELECT keystore_write('1', '{session}', '{a}', ARRAY['A'::bytea], '{}', '{}', "
             "null, null, null, null, null, null)"
         )
         assert conn.execute("SELECT count(*) FROM whatsapp_keys").fetchone() == (0,)
@@ -102,8 +102,8 @@ def test_a_database_beside_a_bot_has_no_functions_for_keys(legacy: LegacyDatabas
         assert not schema_of(link).functions_outdated
     names = [name for (name,) in legacy.execute(FUNCTION_NAMES)]
     assert sorted(names) == sorted(function_names(function_text(attached=True)))
-    assert "keystore_set" not in names
+    assert "keystore_write" not in names
     with opened_link(legacy.url) as link:
         migrate(link)
         assert not schema_of(link).functions_outdated
-    assert ("keystore_set",) in legacy.execute(FUNCTION_NAMES)
+    assert ("keystore_write",) in legacy.execute(FUNCTION_NAMES)

@@ -1,5 +1,5 @@
 /**
- * Baileys' auth state, stored in the service. It is loaded once and read from memory; every write goes to the service.
+ * Baileys' auth state of an account. It is loaded once and read from memory; every write goes to the store.
  */
 import { getHeapStatistics } from 'node:v8'
 
@@ -7,17 +7,14 @@ import type { AuthenticationCreds, AuthenticationState } from 'baileys'
 
 import { backoffMs, sleep } from './backoff.js'
 import { initAuthCreds } from './baileys.js'
-import { Connection, type Request, type StateAnswer } from './connection.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
 import { Lease } from './lease.js'
+import type { Memory, NumberedWrite, State, Transport } from './transport.js'
 import { UsedKeys } from './used-keys.js'
 import {
-  asReceived,
-  asSent,
   countOf,
   fromJson,
   keyFromJson,
-  keysAsJson,
   ofType,
   storedKeys,
   toJson,
@@ -32,13 +29,8 @@ const RETRY_FOR_MS = 5 * MINUTE_MS
 /** How long `close()` tries to report used keys and to release the lease. Both only save work later. */
 const RELEASE_FOR_MS = 5_000
 
-export interface KeystoreOptions {
-  /** The service's address: `http://127.0.0.1:8080`. */
-  url: string
-  /** The token that `python run.py token create --company …` printed. */
-  token: string
-  /** The WhatsApp account's name in the store. */
-  company: string
+/** The options of an account. */
+export interface AccountOptions {
   /** Hold a lease, so that no other process writes this account's keys. Default: true. */
   lease?: boolean
   /** Distinguishes bots of one account on one machine; use the same name at each start. */
@@ -51,11 +43,11 @@ export interface KeystoreOptions {
   force?: boolean
   /** Called once when another process has the lease. Nothing is written any more: end the process or the socket. */
   onLeaseLost?: (error: KeystoreLeaseLost) => void
-  /** Called once when the service refuses a write for good. Nothing is written any more: end the process or the socket. */
+  /** Called once when the store refuses a write for good. Nothing is written any more: end the process or the socket. */
   onSaveFailed?: (error: Error) => void
   /** How long to try to connect, in ms. Default: 30,000. */
   connectForMs?: number
-  /** How long `close()` waits in an outage of the service, in ms. Default: 300,000. */
+  /** How long `close()` waits in an outage, in ms. Default: 300,000. */
   retryForMs?: number
   /** Receives a warning for each failure; a pino logger will do. */
   logger?: KeystoreLogger
@@ -75,7 +67,7 @@ export interface KeystoreStats {
   readonly usesWaiting: number
   readonly epoch: number | undefined
   readonly leaseLost: boolean
-  /** True if the service refused a write for good, or the lease was lost: nothing is written any more. */
+  /** True if the store refused a write for good, or the lease was lost: nothing is written any more. */
   readonly saveFailed: boolean
   /** How often the database went back to an older state, and the whole state was written to it. */
   readonly databaseWentBack: number
@@ -91,9 +83,9 @@ export interface KeystoreAuthState {
   readonly stats: () => KeystoreStats
 }
 
-/** Loads the account's state. Throws a KeystoreError whose message says what to do. */
-export async function useKeystoreAuthState(options: KeystoreOptions): Promise<KeystoreAuthState> {
-  const account = new Account(options)
+/** Loads an account's state. Throws a KeystoreError whose message says what to do. */
+export async function openAccount(transport: Transport, company: string, options: AccountOptions): Promise<KeystoreAuthState> {
+  const account = new Account(transport, company, options)
   await account.open()
   const keys = {
     get: account.get,
@@ -110,15 +102,16 @@ export async function useKeystoreAuthState(options: KeystoreOptions): Promise<Ke
 
 class Account {
   creds!: AuthenticationCreds
-  readonly #options: KeystoreOptions
-  readonly #connection: Connection
+  readonly #transport: Transport
+  readonly #company: string
+  readonly #options: AccountOptions
   readonly #queue = new WriteQueue({
-    requestsOf: batch => (batch.whole ? this.#wholeState() : Promise.resolve([this.#request(batch)])),
+    requestsOf: batch => (batch.whole ? this.#wholeState() : Promise.resolve([this.#numbered(batch)])),
     send: request => this.#send(request),
     ended: error => this.#onEnded(error)
   })
   readonly #usedKeys = new UsedKeys()
-  readonly #keys = new Map<string, Map<string, string>>()
+  #keys = new Map<string, Map<string, string>>()
   readonly #retryForMs: number
   /** The JSON of the latest creds that were loaded or written. */
   #creds: string | undefined
@@ -129,9 +122,10 @@ class Account {
   #reportTimer: NodeJS.Timeout | undefined
   #loadMs = 0
 
-  constructor(options: KeystoreOptions) {
+  constructor(transport: Transport, company: string, options: AccountOptions) {
+    this.#transport = transport
+    this.#company = company
     this.#options = options
-    this.#connection = new Connection(options.url, options.token, options.company)
     this.#retryForMs = options.retryForMs ?? RETRY_FOR_MS
   }
 
@@ -147,18 +141,17 @@ class Account {
     const waitMs = typeof waitForLease === 'number' ? waitForLease : waitForLease ? leaseTtlS * 2_000 : 0
     const started = performance.now()
     const giveUpAt = Date.now() + (connectForMs ?? CONNECT_FOR_MS)
-    if (lease !== false) {
-      const leaseOptions = { instance, ttlS: leaseTtlS, force, waitMs }
-      const events = { ended: (error: Error) => this.#queue.end(error), wentBack: this.#onWentBack }
-      this.#lease = await this.#retryUntil(giveUpAt, () => Lease.take(this.#connection, leaseOptions, events))
-    }
-    try {
-      // Load after the lease is taken: from then on no write of an older holder lands.
-      this.#readState(await this.#retryUntil(giveUpAt, this.#storedState))
-    } catch (error) {
-      await this.#lease?.release().catch(() => {})
-      throw error
-    }
+    const events = { ended: (error: Error) => this.#queue.end(error), wentBack: this.#onWentBack }
+    this.#readState(
+      await this.#retryUntil(giveUpAt, async () => {
+        if (lease === false) return this.#transport.load(this.#company)
+        const leaseOptions = { instance, ttlS: leaseTtlS, force, waitMs }
+        const taken = await Lease.take(this.#transport, this.#company, leaseOptions, events)
+        this.#lease = taken.lease
+        return taken.state
+      })
+    )
+    this.#transport.join()
     this.#loadMs = performance.now() - started
     this.#reportTimer = setInterval(() => void this.#report(), MINUTE_MS).unref()
   }
@@ -193,7 +186,7 @@ class Account {
 
   readonly stats = (): KeystoreStats => ({
     keys: countOf(this.#keys),
-    requests: this.#connection.requests,
+    requests: this.#transport.requests,
     retries: this.#queue.retries,
     writesSaved: this.#queue.acknowledged,
     writesWaiting: this.#queue.waiting,
@@ -223,30 +216,24 @@ class Account {
     return this.#queue.add(keys, creds)
   }
 
-  #request({ keys, creds }: Write): Request {
-    const number = this.#lease?.next()
-    if (creds === undefined) return { method: 'POST', path: '/keys', body: keysAsJson(keys), number }
-    if (keys.size === 0) return { method: 'PUT', path: '/creds', body: asSent(creds), number }
-    return { method: 'POST', path: '/state', body: `{"creds":${asSent(creds)},"keys":${keysAsJson(keys)}}`, number }
+  #numbered({ keys, creds }: Write): NumberedWrite {
+    return { keys, creds, number: this.#lease?.next() }
   }
 
   /** Returns the requests that make the store's state that of memory. More than fits into one request is several. */
-  async #wholeState(): Promise<Request[]> {
-    const stored = (await this.#storedState()).keys
+  async #wholeState(): Promise<NumberedWrite[]> {
+    const stored = (await this.#transport.load(this.#company)).keys
     await new Promise(resolve => setImmediate(resolve)) // No turn of the event loop is half done then.
-    const keys = deletionsOf(new Map(Object.entries(stored).map(([type, byId]) => [type, new Map(Object.entries(byId))])))
+    const keys = deletionsOf(stored)
     for (const [type, byId] of this.#keys) for (const [id, json] of byId) ofType(keys, type).set(id, json)
     const parts = partsOf(keys)
     const last = parts.pop() ?? new Map()
     return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }].map(part =>
-      this.#request(part)
+      this.#numbered(part)
     )
   }
 
-  readonly #storedState = (): Promise<StateAnswer> =>
-    this.#connection.ask<StateAnswer>({ method: 'GET', path: '/state' }, 'creds', 'keys', 'epoch', 'seq')
-
-  async #send(request: Request): Promise<boolean> {
+  async #send(write: NumberedWrite): Promise<boolean> {
     const lease = this.#lease
     const warned = (error: unknown): never => {
       this.#warn('keystore_write_failed', error)
@@ -257,13 +244,13 @@ class Account {
       return false
     }
     try {
-      await this.#connection.send(request).catch(warned)
+      await this.#transport.write(this.#company, write).catch(warned)
     } catch (error) {
       if (!(error instanceof KeystoreLeaseLost) || !lease) throw error
       await lease.renew()
       throw new KeystoreUnavailable(`the lease had run out, and was renewed: ${error.message}`)
     }
-    if (request.number) lease?.acknowledge(request.number)
+    if (write.number) lease?.acknowledge(write.number)
     return true
   }
 
@@ -292,11 +279,12 @@ class Account {
       await this.#queue.close(closed(), this.#retryForMs)
       let missing: StoredKeys | undefined
       await this.#finally('keystore_report_failed', async () => {
-        missing ??= this.#inMemory(await this.#usedKeys.report(this.#connection))
-        if (missing.size > 0) await this.#connection.send(this.#request({ keys: missing, creds: undefined }))
+        missing ??= this.#inMemory(await this.#usedKeys.report(this.#transport, this.#company))
+        if (missing.size > 0) await this.#transport.write(this.#company, this.#numbered({ keys: missing, creds: undefined }))
       })
     } finally {
       this.#stopTimers()
+      this.#transport.leave()
       const isHeld = !(this.#queue.failure instanceof KeystoreLeaseLost) && this.#queue.waiting === 0
       if (isHeld) await this.#finally('keystore_release_failed', async () => this.#lease?.release())
     }
@@ -315,10 +303,9 @@ class Account {
   /** Reports used keys and the process's memory; runs once a minute. */
   async #report(): Promise<void> {
     const warn = (error: unknown): void => this.#warn('keystore_report_failed', error)
-    const heartbeat = { method: 'POST', path: '/heartbeat', body: JSON.stringify(memory()) } as const
     await Promise.all([
-      this.#usedKeys.report(this.#connection).then(this.#rewrite).catch(warn),
-      this.#connection.send(heartbeat).catch(warn)
+      this.#usedKeys.report(this.#transport, this.#company).then(this.#rewrite).catch(warn),
+      this.#transport.heartbeat(this.#company, memory()).catch(warn)
     ])
   }
 
@@ -340,12 +327,10 @@ class Account {
     return keys
   }
 
-  #readState({ creds, keys }: StateAnswer): void {
-    if (creds !== null) this.#creds = asReceived(creds)
-    this.creds = this.#creds === undefined ? initAuthCreds() : (fromJson(this.#creds) as AuthenticationCreds)
-    for (const [type, byId] of Object.entries(keys)) {
-      this.#keys.set(type, new Map(Object.entries(byId).map(([id, value]) => [id, asReceived(value)])))
-    }
+  #readState({ creds, keys }: State): void {
+    this.#creds = creds
+    this.creds = creds === undefined ? initAuthCreds() : (fromJson(creds) as AuthenticationCreds)
+    this.#keys = keys
   }
 
   async #retryUntil<T>(giveUpAt: number, action: () => Promise<T>): Promise<T> {
@@ -363,7 +348,7 @@ class Account {
   }
 
   #warn(event: string, error: unknown): void {
-    this.#options.logger?.warn({ event, company: this.#connection.company, error: String(error) }, event)
+    this.#options.logger?.warn({ event, company: this.#company, error: String(error) }, event)
   }
 }
 
@@ -379,12 +364,11 @@ function deletionsOf(keys: ReadonlyMap<string, ReadonlyMap<string, unknown>>): S
   return new Map(Array.from(keys, ([type, byId]) => [type, new Map(Array.from(byId.keys(), id => [id, null]))]))
 }
 
-function memory(): Record<string, number> {
-  const { heap_size_limit } = getHeapStatistics()
+function memory(): Memory {
   const { heapUsed, heapTotal, rss } = process.memoryUsage()
-  return { heap_used_bytes: heapUsed, heap_total_bytes: heapTotal, heap_limit_bytes: heap_size_limit, rss_bytes: rss }
+  return { heapUsed, heapTotal, heapLimit: getHeapStatistics().heap_size_limit, rss }
 }
 
 function closed(): KeystoreError {
-  return new KeystoreClosed('the auth state was closed; call useKeystoreAuthState again')
+  return new KeystoreClosed('the auth state was closed; open the account again')
 }

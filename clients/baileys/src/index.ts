@@ -1,10 +1,4 @@
-export {
-  useKeystoreAuthState,
-  type KeystoreAuthState,
-  type KeystoreLogger,
-  type KeystoreOptions,
-  type KeystoreStats
-} from './auth-state.js'
+export type { AccountOptions, KeystoreAuthState, KeystoreLogger, KeystoreStats } from './auth-state.js'
 export {
   KeystoreClosed,
   KeystoreError,
@@ -13,3 +7,4 @@ export {
   KeystoreRefused,
   KeystoreUnavailable
 } from './errors.js'
+export { connectKeystore, useKeystoreAuthState, type ConnectOptions, type Keystore, type KeystoreOptions } from './keystore.js'

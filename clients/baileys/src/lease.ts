@@ -9,8 +9,8 @@
 import { hostname } from 'node:os'
 
 import { backoffMs, sleep } from './backoff.js'
-import type { Connection, LeaseAnswer, StateAnswer, WriteNumber } from './connection.js'
 import { KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
+import type { LeaseAnswer, LeaseRequest, State, Transport, WriteNumber } from './transport.js'
 
 const RENEWALS_PER_LIFE = 3
 const MAX_POLL_MS = 1_000
@@ -24,7 +24,7 @@ export interface LeaseOptions {
 }
 
 export interface LeaseEvents {
-  /** Somebody else has written, or the service refuses this bot. */
+  /** Somebody else has written, or the store refuses this bot. */
   readonly ended: (error: Error) => void
   /** The database lacks a write that it had acknowledged. */
   readonly wentBack: () => void
@@ -43,7 +43,8 @@ export class Lease {
   #stopped = false
 
   private constructor(
-    private readonly connection: Connection,
+    private readonly transport: Transport,
+    private readonly company: string,
     private readonly options: LeaseOptions,
     private readonly events: LeaseEvents
   ) {
@@ -52,14 +53,24 @@ export class Lease {
     this.#holder = `${this.#name}${process.pid}`
   }
 
-  /** Takes the lease. Throws KeystoreLeaseHeld if another holder that may be alive still has it after `waitMs`. */
-  static async take(connection: Connection, options: LeaseOptions, events: LeaseEvents): Promise<Lease> {
-    const lease = new Lease(connection, options, events)
+  /**
+   * Takes the lease, and returns it with the state that was stored then: no write of an older holder lands any more. Throws
+   * KeystoreLeaseHeld if another holder that may be alive still has it after `waitMs`.
+   */
+  static async take(
+    transport: Transport,
+    company: string,
+    options: LeaseOptions,
+    events: LeaseEvents
+  ): Promise<{ lease: Lease; state: State }> {
+    const lease = new Lease(transport, company, options, events)
     const giveUpAt = Date.now() + options.waitMs
     for (let { force } = options; ;) {
       try {
-        lease.#epoch = (await lease.#ask({ force })).epoch
-        break
+        const { epoch, state } = await transport.open(company, lease.#request({ force }))
+        lease.#epoch = epoch
+        lease.#scheduleRenewal()
+        return { lease, state }
       } catch (error) {
         if (!(error instanceof KeystoreLeaseHeld)) throw error
         const pid = lease.#pidOf(error.holder)
@@ -70,8 +81,6 @@ export class Lease {
         await sleep(Math.min(endsInMs, giveUpAt - Date.now(), MAX_POLL_MS))
       }
     }
-    lease.#scheduleRenewal()
-    return lease
   }
 
   get epoch(): number {
@@ -89,7 +98,7 @@ export class Lease {
     return { epoch: this.#epoch, seq: this.#seq }
   }
 
-  /** Remembers the latest write that the service acknowledged. */
+  /** Remembers the latest write that the store acknowledged. */
   acknowledge(number: WriteNumber): void {
     this.#acknowledged = number
   }
@@ -97,7 +106,7 @@ export class Lease {
   /**
    * Renews the lease, also if it ran out and nobody else has written since.
    *
-   * Throws KeystoreLeaseLost if somebody has, KeystoreUnavailable if the service can't be asked.
+   * Throws KeystoreLeaseLost if somebody has, KeystoreUnavailable if the store can't be asked.
    */
   renew(): Promise<void> {
     this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined))
@@ -114,8 +123,7 @@ export class Lease {
   async release(): Promise<void> {
     this.stop()
     await this.#renewing?.catch(() => {})
-    const query = new URLSearchParams({ holder: this.#holder, epoch: String(this.#epoch) })
-    await this.connection.send({ method: 'DELETE', path: `/lease?${query}` })
+    await this.transport.release(this.company, this.#holder, this.#epoch)
   }
 
   async #renew(): Promise<void> {
@@ -142,8 +150,8 @@ export class Lease {
    * the newer one. A database without any lease of the company was purged, or is another one.
    */
   async #takeFromOlderDatabase(lost: KeystoreLeaseLost): Promise<LeaseAnswer> {
-    const state = await this.connection.ask<StateAnswer>({ method: 'GET', path: '/state' }, 'epoch')
-    if (state.epoch === 0 || state.epoch >= this.#epoch) throw lost
+    const { epoch } = await this.transport.load(this.company)
+    if (epoch === 0 || epoch >= this.#epoch) throw lost
     try {
       return { ...(await this.#ask({})), behind: true }
     } catch (error) {
@@ -152,9 +160,11 @@ export class Lease {
   }
 
   #ask(extra: { epoch?: number; force?: boolean }): Promise<LeaseAnswer> {
-    const acknowledged = this.#acknowledged
-    const body = JSON.stringify({ holder: this.#holder, ttl_s: this.options.ttlS, acknowledged, ...extra })
-    return this.connection.ask<LeaseAnswer>({ method: 'POST', path: '/lease', body }, 'epoch', 'seq')
+    return this.transport.lease(this.company, this.#request(extra))
+  }
+
+  #request(extra: { epoch?: number; force?: boolean }): LeaseRequest {
+    return { holder: this.#holder, ttlS: this.options.ttlS, acknowledged: this.#acknowledged, ...extra }
   }
 
   /** Returns the id of the process that holds the lease, if it is one of this machine and instance. */

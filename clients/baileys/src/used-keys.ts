@@ -1,6 +1,6 @@
 /** The keys that were read from memory since the last report. The store renews the expiry of reported keys. */
-import type { Connection, UsedKeysAnswer } from './connection.js'
 import { KeystoreRefused } from './errors.js'
+import type { Transport } from './transport.js'
 
 const IDS_PER_REQUEST = 1_000
 
@@ -28,16 +28,14 @@ export class UsedKeys {
    * Reports all keys to the store, and returns those that it doesn't have: a sweep deleted them before their use was
    * known. If that fails, those not yet reported wait for the next report.
    */
-  async report(connection: Connection): Promise<ReadonlyArray<readonly [string, string]>> {
+  async report(transport: Transport, company: string): Promise<ReadonlyArray<readonly [string, string]>> {
     const missing: Array<readonly [string, string]> = []
     const used = Array.from(this.#used, ([type, ids]) => Array.from(ids, id => [type, id] as const)).flat()
     this.#used = new Map()
     while (used.length > 0) {
       const batch = used.slice(0, IDS_PER_REQUEST)
       try {
-        const body = JSON.stringify(byType(batch))
-        const answer = await connection.ask<UsedKeysAnswer>({ method: 'POST', path: '/keys/used', body }, 'missing')
-        for (const [type, ids] of Object.entries(answer.missing)) for (const id of ids) missing.push([type, id])
+        missing.push(...(await transport.use(company, byType(batch))))
       } catch (error) {
         if (!(error instanceof KeystoreRefused)) for (const [type, id] of used) this.add(type, id)
         throw error
@@ -48,12 +46,12 @@ export class UsedKeys {
   }
 }
 
-function byType(used: ReadonlyArray<readonly [string, string]>): Record<string, string[]> {
-  const ids = new Map<string, string[]>()
+function byType(used: ReadonlyArray<readonly [string, string]>): Map<string, Set<string>> {
+  const ids = new Map<string, Set<string>>()
   for (const [type, id] of used) {
     const ofType = ids.get(type)
-    if (ofType) ofType.push(id)
-    else ids.set(type, [id])
+    if (ofType) ofType.add(id)
+    else ids.set(type, new Set([id]))
   }
-  return Object.fromEntries(ids)
+  return ids
 }

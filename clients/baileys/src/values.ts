@@ -89,6 +89,21 @@ export function ofType<T>(keys: Map<string, Map<string, T>>, type: string): Map<
   return byId
 }
 
+/** The bytes of a key in a request, about. */
+export function bytesOfKey(id: string, json: string | null): number {
+  return 3 * id.length + (json === null ? 4 : bytesOf(json)) + 4
+}
+
+export function bytesOfKeys(keys: StoredKeys): number {
+  let bytes = 0
+  for (const byId of keys.values()) for (const [id, json] of byId) bytes += bytesOfKey(id, json)
+  return bytes
+}
+
+export function bytesOf(json: string): number {
+  return Buffer.byteLength(asSent(json))
+}
+
 export function countOf(keys: ReadonlyMap<string, { readonly size: number }>): number {
   let count = 0
   for (const byId of keys.values()) count += byId.size

@@ -6,9 +6,9 @@
  * it. If the service refuses a write for good, the queue ends: the store keeps a consistent past.
  */
 import { backoffMs, sleep } from './backoff.js'
-import type { Request } from './connection.js'
 import { KeystoreError, KeystoreUnavailable } from './errors.js'
-import { asSent, countOf, ofType, type StoredKeys } from './values.js'
+import type { NumberedWrite } from './transport.js'
+import { bytesOf, bytesOfKey, countOf, ofType, type StoredKeys } from './values.js'
 
 /** The service's limits for one request are 16 MiB, 10,000 ids and 100 types; the names take the rest. */
 const REQUEST_BYTES = 15 * 1024 * 1024
@@ -41,9 +41,9 @@ export interface Batch extends Write {
 
 export interface Sender {
   /** Returns the requests that write a batch; only a whole state may need several. */
-  requestsOf(batch: Batch): Promise<Request[]>
+  requestsOf(batch: Batch): Promise<NumberedWrite[]>
   /** Sends a request. Returns false, or throws KeystoreUnavailable after a failure, if the batch's turn begins again. */
-  send(request: Request): Promise<boolean>
+  send(request: NumberedWrite): Promise<boolean>
   /** The service refused a write for good, so that the queue has ended. */
   ended(error: Error): void
 }
@@ -57,7 +57,7 @@ export class WriteQueue {
   #turn: Batch | undefined
   #batches: Batch[] = []
   /** The requests of the first batch that aren't acknowledged yet. */
-  #requests: Request[] | undefined
+  #requests: NumberedWrite[] | undefined
   #running: Promise<void> | undefined
   #failure: Error | undefined
   #closed: KeystoreError | undefined
@@ -280,12 +280,4 @@ function growth(batch: Batch | undefined, keys: StoredKeys, creds: string | unde
     }
   }
   return { bytes, count }
-}
-
-function bytesOfKey(id: string, json: string | null): number {
-  return 3 * id.length + (json === null ? 4 : bytesOf(json)) + 4
-}
-
-function bytesOf(json: string): number {
-  return Buffer.byteLength(asSent(json))
 }

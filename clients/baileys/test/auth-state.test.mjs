@@ -60,13 +60,13 @@ async function eventually(condition, description) {
 
 const session = text => ({ _sessions: { a: { chain: text } }, version: 'v1' })
 
-test('a new account gets fresh creds, after one request for the lease and one to load', async () => {
+test('a new account gets fresh creds, after one request for the lease and the state', async () => {
   const { state } = await open()
   assert.equal(state.creds.registered, false)
   assert.equal(state.creds.nextPreKeyId, 1)
   assert.deepEqual(
     service.requests.map(({ method, path }) => `${method} ${path}`),
-    ['POST /v1/companies/acme/lease', 'GET /v1/companies/acme/state']
+    ['POST /v1/companies/acme/lease']
   )
 })
 
@@ -153,7 +153,7 @@ test('creds and the keys written beside them are one request', async () => {
   ]
   await Promise.all(saved)
   assert.deepEqual(
-    service.requests.slice(2).map(({ path }) => path),
+    service.requests.slice(1).map(({ path }) => path),
     ['/v1/companies/acme/state']
   )
   assert.equal(service.creds.nextPreKeyId, 3)
@@ -225,7 +225,7 @@ test('writes are numbered, and a repetition has the same number and content', as
   service.fail('/keys', 'lose', 'drop')
   await state.keys.set({ session: { a: session('1') } })
   await state.keys.set({ session: { a: session('2') } })
-  const sent = service.requests.slice(2).map(({ path, epoch, seq, body }) => [path.split('/').at(-1), epoch, seq, body])
+  const sent = service.requests.slice(1).map(({ path, epoch, seq, body }) => [path.split('/').at(-1), epoch, seq, body])
   const first = ['keys', 1, 1, sent[0][3]]
   assert.deepEqual(sent, [first, first, first, ['keys', 1, 2, sent[3][3]]])
   assert.equal(service.lease.seq, 2)
@@ -265,9 +265,9 @@ test('the same value set again joins the write that waits, also the one under wa
   assert.equal(stats().writesWaiting, 5)
   release()
   await Promise.all(writes)
-  assert.equal(service.requests.length, 3)
+  assert.equal(service.requests.length, 2)
   await state.keys.set(keys)
-  assert.equal(service.requests.length, 4, 'a write that is stored is written again, which renews it')
+  assert.equal(service.requests.length, 3, 'a write that is stored is written again, which renews it')
 })
 
 for (const [name, answer] of [
@@ -379,7 +379,7 @@ test('one turn of the event loop is one request, up to what a request may have',
   await assert.rejects(state.keys.set({ session: { b: session('1') } }), /10001 keys of 2 types .* in several turns/)
   assert.deepEqual(await state.keys.get('session', ['b']), {})
   await Promise.all(writes)
-  assert.deepEqual(service.requests.slice(2).map(({ path }) => path.split('/').at(-1)), ['state'])
+  assert.deepEqual(service.requests.slice(1).map(({ path }) => path.split('/').at(-1)), ['state'])
   assert.equal(service.keys.size, 10_000)
   await assert.rejects(state.keys.set({ session: { b: 'x'.repeat(16 * 1024 * 1024) } }), /bytes in one turn/)
   await state.keys.set({ 'lid-mapping': mappings(50_000) })
@@ -417,7 +417,7 @@ test('a value that JSON or the store cannot express is refused before any change
     await assert.rejects(state.keys.set(data), KeystoreError)
   }
   assert.deepEqual(await state.keys.get('session', ['a']), {})
-  assert.equal(service.requests.length, 2)
+  assert.equal(service.requests.length, 1)
 })
 
 test('clear deletes every key and leaves creds', async () => {
@@ -516,7 +516,7 @@ test('another holder learns who has the lease and until when', async () => {
     assert.equal(refused.holder, `${hostname()}/one#${process.pid}`)
     assert.ok(refused.expiresAt > new Date())
   }
-  assert.equal(service.received('GET', '/state').length, 1)
+  assert.equal(service.received('POST', '/lease').length, 3)
 })
 
 test('another holder may wait for the lease', async () => {

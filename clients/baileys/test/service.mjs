@@ -111,14 +111,8 @@ export class FakeService {
     if (company !== 'acme') throw { status: 403, slug: 'forbidden' }
     const content = body ? JSON.parse(body) : undefined
     switch (`${request.method} ${operation}`) {
-      case 'GET state': {
-        const keys = {}
-        for (const [name, value] of this.keys) {
-          const [, type, id] = /^([^/]+)\/(.+)$/s.exec(name)
-          ;(keys[type] ??= {})[id] = value
-        }
-        return { creds: this.creds, keys, epoch: this.lease.epoch, seq: this.lease.seq }
-      }
+      case 'GET state':
+        return this.#state()
       case 'POST state':
         return this.#write(number, content.keys, content.creds)
       case 'POST keys':
@@ -132,8 +126,10 @@ export class FakeService {
       }
       case 'POST heartbeat':
         return void this.heartbeats.push(content)
-      case 'POST lease':
-        return this.#lease(content)
+      case 'POST lease': {
+        const answer = this.#lease(content)
+        return content.state ? { ...answer, state: this.#state() } : answer
+      }
       case 'DELETE lease': {
         const isHolder =
           url.searchParams.get('holder') === this.lease.holder &&
@@ -143,6 +139,15 @@ export class FakeService {
       }
     }
     throw { status: 404, slug: 'not-found' }
+  }
+
+  #state() {
+    const keys = {}
+    for (const [name, value] of this.keys) {
+      const [, type, id] = /^([^/]+)\/(.+)$/s.exec(name)
+      ;(keys[type] ??= {})[id] = value
+    }
+    return { creds: this.creds, keys, epoch: this.lease.epoch, seq: this.lease.seq }
   }
 
   #write({ epoch, seq }, keys, creds) {

@@ -1,6 +1,6 @@
 /**
- * Timeouts of the client and of Baileys in a test's hands. Those of Node's own `fetch` go on as they are: with a mocked
- * time they end connections that are gone already, which Node reports as an error of another test.
+ * Timeouts of the client and of Baileys in a test's hands. Those of requests go on as they are: with a mocked time
+ * they end connections that are gone already, or requests that have just begun.
  */
 
 let restore = () => {}
@@ -11,7 +11,7 @@ export function takeTimeouts() {
   const waiting = new Set()
   let now = 0
   globalThis.setTimeout = (action, ms = 0, ...args) => {
-    if (new Error().stack.includes('undici')) return setTimeout(action, ms, ...args)
+    if (/undici|dist\/(http|postgres\/connections)\.js/.test(new Error().stack)) return setTimeout(action, ms, ...args)
     const timer = { at: now + ms, run: () => action(...args), ref: () => timer, unref: () => timer }
     waiting.add(timer)
     return timer

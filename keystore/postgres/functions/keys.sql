@@ -168,28 +168,115 @@ BEGIN
     RETURN n;
 END $$;
 
--- A whole set, all or nothing: keys to write, keys to delete, and creds unless they are null. Returns the number of keys
--- for each event and type. For an unused pre-key that got another value it returns the event 'rewritten' with the id.
---
--- With `most_keys` and `most_bytes` it counts the company's keys and their bytes, and refuses a write that takes the
--- company beyond them. It then returns both numbers as the events 'keys' and 'bytes'.
-CREATE OR REPLACE FUNCTION keystore_set(
-    company text, key_types text[], key_ids text[], key_values bytea[], gone_types text[], gone_ids text[],
-    new_creds bytea, with_epoch bigint, with_seq bigint, most_keys bigint, most_bytes bigint, clock timestamptz
-) RETURNS TABLE (event text, key_type text, n bigint)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+-- Write keys of a company. Returns the events as keystore_write does.
+CREATE OR REPLACE FUNCTION keystore_write_keys(
+    company text, key_types text[], key_ids text[], key_values bytea[], at_time timestamptz
+) RETURNS text[] LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    at_time timestamptz := coalesce(clock, statement_timestamp());
+    events text[] := '{}';
     types text[];
     expiries timestamptz[];
     has_other_types boolean := false;
-    before record;
-    after record;
+    made_types text[];
+    made_ids text[];
     counted record;
 BEGIN
+    -- Most writes are the next state of one ratchet, which is stored already.
+    IF cardinality(key_ids) = 1 AND key_types[1] <> 'pre-key' THEN
+        expiries[1] := keystore_expiry(key_types[1], at_time);
+        UPDATE whatsapp_keys k SET value = key_values[1], updated_at = at_time, expires_at = expiries[1]
+        WHERE k.company_id = company AND k.key_type = key_types[1] AND k.key_id = key_ids[1];
+        IF FOUND THEN
+            RETURN ARRAY['renewed', key_types[1], '1'];
+        END IF;
+    END IF;
+
+    types := CASE cardinality(key_ids) WHEN 1 THEN key_types ELSE ARRAY(SELECT DISTINCT unnest(key_types)) END;
+    FOR place IN 1 .. cardinality(types) LOOP
+        expiries[place] := keystore_expiry(types[place], at_time);
+        has_other_types := has_other_types OR NOT keystore_known_type(types[place]);
+    END LOOP;
+    IF has_other_types THEN
+        PERFORM keystore_require_few_types(company, types);
+    END IF;
+
+    -- Most large writes are new pre-keys. They are inserted without a look at what is stored, which takes a third of the time.
+    IF cardinality(key_ids) >= 50 THEN
+        WITH made AS (
+            INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+            SELECT company, i.key_type, i.key_id, i.value, at_time, at_time, expiries[array_position(types, i.key_type)]
+            FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
+            ORDER BY i.key_type, i.key_id
+            ON CONFLICT (company_id, key_type, key_id) DO NOTHING
+            RETURNING k.key_type, k.key_id
+        )
+        SELECT coalesce(array_agg(m.key_type), '{}'), coalesce(array_agg(m.key_id), '{}') INTO made_types, made_ids FROM made m;
+        FOR counted IN SELECT m.key_type, count(*) AS n FROM unnest(made_types) AS m (key_type) GROUP BY m.key_type LOOP
+            events := events || ARRAY['created', counted.key_type, counted.n::text];
+        END LOOP;
+        IF cardinality(made_ids) = cardinality(key_ids) THEN
+            RETURN events;
+        END IF;
+        SELECT array_agg(i.key_type), array_agg(i.key_id), array_agg(i.value) INTO key_types, key_ids, key_values
+        FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
+        WHERE (i.key_type, i.key_id) NOT IN (SELECT m.key_type, m.key_id FROM unnest(made_types, made_ids) AS m (key_type, key_id));
+        IF key_ids IS NULL THEN
+            RAISE EXCEPTION 'a key is named twice' USING ERRCODE = 'cardinality_violation';
+        END IF;
+    END IF;
+
+    FOR counted IN
+        WITH incoming AS MATERIALIZED (
+            SELECT i.key_type, i.key_id, i.value, (
+                SELECT k.value FROM whatsapp_keys k
+                WHERE k.company_id = company AND k.key_type = i.key_type AND k.key_id = i.key_id
+            ) AS before
+            FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
+        )
+        SELECT i.key_type, count(*) - count(i.before) AS created, count(i.before) AS renewed,
+               array_agg(i.key_id) FILTER (WHERE i.key_type = 'pre-key' AND i.value <> i.before) AS rewritten
+        FROM incoming i GROUP BY i.key_type
+    LOOP
+        events := events || ARRAY[
+            'created', counted.key_type, counted.created::text, 'renewed', counted.key_type, counted.renewed::text];
+        IF counted.rewritten IS NOT NULL THEN
+            events := events || ARRAY(
+                SELECT e.part FROM unnest(counted.rewritten) AS i (key_id), unnest(ARRAY['rewritten', i.key_id, '1']) AS e (part));
+            INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
+            VALUES (company, date_trunc('hour', at_time, 'UTC'), 'pre-key', 'rewritten', cardinality(counted.rewritten))
+            ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n;
+        END IF;
+    END LOOP;
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+    SELECT company, i.key_type, i.key_id, i.value, at_time, at_time, expiries[array_position(types, i.key_type)]
+    FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
+    ORDER BY i.key_type, i.key_id
+    ON CONFLICT (company_id, key_type, key_id) DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at;
+    RETURN events;
+END $$;
+
+-- A whole write, all or nothing: keys to write, keys to delete, and creds unless they are null. Returns its events in one list:
+-- for each the event, a type, and a number of keys. An unused pre-key that got another value is the event 'rewritten', with
+-- its id in the place of the type. A write that the database has already has no events.
+--
+-- With `most_keys` and `most_bytes` it counts the company's keys and their bytes, and refuses a write that takes the
+-- company beyond them. It then returns both numbers as the events 'keys' and 'bytes'.
+CREATE OR REPLACE FUNCTION keystore_write(
+    company text, key_types text[], key_ids text[], key_values bytea[], gone_types text[], gone_ids text[],
+    new_creds bytea, with_epoch bigint, with_seq bigint, most_keys bigint, most_bytes bigint, clock timestamptz
+) RETURNS text[]
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    at_time timestamptz := coalesce(clock, statement_timestamp());
+    events text[] := '{}';
+    gone record;
+    before record;
+    after record;
+BEGIN
     IF NOT keystore_admit(company, with_epoch, with_seq, clock) THEN
-        RETURN;
+        RETURN events;
     END IF;
     IF most_keys IS NOT NULL THEN
         before := keystore_usage(company);
@@ -197,52 +284,17 @@ BEGIN
     IF new_creds IS NOT NULL THEN
         PERFORM keystore_put_former_away(company, new_creds, at_time);
     END IF;
-
     IF cardinality(gone_ids) > 0 THEN
-        RETURN QUERY SELECT 'deleted', d.key_type, d.n FROM keystore_delete_named(company, gone_types, gone_ids) AS d;
+        FOR gone IN SELECT d.key_type, d.n FROM keystore_delete_named(company, gone_types, gone_ids) AS d LOOP
+            events := events || ARRAY['deleted', gone.key_type, gone.n::text];
+        END LOOP;
     END IF;
-
     IF cardinality(key_ids) > 0 THEN
-        types := CASE cardinality(key_ids) WHEN 1 THEN key_types ELSE ARRAY(SELECT DISTINCT unnest(key_types)) END;
-        FOR place IN 1 .. cardinality(types) LOOP
-            expiries[place] := keystore_expiry(types[place], at_time);
-            has_other_types := has_other_types OR NOT keystore_known_type(types[place]);
-        END LOOP;
-        IF has_other_types THEN
-            PERFORM keystore_require_few_types(company, types);
-        END IF;
-        FOR counted IN
-            WITH incoming AS MATERIALIZED (
-                SELECT i.key_type, i.key_id, i.value, (
-                    SELECT k.value FROM whatsapp_keys k
-                    WHERE k.company_id = company AND k.key_type = i.key_type AND k.key_id = i.key_id
-                ) AS before
-                FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
-            )
-            SELECT i.key_type, count(*) - count(i.before) AS created, count(i.before) AS renewed,
-                   array_agg(i.key_id) FILTER (WHERE i.key_type = 'pre-key' AND i.value <> i.before) AS rewritten
-            FROM incoming i GROUP BY i.key_type
-        LOOP
-            RETURN QUERY VALUES ('created', counted.key_type, counted.created), ('renewed', counted.key_type, counted.renewed);
-            IF counted.rewritten IS NOT NULL THEN
-                RETURN QUERY SELECT 'rewritten', i.key_id, 1::bigint FROM unnest(counted.rewritten) AS i (key_id);
-                INSERT INTO keystore_counters AS c (company_id, hour, key_type, event, n)
-                VALUES (company, date_trunc('hour', at_time, 'UTC'), 'pre-key', 'rewritten', cardinality(counted.rewritten))
-                ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n;
-            END IF;
-        END LOOP;
-        INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-        SELECT company, i.key_type, i.key_id, i.value, at_time, at_time, expiries[array_position(types, i.key_type)]
-        FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
-        ORDER BY i.key_type, i.key_id
-        ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-        SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at;
+        events := events || keystore_write_keys(company, key_types, key_ids, key_values, at_time);
     END IF;
-
     IF new_creds IS NOT NULL THEN
         PERFORM keystore_write_creds(company, new_creds, at_time);
     END IF;
-
     IF most_keys IS NOT NULL THEN
         after := keystore_usage(company);
         IF after.keys > greatest(before.keys, most_keys) OR after.bytes > greatest(before.bytes, most_bytes) THEN
@@ -250,8 +302,56 @@ BEGIN
                 USING ERRCODE = 'KS002', DETAIL = json_build_object(
                     'keys', before.keys, 'bytes', before.bytes, 'keys_after', after.keys, 'bytes_after', after.bytes);
         END IF;
-        RETURN QUERY VALUES ('keys', NULL::text, after.keys), ('bytes', NULL::text, after.bytes);
+        events := events || ARRAY['keys', '', after.keys::text, 'bytes', '', after.bytes::text];
     END IF;
+    RETURN events;
+END $$;
+
+-- Writes of several companies in one transaction, each all or nothing by itself. Returns for each, in order, its events, or the
+-- code, message and detail of the error that refused it. The lists of a company follow each other: `key_counts` and
+-- `gone_counts` have their lengths. (A part of a list is reached by a walk from the list's start, so a caller limits the
+-- number of companies.) A company whose rows are locked for long makes the others wait for 5 seconds at most.
+CREATE OR REPLACE FUNCTION keystore_write_all(
+    of_bot boolean, companies text[], key_counts integer[], key_types text[], key_ids text[], key_values bytea[],
+    gone_counts integer[], gone_types text[], gone_ids text[], new_creds bytea[], epochs bigint[], seqs bigint[],
+    most_keys bigint[], most_bytes bigint[], data_keys bytea[], other_identities boolean[], clock timestamptz
+) RETURNS TABLE (events text[], code text, message text, detail text)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' AS $$
+DECLARE
+    first_key integer := 1;
+    first_gone integer := 1;
+    last_key integer;
+    last_gone integer;
+BEGIN
+    FOR place IN 1 .. cardinality(companies) LOOP
+        last_key := first_key + key_counts[place] - 1;
+        last_gone := first_gone + gone_counts[place] - 1;
+        code := NULL; message := NULL; detail := NULL;
+        BEGIN
+            IF of_bot THEN
+                events := keystore_bot_write(
+                    companies[place], key_types[first_key:last_key], key_ids[first_key:last_key], key_values[first_key:last_key],
+                    gone_types[first_gone:last_gone], gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place]);
+            ELSIF data_keys[place] IS NOT NULL THEN
+                events := keystore_sealed_write(
+                    companies[place], data_keys[place], other_identities[place], key_types[first_key:last_key],
+                    key_ids[first_key:last_key], key_values[first_key:last_key], gone_types[first_gone:last_gone],
+                    gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place], most_keys[place],
+                    most_bytes[place], clock);
+            ELSE
+                events := keystore_write(
+                    companies[place], key_types[first_key:last_key], key_ids[first_key:last_key], key_values[first_key:last_key],
+                    gone_types[first_gone:last_gone], gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place],
+                    most_keys[place], most_bytes[place], clock);
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            events := NULL;
+            GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+        END;
+        RETURN NEXT;
+        first_key := last_key + 1;
+        first_gone := last_gone + 1;
+    END LOOP;
 END $$;
 
 -- Put a company's creds and all its keys into the trash; its lease stays. Returns the number of deleted keys of each type.

@@ -10,6 +10,19 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN key_type = ANY ('{app,app-state,app-state-sync,app-state-sync-key,app-state-sync-version,device,device-list,identity,
     identity-key,lid,lid-mapping,pre,pre-key,sender,sender-key,sender-key-memory,session,tctoken}'::text[]);
 
+-- The name under which a type is counted: its own if it is known or the policy names it, else `other`.
+CREATE OR REPLACE FUNCTION keystore_counted_as(of_type text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN keystore_known_type(of_type)
+                  OR EXISTS (SELECT FROM keystore_policy p WHERE p.matches = 'name' AND p.key_type = of_type)
+                THEN of_type ELSE 'other' END
+$$;
+
+-- The keys of a type created by one write that make a burst: a reconnect or a first sync.
+CREATE OR REPLACE FUNCTION keystore_burst_from() RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 100;
+
 -- The most types that a company may have besides the known ones.
 CREATE OR REPLACE FUNCTION keystore_most_other_types() RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -26,22 +26,28 @@ BEGIN
     RETURN n;
 END $$;
 
--- A set of values that were sealed with the data key `of_key`. The caller has compared the identities in the creds, which
--- the database can't read: keystore_other_identity finds the result in a setting of this transaction.
-CREATE OR REPLACE FUNCTION keystore_sealed_set(
+-- A write (keystore_write) of values that were sealed with the data key `of_key`. The caller has compared the identities in the
+-- creds, which the database can't read: keystore_other_identity finds the result in a setting of this transaction.
+CREATE OR REPLACE FUNCTION keystore_sealed_write(
     company text, of_key bytea, is_other_identity boolean, key_types text[], key_ids text[], key_values bytea[],
     gone_types text[], gone_ids text[], new_creds bytea, with_epoch bigint, with_seq bigint, most_keys bigint,
     most_bytes bigint, clock timestamptz
-) RETURNS TABLE (event text, key_type text, n bigint)
+) RETURNS text[]
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    events text[];
 BEGIN
     PERFORM keystore_hold_data_key(company, of_key);
     IF is_other_identity THEN
         PERFORM set_config('keystore.other_identity', 'yes', true);
     END IF;
-    RETURN QUERY SELECT * FROM keystore_set(
+    events := keystore_write(
         company, key_types, key_ids, key_values, gone_types, gone_ids, new_creds, with_epoch, with_seq, most_keys,
         most_bytes, clock);
+    IF is_other_identity THEN
+        PERFORM set_config('keystore.other_identity', '', true);  -- The transaction may write another company too.
+    END IF;
+    RETURN events;
 END $$;
 
 -- The stored values of some keys; those of the creds for an empty type.
