@@ -63,12 +63,11 @@ class Quarantine:
     def still_unreadable(self, notes: Mapping[str, Note], opener_of: Callable[[str], Opener]) -> list[UnreadableValue]:
         """Return the noted values that still can't be read, and forget the others. Raises what the database raises."""
         unreadable = []
-        for note_name, note in sorted(notes.items()):
-            noted = json.loads(note.document)
-            company, name = noted["company"], (noted["key_type"], noted["key_id"])
+        for note_name, value in zip(sorted(notes), noted_values(notes), strict=True):
+            company, name = value.company_id, (value.key_type, value.key_id)
             stored = self._queries.stored_values(company, [name]).get(name)
             if stored is not None and not _opens(opener_of(company), name, stored):
-                unreadable.append(UnreadableValue(company, *name, noted["reason"], note.updated_at))
+                unreadable.append(value)
                 continue
             self._queries.run_upkeep("forget", name=note_name)
             self._forget(company, name)
@@ -79,6 +78,15 @@ class Quarantine:
             if (company, name) in self._named:
                 self._named.remove((company, name))
                 self._by_company[company] -= 1
+
+
+def noted_values(notes: Mapping[str, Note]) -> list[UnreadableValue]:
+    """Return the values that the notes name, in the order of the notes' names."""
+    documents = [(json.loads(note.document), note.updated_at) for _, note in sorted(notes.items())]
+    return [
+        UnreadableValue(noted["company"], noted["key_type"], noted["key_id"], noted["reason"], noticed_at)
+        for noted, noticed_at in documents
+    ]
 
 
 def _opens(opener: Opener, name: Name, stored: bytes) -> bool:

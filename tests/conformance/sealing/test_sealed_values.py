@@ -1,12 +1,13 @@
 """With a secret key no value is in clear in the database, and everything else is as without."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keystore import SecretKeyMissing, Store, open_store
-from keystore.records import KeyRow
+from keystore.records import KeyRow, Write
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import START, Clock
 from tests.conformance.conftest import MakeStore
@@ -102,6 +103,19 @@ def test_a_purge_ends_every_value_that_was_sealed(make_store: MakeStore) -> None
     assert store.load("1").keys == other.load("1").keys == {"session": {"c": b"C"}}
     ((new_data_key,),) = execute(store, "SELECT key_id FROM keystore_data_keys")
     assert new_data_key != data_key
+
+
+def test_writes_of_several_companies_are_sealed_also_after_a_purge(make_store: MakeStore) -> None:
+    store, other = make_store(secret_keys=OLD_KEY), make_store(secret_keys=OLD_KEY)
+    writes = [Write(company, {"session": {"a": b"A"}}, b'{"registrationId": 1}') for company in ("1", "2", "3")]
+    assert store.set_all(writes) == [None] * 3
+    other.purge("2")
+    writes = [Write(company, {"session": {"a": b"B"}}, b'{"registrationId": 2}') for company in ("1", "2", "3")]
+    writes[2] = replace(writes[2], creds=b'{"registrationId": 1, "more": 1}')
+    assert store.set_all(writes) == [None] * 3
+    assert [other.load(company).keys for company in ("1", "2", "3")] == [{"session": {"a": b"B"}}] * 3
+    assert [(deletion.company_id, deletion.reason) for deletion in store.deletions()] == [("1", "other identity")]
+    assert {form[0] for form in forms(store).values()} == {1}
 
 
 def test_a_repair_seals_a_moved_key_under_its_new_name(sealed: Store) -> None:
