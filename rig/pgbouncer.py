@@ -48,8 +48,10 @@ def pgbouncer_program() -> str | None:
 
 
 @contextmanager
-def pgbouncer(program: str, host: str, port: int, users: Mapping[str, str]) -> Iterator[int]:
-    """Run a pooler in front of the server for the block, and give its port.
+def pgbouncer(
+    program: str, host: str, port: int, users: Mapping[str, str], listen_port: int | None = None
+) -> Iterator[int]:
+    """Run a pooler in front of the server for the block, and give its port: a free one, unless `listen_port` names it.
 
     `users` has the password of each user, or its SCRAM form as the server stores it.
     """
@@ -57,7 +59,7 @@ def pgbouncer(program: str, host: str, port: int, users: Mapping[str, str]) -> I
         users_file, conf, log = home / "users.txt", home / "pgbouncer.ini", home / "log"
         lines = (f'"{user}" "{password}"\n' for user, password in users.items())
         users_file.write_text("".join(lines), encoding="utf-8")
-        listen_port = free_port()
+        listen_port = listen_port or free_port()
         conf.write_text(
             _CONF.format(host=host, port=port, listen_port=listen_port, users=users_file, watcher=WATCHER, log=log),
             encoding="utf-8",

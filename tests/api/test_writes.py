@@ -19,7 +19,7 @@ def slugs(outcomes: list[Any]) -> list[str | None]:
 def test_an_admin_writes_for_all_and_each_has_its_outcome(api: Api, company: str) -> None:
     leased, other = f"{company}l", f"{company}o"
     lease = api.ask("POST", f"/v1/companies/{leased}/lease", {"holder": "h", "ttl_s": 60}).json
-    writes = [
+    writes: list[dict[str, Any]] = [
         {"company": company, "creds": {"a": 1}, "keys": {"session": {"x": 1}}},
         {"company": leased, "keys": {"session": {"x": 1}}},
         {"company": other, "keys": {"session": {"": 1}}},

@@ -22,7 +22,7 @@ const {
   unpadRandomMax16
 } = baileys.proto ? baileys : baileys.default // 6 is CommonJS.
 const { makeLibSignalRepository } = await load('baileys/lib/Signal/libsignal.js')
-const { useKeystoreAuthState } = await load('signal-keystore-baileys')
+const { connectKeystore, useKeystoreAuthState } = await load('signal-keystore-baileys')
 
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent, level: 'silent' }
 const base64 = bytes => Buffer.from(bytes).toString('base64')
@@ -172,6 +172,24 @@ function inMemory() {
   return { state: { creds, keys }, saveCreds: async () => {}, close: async () => {}, stats: () => ({}) }
 }
 
+/** What the client does once a minute, so that a test can ask for it. */
+const minutely = new Set()
+const { setInterval } = globalThis
+globalThis.setInterval = (action, ms, ...args) => {
+  if (ms === 60_000) minutely.add(action)
+  return setInterval(action, ms, ...args)
+}
+
+/** The connections that the accounts of this process share, once one was opened with `shared`. */
+let keystore
+
+async function openInStore({ shared, url, company, ...options }) {
+  const token = process.env.TOKEN || undefined
+  if (!shared) return useKeystoreAuthState({ url, company, token, ...options })
+  keystore ??= connectKeystore(url, { token })
+  return keystore.authState(company, options)
+}
+
 const devices = new Map()
 let lost = 0
 
@@ -179,11 +197,12 @@ async function act({ as, do: action, ...options }) {
   if (action === 'open') {
     const onLeaseLost = () => (lost += 1)
     const auth = options.keystore
-      ? await useKeystoreAuthState({ onLeaseLost, ...options.keystore, token: process.env.TOKEN })
+      ? await openInStore({ onLeaseLost, ...options.keystore })
       : inMemory()
     devices.set(as, new Device(as, auth))
     return auth.stats()
   }
+  if (action === 'report') return minutely.forEach(report => report())
   if (action === 'stats') return { ...devices.get(as).stats(), lost }
   return devices.get(as)[action](options)
 }

@@ -1,11 +1,12 @@
 """The service as a process on either database, with a company and its token, and folders to run bots in."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
@@ -55,20 +56,38 @@ def adapters() -> Path:
     return _or_skip(adapters_folder)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "straight"])
 def running_service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RestartableService]:
-    """The running service, on each database in turn."""
+    """The running service: on each database in turn, and at last with bots that connect to PostgreSQL themselves."""
     home = tmp_path_factory.mktemp("service")
     with ExitStack() as database:
         if request.param == "sqlite":
             url = f"sqlite:///{home}/k.db"
         else:
             site: PostgresSite = request.getfixturevalue("postgres_site")
-            url = site.url(database.enter_context(site.database()))
-        with RestartableService(url, home, free_port()) as service:
+            name = database.enter_context(site.database())
+            url = site.url(name)
+            if request.param == "straight":
+                database.enter_context(may_make_logins(site, name))
+        with RestartableService(url, home, free_port(), straight=request.param == "straight") as service:
             yield service
+
+
+@contextmanager
+def may_make_logins(site: PostgresSite, database: str) -> Iterator[None]:
+    """Let the owner of a database make logins of bots, and drop them after the block."""
+    owner = sql.Identifier(site.role)
+    with closing(site.admin(database)) as admin:
+        admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(owner))
+        try:
+            yield
+        finally:
+            for (login,) in admin.execute("SELECT DISTINCT login FROM keystore_logins").fetchall():
+                admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(login)))
+                admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(login)))
+            admin.execute(sql.SQL("ALTER ROLE {} NOCREATEROLE").format(owner))
 
 
 @pytest.fixture

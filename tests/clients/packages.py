@@ -69,7 +69,7 @@ def npm(folder: Path, *args: str) -> str:
 def built_client() -> Path:
     """Build the client from its sources, and return its folder."""
     sources = [CLIENT / "package.json", CLIENT / "package-lock.json", CLIENT / "tsconfig.json"]
-    sources += sorted((CLIENT / "src").iterdir())
+    sources += sorted((CLIENT / "src").rglob("*.ts"))
     with _locked(CLIENT):
         if _is_stale(CLIENT / "node_modules", sources) or not (CLIENT / "dist").exists():
             npm(CLIENT, "ci", *INSTALL)
@@ -83,7 +83,7 @@ def bot_folder(baileys: str) -> Path:
     """Install this major version of Baileys and the packed client, as a bot's author would; return the folder."""
     client = built_client()
     folder = CLIENT / "peers" / f"baileys-{baileys}"
-    sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").iterdir())]
+    sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").rglob("*.js"))]
     with _locked(folder):
         if _is_stale(folder / "node_modules", sources):
             npm(folder, "ci", *INSTALL)

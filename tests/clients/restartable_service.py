@@ -1,4 +1,7 @@
-"""The running service for bots: an address that survives restarts, and a company with its token."""
+"""The running service for bots: an address that survives restarts, and a company with its token or its own login.
+
+With `straight` the bots connect to the database, and the service only works beside them.
+"""
 
 import signal
 from contextlib import ExitStack
@@ -13,9 +16,10 @@ from tests.acceptance.in_process import run_json
 class RestartableService:
     """`run.py` serving one database at one address, which can be stopped and started again."""
 
-    def __init__(self, database_url: str, home: Path, port: int) -> None:
+    def __init__(self, database_url: str, home: Path, port: int, *, straight: bool = False) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.database_url = database_url
+        self.straight = straight
         self._settings = {"KEYSTORE_HTTP": f"127.0.0.1:{port}"}
         self._home = home
         self._starts = 0
@@ -23,6 +27,7 @@ class RestartableService:
         self._service: Service | None = None
         self.company = ""
         self.token = ""
+        self._login = ""
 
     def start(self) -> None:
         """Start it."""
@@ -31,9 +36,19 @@ class RestartableService:
         self._service = self._running.enter_context(serving(log, self.database_url, cwd=self._home, **self._settings))
 
     def admit(self, company: str) -> None:
-        """Make this the company of the bots that follow, with a token of its own."""
+        """Make this the company of the bots that follow, with a token or a login of its own."""
         self.company = company
-        self.token = run_json("token", "create", "--company", company, url=self.database_url)["token"]
+        kind = "role" if self.straight else "token"
+        made = run_json(kind, "create", "--company", company, url=self.database_url)
+        if self.straight:
+            self.address, self._login = made["address"], made["login"]
+        else:
+            self.token = made["token"]
+
+    def revoke(self) -> None:
+        """Revoke the token or the login of the bots."""
+        revoked = ("role", "revoke", self._login) if self.straight else ("token", "revoke", self.token.split("_")[1])
+        run_json(*revoked, url=self.database_url)
 
     def stop(self, signal_sent: signal.Signals) -> None:
         """Stop it with this signal."""

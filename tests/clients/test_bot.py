@@ -6,19 +6,20 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from psycopg import sql
 
 from keystore import open_store
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
 from rig.waiting import eventually
-from tests.acceptance.in_process import run_json
 from tests.clients.accounts import Accounts, DeviceError
 from tests.clients.conversation import (
     BOT,
@@ -97,21 +98,27 @@ def test_no_message_is_lost_when_the_service_restarts(service: RestartableServic
     def restart(await_retry: AwaitRetry) -> None:
         for how in (signal.SIGTERM, signal.SIGKILL):
             service.stop(how)
-            await_retry()
+            if not service.straight:  # Nothing fails there.
+                await_retry()
             service.start()
 
     talk_through(restart, service, baileys)
-    assert service.token not in service.logs
+    assert not service.token or service.token not in service.logs
 
 
-def test_no_message_is_lost_when_postgres_restarts(own_server: OwnServer, tmp_path: Path, baileys: Path) -> None:
+@pytest.mark.parametrize("straight", [False, True], ids=["http", "straight"])
+def test_no_message_is_lost_when_postgres_restarts(
+    own_server: OwnServer, tmp_path: Path, baileys: Path, straight: bool
+) -> None:
     def restart(await_retry: AwaitRetry) -> None:
         for end in (own_server.server.stop, own_server.server.crash):
             end()
             await_retry()
             own_server.server.start()
 
-    with RestartableService(own_server.url, tmp_path, free_port()) as service:
+    with closing(own_server.site.admin()) as admin:
+        admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(own_server.site.role)))
+    with RestartableService(own_server.url, tmp_path, free_port(), straight=straight) as service:
         service.admit("acme")
         talk_through(restart, service, baileys)
 
@@ -153,7 +160,7 @@ def test_the_older_of_two_bots_on_one_account_writes_nothing_more(service: Resta
         open_peers(peers)
         establish_sessions(older, peers)
         with Accounts(baileys, service.token) as newer:
-            with pytest.raises(DeviceError, match=r"KeystoreLeaseHeld: .*409 lease-held.*/older"):
+            with pytest.raises(DeviceError, match=r"KeystoreLeaseHeld: .*/older"):
                 newer.do(BOT, "open", keystore=service.keystore(instance="newer"))
             newer.do(BOT, "open", keystore=service.keystore(instance="newer", force=True))
             bot_writes(newer, peers, PEERS, "from the newer")
@@ -162,7 +169,7 @@ def test_the_older_of_two_bots_on_one_account_writes_nothing_more(service: Resta
                 writes = [older.ask(BOT, "set", data={"session": {f"stale-{n}": {"n": n}}}) for n in range(20)]
                 writes += [older.ask(BOT, "save"), older.ask(BOT, "set", data={"session": {"4917011111111.0": None}})]
                 for write in writes:
-                    with pytest.raises(DeviceError, match=r"KeystoreLeaseLost: .*409 lease-lost"):
+                    with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
                         write.result(30)
                 with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
                     older.do(BOT, "set", data={"session": {"later": {}}})
@@ -220,17 +227,17 @@ def test_half_of_a_surrogate_pair_comes_back(service: RestartableService, bailey
         assert bot.do(BOT, "get", type="session", ids=["a"]) == {"a": value}
 
 
-def test_a_revoked_token_ends_the_account_loudly(service: RestartableService, baileys: Path) -> None:
+def test_a_revoked_token_or_login_ends_the_account_loudly(service: RestartableService, baileys: Path) -> None:
     with connected(baileys, service) as bot, open_store(service.database_url) as store:
         bot.do(BOT, "set", data={"session": {"a": {"n": 1}}})
         before = store.load(service.company)
-        run_json("token", "revoke", service.token.split("_")[1], "--json", url=service.database_url)
+        service.revoke()
 
         def is_refused() -> bool:
             try:
                 bot.do(BOT, "set", data={"session": {"b": {"n": 1}}})
             except DeviceError as error:
-                return "KeystoreRefused" in str(error) and "401 unauthorized" in str(error)
+                return "KeystoreRefused" in str(error)
             return False
 
         eventually(is_refused, "the worker has noticed that the token is revoked", 20)

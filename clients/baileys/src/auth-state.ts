@@ -32,25 +32,25 @@ const RELEASE_FOR_MS = 5_000
 /** The options of an account. */
 export interface AccountOptions {
   /** Hold a lease, so that no other process writes this account's keys. Default: true. */
-  lease?: boolean
+  lease?: boolean | undefined
   /** Distinguishes bots of one account on one machine; use the same name at each start. */
-  instance?: string
+  instance?: string | undefined
   /** How long the lease lasts without renewal, 5 to 3600 seconds. Default: 60. */
-  leaseTtlS?: number
+  leaseTtlS?: number | undefined
   /** How long to wait for another holder's lease to end, in ms; true: twice `leaseTtlS`. Default: no wait. */
-  waitForLease?: boolean | number
+  waitForLease?: boolean | number | undefined
   /** Take the lease from another holder, whose writes fail from then on. Default: false. */
-  force?: boolean
+  force?: boolean | undefined
   /** Called once when another process has the lease. Nothing is written any more: end the process or the socket. */
-  onLeaseLost?: (error: KeystoreLeaseLost) => void
+  onLeaseLost?: ((error: KeystoreLeaseLost) => void) | undefined
   /** Called once when the store refuses a write for good. Nothing is written any more: end the process or the socket. */
-  onSaveFailed?: (error: Error) => void
+  onSaveFailed?: ((error: Error) => void) | undefined
   /** How long to try to connect, in ms. Default: 30,000. */
-  connectForMs?: number
+  connectForMs?: number | undefined
   /** How long `close()` waits in an outage, in ms. Default: 300,000. */
-  retryForMs?: number
+  retryForMs?: number | undefined
   /** Receives a warning for each failure; a pino logger will do. */
-  logger?: KeystoreLogger
+  logger?: KeystoreLogger | undefined
 }
 
 export interface KeystoreLogger {

@@ -10,9 +10,9 @@ const CONNECTIONS = 2
 
 export interface ConnectOptions {
   /** Over HTTP: the token that `python run.py token create` printed, for all companies of this process. */
-  token?: string
+  token?: string | undefined
   /** The number of connections that the accounts share. Default: 2. */
-  connections?: number
+  connections?: number | undefined
 }
 
 export interface Keystore {
@@ -29,7 +29,7 @@ export interface KeystoreOptions extends AccountOptions {
    */
   url: string
   /** Over HTTP: the token that `python run.py token create --company …` printed. */
-  token?: string
+  token?: string | undefined
   /** The WhatsApp account's name in the store. */
   company: string
 }
@@ -57,7 +57,7 @@ export function connectKeystore(url: string, { token, connections = CONNECTIONS 
 
 /** Loads the state of one account, on a connection of its own. Throws a KeystoreError whose message says what to do. */
 export async function useKeystoreAuthState({ url, token, company, ...options }: KeystoreOptions): Promise<KeystoreAuthState> {
-  const keystore = connectKeystore(url, { connections: 1, ...(token === undefined ? {} : { token }) })
+  const keystore = connectKeystore(url, { token, connections: 1 })
   try {
     const account = await keystore.authState(company, options)
     return { ...account, close: once(keystore.close) }

@@ -4,11 +4,15 @@ import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 
 import { addTransactionCapability } from 'baileys'
+import pg from 'pg'
 
 import { KeystoreClosed, KeystoreUnavailable, useKeystoreAuthState } from '../dist/index.js'
+import { Relay } from './relay.mjs'
 import { FakeService, TOKEN } from './service.mjs'
 import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 
+/** The addresses of a database: of a bot of the company acme, and of its owner. Without them only HTTP is tried. */
+const { KEYSTORE_TEST_BOT, KEYSTORE_TEST_OWNER } = process.env
 const INTERLEAVINGS = Number(process.env.INTERLEAVINGS ?? 50)
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
 const AWAY = { status: 503, slug: 'unavailable' }
@@ -83,18 +87,115 @@ class Model {
 const entriesOf = data =>
   Object.entries(data).flatMap(([type, byId]) => Object.entries(byId).map(([id, value]) => [`${type}/${id}`, value]))
 
+/** A store over HTTP, which fails as services and proxies do. */
+class HttpStore {
+  static async start() {
+    const store = new HttpStore()
+    store.service = await FakeService.start()
+    store.options = { url: store.service.url, token: TOKEN }
+    return store
+  }
+
+  /** Empties the store. `stored` gets its entries after each write. */
+  async begin(stored) {
+    const { service } = this
+    service.creds = null
+    service.keys = new Map()
+    service.onWrite = () => {
+      const creds = service.creds?.accountSettings
+      stored([...service.keys, ...(creds?.v ? [['creds', creds]] : [])])
+    }
+  }
+
+  fail(random) {
+    const failures = Array.from({ length: 1 + random(4) }, () => FAILURES[random(FAILURES.length)])
+    this.service.fail(['/keys', '/state', '/creds', '/lease'][random(4)], ...failures)
+  }
+
+  /** Is away until `recover`. */
+  vanish() {
+    for (const end of ['/keys', '/state', '/creds']) this.service.fail(end, ...Array(9).fill(AWAY))
+  }
+
+  recover() {
+    this.service.recover()
+  }
+
+  endLease() {
+    this.service.lease.expiresAt = 0
+  }
+
+  stop() {
+    return this.service.stop()
+  }
+}
+
+/** A real PostgreSQL behind a relay that fails. */
+class PostgresStore {
+  static async start() {
+    const store = new PostgresStore()
+    const url = new URL(KEYSTORE_TEST_BOT)
+    store.relay = await Relay.start({ host: url.hostname, port: Number(url.port) })
+    url.host = `127.0.0.1:${store.relay.port}`
+    store.options = { url: url.href }
+    store.owner = new pg.Pool({ connectionString: KEYSTORE_TEST_OWNER, max: 1 })
+    return store
+  }
+
+  async begin(stored) {
+    this.relay.onAnswer = async () => {}
+    await this.owner.query("DELETE FROM whatsapp_keys WHERE company_id = 'acme'")
+    await this.owner.query("DELETE FROM whatsapp_auth WHERE company_id = 'acme'")
+    // A bot's connection has one call at a time, so this sees each write before its answer is passed on.
+    this.relay.onAnswer = async () => {
+      const { rows } = await this.owner.query({
+        rowMode: 'array',
+        text:
+          "SELECT key_type || '/' || key_id, value FROM whatsapp_keys WHERE company_id = 'acme' " +
+          "UNION ALL SELECT 'creds', creds FROM whatsapp_auth WHERE company_id = 'acme'"
+      })
+      const entries = rows.map(([name, value]) => [name, JSON.parse(value.subarray(1).toString())])
+      stored(
+        entries
+          .map(([name, value]) => [name, name === 'creds' ? value.accountSettings : value])
+          .filter(([name, value]) => name !== 'creds' || value?.v)
+      )
+    }
+  }
+
+  fail(random) {
+    this.relay.fail(...Array.from({ length: 1 + random(4) }, () => ['drop', 'lose'][random(2)]))
+  }
+
+  vanish() {
+    this.relay.fail(...Array(30).fill('drop'))
+  }
+
+  recover() {
+    this.relay.recover()
+  }
+
+  endLease() {
+    void this.owner.query("UPDATE keystore_company_leases SET expires_at = '-infinity' WHERE company_id = 'acme'")
+  }
+
+  async stop() {
+    await this.relay.stop()
+    await this.owner.end()
+  }
+}
+
 class Bot {
   #version = 0
 
-  constructor(service, model) {
-    this.service = service
+  constructor(store, model) {
+    this.store = store
     this.model = model
   }
 
   async open() {
-    const { service } = this
-    service.recover()
-    const options = { url: service.url, token: TOKEN, company: 'acme', retryForMs: 1 }
+    this.store.recover()
+    const options = { ...this.store.options, company: 'acme', retryForMs: 1 }
     this.auth = await useKeystoreAuthState(options)
     this.model.restart() // Under the new lease no request lands any more that close() gave up on.
     const session = (this.session = { isOpen: true }) // A transaction may outlive it, and be refused.
@@ -147,22 +248,21 @@ class Bot {
     if (act < 6) return this.transaction(random)
     if (act < 8) return Promise.all([this.saveCreds(random), this.set(this.data(random))])
     if (act < 9) return this.last && this.repeat(this.last)
-    if (act < 10) return void (this.service.lease.expiresAt = 0)
-    const failures = Array.from({ length: 1 + random(4) }, () => FAILURES[random(FAILURES.length)])
-    this.service.fail(['/keys', '/state', '/creds', '/lease'][random(4)], ...failures)
+    if (act < 10) return this.store.endLease()
+    this.store.fail(random)
   }
 
   /** Closes during an outage or not. Every write that waited is stored, or it is rejected. */
   async close(isAway) {
-    if (isAway) for (const end of ['/keys', '/state', '/creds']) this.service.fail(end, ...Array(9).fill(AWAY))
-    else this.service.recover()
+    if (isAway) this.store.vanish()
+    else this.store.recover()
     this.session.isOpen = false
     this.model.record() // close() ends the turn.
     const isSaved = await this.auth.close().then(
       () => true,
       error => assert.ok(error instanceof KeystoreUnavailable, error)
     )
-    this.service.recover()
+    this.store.recover()
     assert.equal(this.model.wrong, undefined)
     if (isSaved) assert.ok(this.model.isStored, 'close() resolved, and a write is missing')
     return isSaved
@@ -200,36 +300,35 @@ test('an outage longer than retryForMs: the value that was acknowledged last is 
   await service.stop()
 })
 
-test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetitions and closes`, async () => {
-  const service = await FakeService.start()
-  const tick = takeTimeouts()
-  let isOver = false
-  const clock = (async () => {
-    for (; !isOver; await turn()) tick(1_000)
-  })()
-  let seed = 0
-  try {
-    for (seed = 1; seed <= INTERLEAVINGS; seed += 1) await interleaving(service, generator(seed))
-  } catch (error) {
-    error.message = `seed ${seed}: ${error.message}`
-    throw error
-  } finally {
-    isOver = true
-    await clock
-    releaseTimeouts()
-    await service.stop()
-  }
-})
+const STORES = KEYSTORE_TEST_BOT ? { PostgreSQL: PostgresStore } : { HTTP: HttpStore }
 
-async function interleaving(service, random) {
+for (const [way, Store] of Object.entries(STORES)) {
+  test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetitions and closes: ${way}`, async () => {
+    const store = await Store.start()
+    const tick = takeTimeouts()
+    let isOver = false
+    const clock = (async () => {
+      for (; !isOver; await turn()) tick(1_000)
+    })()
+    let seed = 0
+    try {
+      for (seed = 1; seed <= INTERLEAVINGS; seed += 1) await interleaving(store, generator(seed))
+    } catch (error) {
+      error.message = `seed ${seed}: ${error.message}`
+      throw error
+    } finally {
+      isOver = true
+      await clock
+      releaseTimeouts()
+      await store.stop()
+    }
+  })
+}
+
+async function interleaving(store, random) {
   const model = new Model()
-  const bot = new Bot(service, model)
-  service.creds = null
-  service.keys = new Map()
-  service.onWrite = () => {
-    const creds = service.creds?.accountSettings
-    model.store([...service.keys, ...(creds?.v ? [['creds', creds]] : [])])
-  }
+  const bot = new Bot(store, model)
+  await store.begin(entries => model.store(entries))
   await bot.open()
   const failed = []
   for (let step = 4 + random(8); step > 0; step -= 1) {
@@ -241,7 +340,7 @@ async function interleaving(service, random) {
     for (let turns = 10; turns > 0; turns -= 1) await turn()
     await bot.open()
   }
-  service.recover()
+  store.recover()
   while (bot.auth.stats().writesWaiting > 0) await turn()
   assert.equal(await bot.close(false), true)
   assert.equal(model.wrong, undefined)

@@ -11,7 +11,7 @@ export function takeTimeouts() {
   const waiting = new Set()
   let now = 0
   globalThis.setTimeout = (action, ms = 0, ...args) => {
-    if (/undici|dist\/(http|postgres\/connections)\.js/.test(new Error().stack)) return setTimeout(action, ms, ...args)
+    if (/undici|node_modules\/pg|dist\/(http|postgres\/connections)\.js/.test(new Error().stack)) return setTimeout(action, ms, ...args)
     const timer = { at: now + ms, run: () => action(...args), ref: () => timer, unref: () => timer }
     waiting.add(timer)
     return timer
