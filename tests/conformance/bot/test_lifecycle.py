@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from keystore import InvalidInput, Store, StoreClosed, open_store
-from keystore.records import Deletion, KeyName, KeyRow, Lease, SweepRun, TokenRecord
+from keystore.records import Deletion, KeyName, KeyRow, Lease, SweepRun, TokenRecord, Write
 from rig.fixtures.clock import START, Clock
 from rig.fixtures.postgres import PASSWORD
 from rig.waiting import eventually
@@ -23,6 +23,7 @@ RUN = SweepRun(1, "me", START, None, 0.0, 0, {}, None)
 CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("1", "session", ["a"]),
     "set": lambda store: store.set("1", {"session": {"a": b"A"}}),
+    "set_all": lambda store: store.set_all([Write("1", {"session": {"a": b"A"}})]),
     "load": lambda store: store.load("1"),
     "touch": lambda store: store.touch("1", {"session": ["a"]}),
     "get_creds": lambda store: store.get_creds("1"),
