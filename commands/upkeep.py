@@ -143,7 +143,7 @@ def repair(dry_run: DryRun = False, as_json: AsJson = False) -> None:
 
 
 def rotate(dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Seal plain values, and put the newest secret key in place of older ones.
+    """Seal plain values, and change the secret key.
 
     Bots go on meanwhile. It can be stopped at any time, and the next run does the rest. docs/sealing.md has the steps.
     """
