@@ -105,3 +105,13 @@ def test_a_sealed_state_goes_out_and_comes_in(url: str, tmp_path: Path) -> None:
     assert run_json("restore", "--company", "3", url=url, **SEALED)["keys"] == 721
     with open_store(url, secret_keys=OLD_KEY) as store:
         assert store.load("3").keys == real_keys()
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("key", ["", NEW_KEY], ids=["missing", "wrong"])
+def test_the_service_does_not_start_without_the_right_key(migrated_sqlite_url: str, key: str) -> None:
+    with open_store(migrated_sqlite_url, secret_keys=OLD_KEY) as store:
+        store.set("1", {"session": {"a": b"A"}})
+    message = run_refused("serve", url=migrated_sqlite_url, KEYSTORE_SECRET_KEYS=key, KEYSTORE_HTTP="127.0.0.1:0")
+    assert "KEYSTORE_SECRET_KEYS: values in this database are sealed" in message
+    assert OLD_KEY not in message
