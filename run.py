@@ -106,6 +106,7 @@ def wire(settings: Settings) -> Service:
             zone=settings.timezone.key,
             address=instance.address,
             started_at=instance.started_at.timestamp(),
+            secret_keys=settings.read_secret_keys(),
             admin_token_file=None if token_file is None else token_file.name,
         )
         api = Workers(listening, config, settings.http_workers, environment_of_workers())

@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from keystore.errors import InvalidInput
 from keystore.records import DEFAULT_QUOTA, Quota
+from keystore.sealing.secret_keys import parse_secret_keys
 from keystore.ttl import DEFAULT, Policy, parse_duration, parse_policy
 
 SYSTEM_FILE = Path("/etc/signal-keystore/env")
@@ -126,8 +127,9 @@ def _name(text: str) -> str:
     return text
 
 
-def _no_sealing(_text: str) -> None:
-    raise ValueError("this version can't seal values yet; unset it, since values would be stored unsealed")
+def _secret_keys(text: str) -> str:
+    parse_secret_keys(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,10 @@ class Settings(BaseModel):
     guard: Annotated[bool, BeforeValidator(_switch)] = Field(True, alias="KEYSTORE_GUARD")
     ttl: Annotated[Policy, BeforeValidator(parse_policy)] = Field(DEFAULT, alias="KEYSTORE_TTL")
     trash_s: Annotated[float, BeforeValidator(_trash)] = Field(DEFAULT_TRASH_S, alias="KEYSTORE_TRASH")
-    secret_keys: Annotated[SecretStr | None, BeforeValidator(_no_sealing)] = Field(
-        None, alias="KEYSTORE_SECRET_KEYS", repr=False
+    secret_keys: Annotated[SecretStr, BeforeValidator(_secret_keys)] = Field(
+        SecretStr(""), alias="KEYSTORE_SECRET_KEYS", repr=False
     )
+    secret_keys_file: Path | None = Field(None, alias="KEYSTORE_SECRET_KEYS_FILE")
     http: Annotated[HttpAddress | None, BeforeValidator(_http)] = Field(
         HttpAddress("127.0.0.1", 8080), alias="KEYSTORE_HTTP"
     )
@@ -206,6 +209,30 @@ class Settings(BaseModel):
     def quota(self) -> Quota:
         """The quota of each company."""
         return Quota(self.company_keys, self.company_mb * 2**20)
+
+    def read_secret_keys(self) -> str:
+        """Return the text of the secret keys, from the setting or the file that one names; empty without either.
+
+        Raises SettingsError, which shows no key.
+        """
+        text = self.secret_keys.get_secret_value()
+        if self.secret_keys_file is None:
+            return text
+        if text:
+            raise SettingsError("KEYSTORE_SECRET_KEYS and KEYSTORE_SECRET_KEYS_FILE are both set; set one of them")
+        name = f"KEYSTORE_SECRET_KEYS_FILE: {self.secret_keys_file}"
+        try:
+            text = self.secret_keys_file.read_text(encoding="ascii")
+        except UnicodeDecodeError:
+            raise SettingsError(f"{name}: expected keys in base64, one a line") from None
+        except OSError as error:
+            raise SettingsError(f"{name}: can't be read: {error.strerror}") from error
+        try:
+            if not parse_secret_keys(text):
+                raise SettingsError(f"{name}: there is no key in it")
+        except InvalidInput as error:
+            raise SettingsError(f"{name}: {error}") from None
+        return text
 
     def require_closed_http(self) -> None:
         """Raise SettingsError if tokens would travel unencrypted between machines."""

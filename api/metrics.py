@@ -148,6 +148,8 @@ def _check(report: CheckReport) -> Iterator[Metric]:
     yield Gauge("keystore_size_bytes", "Size of the tables.", report.size_bytes)
     rewritten = "Unused pre-keys overwritten with another value in 7 days: two processes on one account."
     yield Gauge("keystore_pre_keys_rewritten_7d", rewritten, report.pre_keys_rewritten_7d)
+    unreadable = "Values that can't be read, at most 20 of each company."
+    yield Gauge("keystore_unreadable_values", unreadable, len(report.unreadable))
     yield _by_label("keystore_verdict", "1 for the check's verdict, 0 for the others.", "verdict", verdicts)
     yield Gauge("keystore_last_activity_timestamp_seconds", "Time of the last write of a key.", last_activity_s)
     ended_s = deleted = took_s = None

@@ -107,6 +107,9 @@ def problem_of(error: Exception, *, in_detail: bool) -> Problem:
         case errors.SchemaMismatch():
             detail = str(error) if in_detail else f"the database's tables aren't those of this version; {LOG_SAYS_MORE}"
             return Problem("schema-mismatch", detail, retry_after(RETRY_AFTER_MIGRATION_S))
+        case errors.SecretKeyMissing():
+            detail = str(error) if in_detail else f"the service can't open the company's values; {LOG_SAYS_MORE}"
+            return Problem("unavailable", detail, retry_after(RETRY_AFTER_MIGRATION_S))
         case errors.StoreUnavailable() | errors.StoreClosed():
             detail = str(error) if in_detail else f"the database can't do this now; {LOG_SAYS_MORE}"
             return Problem("unavailable", f"{detail}; repeating the request is safe", retry_after(RETRY_AFTER_S))

@@ -36,6 +36,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "rolled-back": ("rolled-back --dry-run", "rolled-back --company 962302"),
     "purge": ("purge --company 962302 --dry-run", "purge --company 962302 --yes"),
     "repair": ("repair --dry-run", "repair"),
+    "rotate": ("rotate --dry-run", "rotate"),
     "seed": ("seed", "seed --database-file demo.db"),
     "doctor": ("doctor", "doctor --json"),
     "token": ("token create --company 962302", "token list"),

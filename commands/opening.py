@@ -84,11 +84,11 @@ def command_settings() -> Settings:
     return settings
 
 
-def opened_store(settings: Settings, *, create: bool = False) -> Store:
+def opened_store(settings: Settings, *, create: bool = False, without_values: bool = False) -> Store:
     """Open the store that the settings name; the caller closes it.
 
-    Only with `create` are tables made, and the lifetimes in the database replaced by those of the settings. Raises
-    KeystoreError.
+    Only with `create` are tables made, and the lifetimes in the database replaced by those of the settings. A command
+    that reads no values opens the store also `without_values`: without the secret key. Raises KeystoreError.
     """
     with _address_named(settings):
         return open_store(
@@ -97,6 +97,8 @@ def opened_store(settings: Settings, *, create: bool = False) -> Store:
             trash_s=settings.trash_s if create else None,
             guard=settings.guard,
             quota=settings.quota,
+            secret_keys=settings.read_secret_keys(),
+            without_values=without_values,
             max_connections=settings.connections,
             create=create,
         )
@@ -109,8 +111,10 @@ def opened_link(settings: Settings, *, create: bool) -> DatabaseLink:
 
 
 @contextmanager
-def database(settings: Settings, *, create: bool = False) -> Iterator[Store]:
+def database(settings: Settings, *, create: bool = False, without_values: bool = False) -> Iterator[Store]:
     """Open the store for a command's block. With `create`, missing tables are made, and a note says so.
+
+    A command that reads no values opens the store also `without_values`: without the secret key.
 
     Raises KeystoreError. An error of the block names the database too.
     """
@@ -118,7 +122,7 @@ def database(settings: Settings, *, create: bool = False) -> Iterator[Store]:
         with closing(opened_link(settings, create=True)) as link:
             if make_tables(link, settings.ttl):
                 show_note(f"made the tables of Signal Keystore in {link.name}")
-    with opened_store(settings) as store:
+    with opened_store(settings, without_values=without_values) as store:
         try:
             yield store
         except KeystoreError as error:

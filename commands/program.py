@@ -86,6 +86,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rolled-back": recovery.rolled_back,
     "purge": recovery.purge,
     "repair": upkeep.repair,
+    "rotate": upkeep.rotate,
     "seed": upkeep.seed,
     "doctor": reports.doctor,
 }

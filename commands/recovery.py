@@ -24,7 +24,7 @@ def trash(
     as_json: AsJson = False,
 ) -> None:
     """List the states that `restore` can bring back."""
-    with database(command_settings()) as store:
+    with database(command_settings(), without_values=True) as store:
         report = listing.trash_report(store, company)
     show_report(recovery_texts.trash(report), report, as_json)
 
@@ -87,7 +87,7 @@ def purge(company: Company, yes: Yes = False, dry_run: DryRun = False, as_json: 
 
     That includes its trash, counts and tokens. Nothing can bring it back.
     """
-    with database(command_settings()) as store:
+    with database(command_settings(), without_values=True) as store:
         if not dry_run and not yes:
             ask(f"Erase everything of company {company} from {store.database}, for good?")
         report = purging.purge_company(store, company, dry_run=dry_run)

@@ -29,7 +29,7 @@ def check(
     """Count the keys, and say what needs attention."""
     try:
         settings = command_settings()
-        with database(settings) as store:
+        with database(settings, without_values=True) as store:
             report = check_report(store, settings.sweep_every_s)
     except KeystoreError as error:
         if not exit_code:
@@ -42,7 +42,7 @@ def check(
 
 def types(as_json: AsJson = False) -> None:
     """Count the keys by type, with and without an expiry."""
-    with database(command_settings()) as store:
+    with database(command_settings(), without_values=True) as store:
         report = types_report(store)
     show_report(terminal.types(report), report, as_json)
 
@@ -57,7 +57,7 @@ def growth(
     """Forecast the number of keys, and judge earlier forecasts."""
     settings = command_settings()
     what_if = None if ttl is None else parse_policy(ttl, settings.ttl)
-    with database(settings) as store:
+    with database(settings, without_values=True) as store:
         report = growth_report(store, what_if)
     show_report(terminal.growth(report), report, as_json)
 
@@ -91,7 +91,7 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         from monitor.telegram.client import check_bot, check_chat_numbers  # It imports requests.
 
-        open_store = partial(opened_store, settings)
+        open_store = partial(opened_store, settings, without_values=True)
         token, proxy = (
             None if secret is None else secret.get_secret_value()
             for secret in (settings.telegram_token, settings.telegram_proxy)

@@ -1,4 +1,4 @@
-"""Commands that change what is stored: `migrate`, `sweep`, `backfill`, `repair`, `seed`."""
+"""Commands that change what is stored: `migrate`, `sweep`, `backfill`, `repair`, `rotate`, `seed`."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,6 +22,7 @@ from monitor.running.progress import progress_bar
 from monitor.upkeep import demo
 from monitor.upkeep.backfill import backfill_expiries
 from monitor.upkeep.repair import repair_rows
+from monitor.upkeep.rotate import rotate_companies
 
 
 def migrate_tables(
@@ -102,7 +103,7 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
 
     It names the companies that lose most of their sessions. The service's own sweeps hold these back.
     """
-    with database(command_settings()) as store, progress_bar("sweep") as progress:
+    with database(command_settings(), without_values=True) as store, progress_bar("sweep") as progress:
         if dry_run:
             by_type = sweeper.due_now(store.census())
             losing = losing_most(store.due_sessions())
@@ -139,6 +140,16 @@ def repair(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     with database(command_settings()) as store, progress_bar("repair") as progress:
         report = repair_rows(store, dry_run=dry_run, progress=progress)
     show_report(terminal.repair(report), report, as_json)
+
+
+def rotate(dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Seal plain values, and change the secret key.
+
+    Bots go on meanwhile. It can be stopped at any time, and the next run does the rest. docs/sealing.md has the steps.
+    """
+    with database(command_settings()) as store, progress_bar("rotate") as progress:
+        report = rotate_companies(store, dry_run=dry_run, progress=progress)
+    show_report(terminal.rotation(report), report, as_json)
 
 
 def seed(

@@ -5,6 +5,7 @@ KeystoreError
 ├── QuotaExceeded     the company has as many keys, bytes or types as it may: delete some, or raise the quota
 ├── StoreUnavailable  the database did not answer: safe to repeat, every operation is idempotent
 ├── CorruptValue      a stored value can't be read back: never retry, look at the named key
+├── SecretKeyMissing  values are sealed with a secret key that this program hasn't: set KEYSTORE_SECRET_KEYS
 ├── SchemaMismatch    the tables aren't the ones this version works with: migrate
 ├── LeaseLost         the lease isn't this caller's, or no longer is: stop what it protected
 ├── LeaseHeld         another holder has the lease: wait until it ends, or force it
@@ -35,6 +36,10 @@ class StoreUnavailable(KeystoreError):
 
 class CorruptValue(KeystoreError):
     """A stored value isn't in a form that this version can read."""
+
+
+class SecretKeyMissing(KeystoreError):
+    """Values are sealed with a secret key that this program doesn't have."""
 
 
 class SchemaMismatch(KeystoreError):

@@ -5,16 +5,17 @@ A backend is imported when its kind of address is opened: the driver of the othe
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.errors import InvalidInput, SchemaMismatch, SecretKeyMissing
 from keystore.ids import KNOWN_TYPES
 from keystore.invocation import command
 from keystore.records import DEFAULT_QUOTA, Quota
 from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Shape, schema_of, statements_for
+from keystore.sealing.secret_keys import parse_secret_keys, require_masters
 from keystore.sql.policy_table import read_policy, write_policy
 from keystore.sql.queries import Queries
 from keystore.sql.store import SqlStore
@@ -36,6 +37,8 @@ def open_store(
     guard: bool = True,
     quota: Quota = DEFAULT_QUOTA,
     trash_s: float | None = None,
+    secret_keys: str = "",
+    without_values: bool = False,
     max_connections: int = MAX_CONNECTIONS,
     create: bool = True,
 ) -> Store:
@@ -50,8 +53,13 @@ def open_store(
     `quota` bounds each company. `trash_s`, the seconds that the trash keeps, stands in the database too; 0 is off, and
     None leaves what it has. The pool has up to `max_connections`.
 
-    Raises InvalidInput for an address that can't be read, StoreUnavailable when the database doesn't answer, and
-    SchemaMismatch when its tables aren't ours, or need `migrate` first. With `create` an SQLite file is migrated here.
+    With `secret_keys` values are sealed: the text of KEYSTORE_SECRET_KEYS, keys of 32 bytes in base64, newest first
+    (docs/sealing.md). A store whose values are sealed doesn't open without the right keys, unless `without_values` is
+    set: then everything works but reads and writes of values, which raise SecretKeyMissing.
+
+    Raises SecretKeyMissing for a secret key that is missing or wrong, InvalidInput for an address or key that can't be
+    read, StoreUnavailable when the database doesn't answer, and SchemaMismatch when its tables aren't ours, or need
+    `migrate` first. With `create` an SQLite file is migrated here.
     """
     link = open_link(url, max_connections, create=create)
     try:
@@ -99,7 +107,7 @@ def open_store(
             from keystore.sqlite.queries import SqliteQueries
 
             queries = SqliteQueries(link, clock, guard=guard, named_types=named_types)
-        store = SqlStore(queries, quota)
+        store = _store(queries, quota, parse_secret_keys(secret_keys), without_values=without_values)
         if wanted != stored:
             store.replace_policy(wanted)
         if trash_s is not None:
@@ -108,6 +116,24 @@ def open_store(
     except BaseException:
         link.close()
         raise
+
+
+def _store(queries: Queries, quota: Quota, secret_keys: Sequence[bytes], *, without_values: bool) -> SqlStore:
+    """Return the store. Raises SecretKeyMissing if values are sealed by keys that aren't there."""
+    if not queries.converted:
+        return SqlStore(queries, quota)
+    canaries: dict[bytes, bytes] = dict(queries.link.rows(queries.sql["master_keys"], {}))
+    if secret_keys:
+        from keystore.sealing.sealer import Sealer  # It imports cryptography, which only sealed values need.
+
+        try:
+            return SqlStore(queries, quota, Sealer(queries, secret_keys, canaries), sealing="on")
+        except SecretKeyMissing:
+            if not without_values:
+                raise
+    if not without_values:
+        require_masters(canaries, ())
+    return SqlStore(queries, quota, sealing="locked" if canaries else "off")
 
 
 def replace_policy(link: DatabaseLink, policy: Policy) -> None:

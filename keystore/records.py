@@ -288,6 +288,33 @@ class Deletion:
 
 
 @dataclass(frozen=True)
+class UnreadableValue:
+    """A stored value that can't be read, named but never shown, and the time when that was noticed.
+
+    The creds have an empty type and id.
+    """
+
+    company_id: str
+    key_type: str
+    key_id: str
+    reason: str
+    noticed_at: datetime
+
+
+SealingState = Literal["off", "on", "locked"]
+"""The state of a store: it writes plain values, or sealed ones, or can't open the sealed ones for lack of a key."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A rotation of one company: the number of values that were sealed, and whether its data key got another seal."""
+
+    company_id: str
+    sealed: int
+    rewrapped: bool
+
+
+@dataclass(frozen=True)
 class Note:
     """A small document that the service saved under a name, and the time of that."""
 

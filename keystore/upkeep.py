@@ -22,8 +22,11 @@ from keystore.records import (
     Lease,
     LifeCount,
     Note,
+    Rotation,
+    SealingState,
     SweepRun,
     TokenRecord,
+    UnreadableValue,
 )
 from keystore.ttl import Policy
 
@@ -294,7 +297,50 @@ class Trash(ABC):
         """Erase a company and its tokens; return the erased rows by table. Raises LeaseLost while it is leased."""
 
 
-class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, Trash, ABC):
+class Sealing(ABC):
+    """Sealed values (docs/sealing.md), and values that can't be read."""
+
+    @property
+    @abstractmethod
+    def sealing(self) -> SealingState:
+        """The state of the store: plain values, sealed values, or sealed values that it can't open."""
+
+    @abstractmethod
+    def unreadable(self) -> list[UnreadableValue]:
+        """Return the values that a read left out, and that still can't be read, sorted by company.
+
+        At most 20 of a company are named. A value that was written again, or deleted, is no longer among them.
+        """
+
+    @abstractmethod
+    def companies_to_rotate(self) -> list[str]:
+        """Return the companies whose values can be sealed, sorted: all but those whose bot has a login of its own.
+
+        The methods below take a company as it is spelled here. A company that no command can name is among them.
+        """
+
+    @abstractmethod
+    def unsealed_values(self, company_id: str) -> int:
+        """Return the number of a company's plain values that could be sealed, with its creds and its trash."""
+
+    @abstractmethod
+    def needs_new_wrapping(self, company_id: str) -> bool:
+        """Return True if a company's data key isn't sealed by the newest master key."""
+
+    @abstractmethod
+    def rotate_company(self, company_id: str) -> Rotation:
+        """Seal a company's plain values, and its data key by the newest master key.
+
+        Its bot may read and write meanwhile. A rotation that broke off can be repeated, and does the rest.
+        Raises InvalidInput in a store that has no secret keys.
+        """
+
+    @abstractmethod
+    def forget_master_keys(self) -> int:
+        """Forget the master keys that seal nothing any more, and return their number. None of them is needed then."""
+
+
+class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, Trash, Sealing, ABC):
     """The operations of the service around the bots.
 
     Those that read or write values need a converted database. The others also work on a legacy database, to which only

@@ -10,6 +10,7 @@ SUMMARY = "summary"  # the day of the last daily summary
 ANNOUNCED = "announced/"  # by host: the last announced start of a service
 BOT_MEMORY = "memory/"  # by company: the last memory report of a bot
 WENT_BACK = "went-back/"  # by company: a bot has acknowledged writes that the database hasn't
+UNREADABLE = "unreadable/"  # by company and key: a value that can't be read (keystore.sealing.quarantine writes it)
 INSTANCE = "instance/"  # by host and port: the last look of a service, and its role
 TELEGRAM_OFFSET = "telegram/"  # by bot: the next update to handle
 TELEGRAM_CHATS = "telegram-chats/"  # by bot: the chats whose number Telegram has changed, with the new number

@@ -11,6 +11,7 @@ REMEDIES: Mapping[str, str] = {
     "silent-bot": "see whether this bot runs, and its log; then whether the service is well: `python run.py doctor`",
     "database": "see whether the database runs and can be reached: `python run.py doctor`",
     "went-back": "was a backup restored? stop this bot, then: `python run.py rolled-back`",
+    "unreadable": "see which values, then whether somebody changed the database: `python run.py check`",
     "load": "see which part is slow: `python run.py perf`, then `python run.py types`",
     "backlog": "delete the expired keys now: `python run.py sweep`",
     "no-expiry": "give them an expiry: `python run.py backfill`, then `python run.py backfill --enforce`",

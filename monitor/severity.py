@@ -18,6 +18,8 @@ SEVERITIES: Mapping[str, Severity] = {
     "disk": "critical",
     # Old ratchets over new ones: messages can't be read, and keys are used a second time.
     "went-back": "critical",
+    # A value was damaged or moved: a message can't be read, or somebody has changed the database.
+    "unreadable": "critical",
     # Without sweeps the table grows until loads are slow and disks are full.
     "sweeper": "critical",
     # A slow load delays reconnects; nothing is lost.
@@ -32,6 +34,8 @@ SEVERITIES: Mapping[str, Severity] = {
     # Nothing is lost while a company is held back. Its bot may have ended, or the clock is wrong.
     "held-back": "warning",
     "no-sweep": "warning",
+    # This program can't see whether values can be read; the service can.
+    "no-secret-key": "warning",
     # No bot reads a key with a wrongly split type.
     "mis-split": "warning",
     # The bot has ended or hangs. The service can't tell that from a bot that its operator has stopped.

@@ -22,7 +22,8 @@ class WorkerConfig:
     listening socket that the worker inherits. `number` is the worker's own: a worker that replaces it gets the same.
     `name`, `address` (HOST:PORT), `started_at` (a Unix time) and `workers` describe the service, and `zone` is the
     time zone of the page's readers. `admin_token_file` is the file with an embedded database's first admin token.
-    `metrics_folder` is the folder in which several workers keep their counts; the last worker to end removes it.
+    `secret_keys` is the text of KEYSTORE_SECRET_KEYS. `metrics_folder` is the folder in which several workers keep
+    their counts; the last worker to end removes it.
     """
 
     url: str = field(repr=False)
@@ -44,6 +45,7 @@ class WorkerConfig:
     started_at: float = 0.0
     workers: int = 1
     admin_token_file: str | None = None
+    secret_keys: str = field(default="", repr=False)
     socket: int = -1
     number: int = 0
     metrics_folder: str | None = None

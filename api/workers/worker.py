@@ -100,6 +100,7 @@ def main() -> None:
             config.url,
             guard=config.guard,
             quota=config.quota,
+            secret_keys=config.secret_keys,
             max_connections=config.connections,
             create=False,
         )

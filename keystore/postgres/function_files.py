@@ -13,7 +13,7 @@ FOLDER = Path(__file__).with_name("functions")
 FOR_UPKEEP = ("rules.sql", "guards.sql", "trash.sql", "upkeep.sql")
 """The files for a legacy database beside a live bot, which has no functions for keys."""
 
-FOR_KEYS = ("leases.sql", "keys.sql", "bots.sql", "logins.sql")
+FOR_KEYS = ("leases.sql", "keys.sql", "sealing.sql", "bots.sql", "logins.sql")
 
 RECORDED = "recorded.sql"
 """The last file: it closes the functions to everybody but their owner, and records the hash."""

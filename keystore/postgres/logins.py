@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 OPEN_SCHEMA = "KS004"
 """The code with which a function refuses to make a login in a schema where any role may make functions."""
 
+SEALED_COMPANY = "KS006"
+"""The code with which a function refuses a login for a company whose values are sealed."""
+
 ROLES_FILE = Path(__file__).with_name("roles.sql")
 
 _LOGIN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -71,7 +74,8 @@ class BotLogins:
     def add(self, login: str, companies: Iterable[str], quota: Quota) -> MadeLogin:
         """Give companies to a login, and make the role if there is none.
 
-        Raises InvalidInput when a role of that name is no bot's, and KeystoreError when this role may make none.
+        Raises InvalidInput when a role of that name is no bot's or a company's values are sealed, and KeystoreError
+        when this role may make none.
         """
         name, wanted = self._checked(login, companies)
         password, verifier = self._new_password(name)
@@ -88,6 +92,11 @@ class BotLogins:
         try:
             existed = self._link.work(add)
         except RefusalError as error:
+            if error.reason == SEALED_COMPANY:
+                raise InvalidInput(
+                    f"{self._link.name}: the values of {error.details['company']} are sealed, and a bot with a login "
+                    "of its own has no secret key for them; export the company, purge it, make the login, and import it"
+                ) from None
             if error.reason != OPEN_SCHEMA:
                 raise
             schema = error.details["schema"]

@@ -15,12 +15,12 @@ from keystore.postgres.arrays import Blobs, Texts
 from keystore.postgres.link import PostgresLink
 from keystore.postgres.statements import STATEMENTS
 from keystore.records import KeyRow, Lease, SweepRun
+from keystore.sealing.queries import Name, Reseal
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
 from keystore.sql.queries import Change, Changed, Clock, Outcome, Queries
 from keystore.sql.quota import Usage
 from keystore.tally import Count
-from keystore.values import codec
 
 LARGE_QUERY = STATEMENTS["load"], {"company_id": ""}
 """The statement to prepare on every new connection, with parameters that match no row."""
@@ -68,8 +68,10 @@ class PostgresQueries(Queries):
 
     def set(self, change: Change) -> Changed:
         written, deleted, quota = change.written, change.deleted, change.quota
+        sealed = {"data_key": change.data_key, "other_identity": change.other_identity} if change.data_key else {}
         ((parts,),) = self.run(
-            "set",
+            "set_sealed" if sealed else "set",
+            **sealed,
             company_id=change.company,
             epoch=change.epoch,
             seq=change.seq,
@@ -104,6 +106,8 @@ class PostgresQueries(Queries):
             known_seqs=[change.acknowledged for change in changes],
             most_keys=[change.quota and change.quota.keys for change in changes],
             most_bytes=[change.quota and change.quota.value_bytes for change in changes],
+            data_keys=[change.data_key for change in changes],
+            other_identities=[change.other_identity for change in changes],
         )
         return [
             _changed(parts) if code is None else self.link.error_of(code, message, detail)
@@ -123,6 +127,9 @@ class PostgresQueries(Queries):
     @property
     def durable(self) -> bool:
         return bool(self.run_upkeep("durable")[0][0])
+
+    def companies_with_logins(self) -> frozenset[str]:
+        return frozenset(company for (company,) in self.run_upkeep("companies_with_logins"))
 
     def columns_in_the_way(self) -> list[Row]:
         return self.run("columns_in_the_way")
@@ -219,13 +226,19 @@ class PostgresQueries(Queries):
         return dict(json.loads(by_type))
 
     def restore(
-        self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
+        self,
+        company: str,
+        rows: list[KeyRow],
+        creds: bytes | None,
+        gone: list[tuple[str, str]],
+        reason: str,
+        data_key: bytes | None,
     ) -> None:
         params: dict[str, Any] = {
             "company_id": company,
             "key_types": Texts(row.key_type for row in rows),
             "key_ids": Texts(row.key_id for row in rows),
-            "values": Blobs(codec.encode(row.value) for row in rows),
+            "values": Blobs(row.value for row in rows),
             "gone_types": Texts(key_type for key_type, _ in gone),
             "gone_ids": Texts(key_id for _, key_id in gone),
             "creds": creds,
@@ -233,13 +246,24 @@ class PostgresQueries(Queries):
         }
         for column in ("created_at", "updated_at", "expires_at", "never_expires"):
             params[column] = [getattr(row, column) for row in rows]
-        self.run_upkeep("restore_rows", **params)
+        if data_key is None:
+            self.run_upkeep("restore_rows", **params)
+            return
+        params["now"] = self.now_param()
+
+        def restore(run: Run) -> None:
+            run(self.sql["hold_data_key"], {"company_id": company, "data_key": data_key})
+            run(self.sql["restore_rows"], params)
+
+        self.link.work(restore)
 
     def empty_trash(self) -> int:
         return int(self.run_upkeep("empty_trash")[0][0])
 
     def purge(self, run: Run, company: str) -> dict[str, int]:
+        ((data_keys,),) = run(self.sql["drop_data_key"], {"company_id": company})
         rows = run(self.sql["purge_company"], {"company_id": company, "now": self.now_param()})
+        rows.append(("keystore_data_keys", data_keys))
         run(self.sql["purge_sweep_errors"], {"company_id": company})
         for table in ("displaced", "tokens"):
             ((n,),) = run(self.sql[f"purge_{table}"], {"company_id": company})
@@ -263,6 +287,29 @@ class PostgresQueries(Queries):
             pass
         self.run_upkeep("validate_expiry")
 
+    # Sealed values.
+
+    def stored_values(self, company: str, names: Sequence[Name]) -> dict[Name, bytes]:
+        key_types, key_ids = _columns(names)
+        rows = self.run("stored_values", company_id=company, key_types=key_types, key_ids=key_ids)
+        return {(key_type, key_id): value for key_type, key_id, value in rows}
+
+    def reseal(self, company: str, data_key: bytes, changes: Sequence[Reseal]) -> int:
+        key_types, key_ids = _columns([change.name for change in changes])
+        params: dict[str, Any] = {
+            "company_id": company,
+            "data_key": data_key,
+            "key_types": key_types,
+            "key_ids": key_ids,
+            "former": Blobs(change.former for change in changes),
+            "sealed": Blobs(change.sealed for change in changes),
+        }
+        if changes[0].trashed_at is None:
+            ((changed,),) = self.run_upkeep("reseal", **params)
+        else:
+            ((changed,),) = self.run_upkeep("reseal_trash", times=[change.trashed_at for change in changes], **params)
+        return int(changed)
+
     # Values.
 
     def now(self) -> datetime:
@@ -279,6 +326,11 @@ class PostgresQueries(Queries):
 
     def time(self, stored: datetime) -> datetime:
         return stored.astimezone(UTC)
+
+
+def _columns(names: Sequence[Name]) -> tuple[Texts, Texts]:
+    """Return the types and the ids of names as two lists."""
+    return Texts(key_type for key_type, _ in names), Texts(key_id for _, key_id in names)
 
 
 def _changed(parts: list[str]) -> Changed:

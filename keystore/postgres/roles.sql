@@ -18,7 +18,7 @@ SET search_path = {schema}, pg_temp;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     whatsapp_auth, whatsapp_keys, keystore_company_leases, keystore_counters, keystore_displaced, keystore_history,
     keystore_leases, keystore_logins, keystore_notes, keystore_policy, keystore_settings, keystore_sweeps, keystore_tokens,
-    keystore_trash
+    keystore_trash, keystore_data_keys, keystore_master_keys
     TO {service};
 GRANT SELECT (company_id, created_at, updated_at) ON whatsapp_auth TO {monitor};
 GRANT SELECT (company_id, key_type, key_id, created_at, updated_at, expires_at) ON whatsapp_keys TO {monitor};
@@ -27,6 +27,8 @@ GRANT SELECT ON
     keystore_settings, keystore_sweeps
     TO {monitor};
 GRANT SELECT (company_id, trashed_at, key_type, key_id, reason, created_at, updated_at, expires_at) ON keystore_trash TO {monitor};
+GRANT SELECT (company_id, key_id, made_at) ON keystore_data_keys TO {monitor};
+GRANT SELECT ON keystore_master_keys TO {monitor};
 GRANT SELECT ON _yoyo_migration TO {service}, {monitor};
 
 -- Row-level security hides every row from a role without a policy.
@@ -37,7 +39,7 @@ BEGIN
     FOREACH relation IN ARRAY ARRAY[
         'whatsapp_auth', 'whatsapp_keys', 'keystore_company_leases', 'keystore_counters', 'keystore_displaced',
         'keystore_history', 'keystore_leases', 'keystore_logins', 'keystore_notes', 'keystore_policy', 'keystore_settings',
-        'keystore_sweeps', 'keystore_tokens', 'keystore_trash', '_yoyo_migration']
+        'keystore_sweeps', 'keystore_tokens', 'keystore_trash', 'keystore_data_keys', 'keystore_master_keys', '_yoyo_migration']
     LOOP
         EXECUTE format('DROP POLICY IF EXISTS {service} ON %I', relation);
         EXECUTE format('CREATE POLICY {service} ON %I TO {service} USING (true) WITH CHECK (true)', relation);

@@ -12,11 +12,18 @@ SELECT keystore_write(
     %(company_id)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[], %(gone_types)b::text[],
     %(gone_ids)b::text[], %(creds)s::bytea, %(epoch)s, %(seq)s, %(known_seq)s, %(most_keys)s, %(most_bytes)s, %(now)s)
 
+-- name: set_sealed
+SELECT keystore_sealed_write(
+    %(company_id)s, %(data_key)s::bytea, %(other_identity)s, %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[],
+    %(gone_types)b::text[], %(gone_ids)b::text[], %(creds)s::bytea, %(epoch)s, %(seq)s, %(known_seq)s, %(most_keys)s,
+    %(most_bytes)s, %(now)s)
+
 -- name: set_all
 SELECT events, code, message, detail FROM keystore_write_all(
     false, %(company_ids)b::text[], %(key_counts)s::integer[], %(key_types)b::text[], %(key_ids)b::text[], %(values)b::bytea[],
     %(gone_counts)s::integer[], %(gone_types)b::text[], %(gone_ids)b::text[], %(creds)s::bytea[], %(epochs)s::bigint[],
-    %(seqs)s::bigint[], %(known_seqs)s::bigint[], %(most_keys)s::bigint[], %(most_bytes)s::bigint[], %(now)s)
+    %(seqs)s::bigint[], %(known_seqs)s::bigint[], %(most_keys)s::bigint[], %(most_bytes)s::bigint[], %(data_keys)s::bytea[],
+    %(other_identities)s::boolean[], %(now)s)
 
 -- name: load
 SELECT * FROM keystore_load(%(company_id)s)
@@ -469,3 +476,91 @@ SELECT keystore_end_login(%(login)s)
 SELECT l.login, array_agg(l.company_id ORDER BY l.company_id), min(l.created_at),
        EXISTS (SELECT FROM pg_roles r WHERE r.rolname = l.login)
 FROM keystore_logins l GROUP BY l.login ORDER BY l.login
+
+-- Sealed values: see functions/sealing.sql.
+
+-- name: master_keys
+SELECT key_id, canary FROM keystore_master_keys
+
+-- name: add_master_key
+INSERT INTO keystore_master_keys (key_id, canary) VALUES (%(key_id)s, %(canary)s) ON CONFLICT (key_id) DO NOTHING
+
+-- Master keys, but for one, that seal no data key any more.
+-- name: forget_master_keys
+DELETE FROM keystore_master_keys m
+WHERE m.key_id <> %(key_id)s::bytea
+  AND m.key_id NOT IN (SELECT DISTINCT substr(d.sealed_key, 2, 8) FROM keystore_data_keys d)
+RETURNING 1
+
+-- name: data_key
+SELECT key_id, sealed_key FROM keystore_data_keys WHERE company_id = %(company_id)s
+
+-- name: data_keys
+SELECT company_id, sealed_key FROM keystore_data_keys ORDER BY company_id
+
+-- A company whose bot has a login gets none: the bot reads the table without the service, and couldn't open its values.
+-- name: add_data_key
+INSERT INTO keystore_data_keys (company_id, key_id, sealed_key)
+SELECT %(company_id)s, %(key_id)s::bytea, %(sealed_key)s::bytea
+WHERE NOT EXISTS (SELECT FROM keystore_logins WHERE company_id = %(company_id)s)
+ON CONFLICT (company_id) DO NOTHING
+
+-- name: rewrap_data_key
+UPDATE keystore_data_keys SET sealed_key = %(sealed_key)s::bytea
+WHERE company_id = %(company_id)s AND sealed_key = %(former)s::bytea
+RETURNING 1
+
+-- name: hold_data_key
+SELECT keystore_hold_data_key(%(company_id)s, %(data_key)s::bytea)
+
+-- name: drop_data_key
+SELECT keystore_drop_data_key(%(company_id)s)
+
+-- name: stored_values
+SELECT key_type, key_id, value FROM keystore_stored_values(%(company_id)s, %(key_types)b::text[], %(key_ids)b::text[])
+WHERE value IS NOT NULL
+
+-- name: reseal
+SELECT keystore_reseal(%(company_id)s, %(data_key)s::bytea, %(key_types)b::text[], %(key_ids)b::text[], %(former)b::bytea[],
+                       %(sealed)b::bytea[])
+
+-- name: reseal_trash
+SELECT keystore_reseal_trash(%(company_id)s, %(data_key)s::bytea, %(times)b::timestamptz[], %(key_types)b::text[],
+                             %(key_ids)b::text[], %(former)b::bytea[], %(sealed)b::bytea[])
+
+-- The plain values of a company that are to be sealed, after a name, in the order in which a set locks keys.
+-- name: plain_values
+SELECT key_type, key_id, value FROM whatsapp_keys
+WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping' AND (key_type, key_id) > (%(after_type)s, %(after_id)s)
+  AND substr(value, 1, 1) = '\x00'::bytea
+ORDER BY key_type, key_id LIMIT %(limit)s
+
+-- name: plain_trash
+SELECT trashed_at, key_type, key_id, value FROM keystore_trash
+WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = '\x00'::bytea
+LIMIT %(limit)s
+
+-- name: plain_count
+SELECT (SELECT count(*) FROM whatsapp_keys WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping'
+            AND substr(value, 1, 1) = '\x00'::bytea)
+     + (SELECT count(*) FROM whatsapp_auth WHERE company_id = %(company_id)s AND substr(creds, 1, 1) = '\x00'::bytea)
+     + (SELECT count(*) FROM keystore_trash WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping'
+            AND substr(value, 1, 1) = '\x00'::bytea)
+
+-- name: trash_companies
+SELECT DISTINCT company_id FROM keystore_trash ORDER BY company_id
+
+-- name: companies_with_logins
+SELECT DISTINCT company_id FROM keystore_logins ORDER BY company_id
+
+-- A value that can't be read is kept for inspection: no sweep deletes it.
+-- name: keep_unreadable
+UPDATE whatsapp_keys SET expires_at = 'infinity'
+WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s
+
+-- name: write_moved_value
+UPDATE whatsapp_keys SET value = %(value)s::bytea
+WHERE company_id = %(company_id)s AND key_type = %(to_type)s AND key_id = %(to_id)s
+
+-- name: key_value
+SELECT value FROM whatsapp_keys WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s

@@ -1,26 +1,37 @@
 """The base of the SQL store's parts: its queries, its counts of events, and the checks that the parts share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keystore.errors import LeaseLost, SchemaMismatch, WentBack
+from keystore.errors import CorruptValue, LeaseLost, SchemaMismatch, WentBack
 from keystore.invocation import command
-from keystore.records import Quota
-from keystore.sql.link import Link, RefusalError, Row
+from keystore.records import Quota, SealingState
+from keystore.sealing.quarantine import Quarantine
+from keystore.sealing.queries import CREDS, KEY_ERASED, Name
+from keystore.sql.link import Link, RefusalError, Row, T
 from keystore.sql.policy_table import read_policy, write_policy
 from keystore.sql.queries import Queries
 from keystore.sql.quota import Allowances, Usage, too_many_types
 from keystore.tally import Tally
 from keystore.ttl import DEFAULT, Policy
+from keystore.values.codec import Opener, plain_opener
+
+if TYPE_CHECKING:
+    from keystore.sealing.sealer import SealedWrite, Sealer
 
 
 class SqlBase:
     """The queries of a store, its counts of events, and facts about it."""
 
-    def __init__(self, queries: Queries, quota: Quota) -> None:
+    def __init__(
+        self, queries: Queries, quota: Quota, sealer: "Sealer | None" = None, *, sealing: SealingState = "off"
+    ) -> None:
         self.queries = queries
+        self._sealer = sealer
+        self._sealing: SealingState = sealing
+        self._quarantine = Quarantine(queries)
         self._tally = Tally(queries.save_counts)
         self._allowances = Allowances(quota)
 
@@ -91,6 +102,49 @@ class SqlBase:
                 case "KS003":
                     raise too_many_types(company, facts["types"]) from None
             raise
+
+    # Values.
+
+    def _opener(self, company: str) -> Opener:
+        """Return a function that opens the stored values of a company."""
+        return plain_opener(company) if self._sealer is None else self._sealer.opener(company)
+
+    def _write_sealed(
+        self,
+        sealer: "Sealer",
+        company: str,
+        values: Sequence[tuple[str, str, bytes]],
+        compared: Collection[Name],
+        write: "Callable[[SealedWrite], T]",
+    ) -> T:
+        """Seal values and write them. If the company was purged meanwhile, seal them with its new data key."""
+        while True:
+            sealed = sealer.seal(company, values, compared)
+            try:
+                return write(sealed)
+            except RefusalError as refused:
+                if refused.reason != KEY_ERASED:
+                    raise
+                sealer.keys.forget(company)
+
+    def _opened_creds(self, company: str, stored: bytes) -> bytes:
+        """Return the creds of their stored form. Raises CorruptValue: without creds a bot would pair once more."""
+        try:
+            return self._opener(company)(*CREDS, stored)
+        except CorruptValue as error:
+            self._quarantine.put(company, CREDS, error)
+            raise
+
+    def _readable(self, company: str, stored: Iterable[tuple[str, str, bytes]]) -> dict[Name, bytes]:
+        """Return the values of those stored forms that can be read. The others are put into quarantine."""
+        open_value = self._opener(company)
+        values: dict[Name, bytes] = {}
+        for key_type, key_id, form in stored:
+            try:
+                values[key_type, key_id] = open_value(key_type, key_id, form)
+            except CorruptValue as error:
+                self._quarantine.put(company, (key_type, key_id), error)
+        return values
 
     # Counting events.
 

@@ -16,6 +16,7 @@ from typing import Any
 from keystore.errors import InvalidInput, KeystoreError, LeaseLost
 from keystore.ids import OTHER_TYPES
 from keystore.records import KeyRow, Lease, Quota, SweepRun
+from keystore.sealing.queries import SealingQueries
 from keystore.sql.link import UPKEEP_TIMEOUT_S, Link, Row, Run, StatementTimedOut
 from keystore.sql.portions import SMALLER_PORTIONS, SMALLEST_PORTIONS, WHOLE_TABLE, Portion
 from keystore.sql.quota import Usage
@@ -29,7 +30,8 @@ class Change:
     """A checked write. `written` is `(key_type, key_id, stored value)`, and `deleted` is `(key_type, key_id)`.
 
     `creds` are in their stored form too. `acknowledged` is the number of the holder's last acknowledged write. With a
-    `quota`, the company's use is counted, and must not exceed it.
+    `quota`, the company's use is counted, and must not exceed it. If the values are sealed, `data_key` is the id of
+    their key, and `other_identity` says whether the creds replace others'.
     """
 
     company: str
@@ -40,6 +42,8 @@ class Change:
     seq: int | None
     acknowledged: int | None
     quota: Quota | None
+    data_key: bytes | None = None
+    other_identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ Outcome = Changed | KeystoreError
 NOTHING_CHANGED = Changed([], [], None)
 
 
-class Queries(ABC):
+class Queries(SealingQueries, ABC):
     """The queries of one database. Any may raise StoreUnavailable. A write that a rule refuses raises RefusalError."""
 
     sql: Mapping[str, str]
@@ -87,6 +91,10 @@ class Queries(ABC):
     def durable(self) -> bool:
         """True when the database waits for its disk before it acknowledges a write."""
         return True
+
+    def companies_with_logins(self) -> frozenset[str]:
+        """Return the companies whose bots read the tables without us, by a login of their own."""
+        return frozenset()
 
     def columns_in_the_way(self) -> list[Row]:
         """Return `(table, column)` of each column that requires a value which our writes don't have."""
@@ -205,9 +213,18 @@ class Queries(ABC):
 
     @abstractmethod
     def restore(
-        self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
+        self,
+        company: str,
+        rows: list[KeyRow],
+        creds: bytes | None,
+        gone: list[tuple[str, str]],
+        reason: str,
+        data_key: bytes | None,
     ) -> None:
-        """Write rows with the times they carry, write `creds` unless they are None, and delete the keys `gone`."""
+        """Write rows with the times they carry, write `creds` unless they are None, and delete the keys `gone`.
+
+        All values are in their stored form, and `data_key` is the id of the key that sealed them.
+        """
 
     @abstractmethod
     def empty_trash(self) -> int:

@@ -3,10 +3,10 @@
 import structlog
 
 from keystore import ids
+from keystore.errors import CorruptValue
 from keystore.records import Deletion, KeyRow
 from keystore.sql.base import SqlBase
 from keystore.upkeep import Trash
-from keystore.values import codec
 
 log = structlog.get_logger()
 
@@ -30,14 +30,19 @@ class SqlTrash(SqlBase, Trash):
     def deleted_state(self, deletion: Deletion) -> tuple[bytes | None, list[KeyRow]]:
         company = deletion.company_id
         creds, rows = None, []
+        open_value = self._opener(company)
         for key_type, key_id, stored, *times, never in self.queries.run_upkeep(
             "deleted_rows", company_id=company, trashed_at=self.queries.time_param(deletion.trashed_at)
         ):
-            value = codec.decode(stored, f"{company} {key_type or 'creds'} {key_id}".rstrip())
-            created_at, updated_at, expires_at = (self.queries.optional_time(time) for time in times)
             if not key_type:
-                creds = value
+                creds = open_value("", "", stored)
                 continue
+            try:
+                value = open_value(key_type, key_id, stored)
+            except CorruptValue as error:
+                log.error("deleted_value_unreadable", company_id=company, reason=str(error))
+                continue
+            created_at, updated_at, expires_at = (self.queries.optional_time(time) for time in times)
             written_at = created_at or updated_at or deletion.trashed_at
             rows.append(
                 KeyRow(
@@ -57,4 +62,7 @@ class SqlTrash(SqlBase, Trash):
         self._require_converted()
         self._tally.save()
         with self._refused(company, None):
-            return self.link.work(lambda run: self.queries.purge(run, company))
+            erased = self.link.work(lambda run: self.queries.purge(run, company))
+        if self._sealer is not None:
+            self._sealer.keys.forget(company)
+        return erased

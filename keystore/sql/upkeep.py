@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from keystore import ids
-from keystore.errors import InvalidInput, SchemaMismatch
+from keystore.errors import CorruptValue, InvalidInput, SchemaMismatch
 from keystore.ids import OTHER_TYPES
 from keystore.invocation import command
 from keystore.records import (
@@ -34,6 +34,7 @@ from keystore.records import (
     SweepRun,
     TypeCount,
 )
+from keystore.sealing.queries import CREDS
 from keystore.sql.base import SqlBase
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import summed_by_type
@@ -283,26 +284,41 @@ class SqlUpkeep(SqlBase, Upkeep):
         def move(run: Run) -> bool:
             if not run(self.queries.sql["hold_key"], params):
                 return False
+            moved_value = None
+            if self._sealer is not None:
+                ((stored,),) = run(self.queries.sql["key_value"], params)
+                before, after = (key.key_type, key.key_id), (key_type, key_id)
+                moved_value = self._sealer.moved(key.company_id, before, after, stored)
             self.queries.drop_older(run, params)
-            return bool(run(self.queries.sql["move_key"], params))
+            if not run(self.queries.sql["move_key"], params):
+                return False
+            if moved_value is not None:
+                run(self.queries.sql["write_moved_value"], {**params, "value": moved_value})
+            return True
 
-        return self.link.work(move)
+        try:
+            return self.link.work(move)
+        except CorruptValue as error:
+            self._quarantine.put(key.company_id, (key.key_type, key.key_id), error)
+            return False
 
     def export_rows(self, company_id: str) -> list[KeyRow]:
         self._require_converted()
         company = ids.canonical_company(company_id)
         rows = self.queries.run_upkeep("export_rows", company_id=company)
+        values = self._readable(company, (row[:3] for row in rows))
         return [
             KeyRow(
                 key_type,
                 key_id,
-                codec.decode(value, f"{company} {key_type} {key_id}"),
+                values[key_type, key_id],
                 self.queries.time(created),
                 self.queries.time(updated),
                 self.queries.optional_time(expires),
                 bool(never),
             )
-            for key_type, key_id, value, created, updated, expires, never in rows
+            for key_type, key_id, _, created, updated, expires, never in rows
+            if (key_type, key_id) in values
         ]
 
     def restore_rows(
@@ -315,12 +331,26 @@ class SqlUpkeep(SqlBase, Upkeep):
     ) -> None:
         self._require_converted()
         company, checked_rows = ids.canonical_company(company_id), restorable(rows)
-        stored_creds = None if creds is None else codec.encode(ids.checked_value("creds", creds))
+        checked_creds = None if creds is None else ids.checked_value("creds", creds)
         gone = sorted(
             (ids.checked_name("key_type", key_type), ids.checked_name("key_id", key_id)) for key_type, key_id in removed
         )
-        with self._refused(company, None):
-            self.queries.restore(company, checked_rows, stored_creds, gone, ids.checked_name("reason", reason))
+        why = ids.checked_name("reason", reason)
+        values = [(row.key_type, row.key_id, row.value) for row in checked_rows]
+        if checked_creds is not None:
+            values.append((*CREDS, checked_creds))
+
+        def write(forms: list[bytes], data_key: bytes | None) -> None:
+            stored_creds = None if checked_creds is None else forms[-1]
+            stored = [replace(row, value=form) for row, form in zip(checked_rows, forms, strict=False)]
+            with self._refused(company, None):
+                self.queries.restore(company, stored, stored_creds, gone, why, data_key)
+
+        if self._sealer is None:
+            write([codec.encode(value) for *_, value in values], None)
+            return
+        names = [(key_type, key_id) for key_type, key_id, _ in values]
+        self._write_sealed(self._sealer, company, values, names, lambda sealed: write(sealed.stored, sealed.data_key))
 
 
 def restorable(rows: Iterable[KeyRow]) -> list[KeyRow]:

@@ -22,11 +22,11 @@ from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Outcome, Quer
 from keystore.sql.quota import Usage, require_room
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
+from keystore.sqlite.sealed_rows import SqliteSealedRows, require_data_key
 from keystore.sqlite.statements import STATEMENTS
 from keystore.sqlite.trash import put_former_away, trash_for
 from keystore.tally import Count
 from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
-from keystore.values import codec
 
 PRE_KEY, SESSION = "pre-key", "session"
 
@@ -36,12 +36,11 @@ NEVER_US = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-
 POLICY_READ_EVERY_S = 1.0
 """Age from which an open store reads the lifetimes again, in case another one has changed them."""
 
 
-class SqliteQueries(Queries):
+class SqliteQueries(SqliteSealedRows, Queries):
     """The queries of a migrated SQLite file."""
 
     link: SqliteLink
@@ -94,13 +93,14 @@ class SqliteQueries(Queries):
         others = sorted({row[0] for row in written} - KNOWN_TYPES)
         rows = [(company, key_type, key_id, value, now, now, expiry[key_type]) for key_type, key_id, value in written]
         pre_keys = {key_id: value for key_type, key_id, value in written if key_type == PRE_KEY}
+        require_data_key(run, self.sql, company, change.data_key)
         if not self._admit(run, company, change.epoch, change.seq, now, change.acknowledged):
             return NOTHING_CHANGED
         if others:
             self._require_few_types(run, company, others)
         used = self._usage(run, company) if change.quota else None
         if change.creds is not None:
-            put_former_away(run, self.sql, company, change.creds, now)
+            put_former_away(run, self.sql, company, change.creds, now, other_identity=change.other_identity)
         before = dict(self._count_existing(run, company, [name for *name, _ in written if name[0] != PRE_KEY]))
         events = [("deleted", *row) for row in self._count_existing(run, company, deleted)]
         if deleted:
@@ -315,11 +315,17 @@ class SqliteQueries(Queries):
         self.link.work(lambda run: [run(self.sql[step], {}) for step in steps])
 
     def restore(
-        self, company: str, rows: list[KeyRow], creds: bytes | None, gone: list[tuple[str, str]], reason: str
+        self,
+        company: str,
+        rows: list[KeyRow],
+        creds: bytes | None,
+        gone: list[tuple[str, str]],
+        reason: str,
+        data_key: bytes | None,
     ) -> None:
         params = [
             (
-                *(company, row.key_type, row.key_id, codec.encode(row.value)),
+                *(company, row.key_type, row.key_id, row.value),
                 *(self.time_param(row.created_at), self.time_param(row.updated_at)),
                 NEVER_US if row.never_expires else row.expires_at and self.time_param(row.expires_at),
             )
@@ -328,6 +334,7 @@ class SqliteQueries(Queries):
 
         def restore(run: Run) -> None:
             now = self.now_param()
+            require_data_key(run, self.sql, company, data_key)
             self._admit(run, company, None, None, now)
             new = {(key_type, key_id): value for _, key_type, key_id, value, *_ in params}
             names = json.dumps([*gone, *new], ensure_ascii=False)
@@ -360,7 +367,7 @@ class SqliteQueries(Queries):
             table: len(run(self.sql[f"purge_{table}"], {"company_id": company}))
             for table in (
                 *("whatsapp_keys", "whatsapp_auth", "keystore_trash", "keystore_counters"),
-                *("keystore_company_leases", "keystore_company_writes", "keystore_tokens"),
+                *("keystore_company_leases", "keystore_company_writes", "keystore_tokens", "keystore_data_keys"),
             )
         }
 

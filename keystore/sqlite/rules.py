@@ -3,13 +3,11 @@
 Times are microseconds since 1970, as in the tables. The lifetimes are in `keystore.ttl`.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 
 from keystore.ids import MAX_LEASE_S
 from keystore.ttl import GUARDS
-from keystore.values.codec import PLAIN
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
 
@@ -65,23 +63,6 @@ def unit(key_type: str, key_id: str, mapped_user: str | None) -> str | None:
     if of_type == "pair":
         return lid(key_id, mapped_user)
     return user(key_id) if of_type == "contact" else None
-
-
-def is_other_identity(old_creds: bytes, new_creds: bytes) -> bool:
-    """Return True when creds are replaced by those of another identity. An account that is only known now isn't one."""
-    parts = zip(_identity(old_creds), _identity(new_creds), strict=True)
-    return any(before is not None and after is not None and before != after for before, after in parts)
-
-
-def _identity(stored: bytes) -> tuple[object, object, object]:
-    """Return the public noise key, the registration id and the account in stored creds; None for what is missing."""
-    try:
-        creds = json.loads(stored.removeprefix(PLAIN))
-        noise_key, me = creds.get("noiseKey"), creds.get("me")
-        public = noise_key["public"]["data"] if noise_key else None
-        return public, creds.get("registrationId"), me.get("id") if me else None
-    except (ValueError, AttributeError, KeyError, TypeError):
-        return None, None, None
 
 
 FUNCTIONS: Mapping[str, Callable[..., str | int | None]] = {

@@ -649,3 +649,84 @@ SELECT migration_id FROM _yoyo_migration
 -- name: schema
 SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'whatsapp_keys'),
        EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_yoyo_migration')
+
+-- Sealed values: see keystore/postgres/functions/sealing.sql.
+
+-- name: master_keys
+SELECT key_id, canary FROM keystore_master_keys
+
+-- name: add_master_key
+INSERT INTO keystore_master_keys (key_id, canary, made_at) VALUES (:key_id, :canary, :now) ON CONFLICT (key_id) DO NOTHING
+
+-- Master keys, but for one, that seal no data key any more.
+-- name: forget_master_keys
+DELETE FROM keystore_master_keys
+WHERE key_id <> :key_id AND key_id NOT IN (SELECT substr(sealed_key, 2, 8) FROM keystore_data_keys)
+RETURNING 1
+
+-- name: data_key
+SELECT key_id, sealed_key FROM keystore_data_keys WHERE company_id = :company_id
+
+-- name: data_keys
+SELECT company_id, sealed_key FROM keystore_data_keys ORDER BY company_id
+
+-- name: add_data_key
+INSERT INTO keystore_data_keys (company_id, key_id, sealed_key, made_at) VALUES (:company_id, :key_id, :sealed_key, :now)
+ON CONFLICT (company_id) DO NOTHING
+
+-- name: rewrap_data_key
+UPDATE keystore_data_keys SET sealed_key = :sealed_key WHERE company_id = :company_id AND sealed_key = :former
+RETURNING 1
+
+-- name: hold_data_key
+SELECT 1 FROM keystore_data_keys WHERE company_id = :company_id AND key_id = :data_key
+
+-- name: purge_keystore_data_keys
+DELETE FROM keystore_data_keys WHERE company_id = :company_id RETURNING 1
+
+-- name: reseal_key
+UPDATE whatsapp_keys SET value = :sealed
+WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id AND value = :former
+RETURNING 1
+
+-- name: reseal_creds
+UPDATE whatsapp_auth SET creds = :sealed WHERE company_id = :company_id AND creds = :former
+RETURNING 1
+
+-- name: reseal_trash
+UPDATE keystore_trash SET value = :sealed
+WHERE company_id = :company_id AND trashed_at = :trashed_at AND key_type = :key_type AND key_id = :key_id AND value = :former
+RETURNING 1
+
+-- The plain values of a company that are to be sealed, after a name.
+-- name: plain_values
+SELECT key_type, key_id, value FROM whatsapp_keys
+WHERE company_id = :company_id AND key_type <> 'lid-mapping' AND (key_type, key_id) > (:after_type, :after_id)
+  AND substr(value, 1, 1) = x'00'
+ORDER BY key_type, key_id LIMIT :limit
+
+-- name: plain_trash
+SELECT trashed_at, key_type, key_id, value FROM keystore_trash
+WHERE company_id = :company_id AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = x'00'
+LIMIT :limit
+
+-- name: plain_count
+SELECT (SELECT count(*) FROM whatsapp_keys
+        WHERE company_id = :company_id AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = x'00')
+     + (SELECT count(*) FROM whatsapp_auth WHERE company_id = :company_id AND substr(creds, 1, 1) = x'00')
+     + (SELECT count(*) FROM keystore_trash
+        WHERE company_id = :company_id AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = x'00')
+
+-- name: trash_companies
+SELECT DISTINCT company_id FROM keystore_trash ORDER BY company_id
+
+-- A value that can't be read is kept for inspection: no sweep deletes it.
+-- name: keep_unreadable
+UPDATE whatsapp_keys SET expires_at = 9223372036854775807
+WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id
+
+-- name: write_moved_value
+UPDATE whatsapp_keys SET value = :value WHERE company_id = :company_id AND key_type = :to_type AND key_id = :to_id
+
+-- name: key_value
+SELECT value FROM whatsapp_keys WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from keystore.records import CREDS_OF_A_DAY
 from keystore.sql.link import Run
-from keystore.sqlite.rules import is_other_identity
+from keystore.values.codec import PLAIN
+from keystore.values.identity import is_other_identity
 
 MOST_TRASH_BYTES = 512 * 2**20
 """The most bytes that a company's trash may take. The latest deletion stays, however large it is."""
@@ -64,17 +65,19 @@ def trash_for(run: Run, sql: Mapping[str, str], company: str, reason: str, now: 
     return Trash(run, sql, company, reason, now if latest is None else max(now, latest + 1))
 
 
-def put_former_away(run: Run, sql: Mapping[str, str], company: str, new_creds: bytes, now: int) -> None:
+def put_former_away(
+    run: Run, sql: Mapping[str, str], company: str, new_creds: bytes, now: int, *, other_identity: bool
+) -> None:
     """Put away the state that a write of creds is about to replace.
 
     If the new creds are of another identity, the whole state is put away. Otherwise the former creds are put away if
-    they were written on an earlier day.
+    they were written on an earlier day. Sealed creds were compared by the caller, with the result `other_identity`.
     """
     rows = run(sql["former_creds"], {"company_id": company})
     if not rows or rows[0][0] == new_creds:
         return
     ((former, written_at),) = rows
-    if is_other_identity(former, new_creds):
+    if other_identity or is_other_identity(former.removeprefix(PLAIN), new_creds.removeprefix(PLAIN)):
         trash_for(run, sql, company, "other identity", now).put_state()
     elif written_at < now // DAY_US * DAY_US:
         trash = trash_for(run, sql, company, CREDS_OF_A_DAY, now)

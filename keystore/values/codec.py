@@ -1,11 +1,23 @@
-"""The stored form of a value: one format byte, then the payload.
+"""The stored form of a value: one format byte, then the payload. 0 is the plain value, and 1 a sealed one.
 
-The byte leaves room for other formats (sealed values, for example) without a migration. 0 is the plain value.
+`keystore.sealing` opens sealed values.
 """
 
-from keystore.errors import CorruptValue
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from keystore.errors import CorruptValue, SecretKeyMissing
+
+Opener = Callable[[str, str, bytes], bytes]
+"""Returns a value of one company from its type, its id and its stored form. Raises CorruptValue, SecretKeyMissing."""
+
+Row = tuple[Any, ...]
+
+Misfit = tuple[tuple[str, str], CorruptValue]
+"""The type and the id of a value that can't be read, and the error."""
 
 PLAIN = b"\x00"
+SEALED = b"\x01"
 
 
 def encode(value: bytes) -> bytes:
@@ -14,10 +26,55 @@ def encode(value: bytes) -> bytes:
 
 
 def decode(stored: bytes, name: str) -> bytes:
-    """Return the value of a stored form. Raises CorruptValue with the name of the value, never its bytes."""
+    """Return the value of a plain stored form. Raises with the name of the value, never its bytes.
+
+    That is SecretKeyMissing for a sealed value, and CorruptValue for a form that isn't known.
+    """
+    if stored[:1] == SEALED:
+        raise SecretKeyMissing(
+            f"{name}: the value is sealed, and this program has no secret key; set KEYSTORE_SECRET_KEYS"
+        )
     if stored[:1] != PLAIN:
         form = stored[0] if stored else "none"
         raise CorruptValue(
             f"{name}: stored in format {form}, which this version can't read; was it written by a newer one?"
         )
     return bytes(stored[1:])
+
+
+def name_in_words(company: str, key_type: str, key_id: str) -> str:
+    """Return the name of a value as an error shows it; the creds have an empty type and id."""
+    return f"{company} {key_type or 'creds'} {key_id}".rstrip()
+
+
+def plain_opener(company: str) -> Opener:
+    """Return a function that returns the plain values of a company."""
+    return lambda key_type, key_id, stored: decode(stored, name_in_words(company, key_type, key_id))
+
+
+def open_plain(company: str, rows: Iterable[Row]) -> tuple[dict[str, dict[str, bytes]], list[Row], list[Misfit]]:
+    """Open the rows `(key_type, key_id, stored form)` of a company without sealed values.
+
+    Return its keys, the rows without a type as they are, and those that can't be read with the errors. Raises
+    SecretKeyMissing if a value is sealed.
+    """
+    keys: dict[str, dict[str, bytes]] = {}
+    others: list[Row] = []
+    misfits: list[Misfit] = []
+    last_type, by_id = "", dict[str, bytes]()
+    for row in rows:
+        key_type, key_id, stored = row
+        if key_type != last_type:
+            if key_type is None:
+                others.append(row)
+                continue
+            last_type, by_id = key_type, keys.setdefault(key_type, {})
+        # The first byte is looked at without a copy, because a load has hundreds of keys.
+        if stored and not stored[0]:
+            by_id[key_id] = stored[1:]
+            continue
+        try:
+            by_id[key_id] = decode(stored, name_in_words(company, key_type, key_id))
+        except CorruptValue as error:
+            misfits.append(((key_type, key_id), error))
+    return keys, others, misfits

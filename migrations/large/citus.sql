@@ -93,7 +93,7 @@ DECLARE
     relation text;
     called record;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['whatsapp_keys', 'whatsapp_auth', 'keystore_company_leases', 'keystore_counters', 'keystore_trash'] LOOP
+    FOREACH relation IN ARRAY ARRAY['whatsapp_keys', 'whatsapp_auth', 'keystore_company_leases', 'keystore_counters', 'keystore_trash', 'keystore_data_keys'] LOOP
         IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = relation::regclass) THEN
             PERFORM create_distributed_table(
                 relation::regclass, 'company_id', colocate_with := CASE relation WHEN 'whatsapp_keys' THEN 'none' ELSE 'whatsapp_keys' END);

@@ -87,6 +87,8 @@ class Measurements:
         )
         lost = self.questions.call(lambda: lost_writes(self.store, now))
         yield from samples.of_lost_writes(lost, state.subjects(rules.WENT_BACK))
+        unreadable = self.questions.call(self.store.unreadable)
+        yield from samples.of_unreadable(unreadable, state.subjects(rules.UNREADABLE))
         yield from self._survey(state, now)
         yield from self._load()
 

@@ -43,6 +43,7 @@ MEMORY = _rule("memory", "memory of this service")
 BOT_MEMORY = _rule("bot-memory", "memory of a bot")
 DATABASE = _rule("database", "database")
 WENT_BACK = _rule("went-back", "database went back")
+UNREADABLE = _rule("unreadable", "unreadable values")
 LOAD = _rule("load", "loading a bot's state")
 BACKLOG = _rule("backlog", "expired keys")
 NO_EXPIRY = _rule("no-expiry", "keys without expiry")
@@ -62,6 +63,7 @@ RULES = {
         SILENT_BOT,
         DATABASE,
         WENT_BACK,
+        UNREADABLE,
         LOAD,
         BACKLOG,
         NO_EXPIRY,
@@ -112,6 +114,8 @@ def thresholds(settings: WatchSettings) -> dict[str, Thresholds]:
         DATABASE.id: Thresholds(1, 0, 30, 5 * MINUTE_S),
         # Certain at once: a bot has acknowledged writes that aren't there.
         WENT_BACK.id: Thresholds(1, 0, 0, HOUR_S),
+        # Certain at once: a read has met the value. It stays until its bot writes the key again.
+        UNREADABLE.id: Thresholds(1, 0, 0, DAY_S),
         # The 95th percentile of 20 loads, a minute apart: it is over the budget only when two of them were.
         LOAD.id: Thresholds(budget_ms, 0.8 * budget_ms, 5 * MINUTE_S, 6 * HOUR_S),
         # A tenth of the table, and still there after the next sweep was due: sweeps don't keep up.

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from math import ceil
 
-from keystore.records import Burst, Census, SweepRun
+from keystore.records import Burst, Census, SweepRun, UnreadableValue
 from monitor.alerts import rules
 from monitor.alerts.decisions import AlertState, Sample
 from monitor.alerts.memory import BotReport, ProcessMemory
 from monitor.alerts.rules import LOW_PRE_KEYS, PRE_KEYS_ENOUGH, SILENT_AFTER
 from monitor.forecast.backtest import JudgedForecast
 from monitor.held_back import has_held_back
-from monitor.reports.check import sweep_state
+from monitor.reports.check import named_values, sweep_state
 from monitor.reports.formatting import duration, local_time, size
 
 FEWEST_LOADS = 5
@@ -78,6 +78,18 @@ def of_lost_writes(lost: Mapping[str, str], firing: Collection[str]) -> Iterator
     for company in firing:
         if company not in lost:
             yield Sample(rules.WENT_BACK, company, 0.0, "rolled-back was run, or its bot lost nothing in the last day")
+
+
+def of_unreadable(unreadable: Iterable[UnreadableValue], firing: Collection[str]) -> Iterator[Sample]:
+    """The companies with values that can't be read, and those that have none any more."""
+    by_company: dict[str, list[UnreadableValue]] = {}
+    for value in unreadable:
+        by_company.setdefault(value.company_id, []).append(value)
+    for company, values in by_company.items():
+        yield Sample(rules.UNREADABLE, company, 1.0, named_values(values))
+    for company in firing:
+        if company not in by_company:
+            yield Sample(rules.UNREADABLE, company, 0.0, "each was written again, or deleted")
 
 
 def of_loads(loads_ms: Collection[float], budget_ms: float, company: str) -> Iterator[Sample]:

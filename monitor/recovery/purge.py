@@ -7,7 +7,7 @@ from typing import Any
 
 from keystore.ids import canonical_company
 from keystore.store import Store
-from monitor.note_names import BOT_MEMORY, WENT_BACK
+from monitor.note_names import BOT_MEMORY, UNREADABLE, WENT_BACK
 
 NOBODY = "purged"
 """The word in place of the company's name."""
@@ -47,7 +47,8 @@ def _clean_documents(store: Store, company: str) -> int:
     name = re.compile(rf"(?<![\w-])(?<!\d[:.,]){re.escape(company)}(?![\w-])(?![:.,]\d)")
     documents = 0
     for note_name, note in store.notes("").items():
-        if note_name in (f"{BOT_MEMORY}{company}", f"{WENT_BACK}{company}"):
+        of_company = note_name in (f"{BOT_MEMORY}{company}", f"{WENT_BACK}{company}")
+        if of_company or note_name.startswith(f"{UNREADABLE}{company}/"):
             store.remember(note_name, None)
             documents += 1
         elif name.search(note.document):

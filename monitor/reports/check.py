@@ -11,7 +11,7 @@ from typing import Literal
 
 from keystore.baileys import KEY_TYPES, MIS_SPLIT_TYPES
 from keystore.invocation import command
-from keystore.records import Census, SweepRun
+from keystore.records import Census, SealingState, SweepRun, UnreadableValue
 from keystore.store import Store
 from monitor.forecast.history import TableCount, past_month
 from monitor.held_back import has_held_back
@@ -24,6 +24,9 @@ _WORST_FIRST: tuple[Verdict, ...] = ("critical", "warning", "ok")
 SWEEPS_LOOKED_AT = 100
 BACKLOG_SHARE = 0.05
 """The share of the table from which expired keys waiting for a sweep are reported."""
+
+MOST_NAMED = 5
+"""Number of unreadable values that are named in one line."""
 
 NEW_FOR = timedelta(days=1)
 """Time for which a table without keys is just new: nobody has connected a bot yet."""
@@ -53,7 +56,8 @@ class CheckReport:
     """The counts of the table, and the verdict. `last_sweep` is the latest sweep that ended without an error.
 
     `totals_30d` are the totals of the last 30 days, about one a day, oldest first, and `totals_30d_at` their times.
-    `new` is true on the first day of a table that has had no keys yet.
+    `new` is true on the first day of a table that has had no keys yet. `sealing` is `locked` where values are sealed
+    and the secret key isn't here, so that they weren't looked at. `unreadable` are values that a read has left out.
     """
 
     database: str
@@ -75,13 +79,24 @@ class CheckReport:
     totals_30d: tuple[int, ...] = ()
     totals_30d_at: tuple[datetime, ...] = ()
     new: bool = False
+    sealing: SealingState = "off"
+    unreadable: tuple[UnreadableValue, ...] = ()
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
     """Count the table and judge it."""
     census, sweeps, enforced = store.census(), sweep_state(store.sweep_runs(SWEEPS_LOOKED_AT)), store.expiry_enforced
     past = past_month(store, census.taken_at)
-    findings = judge(census, sweeps, sweep_every_s, expiry_enforced=enforced, past=past)
+    unreadable = tuple(store.unreadable())
+    findings = judge(
+        census,
+        sweeps,
+        sweep_every_s,
+        expiry_enforced=enforced,
+        past=past,
+        sealing=store.sealing,
+        unreadable=unreadable,
+    )
     failed = sweeps.latest if sweeps.latest is not None and sweeps.latest is not sweeps.last_success else None
     return CheckReport(
         database=store.database,
@@ -103,13 +118,15 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         totals_30d=tuple(count.total for count in past),
         totals_30d_at=tuple(count.at for count in past),
         new=is_new(census, past),
+        sealing=store.sealing,
+        unreadable=unreadable,
     )
 
 
 def check_rows(report: CheckReport, zone: tzinfo = UTC) -> dict[str, str]:
     """The counts in words, for every rendering: `{label: value}`, in the order shown. Times are in this time zone."""
     sweep = report.last_sweep
-    return {
+    rows = {
         "total": f"{report.total:,}",
         "active": f"{report.active:,}",
         "expired": f"{report.expired:,}",
@@ -120,6 +137,18 @@ def check_rows(report: CheckReport, zone: tzinfo = UTC) -> dict[str, str]:
         "activity": ago(report.last_activity_at, report.taken_at, zone),
         "sweep": f"{ago(sweep.finished_at, report.taken_at, zone)}, {sweep.deleted:,} deleted" if sweep else "never",
     }
+    if report.sealing != "off":
+        rows["values"] = "sealed" if report.sealing == "on" else "sealed, and the secret key isn't here"
+    if report.unreadable:
+        rows["unreadable"] = named_values(report.unreadable)
+    return rows
+
+
+def named_values(unreadable: Sequence[UnreadableValue]) -> str:
+    """The number of unreadable values, and the names of the first ones."""
+    names = [f"{value.company_id} {value.key_type or 'creds'} {value.key_id}".rstrip() for value in unreadable]
+    more = f", and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return f"{counted(len(names), 'value')}: {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def sweep_state(runs: list[SweepRun]) -> SweepState:
@@ -136,9 +165,22 @@ def judge(
     *,
     expiry_enforced: bool,
     past: Sequence[TableCount] = (),
+    sealing: SealingState = "off",
+    unreadable: Sequence[UnreadableValue] = (),
 ) -> tuple[Finding, ...]:
     """The findings, worst first; `past` are earlier counts of the table, oldest first."""
     findings = [*_table_findings(census, expiry_enforced, past), *_sweep_findings(census, sweeps, sweep_every_s)]
+    if unreadable:
+        advice = (
+            f"{named_values(unreadable)} can't be read: damaged, or moved by somebody who can write the database "
+            "(docs/sealing.md); each stays until its bot writes it again"
+        )
+        findings.append(Finding(verdict_on("unreadable"), advice))
+    if sealing == "locked":
+        advice = (
+            "the values are sealed and the secret key isn't here, so no value was looked at: set KEYSTORE_SECRET_KEYS"
+        )
+        findings.append(Finding(verdict_on("no-secret-key"), advice))
     mis_split = mis_split_advice(census)
     if mis_split is not None:
         findings.append(Finding(verdict_on("mis-split"), mis_split))

@@ -149,6 +149,8 @@ def _database(store: Store) -> dict[str, Result]:
         )
     if mis_split is not None:
         results["types"] = "warning", mis_split
+    if store.converted:
+        results["sealing"] = _sealing(store)
     if store.expiry_enforced:
         results["expiry"] = "ok", "the database refuses keys without expiry"
     if store.database.startswith("sqlite:///"):
@@ -159,6 +161,26 @@ def _database(store: Store) -> dict[str, Result]:
             f"{path} holds private keys and others may read it; run `chmod 600 {path}`",
         )
     return results
+
+
+def _sealing(store: Store) -> Result:
+    is_file = store.database.startswith("sqlite:///")
+    if store.sealing == "locked":
+        return (
+            "warning",
+            "values are sealed, and the secret key isn't here: set KEYSTORE_SECRET_KEYS as the service has it",
+        )
+    if store.sealing == "off":
+        if is_file:
+            return "ok", "values are stored in clear, in a file for its owner alone; KEYSTORE_SECRET_KEYS seals them"
+        return "warning", (
+            "private keys are stored in clear, so a dump or a backup of the database gives them away: set "
+            f"KEYSTORE_SECRET_KEYS, and run `{command('rotate')}` (docs/sealing.md)"
+        )
+    plain = sum(map(store.unsealed_values, store.companies_to_rotate()))
+    return _result(
+        not plain, "every value is sealed", f"{counted(plain, 'value')} not sealed yet; run `{command('rotate')}`"
+    )
 
 
 def _result(sound: bool, detail: str, advice: str) -> Result:

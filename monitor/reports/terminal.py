@@ -21,6 +21,7 @@ from monitor.sweeper import SweepReport
 from monitor.transfer.state import Skipped, TransferReport
 from monitor.upkeep.backfill import BackfillReport
 from monitor.upkeep.repair import Move, RepairReport
+from monitor.upkeep.rotate import RotationReport
 
 BAR_WIDTH = 18
 """The width of the longest bar; with the numbers beside it, a line fits into 60 columns."""
@@ -161,6 +162,21 @@ def backfill(report: BackfillReport) -> RenderableType:
     elif report.enforce:
         parts.append(paragraphs("the database would then refuse every write of a key without expiry, by any program"))
     return Group(*parts)
+
+
+def rotation(report: RotationReport) -> RenderableType:
+    """The sealed values, and whether an older secret key is still needed."""
+    verb = "would be sealed" if report.dry_run else "sealed"
+    companies = counted(report.companies, "company", "companies")
+    lines = [f"{counted(report.keys, 'value')} of {companies} {verb} in {report.database}"]
+    if report.rewrapped:
+        verb = "would get" if report.dry_run else "got"
+        lines.append(
+            f"the data keys of {counted(report.rewrapped, 'company', 'companies')} {verb} the newest secret key"
+        )
+    if not report.dry_run and not report.old_keys_needed:
+        lines.append("no secret key but the newest is needed any more")
+    return paragraphs(*lines)
 
 
 def sweep(report: SweepReport) -> RenderableType:

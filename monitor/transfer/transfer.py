@@ -143,6 +143,12 @@ def export_state(
     company = ids.canonical_company(company)
     target.require_free(force=force)
     state = target.collect(store, company)
+    unreadable = [
+        (f"{value.key_type} {value.key_id}", "it can't be read")
+        for value in store.unreadable()
+        if value.company_id == company
+    ]
+    state = dataclasses.replace(state, skipped=(*state.skipped, *unreadable))
     if not state.entries and not state.skipped:
         raise InvalidInput(f"{company} has neither creds nor keys in {store.database}: nothing to export")
     now = store.now()

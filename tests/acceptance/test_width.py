@@ -15,6 +15,7 @@ from commands import program
 from commands.examples import EXAMPLES
 from rig.paths import PROJECT
 from tests.acceptance.in_process import run, run_json
+from tests.conformance.sealing.stored import OLD_KEY
 
 WIDE = "500"
 COMMANDS = (
@@ -34,6 +35,8 @@ COMMANDS = (
     "export {folder}/out.jsonl --dry-run",
     "repair --dry-run",
     "repair",
+    "rotate --dry-run",
+    "rotate",
     "trash",
     "restore --company gone --dry-run",
     "restore --company gone --fresh-sessions",
@@ -79,7 +82,8 @@ def printed(folder: Path, command: str, columns: str, **settings: str) -> str:
     shutil.rmtree(folder / "out", ignore_errors=True)
     shutil.copy(folder / "seeded.db", folder / "k.db")
     url = f"sqlite:///{folder}/k.db"
-    done = run(*command.split(), url=url, cwd=folder, settings={"COLUMNS": columns, **settings})
+    secret_key = {"KEYSTORE_SECRET_KEYS": OLD_KEY} if command.startswith("rotate") else {}
+    done = run(*command.split(), url=url, cwd=folder, settings={"COLUMNS": columns, **secret_key, **settings})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,5 +1,6 @@
 """The backends that the conformance suite runs on, and the check that no test leaves anything behind."""
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,10 +21,15 @@ from rig.waiting import eventually
 BACKENDS = (
     "sqlite",
     "postgres",
+    pytest.param("sqlite-sealed", marks=pytest.mark.slow),
+    pytest.param("postgres-sealed", marks=pytest.mark.slow),
     pytest.param("pgbouncer", marks=pytest.mark.slow),
     pytest.param("partitions", marks=[pytest.mark.slow, not_on_citus("its shards are partitions already")]),
 )
 LEAK_TIMEOUT_S = 10.0
+
+SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
+"""The master key of the backends whose values are sealed."""
 
 _EMPTIED = {"migrated": "emptied_database", "partitioned": "partitioned_database"}
 """The fixture with the database behind each fixture `…_postgres_url`."""
@@ -36,10 +42,14 @@ class Backend:
     name: str
     url: str = field(repr=False)
     left_open: Callable[[], list[str]] = field(repr=False)
+    secret_keys: str = field(default="", repr=False)
 
 
 class MakeStore(Protocol):
-    """Opens stores as `open_store` does, on the test's own database, and closes them after the test."""
+    """Opens stores as `open_store` does, on the test's own database, and closes them after the test.
+
+    Without `secret_keys` a store has those of its backend.
+    """
 
     def __call__(
         self,
@@ -48,6 +58,8 @@ class MakeStore(Protocol):
         policy: Policy = DIARY,
         guard: bool = True,
         quota: Quota = DEFAULT_QUOTA,
+        secret_keys: str | None = None,
+        without_values: bool = False,
         max_connections: int = 8,
     ) -> Store: ...
 
@@ -55,10 +67,11 @@ class MakeStore(Protocol):
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """A migrated database without any keys, on each backend in turn."""
-    name: str = request.param
+    name, _, sealed = request.param.partition("-")
+    secret_keys = SECRET_KEY if sealed else ""
     if name == "sqlite":
         url: str = request.getfixturevalue("migrated_sqlite_url")
-        return Backend(name, url, lambda: _open_files(url.removeprefix("sqlite:///")))
+        return Backend(name, url, lambda: _open_files(url.removeprefix("sqlite:///")), secret_keys)
     kind = "partitioned" if name == "partitions" else "migrated"
     direct: str = request.getfixturevalue(f"{kind}_postgres_url")
     emptied: EmptiedDatabase = request.getfixturevalue(_EMPTIED[kind])
@@ -69,7 +82,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         "AND application_name NOT LIKE 'citus_internal%'"
     )
     if name != "pgbouncer":
-        return Backend(name, direct, lambda: [row[0] for row in emptied.rows(others)])
+        return Backend(name, direct, lambda: [row[0] for row in emptied.rows(others)], secret_keys)
     pooler = request.getfixturevalue("pooler")
 
     def left_open() -> list[str]:
@@ -98,10 +111,19 @@ def make_store(backend: Backend) -> Iterator[MakeStore]:
         policy: Policy = DIARY,
         guard: bool = True,
         quota: Quota = DEFAULT_QUOTA,
+        secret_keys: str | None = None,
+        without_values: bool = False,
         max_connections: int = 8,
     ) -> Store:
         store = open_store(
-            backend.url, clock=clock, policy=policy, guard=guard, quota=quota, max_connections=max_connections
+            backend.url,
+            clock=clock,
+            policy=policy,
+            guard=guard,
+            quota=quota,
+            secret_keys=backend.secret_keys if secret_keys is None else secret_keys,
+            without_values=without_values,
+            max_connections=max_connections,
         )
         stores.append(store)
         return store

@@ -65,6 +65,14 @@ def backfill(store: Store, job: Job) -> Iterator[object]:
     yield "done"
 
 
+def rotate(store: Store, _job: Job) -> Iterator[object]:
+    """Rotate every company, and report each that is done; then `done`."""
+    for company in store.companies_to_rotate():
+        store.rotate_company(company)
+        yield company
+    yield "done"
+
+
 def write_under_a_lease(store: Store, job: Job) -> Iterator[object]:
     """Force the company's lease and write under it until it is lost; yields the epoch, then the count of each write."""
     epoch = store.lease_company(job["company"], job["holder"], 600, force=True).epoch
@@ -85,6 +93,7 @@ JOBS: dict[str, Callable[[Store, Job], Iterator[object]]] = {
         sweep_until_nothing_is_due,
         rewrite,
         backfill,
+        rotate,
         write_under_a_lease,
     )
 }
@@ -181,7 +190,7 @@ def main() -> None:
     """Run the job that standard input names."""
     job: Job = json.loads(sys.stdin.readline())
     now = job["now"] and datetime.fromisoformat(job["now"])
-    with open_store(job["url"], clock=(lambda: now) if now else None) as store:
+    with open_store(job["url"], clock=(lambda: now) if now else None, secret_keys=job.get("secret_keys", "")) as store:
         _print("ready")
         assert sys.stdin.readline() == "go\n"
         for done in JOBS[job["job"]](store, job):

@@ -22,7 +22,7 @@ LAYERS = ("keystore", "monitor", "api", "service", "commands", "run")
 """The parts of the program, lowest first. Each may import those before it."""
 
 BESIDE = {
-    "settings.py": {"keystore.ttl", "keystore.errors", "keystore.records"},
+    "settings.py": {"keystore.ttl", "keystore.errors", "keystore.records", "keystore.sealing.secret_keys"},
     "rig": {"keystore"},
     "bench": {"keystore", "monitor", "rig"},
 }
@@ -44,6 +44,7 @@ ONE_MODULE = {
     "sqlite3": "keystore/sqlite/link.py",
     "sqlite_utils": "keystore/sqlite/link.py",
     "yoyo": "keystore/migrate.py",
+    "cryptography": "keystore/sealing/sealed_form.py",
     "schedule": "monitor/running/loop.py",
     "requests": "monitor/telegram/client.py",
     "psutil": "monitor/alerts/memory.py",
@@ -170,14 +171,14 @@ def test_only_settings_reads_the_environment() -> None:
 def test_run_py_loads_no_library_that_a_start_does_not_need() -> None:
     """Those of the workers would take 20 MB in a process that serves no request. The others cost time and memory."""
     of_workers = {"falcon", "granian", "msgspec", "prometheus_client", "jinja2"}
-    of_some_databases = {"psycopg", "psycopg_pool", "yoyo"}
+    of_some_databases = {"psycopg", "psycopg_pool", "yoyo", "cryptography"}
     of_some_reports = {"requests", "numpy", "rich.traceback", "rich.progress"}
     assert not (of_workers | of_some_databases | of_some_reports) & loaded_by("import run")
 
 
 def test_a_worker_loads_no_library_that_only_some_databases_need() -> None:
     loaded = loaded_by("import api.workers.light_imports, api.workers.worker")
-    assert not {"psycopg", "psycopg_pool", "yoyo", "numpy", "rich"} & loaded
+    assert not {"psycopg", "psycopg_pool", "yoyo", "numpy", "rich", "cryptography"} & loaded
 
 
 def test_garbage_is_collected_again_once_everything_is_imported() -> None:

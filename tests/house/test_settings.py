@@ -1,5 +1,6 @@
 """Settings are read in one place. A refusal names the variable and a usable value, and never shows a secret."""
 
+import base64
 import os
 import socket
 from datetime import time
@@ -286,7 +287,7 @@ def test_the_example_file_names_every_setting_and_sets_none() -> None:
     named = {
         line.lstrip("# ").partition("=")[0] for line in example.read_text(encoding="utf-8").splitlines() if "=" in line
     }
-    assert {field.alias for field in Settings.model_fields.values() if field.alias} <= named | {"KEYSTORE_SECRET_KEYS"}
+    assert {field.alias for field in Settings.model_fields.values() if field.alias} <= named
     assert read_settings({}, [example]).model_dump(exclude={"sources"}) == read_settings({}, []).model_dump(
         exclude={"sources"}
     )
@@ -312,6 +313,29 @@ def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
         read(tmp_path, KEYSTORE_TLS_CERT="c").require_closed_http()
     with pytest.raises(SettingsError, match="KEYSTORE_TLS_KEY is set without KEYSTORE_TLS_CERT"):
         read(tmp_path, KEYSTORE_TLS_KEY="k").require_closed_http()
+
+
+def test_secret_keys_come_from_a_setting_or_a_file(tmp_path: Path) -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    file = tmp_path / "keys"
+    file.write_text(f"{key}\n", encoding="ascii")
+    assert read(tmp_path).read_secret_keys() == ""
+    assert read(tmp_path, KEYSTORE_SECRET_KEYS=key).read_secret_keys() == key
+    settings = read(tmp_path, KEYSTORE_SECRET_KEYS_FILE=str(file))
+    assert settings.read_secret_keys().strip() == key
+    assert key not in repr(settings)
+    with pytest.raises(SettingsError, match="both set"):
+        read(tmp_path, KEYSTORE_SECRET_KEYS=key, KEYSTORE_SECRET_KEYS_FILE=str(file)).read_secret_keys()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"S3CRET", b"\xff\xfe"])
+def test_a_file_without_usable_keys_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match="KEYSTORE_SECRET_KEYS_FILE") as refusal:
+        read(tmp_path, KEYSTORE_SECRET_KEYS_FILE=str(file)).read_secret_keys()
+    assert SECRET not in str(refusal.value)
 
 
 def test_a_worker_inherits_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ PUBLIC_NAMES = [
     "Quota",
     "QuotaExceeded",
     "SchemaMismatch",
+    "SecretKeyMissing",
     "Store",
     "StoreClosed",
     "StoreUnavailable",
@@ -75,7 +76,7 @@ def test_every_method_of_the_contract_is_abstract_and_documented() -> None:
 
 
 def test_every_error_is_a_documented_keystore_error() -> None:
-    assert len(ERRORS) == 9
+    assert len(ERRORS) == 10
     for kind in ERRORS:
         assert issubclass(kind, KeystoreError)
         assert kind.__doc__

@@ -17,6 +17,7 @@ from keystore.ttl import CAREFUL
 from monitor.sweeper import sweep
 from rig.fixtures.postgres import PostgresSite
 from tests.acceptance.in_process import run, run_json, run_refused
+from tests.conformance.conftest import SECRET_KEY
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -305,3 +306,11 @@ def test_names_and_addresses_of_logins() -> None:
     assert address_for_login({"host": "/run/pg", "dbname": "b"}, "bot_1", "p") == (
         "postgresql://bot_1:p@/b?host=%2Frun%2Fpg&port=5432"
     )
+
+
+def test_a_company_with_sealed_values_gets_no_login(makes_logins: str) -> None:
+    with open_store(makes_logins, secret_keys=SECRET_KEY) as store:
+        store.set("3", {"session": {"a": b"A"}})
+    message = run_refused("role", "create", "--company", "3", url=makes_logins, KEYSTORE_SECRET_KEYS=SECRET_KEY)
+    assert "the values of 3 are sealed" in message
+    assert run_json("role", "list", url=makes_logins, KEYSTORE_SECRET_KEYS=SECRET_KEY)["logins"] == []

@@ -129,7 +129,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT * FROM keystore_write_all(
         true, companies, key_counts, key_types, key_ids, key_values, gone_counts, gone_types, gone_ids, new_creds, epochs, seqs,
-        known_seqs, NULL, NULL, NULL);
+        known_seqs, NULL, NULL, NULL, NULL, NULL);
 END $$;
 
 -- A bot's report on itself, once a minute: the events of its writes since the last one, in the form of keystore_write, and

@@ -315,7 +315,8 @@ END $$;
 CREATE OR REPLACE FUNCTION keystore_write_all(
     of_bot boolean, companies text[], key_counts integer[], key_types text[], key_ids text[], key_values bytea[],
     gone_counts integer[], gone_types text[], gone_ids text[], new_creds bytea[], epochs bigint[], seqs bigint[],
-    known_seqs bigint[], most_keys bigint[], most_bytes bigint[], clock timestamptz
+    known_seqs bigint[], most_keys bigint[], most_bytes bigint[], data_keys bytea[], other_identities boolean[],
+    clock timestamptz
 ) RETURNS TABLE (events text[], code text, message text, detail text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' AS $$
 DECLARE
@@ -334,6 +335,12 @@ BEGIN
                     companies[place], key_types[first_key:last_key], key_ids[first_key:last_key], key_values[first_key:last_key],
                     gone_types[first_gone:last_gone], gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place],
                     known_seqs[place]);
+            ELSIF data_keys[place] IS NOT NULL THEN
+                events := keystore_sealed_write(
+                    companies[place], data_keys[place], other_identities[place], key_types[first_key:last_key],
+                    key_ids[first_key:last_key], key_values[first_key:last_key], gone_types[first_gone:last_gone],
+                    gone_ids[first_gone:last_gone], new_creds[place], epochs[place], seqs[place], known_seqs[place],
+                    most_keys[place], most_bytes[place], clock);
             ELSE
                 events := keystore_write(
                     companies[place], key_types[first_key:last_key], key_ids[first_key:last_key], key_values[first_key:last_key],

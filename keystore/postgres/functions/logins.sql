@@ -25,13 +25,18 @@ BEGIN
         WHERE s.nspname = current_schema() AND a.grantee = 0 AND a.privilege_type = 'CREATE');
 END $$;
 
--- Give a login to the bot of a company. Makes the role if `verifier`, the SCRAM form of its password, isn't null.
+-- Give a login to the bot of a company, unless its values are sealed: the bot has no key to open them. Makes the role if
+-- `verifier`, the SCRAM form of its password, isn't null.
 CREATE OR REPLACE FUNCTION keystore_add_login(new_login text, verifier text, company text, most_keys bigint, most_bytes bigint)
 RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF keystore_schema_is_open() THEN
         RAISE EXCEPTION 'any role may make functions in the schema %', current_schema()
             USING ERRCODE = 'KS004', DETAIL = json_build_object('schema', current_schema());
+    END IF;
+    IF EXISTS (SELECT FROM keystore_data_keys d WHERE d.company_id = company) THEN
+        RAISE EXCEPTION 'the values of % are sealed', company
+            USING ERRCODE = 'KS006', DETAIL = json_build_object('company', company);
     END IF;
     IF verifier IS NOT NULL THEN
         EXECUTE format('CREATE ROLE %I LOGIN NOINHERIT CONNECTION LIMIT 20 PASSWORD %L', new_login, verifier);

@@ -2,8 +2,9 @@
 
 import pytest
 
-from keystore import AuthState, Store, open_store
+from keystore import AuthState, Store
 from rig.baileys_state import real_creds, real_keys
+from tests.conformance.conftest import MakeStore
 
 ODD_NAMES = [
     "'; DROP TABLE whatsapp_keys; --",
@@ -173,8 +174,7 @@ def test_the_real_states_721_keys_and_creds_come_back_equal(store: Store) -> Non
     assert store.get_creds("bot") == real_creds()
 
 
-def test_a_reopened_store_finds_everything(store: Store, store_url: str) -> None:
+def test_a_reopened_store_finds_everything(store: Store, make_store: MakeStore) -> None:
     store.set("bot", real_keys(), creds=real_creds())
     store.close()
-    with open_store(store_url) as again:
-        assert again.load("bot") == AuthState(real_creds(), real_keys())
+    assert make_store().load("bot") == AuthState(real_creds(), real_keys())

@@ -7,7 +7,7 @@ import pytest
 from keystore import Store
 from keystore.records import KeyRow
 from rig.fixtures.clock import START, Clock
-from tests.conformance.conftest import MakeStore
+from tests.conformance.conftest import Backend, MakeStore
 from tests.conformance.worker_process import Worker, backfill, generation_keys, workers, write_generations
 
 pytestmark = pytest.mark.slow
@@ -25,10 +25,17 @@ def without_deletions(keys: dict[str, dict[str, bytes | None]]) -> dict[str, dic
     }
 
 
-def test_a_kill_during_a_write_leaves_all_or_nothing(store: Store, store_url: str) -> None:
+def test_a_kill_during_a_write_leaves_all_or_nothing(store: Store, backend: Backend) -> None:
     next_generation = 0
     for delay_s in KILL_AFTER_S:
-        writer = Worker(write_generations, store_url, START, first=next_generation, keys=KEYS_PER_TYPE)
+        writer = Worker(
+            write_generations,
+            backend.url,
+            START,
+            secret_keys=backend.secret_keys,
+            first=next_generation,
+            keys=KEYS_PER_TYPE,
+        )
         with workers(writer):
             writer.go()
             # The worker never pauses. Shortly after it reports one write, it is inside the next.
@@ -48,11 +55,11 @@ def test_a_kill_during_a_write_leaves_all_or_nothing(store: Store, store_url: st
 
 @pytest.mark.parametrize("batches", [1, 4])
 def test_a_killed_backfill_resumes_to_the_right_total(
-    make_store: MakeStore, clock: Clock, store_url: str, batches: int
+    make_store: MakeStore, clock: Clock, backend: Backend, batches: int
 ) -> None:
     store, total, limit = make_store(clock=clock), 3_000, 40
     store.restore_rows("1", (KeyRow("session", f"{n}", b"value", START, START, None) for n in range(total)))
-    worker = Worker(backfill, store_url, START, limit=limit)
+    worker = Worker(backfill, backend.url, START, secret_keys=backend.secret_keys, limit=limit)
     with workers(worker):
         worker.go()
         filled_totals = [worker.line() for _ in range(batches)]

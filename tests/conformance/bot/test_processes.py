@@ -23,7 +23,15 @@ DAY = timedelta(days=1)
 def test_every_set_of_concurrent_processes_arrives(store: Store, backend: Backend) -> None:
     processes, sets = (8, 500) if backend.name == "sqlite" else (4, 200)
     writers = [
-        Worker(write_one_by_one, backend.url, START, company="bot", prefix=f"writer {n}", count=sets)
+        Worker(
+            write_one_by_one,
+            backend.url,
+            START,
+            secret_keys=backend.secret_keys,
+            company="bot",
+            prefix=f"writer {n}",
+            count=sets,
+        )
         for n in range(processes)
     ]
     with workers(*writers):
@@ -34,7 +42,7 @@ def test_every_set_of_concurrent_processes_arrives(store: Store, backend: Backen
     assert set(store.load("bot").keys["session"]) == expected
 
 
-def test_two_sweeping_processes_lose_no_renewed_key_and_count_right(make_store: MakeStore, store_url: str) -> None:
+def test_two_sweeping_processes_lose_no_renewed_key_and_count_right(make_store: MakeStore, backend: Backend) -> None:
     companies, keys = 40, 50
     now = START + 30 * DAY
     clock = Clock()
@@ -45,8 +53,11 @@ def test_two_sweeping_processes_lose_no_renewed_key_and_count_right(make_store: 
     assert store.census().expired == companies * keys
     # The renewer rewrites every other key from the last company on, while the sweepers begin with the first.
     renewed = [(f"c{company}", f"{n}") for company in reversed(range(companies)) for n in range(0, keys, 2)]
-    sweepers = [Worker(sweep_until_nothing_is_due, store_url, now, lease=f"sweeper {n}") for n in range(2)]
-    renewer = Worker(rewrite, store_url, now, names=renewed)
+    sweepers = [
+        Worker(sweep_until_nothing_is_due, backend.url, now, secret_keys=backend.secret_keys, lease=f"sweeper {n}")
+        for n in range(2)
+    ]
+    renewer = Worker(rewrite, backend.url, now, secret_keys=backend.secret_keys, names=renewed)
     with workers(*sweepers, renewer):
         for worker in (renewer, *sweepers):
             worker.go()

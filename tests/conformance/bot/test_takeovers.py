@@ -25,7 +25,7 @@ def keys_of(writer: int, turn: int) -> Keys:
     return {kind: {f"{writer} {n}": value for n in range(KEYS_A_SET // 2)} for kind in ("session", "pre-key")}
 
 
-def write_until_lost(store: Store, writer: int, epoch: int, begun: threading.Barrier) -> int:
+def write_until_lost(store: Store, writer: int, epoch: int, begun: threading.Barrier, wrote: threading.Event) -> int:
     """Write turn after turn until the lease is lost, and return the last one that was acknowledged."""
     begun.wait(END_TIMEOUT_S)
     turn = 0
@@ -33,6 +33,7 @@ def write_until_lost(store: Store, writer: int, epoch: int, begun: threading.Bar
         while True:
             store.set("7", keys_of(writer, turn + 1), epoch=epoch)
             turn += 1
+            wrote.set()
     except LeaseLost:
         return turn
 
@@ -54,19 +55,20 @@ def test_no_write_of_an_older_epoch_lands_after_a_takeover(make_store: MakeStore
         for race in range(RACES):
             lease = older.lease_company("7", "older", 600, force=True)
             older.clear("7", epoch=lease.epoch)
+            wrote = threading.Event()
             acknowledged: list[Future[int]] = [
-                threads.submit(write_until_lost, older, writer, lease.epoch, begun) for writer in range(WRITERS)
+                threads.submit(write_until_lost, older, writer, lease.epoch, begun, wrote) for writer in range(WRITERS)
             ]
             begun.wait(END_TIMEOUT_S)
-            if race % 3:
-                newer.get_creds("7")
+            if race % 3:  # Else the takeover meets the first write of each.
+                assert wrote.wait(END_TIMEOUT_S)
             newer.lease_company("7", "newer", 600, force=True)
             at_the_takeover = newer.load("7")
             last = [future.result(END_TIMEOUT_S) for future in acknowledged]
             assert newer.load("7") == at_the_takeover, "a write landed after the takeover had returned"
             assert [last_turn(at_the_takeover, writer) for writer in range(WRITERS)] == last
             written += sum(last)
-    assert written > RACES, "the writers were not at work at the takeovers"
+    assert written > RACES // 2, "the writers were not at work at the takeovers"
 
 
 def test_one_of_many_simultaneous_holders_gets_the_lease(make_store: MakeStore) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from keystore import Store, StoreUnavailable, open_store
 from keystore.records import Census
+from keystore.sql.store import SqlStore
 from monitor.alerts.lost_writes import lost_writes, report_lost_writes
 from monitor.alerts.measurements import embedded_in
 from monitor.alerts.memory import BotMemory, bot_reports, forget_bot, report_memory
@@ -161,6 +162,20 @@ def test_a_database_that_went_back_is_critical_until_its_ratchets_are_dropped(wa
     (over,) = watched.look()
     assert "recovered" in over
     assert "database went back, 962302" in over
+
+
+def test_a_value_that_can_not_be_read_is_critical_until_its_bot_writes_it_again(watched: Watched) -> None:
+    watched.settled()
+    watched.store.set("962302", {"session": {"a.0": b"S"}})
+    assert isinstance(watched.store, SqlStore)
+    watched.store.link.work(lambda run: run("UPDATE whatsapp_keys SET value = substr(value, 2)", {}))
+    assert watched.store.load("962302").keys == {}
+    (alert,) = watched.look()
+    assert alert.startswith("bots, alert:\n🔴 unreadable values, 962302: 1 value: 962302 session a.0")
+    assert REMEDIES["unreadable"] in alert
+    watched.store.set("962302", {"session": {"a.0": b"S2"}})
+    (over,) = watched.look()
+    assert "recovered" in over
 
 
 def test_a_report_of_lost_writes_is_forgotten_after_a_day(watched: Watched) -> None:

@@ -1,0 +1,1 @@
+"""Sealed values: what a stolen database gives away, what is refused, rotation, and values that can't be read."""
