@@ -9,7 +9,7 @@ import { backoffMs, sleep } from './backoff.js'
 import { initAuthCreds } from './baileys.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
 import { Lease } from './lease.js'
-import type { Memory, NumberedWrite, State, Transport } from './transport.js'
+import type { Memory, NumberedWrite, State, Transport, Write } from './transport.js'
 import { UsedKeys } from './used-keys.js'
 import {
   countOf,
@@ -20,7 +20,7 @@ import {
   toJson,
   type StoredKeys
 } from './values.js'
-import { partsOf, WriteQueue, type Write } from './write-queue.js'
+import { partsOf, WriteQueue } from './write-queue.js'
 
 const MINUTE_MS = 60_000
 const LEASE_TTL_S = 60
@@ -106,7 +106,13 @@ class Account {
   readonly #company: string
   readonly #options: AccountOptions
   readonly #queue = new WriteQueue({
-    requestsOf: batch => (batch.whole ? this.#wholeState() : Promise.resolve([this.#numbered(batch)])),
+    requestsOf: async batch => {
+      const { keys, creds, clears } = batch
+      const writes: Write[] = clears ? [{ keys: new Map(), creds: undefined, clears }] : []
+      if (batch.whole) writes.push(...(await this.#wholeState()))
+      else if (!clears) writes.push({ keys, creds })
+      return writes.map(write => this.#numbered(write))
+    },
     send: request => this.#send(request),
     ended: error => this.#onEnded(error)
   })
@@ -174,7 +180,10 @@ class Account {
 
   readonly clear = (): Promise<void> =>
     handled(async () => {
-      for (const part of partsOf(deletionsOf(this.#keys))) await this.#write(part)
+      const saved = this.#queue.clear()
+      for (const byId of this.#keys.values()) byId.clear()
+      this.#usedKeys.clear()
+      return saved
     })
 
   readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), toJson(this.creds)))
@@ -216,21 +225,19 @@ class Account {
     return this.#queue.add(keys, creds)
   }
 
-  #numbered({ keys, creds }: Write): NumberedWrite {
-    return { keys, creds, number: this.#lease?.next() }
+  #numbered(write: Write): NumberedWrite {
+    return { ...write, number: this.#lease?.next() }
   }
 
-  /** Returns the requests that make the store's state that of memory. More than fits into one request is several. */
-  async #wholeState(): Promise<NumberedWrite[]> {
+  /** Returns the writes that make the store's state that of memory. More than fits into one request is several. */
+  async #wholeState(): Promise<Write[]> {
     const stored = (await this.#transport.load(this.#company)).keys
     await new Promise(resolve => setImmediate(resolve)) // No turn of the event loop is half done then.
     const keys = deletionsOf(stored)
     for (const [type, byId] of this.#keys) for (const [id, json] of byId) ofType(keys, type).set(id, json)
     const parts = partsOf(keys)
     const last = parts.pop() ?? new Map()
-    return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }].map(part =>
-      this.#numbered(part)
-    )
+    return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }]
   }
 
   async #send(write: NumberedWrite): Promise<boolean> {
@@ -244,7 +251,10 @@ class Account {
       return false
     }
     try {
-      await this.#transport.write(this.#company, write).catch(warned)
+      const sent = write.clears
+        ? this.#transport.clear(this.#company, write.number)
+        : this.#transport.write(this.#company, write)
+      await sent.catch(warned)
     } catch (error) {
       if (!(error instanceof KeystoreLeaseLost) || !lease) throw error
       await lease.renew()

@@ -420,13 +420,54 @@ test('a value that JSON or the store cannot express is refused before any change
   assert.equal(service.requests.length, 1)
 })
 
-test('clear deletes every key and leaves creds', async () => {
-  const { state, saveCreds } = await open()
+test('clear puts every key into the trash in one call, and leaves creds', async () => {
+  const { state, saveCreds, stats } = await open()
   await Promise.all([state.keys.set({ session: { a: session('1') }, 'pre-key': { 1: {} } }), saveCreds()])
+  await state.keys.get('session', ['a'])
   await state.keys.clear()
   assert.equal(service.keys.size, 0)
+  assert.deepEqual([...service.trash[0].keys()], ['session/a', 'pre-key/1'])
   assert.notEqual(service.creds, null)
   assert.deepEqual(await state.keys.get('session', ['a']), {})
+  assert.deepEqual(service.requests.slice(1).map(({ method, path, seq }) => [method, path.split('/').at(-1), seq]), [
+    ['POST', 'state', 1],
+    ['DELETE', 'keys', 2]
+  ])
+  assert.deepEqual([stats().keys, stats().usesWaiting], [0, 0])
+})
+
+test('clear is done between the writes before and after it, also in one turn and after a lost answer', async () => {
+  const { state } = await open()
+  service.fail('/keys', { status: 503, slug: 'unavailable' }, 'lose', 'lose')
+  await Promise.all([
+    state.keys.set({ session: { a: session('1'), b: session('1') } }),
+    state.keys.clear(),
+    state.keys.set({ session: { b: session('1') } }),
+    state.keys.clear(),
+    state.keys.set({ session: { c: session('1') } })
+  ])
+  assert.deepEqual([...service.keys.keys()], ['session/c'])
+  assert.deepEqual(service.trash.map(keys => [...keys.keys()]), [['session/a', 'session/b'], ['session/b']])
+})
+
+test('a database that went back while a clear waits gets the clear, then what was written since', async () => {
+  const { state, stats } = await open()
+  await state.keys.set({ session: { a: session('1') } })
+  const backup = service.backup()
+  await state.keys.set({ session: { a: session('2') } })
+  service.putBack({ ...backup, lease: { ...backup.lease, expiresAt: 0 } })
+  await Promise.all([state.keys.clear(), state.keys.set({ session: { b: session('1') } })])
+  assert.equal(stats().databaseWentBack, 1)
+  assert.deepEqual([...service.keys.keys()], ['session/b'])
+  assert.deepEqual([...service.trash[0].keys()], ['session/a'])
+})
+
+test('a clear that is refused, or that comes after close, changes nothing', async () => {
+  const { state, close } = await open()
+  await state.keys.set({ session: { a: session('1') } })
+  await close()
+  await assert.rejects(state.keys.clear(), KeystoreClosed)
+  assert.deepEqual([...service.keys.keys()], ['session/a'])
 })
 
 test('close saves writes, reports used keys, releases the lease, and ends the state', async () => {

@@ -8,7 +8,7 @@ import { isUtf8 } from 'node:buffer'
 
 import { Batches, type WaitingWrite } from '../batches.js'
 import { KeystoreError, KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreRefused, KeystoreUnavailable } from '../errors.js'
-import type { KeyNames, LeaseAnswer, LeaseRequest, Memory, NumberedWrite, State, Transport } from '../transport.js'
+import type { KeyNames, LeaseAnswer, LeaseRequest, Memory, NumberedWrite, State, Transport, WriteNumber } from '../transport.js'
 import { ofType, toJson } from '../values.js'
 import { readAddress, type Address } from './address.js'
 import { bigints, blobs, integers, texts } from './arrays.js'
@@ -55,6 +55,12 @@ export class PostgresTransport implements Transport {
 
   write(company: string, write: NumberedWrite): Promise<void> {
     return this.#batches.add(company, write)
+  }
+
+  async clear(company: string, number: WriteNumber | undefined): Promise<void> {
+    const values = [company, true, number?.epoch ?? null, number?.seq ?? null]
+    const rows = await this.#call(company, 'keystore_bot_clear', '* FROM', values)
+    this.#count(company, rows.flatMap(([type, cleared]) => ['cleared', String(type), String(cleared)]))
   }
 
   async lease(company: string, { holder, ttlS, force, epoch, acknowledged }: LeaseRequest): Promise<LeaseAnswer> {
