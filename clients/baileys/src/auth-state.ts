@@ -90,7 +90,9 @@ export async function openAccount(transport: Transport, company: string, options
   const keys = {
     get: account.get,
     set: account.set,
-    clear: account.clear
+    clear: account.clear,
+    list: (type: string) => account.list(type),
+    listIds: (type: string) => account.listIds(type)
   } as unknown as AuthenticationState['keys'] // The key types of Baileys 6 and 7 differ; this takes any.
   return {
     state: { creds: account.creds, keys },
@@ -173,6 +175,20 @@ class Account {
       this.#usedKeys.add(type, id)
     }
     return values
+  }
+
+  /** All keys of a type, for Baileys' `migrateAuthState`. To be listed is no use: it renews no expiry. */
+  async *list(type: string): AsyncGenerator<readonly [string, unknown]> {
+    for (const [id, json] of this.#listed(type)) yield [id, keyFromJson(type, json)]
+  }
+
+  async *listIds(type: string): AsyncGenerator<string> {
+    for (const [id] of this.#listed(type)) yield id
+  }
+
+  *#listed(type: string): Generator<readonly [string, string]> {
+    if (this.#closing) throw closed()
+    yield* this.#keys.get(type) ?? []
   }
 
   readonly set = (data: Record<string, Record<string, unknown> | undefined>): Promise<void> =>
