@@ -12,6 +12,7 @@ from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
 from tests.clients.packages import (
     BAILEYS,
+    LONG_NAMED,
     PackagesUnavailableError,
     adapters_folder,
     bot_folder,
@@ -42,6 +43,12 @@ def client() -> Path:
 def each_baileys(request: pytest.FixtureRequest) -> Path:
     """A bot's folder, once with Baileys 6 and once with 7."""
     return _or_skip(lambda: bot_folder(request.param))
+
+
+@pytest.fixture(scope="session")
+def long_named() -> Path:
+    """A bot's folder with Baileys 6.7 as `@whiskeysockets/baileys`, and none under the shorter name."""
+    return _or_skip(lambda: bot_folder(LONG_NAMED))
 
 
 @pytest.fixture(scope="session")

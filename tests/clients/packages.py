@@ -22,6 +22,9 @@ ADAPTERS = PROJECT / "tests" / "clients" / "adapters"
 BAILEYS = ("6", "7")
 """The major versions of Baileys."""
 
+LONG_NAMED = "6.7"
+"""The older line of Baileys 6, here as `@whiskeysockets/baileys`. One test uses it."""
+
 OLDEST_NODE = 20
 INSTALL_TIMEOUT_S = 240.0
 
@@ -68,22 +71,22 @@ def npm(folder: Path, *args: str) -> str:
 
 def built_client() -> Path:
     """Build the client from its sources, and return its folder."""
-    sources = [CLIENT / "package.json", CLIENT / "package-lock.json", CLIENT / "tsconfig.json"]
+    names = ("package.json", "package-lock.json", "tsconfig.json", "tsconfig.cjs.json", "build.mjs")
+    sources = [CLIENT / name for name in names]
     sources += sorted((CLIENT / "src").rglob("*.ts"))
     with _locked(CLIENT):
         if _is_stale(CLIENT / "node_modules", sources) or not (CLIENT / "dist").exists():
             npm(CLIENT, "ci", *INSTALL)
-            shutil.rmtree(CLIENT / "dist", ignore_errors=True)
             npm(CLIENT, "run", "build")
             _write_stamp(CLIENT / "node_modules", sources)
     return CLIENT
 
 
 def bot_folder(baileys: str) -> Path:
-    """Install this major version of Baileys and the packed client, as a bot's author would; return the folder."""
+    """Install this version of Baileys and the packed client, as a bot's author would; return the folder."""
     client = built_client()
     folder = CLIENT / "peers" / f"baileys-{baileys}"
-    sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").rglob("*.js"))]
+    sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").rglob("*.*s*"))]
     with _locked(folder):
         if _is_stale(folder / "node_modules", sources):
             npm(folder, "ci", *INSTALL)
@@ -108,7 +111,7 @@ def main() -> None:
     """Build and install everything. Without Node or a way to the registry, exit with the reason."""
     try:
         need_node()
-        for baileys in BAILEYS:
+        for baileys in (*BAILEYS, LONG_NAMED):
             bot_folder(baileys)
         adapters_folder()
     except PackagesUnavailableError as error:

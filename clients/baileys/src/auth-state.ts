@@ -3,23 +3,13 @@
  */
 import { getHeapStatistics } from 'node:v8'
 
-import type { AuthenticationCreds, AuthenticationState } from 'baileys'
-
 import { backoffMs, sleep } from './backoff.js'
-import { initAuthCreds } from './baileys.js'
+import { findBaileys, type AuthenticationState, type Baileys } from './baileys.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
 import { Lease } from './lease.js'
 import type { Memory, NumberedWrite, State, Transport, Write } from './transport.js'
 import { UsedKeys } from './used-keys.js'
-import {
-  countOf,
-  fromJson,
-  keyFromJson,
-  ofType,
-  storedKeys,
-  toJson,
-  type StoredKeys
-} from './values.js'
+import { Codec, countOf, ofType, type StoredKeys } from './values.js'
 import { partsOf, WriteQueue } from './write-queue.js'
 
 const MINUTE_MS = 60_000
@@ -49,6 +39,8 @@ export interface AccountOptions {
   connectForMs?: number | undefined
   /** How long `close()` waits in an outage, in ms. Default: 300,000. */
   retryForMs?: number | undefined
+  /** Baileys, if it is a fork or not installed as `baileys` or `@whiskeysockets/baileys`: `import * as baileys from '…'`. */
+  baileys?: Baileys | undefined
   /** Receives a warning for each failure; a pino logger will do. */
   logger?: KeystoreLogger | undefined
 }
@@ -85,7 +77,7 @@ export interface KeystoreAuthState {
 
 /** Loads an account's state. Throws a KeystoreError whose message says what to do. */
 export async function openAccount(transport: Transport, company: string, options: AccountOptions): Promise<KeystoreAuthState> {
-  const account = new Account(transport, company, options)
+  const account = new Account(transport, company, options, await findBaileys(options.baileys))
   await account.open()
   const keys = {
     get: account.get,
@@ -102,8 +94,11 @@ export async function openAccount(transport: Transport, company: string, options
   }
 }
 
+type Creds = AuthenticationState['creds']
+
 class Account {
-  creds!: AuthenticationCreds
+  creds!: Creds
+  readonly #codec: Codec
   readonly #transport: Transport
   readonly #company: string
   readonly #options: AccountOptions
@@ -130,7 +125,13 @@ class Account {
   #reportTimer: NodeJS.Timeout | undefined
   #loadMs = 0
 
-  constructor(transport: Transport, company: string, options: AccountOptions) {
+  constructor(
+    transport: Transport,
+    company: string,
+    options: AccountOptions,
+    private readonly baileys: Baileys
+  ) {
+    this.#codec = new Codec(baileys)
     this.#transport = transport
     this.#company = company
     this.#options = options
@@ -171,7 +172,7 @@ class Account {
     for (const id of ids) {
       const json = stored?.get(id)
       if (json === undefined) continue
-      values[id] = keyFromJson(type, json)
+      values[id] = this.#codec.keyFromJson(type, json)
       this.#usedKeys.add(type, id)
     }
     return values
@@ -179,7 +180,7 @@ class Account {
 
   /** All keys of a type, for Baileys' `migrateAuthState`. To be listed is no use: it renews no expiry. */
   async *list(type: string): AsyncGenerator<readonly [string, unknown]> {
-    for (const [id, json] of this.#listed(type)) yield [id, keyFromJson(type, json)]
+    for (const [id, json] of this.#listed(type)) yield [id, this.#codec.keyFromJson(type, json)]
   }
 
   async *listIds(type: string): AsyncGenerator<string> {
@@ -192,7 +193,7 @@ class Account {
   }
 
   readonly set = (data: Record<string, Record<string, unknown> | undefined>): Promise<void> =>
-    handled(async () => this.#write(storedKeys(data)))
+    handled(async () => this.#write(this.#codec.storedKeys(data)))
 
   readonly clear = (): Promise<void> =>
     handled(async () => {
@@ -202,7 +203,7 @@ class Account {
       return saved
     })
 
-  readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), toJson(this.creds)))
+  readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), this.#codec.toJson(this.creds)))
 
   readonly close = (): Promise<void> => {
     this.#closing ??= this.#close()
@@ -355,7 +356,7 @@ class Account {
 
   #readState({ creds, keys }: State): void {
     this.#creds = creds
-    this.creds = creds === undefined ? initAuthCreds() : (fromJson(creds) as AuthenticationCreds)
+    this.creds = (creds === undefined ? this.baileys.initAuthCreds() : this.#codec.fromJson(creds)) as Creds
     this.#keys = keys
   }
 

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, mock, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { inspect } from 'node:util'
 
-import { addTransactionCapability, proto, useMultiFileAuthState } from 'baileys'
+import * as baileys from 'baileys'
 
 import {
   KeystoreClosed,
@@ -22,6 +22,7 @@ import {
 import { FakeService, TOKEN } from './service.mjs'
 import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 
+const { addTransactionCapability, proto, useMultiFileAuthState } = baileys
 const LATER = Date.now() + 3_600_000
 
 let service
@@ -578,6 +579,24 @@ test('transactions nested as Baileys nests them are one write', async () => {
   }, 'outer'), /no/)
   assert.deepEqual(service.value('session', 'a'), session('2'))
   assert.equal(service.received('POST', '/keys').length + service.received('POST', '/state').length, 2, 'creds too')
+})
+
+test('a Baileys that is handed in is the one that is used, also as the default export of CommonJS', async () => {
+  const used = []
+  const { BufferJSON, initAuthCreds } = baileys
+  const fork = {
+    initAuthCreds: () => (used.push('creds'), { ...initAuthCreds(), fork: true }),
+    BufferJSON: { ...BufferJSON, replacer: (name, value) => (value === 'x' ? 'of the fork' : BufferJSON.replacer(name, value)) },
+    proto: { Message: { AppStateSyncKeyData: { fromObject: value => (used.push('proto'), { value }) } } }
+  }
+  for (const handedIn of [fork, { default: fork }]) {
+    const { state, close } = await open({ baileys: handedIn })
+    assert.equal(state.creds.fork, true)
+    await state.keys.set({ 'app-state-sync-key': { a: { keyData: 'x' } } })
+    assert.deepEqual(await state.keys.get('app-state-sync-key', ['a']), { a: { value: { keyData: 'of the fork' } } })
+    await close()
+  }
+  assert.deepEqual(used, ['creds', 'proto', 'creds', 'proto'])
 })
 
 test('a clear that is refused, or that comes after close, changes nothing', async () => {

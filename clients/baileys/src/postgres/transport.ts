@@ -9,7 +9,7 @@ import { isUtf8 } from 'node:buffer'
 import { Batches, type WaitingWrite } from '../batches.js'
 import { KeystoreError, KeystoreLeaseHeld, KeystoreLeaseLost, KeystoreRefused, KeystoreUnavailable } from '../errors.js'
 import type { KeyNames, LeaseAnswer, LeaseRequest, Memory, NumberedWrite, State, Transport, WriteNumber } from '../transport.js'
-import { ofType, toJson } from '../values.js'
+import { bytesAsJson, ofType } from '../values.js'
 import { readAddress, type Address } from './address.js'
 import { bigints, blobs, integers, texts } from './arrays.js'
 import { codeOf, Connections, type Row } from './connections.js'
@@ -255,13 +255,13 @@ function stateFrom(company: string, rows: readonly Row[]): State {
 function jsonOf(name: string, value: Buffer): string {
   if (value[0] !== PLAIN) throw new KeystoreRefused(`${name}: stored in format ${value[0]}, which this version can't read`, 500, 'format')
   const bytes = value.subarray(1)
-  if (!isUtf8(bytes)) return toJson(bytes)
+  if (!isUtf8(bytes)) return bytesAsJson(bytes)
   const text = bytes.toString()
   if (value[1] === OPEN_BRACE) return text
   try {
     return JSON.parse(text), text
   } catch {
-    return toJson(bytes)
+    return bytesAsJson(bytes)
   }
 }
 
