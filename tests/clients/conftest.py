@@ -18,6 +18,7 @@ from tests.clients.packages import (
     bot_folder,
     built_client,
     need_node,
+    peer,
 )
 from tests.clients.restartable_service import RestartableService
 
@@ -42,7 +43,7 @@ def client() -> Path:
 @pytest.fixture(scope="session", params=BAILEYS)
 def each_baileys(request: pytest.FixtureRequest) -> Path:
     """A bot's folder, once with Baileys 6 and once with 7."""
-    return _or_skip(lambda: bot_folder(request.param))
+    return _or_skip(lambda: bot_folder(peer(request.param)))
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def long_named() -> Path:
 @pytest.fixture(scope="session")
 def baileys() -> Path:
     """A bot's folder with Baileys 7."""
-    return _or_skip(lambda: bot_folder("7"))
+    return _or_skip(lambda: bot_folder(peer("7")))
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ ADAPTERS = PROJECT / "tests" / "clients" / "adapters"
 BAILEYS = ("6", "7")
 """The major versions of Baileys."""
 
-LONG_NAMED = "6.7"
-"""The older line of Baileys 6, here as `@whiskeysockets/baileys`. One test uses it."""
+LONG_NAMED = PROJECT / "tests" / "clients" / "baileys-6.7"
+"""The older line of Baileys 6, as `@whiskeysockets/baileys`. One test uses it. No folder above has a `baileys`."""
 
 OLDEST_NODE = 20
 INSTALL_TIMEOUT_S = 240.0
@@ -82,10 +82,14 @@ def built_client() -> Path:
     return CLIENT
 
 
-def bot_folder(baileys: str) -> Path:
-    """Install this version of Baileys and the packed client, as a bot's author would; return the folder."""
+def peer(baileys: str) -> Path:
+    """The folder of a bot with this major version of Baileys."""
+    return CLIENT / "peers" / f"baileys-{baileys}"
+
+
+def bot_folder(folder: Path) -> Path:
+    """Install a bot's Baileys and the packed client in its folder, as its author would; return the folder."""
     client = built_client()
-    folder = CLIENT / "peers" / f"baileys-{baileys}"
     sources = [folder / "package.json", folder / "package-lock.json", *sorted((client / "dist").rglob("*.*s*"))]
     with _locked(folder):
         if _is_stale(folder / "node_modules", sources):
@@ -111,8 +115,8 @@ def main() -> None:
     """Build and install everything. Without Node or a way to the registry, exit with the reason."""
     try:
         need_node()
-        for baileys in (*BAILEYS, LONG_NAMED):
-            bot_folder(baileys)
+        for folder in (*map(peer, BAILEYS), LONG_NAMED):
+            bot_folder(folder)
         adapters_folder()
     except PackagesUnavailableError as error:
         sys.exit(f"the npm packages can't be installed here: {error}")

@@ -13,7 +13,7 @@ import pytest
 from keystore import open_store
 from rig.relay import free_port
 from tests.acceptance.in_process import run_json
-from tests.clients.packages import CLIENT, npm
+from tests.clients.packages import CLIENT, LONG_NAMED, npm
 from tests.clients.restartable_service import RestartableService
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("client_package")]
@@ -159,6 +159,6 @@ def test_it_installs_nothing_beside_the_baileys_that_a_bot_has() -> None:
 
 
 def test_no_committed_file_names_a_registry() -> None:
-    for lock in CLIENT.rglob("package-lock.json"):
+    for lock in [*CLIENT.rglob("package-lock.json"), *LONG_NAMED.glob("package-lock.json")]:
         if "node_modules" not in lock.parts:
             assert '"resolved"' not in lock.read_text(encoding="utf-8"), lock

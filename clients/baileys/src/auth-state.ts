@@ -11,10 +11,13 @@ import type { Memory, NumberedWrite, State, Transport, Write } from './transport
 import { UsedKeys } from './used-keys.js'
 import { Codec, countOf, ofType, type StoredKeys } from './values.js'
 import { partsOf, WriteQueue } from './write-queue.js'
+import { callerOf, readsInWrapper } from './wrapper.js'
 
 const MINUTE_MS = 60_000
 const LEASE_TTL_S = 60
 const CONNECT_FOR_MS = 30_000
+/** All reads of a wrapped state come from the wrapper, so the first ones show it. */
+const READS_TO_CHECK = 20
 const RETRY_FOR_MS = 5 * MINUTE_MS
 /** How long `close()` tries to report used keys and to release the lease. Both only save work later. */
 const RELEASE_FOR_MS = 5_000
@@ -77,7 +80,8 @@ export interface KeystoreAuthState {
 
 /** Loads an account's state. Throws a KeystoreError whose message says what to do. */
 export async function openAccount(transport: Transport, company: string, options: AccountOptions): Promise<KeystoreAuthState> {
-  const account = new Account(transport, company, options, await findBaileys(options.baileys))
+  const baileys = await findBaileys(options.baileys)
+  const account = new Account(transport, company, options, baileys, await readsInWrapper(baileys))
   await account.open()
   const keys = {
     get: account.get,
@@ -119,6 +123,7 @@ class Account {
   /** The JSON of the latest creds that were loaded or written. */
   #creds: string | undefined
   #lease: Lease | undefined
+  #readsToCheck = READS_TO_CHECK
   #isWritingWhole = false
   #wentBack = 0
   #closing: Promise<void> | undefined
@@ -129,7 +134,9 @@ class Account {
     transport: Transport,
     company: string,
     options: AccountOptions,
-    private readonly baileys: Baileys
+    private readonly baileys: Baileys,
+    /** The place in Baileys that reads for a wrapped state. */
+    private readonly wrapper: string | undefined
   ) {
     this.#codec = new Codec(baileys)
     this.#transport = transport
@@ -167,6 +174,7 @@ class Account {
 
   readonly get = async (type: string, ids: readonly string[]): Promise<Record<string, unknown>> => {
     if (this.#closing) throw closed()
+    if (this.wrapper && this.#readsToCheck > 0) this.#checkRead(callerOf(this.get))
     const values: Record<string, unknown> = {}
     const stored = this.#keys.get(type)
     for (const id of ids) {
@@ -176,6 +184,13 @@ class Account {
       this.#usedKeys.add(type, id)
     }
     return values
+  }
+
+  #checkRead(caller: string): void {
+    this.#readsToCheck -= 1
+    if (caller !== this.wrapper) return
+    this.#readsToCheck = 0
+    this.#warn('keystore_state_is_cached_twice', 'don\'t wrap the state in makeCacheableSignalKeyStore: what its cache answers never counts as used')
   }
 
   /** All keys of a type, for Baileys' `migrateAuthState`. To be listed is no use: it renews no expiry. */

@@ -17,7 +17,7 @@ type Short = import('baileys').AuthenticationState
 type Long = import('@whiskeysockets/baileys').AuthenticationState
 
 /** The auth state of the installed Baileys; any if there is none. */
-export type AuthenticationState = 0 extends 1 & Short ? Long : Short
+export type AuthenticationState = [0] extends [1 & Short] ? Long : Short
 
 /** Returns the Baileys that was handed in, or else the installed one. Throws KeystoreError if there is none. */
 export async function findBaileys(handedIn: Baileys | undefined): Promise<Baileys> {

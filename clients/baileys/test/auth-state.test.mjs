@@ -599,6 +599,21 @@ test('a Baileys that is handed in is the one that is used, also as the default e
   assert.deepEqual(used, ['creds', 'proto', 'creds', 'proto'])
 })
 
+test('a state that is wrapped in makeCacheableSignalKeyStore is warned about once, and no other one', async () => {
+  const warned = []
+  const logger = { warn: fields => warned.push(fields), trace() {}, debug() {}, error() {} }
+  const { state } = await open({ logger })
+  await state.keys.set({ session: { a: session('1'), b: session('2') } })
+  const options = { maxCommitRetries: 10, delayBetweenTriesMs: 3 }
+  await addTransactionCapability(state.keys, logger, options).get('session', ['a'])
+  await state.keys.get('session', ['a'])
+  assert.deepEqual(warned, [])
+  const wrapped = addTransactionCapability(baileys.makeCacheableSignalKeyStore(state.keys, logger), logger, options)
+  assert.deepEqual(await wrapped.get('session', ['a']), { a: session('1') })
+  await wrapped.transaction(() => wrapped.get('session', ['b']), 'a')
+  assert.deepEqual(warned.map(({ event, company }) => [event, company]), [['keystore_state_is_cached_twice', 'acme']])
+})
+
 test('a clear that is refused, or that comes after close, changes nothing', async () => {
   const { state, close } = await open()
   await state.keys.set({ session: { a: session('1') } })
