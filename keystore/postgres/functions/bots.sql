@@ -211,22 +211,24 @@ CREATE OR REPLACE FUNCTION keystore_bot_take_lease(company text, new_holder text
 RETURNS TABLE (holder text, epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_own(company);
-    PERFORM keystore_checked_names(ARRAY['holder'], ARRAY[new_holder]);
-    PERFORM keystore_require_lease_s(ttl_s);
+    PERFORM keystore_own(company), keystore_checked_lease(new_holder, ttl_s);
     RETURN QUERY SELECT * FROM keystore_take_lease(company, new_holder, ttl_s, coalesce(force, false), NULL);
 END $$;
 
--- Take the lease, and load what was stored before it, in one call. The first row has an empty type, and the lease as JSON in
--- the place of its id. The others are those of a load; there are none while another holder has the lease.
+-- Take the lease, and load what was stored before it, in one call. The first row has an empty type, and in the place of its id
+-- the lease: its epoch, its number, its end in seconds since 1970, and its holder. The others are those of a load; there are
+-- none while another holder has the lease.
 CREATE OR REPLACE FUNCTION keystore_bot_open(company text, new_holder text, ttl_s double precision, force boolean)
 RETURNS TABLE (key_type text, key_id text, value bytea)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     lease record;
 BEGIN
-    SELECT * INTO lease FROM keystore_bot_take_lease(company, new_holder, ttl_s, force);
-    RETURN QUERY SELECT '', row_to_json(lease)::text, NULL::bytea;
+    PERFORM keystore_own(company), keystore_checked_lease(new_holder, ttl_s);
+    SELECT * INTO lease FROM keystore_take_lease(company, new_holder, ttl_s, coalesce(force, false), NULL);
+    key_type := '';
+    key_id := concat_ws(' ', lease.epoch, lease.seq, extract(epoch FROM lease.expires_at), lease.holder);
+    RETURN NEXT;
     IF lease.holder = new_holder THEN
         RETURN QUERY SELECT * FROM keystore_load(company);
     END IF;
@@ -236,8 +238,7 @@ CREATE OR REPLACE FUNCTION keystore_bot_renew_lease(company text, of_holder text
 RETURNS TABLE (epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM keystore_own(company);
-    PERFORM keystore_require_lease_s(ttl_s);
+    PERFORM keystore_own(company), keystore_checked_lease(of_holder, ttl_s);
     RETURN QUERY SELECT * FROM keystore_renew_lease(company, of_holder, with_epoch, ttl_s, NULL);
 END $$;
 
@@ -248,11 +249,15 @@ BEGIN
     RETURN keystore_release_lease(company, of_holder, with_epoch, NULL);
 END $$;
 
--- Refuse a lease that isn't longer than 0 and at most a day.
-CREATE OR REPLACE FUNCTION keystore_require_lease_s(ttl_s double precision) RETURNS void
-LANGUAGE plpgsql STABLE AS $$
+-- Refuse a holder without a name or with a long one, and a lease that isn't longer than 0 and at most a day.
+CREATE OR REPLACE FUNCTION keystore_checked_lease(holder text, ttl_s double precision) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
+    IF holder IS NULL OR length(holder) NOT BETWEEN 1 AND 255 THEN
+        RAISE EXCEPTION 'the name of a holder has 1 to 255 characters' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF ttl_s IS NULL OR NOT (ttl_s > 0 AND ttl_s <= 86400) THEN
         RAISE EXCEPTION 'a lease lasts more than 0 and up to 86400 seconds' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    RETURN true;
 END $$;

@@ -49,25 +49,25 @@ BEGIN
 END $$;
 
 -- Take the lease of a company under a new epoch. Returns the lease after the attempt: the new one, or that of another
--- holder which is still live. It waits for the writes under way.
+-- holder which is still live. It waits for the writes under way. (The time is that before the wait, so a lease that ends
+-- meanwhile counts as live, and its holder's successor tries again.)
 CREATE OR REPLACE FUNCTION keystore_take_lease(company text, new_holder text, ttl_s double precision, force boolean, clock timestamptz)
 RETURNS TABLE (holder text, epoch bigint, expires_at timestamptz, seq bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    lease keystore_company_leases%ROWTYPE;
-    at_time timestamptz;
+    at_time timestamptz := coalesce(clock, clock_timestamp());
+    until timestamptz := at_time + ttl_s * interval '1 second';
 BEGIN
-    INSERT INTO keystore_company_leases (company_id, holder, epoch, expires_at) VALUES (company, '', 0, '-infinity')
-    ON CONFLICT (company_id) DO NOTHING;
-    SELECT * INTO lease FROM keystore_company_leases l WHERE l.company_id = company FOR UPDATE;
-    at_time := coalesce(clock, clock_timestamp());
-    IF force OR lease.holder = new_holder OR NOT keystore_lease_is_live(lease.expires_at, at_time) THEN
-        UPDATE keystore_company_leases l
-        SET holder = new_holder, epoch = l.epoch + 1, seq = 0, expires_at = at_time + ttl_s * interval '1 second'
-        WHERE l.company_id = company;
+    RETURN QUERY
+    INSERT INTO keystore_company_leases AS l (company_id, holder, epoch, expires_at, seq) VALUES (company, new_holder, 1, until, 0)
+    ON CONFLICT (company_id) DO UPDATE
+    SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at, seq = 0
+    WHERE force OR l.holder = excluded.holder OR NOT keystore_lease_is_live(l.expires_at, at_time)
+    RETURNING l.holder, l.epoch, l.expires_at, l.seq;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT l.holder, l.epoch, l.expires_at, l.seq FROM keystore_company_leases l WHERE l.company_id = company;
     END IF;
-    RETURN QUERY SELECT l.holder, l.epoch, l.expires_at, l.seq FROM keystore_company_leases l WHERE l.company_id = company;
 END $$;
 
 -- Renew a lease for its holder, also after it has run out. Returns no row when it was released or has passed to another

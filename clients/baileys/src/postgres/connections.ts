@@ -56,21 +56,24 @@ export class Connections {
       if (this.#isClosed) throw new KeystoreUnavailable(`${this.address.name}: the connections are closed`)
       slot.client ??= await this.#connected(slot)
       const text = `SELECT ${columns} ${name}(${values.map((_, index) => `$${index + 1}`).join(',')})`
-      const query = { text, values, rowMode: 'array', ...(slot.prepares ? { name } : {}) }
       slot.client.ref()
-      const rows = await this.#answer(slot, query)
-      if (slot.prepares === undefined) await this.#findPooler(slot)
-      return rows
+      return await this.#answer(slot, { text, values, rowMode: 'array', ...(slot.prepares ? { name } : {}) })
     } catch (error) {
       const code = codeOf(error)
       if (code === undefined || NEW_CONNECTION.test(code)) this.#discard(slot)
       throw error
     } finally {
-      slot.client?.unref()
-      const next = this.#waiting.shift()
-      if (next) next(slot)
-      else this.#free.push(slot)
+      // The caller has its answer already when the connection is looked at.
+      if (slot.client && slot.prepares === undefined) void this.#findPooler(slot).then(() => this.#release(slot))
+      else this.#release(slot)
     }
+  }
+
+  #release(slot: Slot): void {
+    slot.client?.unref()
+    const next = this.#waiting.shift()
+    if (next) next(slot)
+    else this.#free.push(slot)
   }
 
   async close(): Promise<void> {

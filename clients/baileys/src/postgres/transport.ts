@@ -45,7 +45,9 @@ export class PostgresTransport implements Transport {
   async open(company: string, { holder, ttlS, force, acknowledged }: LeaseRequest): Promise<LeaseAnswer & { state: State }> {
     const behind = await this.#isBehind(company, acknowledged)
     const rows = await this.#call(company, 'keystore_bot_open', '* FROM', [company, holder, ttlS, force ?? false])
-    const lease = this.#leaseFrom(company, holder, JSON.parse(String(rows.shift()?.[1])))
+    const [, epoch, seq, seconds, current] = /^(\d+) (\d+) ([\d.]+) (.*)$/s.exec(String(rows.shift()?.[1])) ?? []
+    const until = new Date(Number(seconds) * 1000)
+    const lease = this.#leaseFrom(company, holder, { holder: current, epoch, seq, until })
     return { ...lease, behind, state: stateFrom(company, rows) }
   }
 
@@ -67,8 +69,9 @@ export class PostgresTransport implements Transport {
     const behind = await this.#isBehind(company, acknowledged)
     if (epoch === undefined) {
       const values = [company, holder, ttlS, force ?? false]
-      const [row] = await this.#call(company, 'keystore_bot_take_lease', 'row_to_json(l) FROM', values)
-      return { ...this.#leaseFrom(company, holder, row![0]), behind }
+      const [row] = await this.#call(company, 'keystore_bot_take_lease', '* FROM', values)
+      const [current, taken, until, seq] = row as [string, string, Date, string]
+      return { ...this.#leaseFrom(company, holder, { holder: current, epoch: taken, seq, until }), behind }
     }
     const [row] = await this.#call(company, 'keystore_bot_renew_lease', '* FROM', [company, holder, epoch, ttlS])
     if (row) return { epoch, seq: Number(row[2]), behind }
@@ -115,12 +118,11 @@ export class PostgresTransport implements Transport {
     return row?.[0] === true
   }
 
-  #leaseFrom(company: string, wanted: string, lease: unknown): { epoch: number; seq: number } {
-    const { holder, epoch, seq, expires_at } = lease as Record<string, string>
+  #leaseFrom(company: string, wanted: string, lease: StoredLease): { epoch: number; seq: number } {
+    const { holder = '', epoch, seq, until } = lease
     if (holder === wanted) return { epoch: Number(epoch), seq: Number(seq) }
-    const until = new Date(expires_at!)
     const message = `${this.#target(company)}: ${holder} has the lease until ${until.toISOString()}; wait until then, or take it with force`
-    throw new KeystoreLeaseHeld(message, holder!, until)
+    throw new KeystoreLeaseHeld(message, holder, until)
   }
 
   async #writeAll(batch: WaitingWrite[]): Promise<void> {
@@ -198,6 +200,14 @@ export class PostgresTransport implements Transport {
   #target(company: string): string {
     return `${this.#address.name}, ${company}`
   }
+}
+
+/** A lease as the database answers it. */
+interface StoredLease {
+  readonly holder: string | undefined
+  readonly epoch: string | undefined
+  readonly seq: string | undefined
+  readonly until: Date
 }
 
 interface Parts {
