@@ -6,6 +6,7 @@ import { getHeapStatistics } from 'node:v8'
 import { backoffMs, sleep } from './backoff.js'
 import { findBaileys, type AuthenticationState, type Baileys } from './baileys.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable } from './errors.js'
+import { KeyTable } from './key-table.js'
 import { Lease } from './lease.js'
 import type { Memory, NumberedWrite, State, Transport, Write } from './transport.js'
 import { UsedKeys } from './used-keys.js'
@@ -118,7 +119,7 @@ class Account {
     ended: error => this.#onEnded(error)
   })
   readonly #usedKeys = new UsedKeys()
-  #keys = new Map<string, Map<string, string>>()
+  #keys = new Map<string, KeyTable>()
   readonly #retryForMs: number
   /** The JSON of the latest creds that were loaded or written. */
   #creds: string | undefined
@@ -247,7 +248,8 @@ class Account {
     this.#queue.check(keys, creds)
     this.#creds = creds ?? this.#creds
     for (const [type, byId] of keys) {
-      const stored = ofType(this.#keys, type)
+      let stored = this.#keys.get(type)
+      if (!stored) this.#keys.set(type, (stored = new KeyTable()))
       for (const [id, json] of byId) {
         if (json === null) stored.delete(id)
         else stored.set(id, json)
@@ -372,7 +374,7 @@ class Account {
   #readState({ creds, keys }: State): void {
     this.#creds = creds
     this.creds = (creds === undefined ? this.baileys.initAuthCreds() : this.#codec.fromJson(creds)) as Creds
-    this.#keys = keys
+    this.#keys = new Map(Array.from(keys, ([type, byId]) => [type, new KeyTable(byId)]))
   }
 
   async #retryUntil<T>(giveUpAt: number, action: () => Promise<T>): Promise<T> {
