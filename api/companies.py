@@ -119,13 +119,18 @@ class CredsResource(_StoreResource):
 
 
 class KeysResource(_StoreResource):
-    """Keys to write."""
+    """Keys to write, and all keys."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Write and delete keys, all or nothing."""
         keys = _keys.decoded(req)
         limit_names(len(keys), sum(map(len, keys.values())))
         self._store().set(company, stored_keys(keys), **_numbers(req))
+        _no_content(resp)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
+        """Delete all keys. The creds stay."""
+        self._store().clear(company, keys_only=True, **_numbers(req))
         _no_content(resp)
 
 

@@ -136,7 +136,10 @@ PATHS: dict[str, dict[str, Document]] = {
         "get": _of_bot("The credentials document", 404, answer="Creds"),
         "put": _write("Replace the credentials document", "Creds"),
     },
-    f"{COMPANY_PATH}/keys": {"post": _write("Write and delete keys, all or nothing", "KeysByType")},
+    f"{COMPANY_PATH}/keys": {
+        "post": _write("Write and delete keys, all or nothing", "KeysByType"),
+        "delete": _write("Delete all keys; the creds stay"),
+    },
     f"{COMPANY_PATH}/keys/get": {
         "post": _of_bot(
             "Read keys of one type; a read is a use, and an id that isn't stored is left out",

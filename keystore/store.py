@@ -92,8 +92,13 @@ class KeyStore(ABC):
         """
 
     @abstractmethod
-    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
-        """Put the company's creds and all its keys into the trash, atomically. Its lease stays."""
+    def clear(
+        self, company_id: str, *, keys_only: bool = False, epoch: int | None = None, seq: int | None = None
+    ) -> None:
+        """Put the company's creds and all its keys into the trash, atomically; with `keys_only` the creds stay.
+
+        Its lease stays in either case.
+        """
 
     @abstractmethod
     def lease_company(

@@ -72,12 +72,11 @@ def npm(folder: Path, *args: str) -> str:
 
 def built_client() -> Path:
     """Build the client from its sources, and return its folder. Raises NpmError."""
-    sources = [CLIENT / "package.json", CLIENT / "package-lock.json", CLIENT / "tsconfig.json"]
-    sources += _files(CLIENT / "src")
+    names = ("package.json", "package-lock.json", "tsconfig.json", "tsconfig.cjs.json", "build.mjs")
+    sources = [*(CLIENT / name for name in names), *_files(CLIENT / "src")]
     with _locked(CLIENT):
         if _is_stale(CLIENT / "node_modules", sources) or not (CLIENT / "dist").exists():
             npm(CLIENT, "ci", *INSTALL)
-            shutil.rmtree(CLIENT / "dist", ignore_errors=True)
             npm(CLIENT, "run", "build")
             _write_stamp(CLIENT / "node_modules", sources)
     return CLIENT

@@ -119,8 +119,8 @@ class PostgresQueries(Queries):
         rows = self.run("touch", company_id=company, key_types=key_types, key_ids=key_ids)
         return [row[:2] for row in rows], {key_type: missing for key_type, _, missing in rows if missing}
 
-    def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
-        return self.run("clear", company_id=company, epoch=epoch, seq=seq)
+    def clear(self, company: str, epoch: int | None, seq: int | None, *, keys_only: bool) -> list[Row]:
+        return self.run("clear", company_id=company, keys_only=keys_only, epoch=epoch, seq=seq)
 
     # Upkeep.
 

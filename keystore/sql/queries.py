@@ -164,8 +164,8 @@ class Queries(SealingQueries, ABC):
         """Write changes of several companies in one transaction. An error of one leaves the others alone."""
 
     @abstractmethod
-    def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
-        """Put a company's creds and keys into the trash. Return rows `(key_type, deleted keys)`."""
+    def clear(self, company: str, epoch: int | None, seq: int | None, *, keys_only: bool) -> list[Row]:
+        """Put a company's keys, and its creds unless `keys_only`, into the trash. Return `(key_type, deleted keys)`."""
 
     @abstractmethod
     def touch(self, company: str, used: list[tuple[str, str]]) -> tuple[list[Row], dict[str, list[str]]]:

@@ -185,12 +185,14 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
             change, written=stored, creds=creds, data_key=sealed.data_key, other_identity=sealed.other_identity
         )
 
-    def clear(self, company_id: str, *, epoch: int | None = None, seq: int | None = None) -> None:
+    def clear(
+        self, company_id: str, *, keys_only: bool = False, epoch: int | None = None, seq: int | None = None
+    ) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
         seq = ids.checked_seq(seq, epoch)
         self._require_converted()
         with self._refused(company, epoch):
-            cleared = self.queries.clear(company, epoch, seq)
+            cleared = self.queries.clear(company, epoch, seq, keys_only=keys_only)
         self._count_events(company, [("cleared", key_type, keys) for key_type, keys in cleared])
 
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

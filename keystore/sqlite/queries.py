@@ -157,15 +157,16 @@ class SqliteQueries(SqliteSealedRows, Queries):
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
         return run(self.sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def clear(self, company: str, epoch: int | None, seq: int | None) -> list[Row]:
+    def clear(self, company: str, epoch: int | None, seq: int | None, *, keys_only: bool) -> list[Row]:
         now = self.now_param()
 
         def clear(run: Run) -> list[Row]:
             if not self._admit(run, company, epoch, seq, now):
                 return []
-            trash_for(run, self.sql, company, "clear", now).put_state()
+            trash_for(run, self.sql, company, "clear", now).put_state(keys_only=keys_only)
             deleted = run(self.sql["clear_keys"], {"company_id": company})
-            run(self.sql["clear_creds"], {"company_id": company})
+            if not keys_only:
+                run(self.sql["clear_creds"], {"company_id": company})
             return _counted(deleted)
 
         return self.link.work(clear, timeout_s=None)

@@ -36,9 +36,10 @@ class Trash:
         """Put a copy of the creds away."""
         self._put("put_creds_away")
 
-    def put_state(self) -> None:
-        """Put a copy of the creds and all keys away."""
-        self._put("put_creds_away")
+    def put_state(self, *, keys_only: bool = False) -> None:
+        """Put a copy of the creds and all keys away, or of the keys alone."""
+        if not keys_only:
+            self._put("put_creds_away")
         self._put("put_keys_away")
         self.limit()
 

@@ -140,6 +140,14 @@ def test_a_write_with_an_invalid_key_writes_nothing(api: Api, company: str) -> N
     assert api.ask("GET", f"{path}/state").json == EMPTY
 
 
+def test_deleting_the_keys_leaves_the_creds(api: Api, company: str) -> None:
+    path = api.company(company)
+    api.ask("POST", f"{path}/state", {"creds": {"a": 1}, "keys": {"session": {"x": 1}}})
+    assert api.ask("DELETE", f"{path}/keys").status == 204
+    assert api.ask("GET", f"{path}/state").json == {**EMPTY, "creds": {"a": 1}}
+    assert [deletion.keys for deletion in api.store.deletions(company)] == [1]
+
+
 def test_a_burst_of_812_pre_keys_is_one_write(api: Api, company: str) -> None:
     burst = {key_id: json.loads(value) for key_id, value in pre_keys(812).items()}
     assert api.ask("POST", f"{api.company(company)}/keys", {"pre-key": burst}).status == 204
@@ -215,6 +223,7 @@ class TestLeases:
             ("POST", "/state", {"creds": {"a": 1}, "keys": {}}),
             ("PUT", "/creds", {"a": 1}),
             ("DELETE", "", None),
+            ("DELETE", "/keys", None),
         ]:
             for headers in ({}, {"Keystore_Epoch": str(epoch + 1)}):
                 refused = api.ask(method, path + end, body, **headers)

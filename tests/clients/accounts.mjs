@@ -138,6 +138,10 @@ class Device {
     await this.raw.set(JSON.parse(JSON.stringify(data), BufferJSON.reviver))
   }
 
+  async clear() {
+    await this.raw.clear()
+  }
+
   async get({ type, ids }) {
     return this.raw.get(type, ids)
   }

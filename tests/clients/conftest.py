@@ -11,7 +11,7 @@ from psycopg import sql
 from rig.fixtures.postgres import PostgresSite
 from rig.npm import PackagesUnavailableError, built_client, need_node
 from rig.relay import free_port
-from tests.clients.packages import BAILEYS, adapters_folder, bot_folder
+from tests.clients.packages import BAILEYS, LONG_NAMED, adapters_folder, bot_folder, peer
 from tests.clients.restartable_service import RestartableService
 
 _companies = count(1)
@@ -35,13 +35,19 @@ def client() -> Path:
 @pytest.fixture(scope="session", params=BAILEYS)
 def each_baileys(request: pytest.FixtureRequest) -> Path:
     """A bot's folder, once with Baileys 6 and once with 7."""
-    return _or_skip(lambda: bot_folder(request.param))
+    return _or_skip(lambda: bot_folder(peer(request.param)))
+
+
+@pytest.fixture(scope="session")
+def long_named() -> Path:
+    """A bot's folder with Baileys 6.7 as `@whiskeysockets/baileys`, and none under the shorter name."""
+    return _or_skip(lambda: bot_folder(LONG_NAMED))
 
 
 @pytest.fixture(scope="session")
 def baileys() -> Path:
     """A bot's folder with Baileys 7."""
-    return _or_skip(lambda: bot_folder("7"))
+    return _or_skip(lambda: bot_folder(peer("7")))
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,18 @@ ADAPTERS = PROJECT / "tests" / "clients" / "adapters"
 BAILEYS = ("6", "7")
 """The major versions of Baileys."""
 
+LONG_NAMED = PROJECT / "tests" / "clients" / "baileys-6.7"
+"""The older line of Baileys 6, as `@whiskeysockets/baileys`. One test uses it. No folder above has a `baileys`."""
 
-def bot_folder(baileys: str) -> Path:
-    """Install this major version of Baileys and the packed client, as a bot's author would; return the folder."""
-    return installed_with_client(CLIENT / "peers" / f"baileys-{baileys}")
+
+def peer(baileys: str) -> Path:
+    """The folder of a bot with this major version of Baileys."""
+    return CLIENT / "peers" / f"baileys-{baileys}"
+
+
+def bot_folder(folder: Path) -> Path:
+    """Install a bot's Baileys and the packed client in its folder, as its author would; return the folder."""
+    return installed_with_client(folder)
 
 
 def adapters_folder() -> Path:
@@ -29,8 +37,8 @@ def main() -> None:
     """Build and install everything. Without Node or a way to the registry, exit with the reason."""
     try:
         need_node()
-        for baileys in BAILEYS:
-            bot_folder(baileys)
+        for folder in (*map(peer, BAILEYS), LONG_NAMED):
+            bot_folder(folder)
         adapters_folder()
     except PackagesUnavailableError as error:
         sys.exit(f"the npm packages can't be installed here: {error}")

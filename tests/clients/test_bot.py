@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from keystore import open_store
+from monitor.recovery.restore import restore_company
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
@@ -216,6 +217,22 @@ def test_a_bot_whose_lease_ran_out_goes_on(service: RestartableService, baileys:
         with pytest.raises(DeviceError, match="KeystoreLeaseLost"):
             bot.do(BOT, "set", data={"session": {"a": {"n": 4}}})
         assert store.load(service.company).keys["session"]["a"] == b'{"n":3}'
+
+
+def test_a_cleared_account_comes_back_by_a_restore(service: RestartableService, baileys: Path) -> None:
+    with open_store(service.database_url) as store:
+        store.set(service.company, real_keys(), real_creds())
+        before = store.load(service.company)
+        with connected(baileys, service) as bot:
+            all_of([bot.ask(BOT, "clear"), bot.ask(BOT, "set", data={"session": {"later": {"n": 1}}})])
+            assert bot.do(BOT, "stats")["keys"] == 1
+            cleared = store.load(service.company)
+            assert (cleared.creds, cleared.keys) == (before.creds, {"session": {"later": b'{"n":1}'}})
+            bot.do(BOT, "close")
+        report = restore_company(store, service.company)
+        assert (report.keys, report.creds, report.replaced) == (before.total, False, 1)
+        after = store.load(service.company)
+        assert (after.creds, after.keys) == (before.creds, before.keys)
 
 
 def test_half_of_a_surrogate_pair_comes_back(service: RestartableService, baileys: Path) -> None:

@@ -84,6 +84,7 @@ def test_a_burst_and_the_memory_are_reported_as_those_of_a_bot_over_http(straigh
     bot.do(BOT, "set", data={"pre-key": {str(number): {"n": number} for number in range(250)}})
     bot.do(BOT, "set", data={"odd-type": {"a": 1}, "session": {"a": 1}})
     bot.do(BOT, "set", data={"session": {"a": None}})
+    bot.do(BOT, "clear")
     bot.do(BOT, "report")
     with open_store(straight.url) as store:
         eventually(lambda: bool(bot_reports(store, store.now())), "the report arrives")
@@ -95,6 +96,8 @@ def test_a_burst_and_the_memory_are_reported_as_those_of_a_bot_over_http(straigh
             ("created", "other"): 1,
             ("created", "session"): 1,
             ("deleted", "session"): 1,
+            ("cleared", "pre-key"): 250,
+            ("cleared", "other"): 1,
         }
         assert [burst.keys for burst in store.bursts(since)] == [250]
         report = bot_reports(store, now)[COMPANIES[0]]

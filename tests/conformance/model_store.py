@@ -86,9 +86,10 @@ class Model:
                 keys.setdefault(key_type, {})[key_id] = key.value
         return self.creds.get(company), keys
 
-    def clear(self, company_id: str) -> None:
+    def clear(self, company_id: str, *, keys_only: bool) -> None:
         company = canonical_company(company_id)
-        self.creds.pop(company, None)
+        if not keys_only:
+            self.creds.pop(company, None)
         self.keys = {name: key for name, key in self.keys.items() if name[0] != company}
 
     def lease(self, company_id: str) -> CompanyLease | None:

@@ -3,28 +3,22 @@
  */
 import { getHeapStatistics } from 'node:v8'
 
-import type { AuthenticationCreds, AuthenticationState } from 'baileys'
-
 import { backoffMs, sleep } from './backoff.js'
-import { initAuthCreds } from './baileys.js'
+import { findBaileys, type AuthenticationState, type Baileys } from './baileys.js'
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable, KeystoreWentBack } from './errors.js'
+import { KeyTable } from './key-table.js'
 import { Lease } from './lease.js'
-import type { Memory, NumberedWrite, State, Transport } from './transport.js'
+import type { Memory, NumberedWrite, State, Transport, Write } from './transport.js'
 import { UsedKeys } from './used-keys.js'
-import {
-  countOf,
-  fromJson,
-  keyFromJson,
-  ofType,
-  storedKeys,
-  toJson,
-  type StoredKeys
-} from './values.js'
-import { partsOf, WriteQueue, type Write } from './write-queue.js'
+import { Codec, countOf, ofType, type StoredKeys } from './values.js'
+import { partsOf, WriteQueue } from './write-queue.js'
+import { callerOf, readsInWrapper } from './wrapper.js'
 
 const MINUTE_MS = 60_000
 const LEASE_TTL_S = 60
 const CONNECT_FOR_MS = 30_000
+/** All reads of a wrapped state come from the wrapper, so the first ones show it. */
+const READS_TO_CHECK = 20
 const RETRY_FOR_MS = 5 * MINUTE_MS
 /** How long `close()` tries to report used keys and to release the lease. Both only save work later. */
 const RELEASE_FOR_MS = 5_000
@@ -49,6 +43,8 @@ export interface AccountOptions {
   connectForMs?: number | undefined
   /** How long `close()` waits in an outage, in ms. Default: 300,000. */
   retryForMs?: number | undefined
+  /** Baileys, if it is a fork or not installed as `baileys` or `@whiskeysockets/baileys`: `import * as baileys from '…'`. */
+  baileys?: Baileys | undefined
   /** Receives a warning for each failure; a pino logger will do. */
   logger?: KeystoreLogger | undefined
 }
@@ -85,12 +81,15 @@ export interface KeystoreAuthState {
 
 /** Loads an account's state. Throws a KeystoreError whose message says what to do. */
 export async function openAccount(transport: Transport, company: string, options: AccountOptions): Promise<KeystoreAuthState> {
-  const account = new Account(transport, company, options)
+  const baileys = await findBaileys(options.baileys)
+  const account = new Account(transport, company, options, baileys, await readsInWrapper(baileys))
   await account.open()
   const keys = {
     get: account.get,
     set: account.set,
-    clear: account.clear
+    clear: account.clear,
+    list: (type: string) => account.list(type),
+    listIds: (type: string) => account.listIds(type)
   } as unknown as AuthenticationState['keys'] // The key types of Baileys 6 and 7 differ; this takes any.
   return {
     state: { creds: account.creds, keys },
@@ -100,29 +99,47 @@ export async function openAccount(transport: Transport, company: string, options
   }
 }
 
+type Creds = AuthenticationState['creds']
+
 class Account {
-  creds!: AuthenticationCreds
+  creds!: Creds
+  readonly #codec: Codec
   readonly #transport: Transport
   readonly #company: string
   readonly #options: AccountOptions
   readonly #queue = new WriteQueue({
-    requestsOf: batch => (batch.whole ? this.#wholeState() : Promise.resolve([this.#numbered(batch)])),
+    requestsOf: async batch => {
+      const { keys, creds, clears } = batch
+      const writes: Write[] = clears ? [{ keys: new Map(), creds: undefined, clears }] : []
+      if (batch.whole) writes.push(...(await this.#wholeState()))
+      else if (!clears) writes.push({ keys, creds })
+      return writes.map(write => this.#numbered(write))
+    },
     send: request => this.#send(request),
     ended: error => this.#onEnded(error)
   })
   readonly #usedKeys = new UsedKeys()
-  #keys = new Map<string, Map<string, string>>()
+  #keys = new Map<string, KeyTable>()
   readonly #retryForMs: number
   /** The JSON of the latest creds that were loaded or written. */
   #creds: string | undefined
   #lease: Lease | undefined
+  #readsToCheck = READS_TO_CHECK
   #isWritingWhole = false
   #wentBack = 0
   #closing: Promise<void> | undefined
   #reportTimer: NodeJS.Timeout | undefined
   #loadMs = 0
 
-  constructor(transport: Transport, company: string, options: AccountOptions) {
+  constructor(
+    transport: Transport,
+    company: string,
+    options: AccountOptions,
+    private readonly baileys: Baileys,
+    /** The place in Baileys that reads for a wrapped state. */
+    private readonly wrapper: string | undefined
+  ) {
+    this.#codec = new Codec(baileys)
     this.#transport = transport
     this.#company = company
     this.#options = options
@@ -158,26 +175,51 @@ class Account {
 
   readonly get = async (type: string, ids: readonly string[]): Promise<Record<string, unknown>> => {
     if (this.#closing) throw closed()
+    if (this.wrapper && this.#readsToCheck > 0) this.#checkRead(callerOf(this.get))
     const values: Record<string, unknown> = {}
     const stored = this.#keys.get(type)
     for (const id of ids) {
       const json = stored?.get(id)
       if (json === undefined) continue
-      values[id] = keyFromJson(type, json)
+      values[id] = this.#codec.keyFromJson(type, json)
       this.#usedKeys.add(type, id)
     }
     return values
   }
 
+  #checkRead(caller: string): void {
+    this.#readsToCheck -= 1
+    if (caller !== this.wrapper) return
+    this.#readsToCheck = 0
+    this.#warn('keystore_state_is_cached_twice', 'don\'t wrap the state in makeCacheableSignalKeyStore: what its cache answers never counts as used')
+  }
+
+  /** All keys of a type, for Baileys' `migrateAuthState`. To be listed is no use: it renews no expiry. */
+  async *list(type: string): AsyncGenerator<readonly [string, unknown]> {
+    for (const [id, json] of this.#listed(type)) yield [id, this.#codec.keyFromJson(type, json)]
+  }
+
+  async *listIds(type: string): AsyncGenerator<string> {
+    for (const [id] of this.#listed(type)) yield id
+  }
+
+  *#listed(type: string): Generator<readonly [string, string]> {
+    if (this.#closing) throw closed()
+    yield* this.#keys.get(type) ?? []
+  }
+
   readonly set = (data: Record<string, Record<string, unknown> | undefined>): Promise<void> =>
-    handled(async () => this.#write(storedKeys(data)))
+    handled(async () => this.#write(this.#codec.storedKeys(data)))
 
   readonly clear = (): Promise<void> =>
     handled(async () => {
-      for (const part of partsOf(deletionsOf(this.#keys))) await this.#write(part)
+      const saved = this.#queue.clear()
+      for (const byId of this.#keys.values()) byId.clear()
+      this.#usedKeys.clear()
+      return saved
     })
 
-  readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), toJson(this.creds)))
+  readonly saveCreds = (): Promise<void> => handled(async () => this.#write(new Map(), this.#codec.toJson(this.creds)))
 
   readonly close = (): Promise<void> => {
     this.#closing ??= this.#close()
@@ -206,7 +248,8 @@ class Account {
     this.#queue.check(keys, creds)
     this.#creds = creds ?? this.#creds
     for (const [type, byId] of keys) {
-      const stored = ofType(this.#keys, type)
+      let stored = this.#keys.get(type)
+      if (!stored) this.#keys.set(type, (stored = new KeyTable()))
       for (const [id, json] of byId) {
         if (json === null) stored.delete(id)
         else stored.set(id, json)
@@ -216,21 +259,19 @@ class Account {
     return this.#queue.add(keys, creds)
   }
 
-  #numbered({ keys, creds }: Write): NumberedWrite {
-    return { keys, creds, number: this.#lease?.next(), acknowledged: this.#lease?.acknowledged ?? 0 }
+  #numbered(write: Write): NumberedWrite {
+    return { ...write, number: this.#lease?.next(), acknowledged: this.#lease?.acknowledged ?? 0 }
   }
 
-  /** Returns the requests that make the store's state that of memory. More than fits into one request is several. */
-  async #wholeState(): Promise<NumberedWrite[]> {
+  /** Returns the writes that make the store's state that of memory. More than fits into one request is several. */
+  async #wholeState(): Promise<Write[]> {
     const stored = (await this.#transport.load(this.#company)).keys
     await new Promise(resolve => setImmediate(resolve)) // No turn of the event loop is half done then.
     const keys = deletionsOf(stored)
     for (const [type, byId] of this.#keys) for (const [id, json] of byId) ofType(keys, type).set(id, json)
     const parts = partsOf(keys)
     const last = parts.pop() ?? new Map()
-    return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }].map(part =>
-      this.#numbered(part)
-    )
+    return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }]
   }
 
   async #send(write: NumberedWrite): Promise<boolean> {
@@ -244,7 +285,10 @@ class Account {
       return false
     }
     try {
-      await this.#transport.write(this.#company, write).catch(warned)
+      const sent = write.clears
+        ? this.#transport.clear(this.#company, write.number)
+        : this.#transport.write(this.#company, write)
+      await sent.catch(warned)
     } catch (error) {
       if (!(error instanceof KeystoreLeaseLost || error instanceof KeystoreWentBack) || !lease) throw error
       await lease.renew() // It notices a database that went back, and writes the whole state.
@@ -329,8 +373,8 @@ class Account {
 
   #readState({ creds, keys }: State): void {
     this.#creds = creds
-    this.creds = creds === undefined ? initAuthCreds() : (fromJson(creds) as AuthenticationCreds)
-    this.#keys = keys
+    this.creds = (creds === undefined ? this.baileys.initAuthCreds() : this.#codec.fromJson(creds)) as Creds
+    this.#keys = new Map(Array.from(keys, ([type, byId]) => [type, new KeyTable(byId)]))
   }
 
   async #retryUntil<T>(giveUpAt: number, action: () => Promise<T>): Promise<T> {

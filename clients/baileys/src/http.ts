@@ -100,6 +100,10 @@ export class HttpTransport implements Transport {
     return this.#batches.add(company, write)
   }
 
+  async clear(company: string, number: WriteNumber | undefined): Promise<void> {
+    await this.#done({ method: 'DELETE', path: `${pathOf(company)}/keys`, number })
+  }
+
   lease(company: string, request: LeaseRequest): Promise<LeaseAnswer> {
     return this.#lease(company, request, false)
   }

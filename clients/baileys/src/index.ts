@@ -1,4 +1,5 @@
 export type { AccountOptions, KeystoreAuthState, KeystoreLogger, KeystoreStats } from './auth-state.js'
+export type { Baileys } from './baileys.js'
 export {
   KeystoreClosed,
   KeystoreError,

@@ -13,9 +13,14 @@ export interface WriteNumber {
 }
 
 /** What one call writes, all or nothing: keys (null deletes one), and creds unless they are undefined. */
-export interface NumberedWrite {
+export interface Write {
   readonly keys: StoredKeys
   readonly creds: string | undefined
+  /** True if it puts all keys into the trash instead, and leaves the creds. */
+  readonly clears?: boolean
+}
+
+export interface NumberedWrite extends Write {
   /** Undefined without a lease. */
   readonly number: WriteNumber | undefined
   /** The number of the last acknowledged write under this epoch; 0 before the first. The store refuses a write if it lacks that one. */
@@ -59,7 +64,10 @@ export interface Transport {
   /** Takes the lease and loads, in one round trip. */
   open(company: string, request: LeaseRequest): Promise<LeaseAnswer & { readonly state: State }>
   load(company: string): Promise<State>
+  /** Writes; not for a write that clears. */
   write(company: string, write: NumberedWrite): Promise<void>
+  /** Puts all keys into the trash. The creds stay. */
+  clear(company: string, number: WriteNumber | undefined): Promise<void>
   /** Takes or renews the lease. */
   lease(company: string, request: LeaseRequest): Promise<LeaseAnswer>
   release(company: string, holder: string, epoch: number): Promise<void>

@@ -18,6 +18,10 @@ export class UsedKeys {
     this.#used.get(type)?.delete(id)
   }
 
+  clear(): void {
+    this.#used.clear()
+  }
+
   get size(): number {
     let size = 0
     for (const ids of this.#used.values()) size += ids.size

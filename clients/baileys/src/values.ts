@@ -6,7 +6,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 
-import { BufferJSON, proto } from './baileys.js'
+import type { Baileys } from './baileys.js'
 import { KeystoreError } from './errors.js'
 
 const MAX_NAME = 255
@@ -16,42 +16,61 @@ const NAME = /^(?:[^\p{C}\p{Z}]| )+$/u
 /** `{type: {id: JSON}}`; null deletes the key. */
 export type StoredKeys = Map<string, Map<string, string | null>>
 
-export function toJson(value: unknown): string {
-  return JSON.stringify(value, BufferJSON.replacer)
-}
+/** Converts with the functions of a Baileys. */
+export class Codec {
+  constructor(private readonly baileys: Baileys) {}
 
-export function fromJson(json: string): unknown {
-  return JSON.parse(json, revive)
-}
-
-/** Returns a key as Baileys expects it: app state keys are protobuf messages there. */
-export function keyFromJson(type: string, json: string): unknown {
-  const value = fromJson(json)
-  return type === 'app-state-sync-key' && value !== null
-    ? proto.Message.AppStateSyncKeyData.fromObject(value as Record<string, unknown>)
-    : value
-}
-
-/** Returns the JSON of a `keys.set`. Throws before anything is written if a name or value can't be stored. */
-export function storedKeys(data: Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>): StoredKeys {
-  const keys: StoredKeys = new Map()
-  for (const [type, byId] of Object.entries(data)) {
-    const entries = Object.entries(byId ?? {})
-    if (entries.length === 0) continue
-    const stored = new Map<string, string | null>()
-    for (const [id, value] of entries) {
-      const json = value === null || value === undefined ? null : toJson(value)
-      if (!isName(type) || !isName(id) || json === undefined) {
-        throw new KeystoreError(
-          `${type.slice(0, 80)} ${id.slice(0, 80)}: can't be stored: a key has a type and an id of 1 to ${MAX_NAME} ` +
-            'printable characters, and a value that JSON can express'
-        )
-      }
-      stored.set(id, json === 'null' ? null : json)
-    }
-    keys.set(type, stored)
+  toJson(value: unknown): string {
+    return JSON.stringify(value, this.baileys.BufferJSON.replacer)
   }
-  return keys
+
+  fromJson(json: string): unknown {
+    return JSON.parse(json, this.#revive)
+  }
+
+  /** Returns a key as Baileys expects it: app state keys are protobuf messages there. */
+  keyFromJson(type: string, json: string): unknown {
+    const value = this.fromJson(json)
+    return type === 'app-state-sync-key' && value !== null
+      ? this.baileys.proto.Message.AppStateSyncKeyData.fromObject(value as Record<string, unknown>)
+      : value
+  }
+
+  /** Returns the JSON of a `keys.set`. Throws before anything is written if a name or value can't be stored. */
+  storedKeys(data: Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>): StoredKeys {
+    const keys: StoredKeys = new Map()
+    for (const [type, byId] of Object.entries(data)) {
+      const entries = Object.entries(byId ?? {})
+      if (entries.length === 0) continue
+      const stored = new Map<string, string | null>()
+      for (const [id, value] of entries) {
+        const json = value === null || value === undefined ? null : this.toJson(value)
+        if (!isName(type) || !isName(id) || json === undefined) {
+          throw new KeystoreError(
+            `${type.slice(0, 80)} ${id.slice(0, 80)}: can't be stored: a key has a type and an id of 1 to ${MAX_NAME} ` +
+              'printable characters, and a value that JSON can express'
+          )
+        }
+        stored.set(id, json === 'null' ? null : json)
+      }
+      keys.set(type, stored)
+    }
+    return keys
+  }
+
+  /** Also revives a Buffer as an array, which older bots wrote and Baileys 7 ignores. */
+  readonly #revive = (name: string, value: unknown): unknown => {
+    if (typeof value === 'object' && value !== null) {
+      const { type, data } = value as { type?: unknown; data?: unknown }
+      if (type === 'Buffer' && Array.isArray(data)) return Buffer.from(data)
+    }
+    return this.baileys.BufferJSON.reviver(name, value)
+  }
+}
+
+/** Returns the JSON of bytes, as every Baileys writes a Buffer. */
+export function bytesAsJson(bytes: Buffer): string {
+  return JSON.stringify({ type: 'Buffer', data: bytes.toString('base64') })
 }
 
 /** Returns `{type: {id: value}}` as the service takes it. */
@@ -79,7 +98,7 @@ export function asReceived(value: unknown): string {
   } catch {
     // It isn't JSON.
   }
-  return toJson(bytes)
+  return bytesAsJson(bytes)
 }
 
 /** Returns the map of this type's keys, after adding an empty one if there is none. */
@@ -116,13 +135,4 @@ function jsonObject<T>(entries: ReadonlyMap<string, T>, asJson: (value: T) => st
 
 function isName(name: string): boolean {
   return name.length <= MAX_NAME && NAME.test(name)
-}
-
-/** Also revives a Buffer as an array, which older bots wrote and Baileys 7 ignores. */
-function revive(name: string, value: unknown): unknown {
-  if (typeof value === 'object' && value !== null) {
-    const { type, data } = value as { type?: unknown; data?: unknown }
-    if (type === 'Buffer' && Array.isArray(data)) return Buffer.from(data)
-  }
-  return BufferJSON.reviver(name, value)
 }

@@ -7,7 +7,7 @@
  */
 import { backoffMs, sleep } from './backoff.js'
 import { KeystoreError, KeystoreUnavailable } from './errors.js'
-import type { NumberedWrite } from './transport.js'
+import type { NumberedWrite, Write } from './transport.js'
 import { bytesOf, bytesOfKey, countOf, ofType, type StoredKeys } from './values.js'
 
 /** The service's limits for one request are 16 MiB, 10,000 ids and 100 types; the names take the rest. */
@@ -22,11 +22,6 @@ const MERGED_KEYS = 5_000
 /** The most that waits in an outage: some ten thousand sessions. More is refused, which bounds the bot's memory. */
 const WAITING_BYTES = 64 * 1024 * 1024
 
-export interface Write {
-  readonly keys: StoredKeys
-  readonly creds: string | undefined
-}
-
 /** Writes that are sent together, with their callers. */
 export interface Batch extends Write {
   creds: string | undefined
@@ -36,6 +31,8 @@ export interface Batch extends Write {
   sealed: boolean
   /** True if it stands for the whole state, in place of its keys and creds. */
   readonly whole: boolean
+  /** True if it clears first. */
+  clears: boolean
   readonly callers: Array<{ resolve: () => void; reject: (error: Error) => void }>
 }
 
@@ -100,6 +97,17 @@ export class WriteQueue {
     return new Promise((resolve, reject) => batch.callers.push({ resolve, reject }))
   }
 
+  /** Queues a clear of all keys, as a call of its own between the writes before and after it. */
+  clear(): Promise<void> {
+    this.check(new Map())
+    this.#endTurn()
+    const batch = newBatch()
+    batch.clears = batch.sealed = true
+    this.#batches.push(batch)
+    this.#start()
+    return new Promise((resolve, reject) => batch.callers.push({ resolve, reject }))
+  }
+
   /** Accepts no more writes, and resolves when all are saved. Rejects if they aren't within `withinMs`, or were refused. */
   async close(reason: KeystoreError, withinMs: number): Promise<void> {
     this.#closeAt = Date.now() + withinMs
@@ -130,6 +138,7 @@ export class WriteQueue {
     for (const batch of this.#batches) {
       merge(whole, batch)
       whole.callers.push(...batch.callers)
+      whole.clears ||= batch.clears
     }
     whole.bytes = this.waitingBytes
     whole.sealed = true
@@ -145,7 +154,8 @@ export class WriteQueue {
 
   /** Returns the waiting batch after which the store has exactly these values; undefined if there is none. */
   #batchWith(keys: StoredKeys, creds: string | undefined): Batch | undefined {
-    const batches = this.#all()
+    const all = this.#all()
+    const batches = all.slice(all.findLastIndex(({ clears }) => clears) + 1)
     let last = -1
     const isIn = (has: (batch: Batch) => boolean, isSame: (batch: Batch) => boolean): boolean => {
       const at = batches.findLastIndex(has)
@@ -187,25 +197,30 @@ export class WriteQueue {
   }
 
   #start(): void {
-    this.#running ??= this.#run().finally(() => (this.#running = undefined))
+    this.#running ??= this.#run()
   }
 
+  /** Sends until nothing waits. The end is noted in the same step as the look that found nothing, so that no start is lost. */
   async #run(): Promise<void> {
-    for (let failures = 0, batch; (batch = this.#batches[0]); ) {
-      try {
-        await this.#send(batch)
-        failures = 0
-        this.lastError = undefined
-      } catch (error) {
-        if (!(error instanceof KeystoreUnavailable)) return this.end(error as Error)
-        if (this.#failure) return
-        this.lastError = error.message
-        this.retries += 1
-        failures += 1
-        const delayMs = backoffMs(failures, error.retryAfterMs)
-        if (Date.now() + delayMs > this.#closeAt) return this.#reject(error)
-        await sleep(delayMs)
+    try {
+      for (let failures = 0, batch; (batch = this.#batches[0]); ) {
+        try {
+          await this.#send(batch)
+          failures = 0
+          this.lastError = undefined
+        } catch (error) {
+          if (!(error instanceof KeystoreUnavailable)) return this.end(error as Error)
+          if (this.#failure) return
+          this.lastError = error.message
+          this.retries += 1
+          failures += 1
+          const delayMs = backoffMs(failures, error.retryAfterMs)
+          if (Date.now() + delayMs > this.#closeAt) return this.#reject(error)
+          await sleep(delayMs)
+        }
       }
+    } finally {
+      this.#running = undefined
     }
   }
 
@@ -249,7 +264,7 @@ export function partsOf(keys: StoredKeys): StoredKeys[] {
 }
 
 function newBatch(whole = false): Batch {
-  return { keys: new Map(), creds: undefined, bytes: 0, count: 0, sealed: false, whole, callers: [] }
+  return { keys: new Map(), creds: undefined, bytes: 0, count: 0, sealed: false, whole, clears: false, callers: [] }
 }
 
 /** Adds a write to a batch, whose values it replaces. Returns the bytes by which the batch has grown. */

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { hostname } from 'node:os'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, beforeEach, mock, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { inspect } from 'node:util'
 
-import { proto } from 'baileys'
+import * as baileys from 'baileys'
 
 import {
   KeystoreClosed,
@@ -20,6 +22,7 @@ import {
 import { FakeService, TOKEN } from './service.mjs'
 import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 
+const { addTransactionCapability, proto, useMultiFileAuthState } = baileys
 const LATER = Date.now() + 3_600_000
 
 let service
@@ -420,13 +423,203 @@ test('a value that JSON or the store cannot express is refused before any change
   assert.equal(service.requests.length, 1)
 })
 
-test('clear deletes every key and leaves creds', async () => {
-  const { state, saveCreds } = await open()
+test('clear puts every key into the trash in one call, and leaves creds', async () => {
+  const { state, saveCreds, stats } = await open()
   await Promise.all([state.keys.set({ session: { a: session('1') }, 'pre-key': { 1: {} } }), saveCreds()])
+  await state.keys.get('session', ['a'])
   await state.keys.clear()
   assert.equal(service.keys.size, 0)
+  assert.deepEqual([...service.trash[0].keys()], ['session/a', 'pre-key/1'])
   assert.notEqual(service.creds, null)
   assert.deepEqual(await state.keys.get('session', ['a']), {})
+  assert.deepEqual(service.requests.slice(1).map(({ method, path, seq }) => [method, path.split('/').at(-1), seq]), [
+    ['POST', 'state', 1],
+    ['DELETE', 'keys', 2]
+  ])
+  assert.deepEqual([stats().keys, stats().usesWaiting], [0, 0])
+})
+
+test('clear is done between the writes before and after it, also in one turn and after a lost answer', async () => {
+  const { state } = await open()
+  service.fail('/keys', { status: 503, slug: 'unavailable' }, 'lose', 'lose')
+  await Promise.all([
+    state.keys.set({ session: { a: session('1'), b: session('1') } }),
+    state.keys.clear(),
+    state.keys.set({ session: { b: session('1') } }),
+    state.keys.clear(),
+    state.keys.set({ session: { c: session('1') } })
+  ])
+  assert.deepEqual([...service.keys.keys()], ['session/c'])
+  assert.deepEqual(service.trash.map(keys => [...keys.keys()]), [['session/a', 'session/b'], ['session/b']])
+})
+
+test('a database that went back while a clear waits gets the clear, then what was written since', async () => {
+  const { state, stats } = await open()
+  await state.keys.set({ session: { a: session('1') } })
+  const backup = service.backup()
+  await state.keys.set({ session: { a: session('2') } })
+  service.putBack({ ...backup, lease: { ...backup.lease, expiresAt: 0 } })
+  await Promise.all([state.keys.clear(), state.keys.set({ session: { b: session('1') } })])
+  assert.equal(stats().databaseWentBack, 1)
+  assert.deepEqual([...service.keys.keys()], ['session/b'])
+  assert.deepEqual([...service.trash[0].keys()], ['session/a'])
+})
+
+const VALUES = {
+  'pre-key': { 7: { private: Buffer.from([1]), public: Buffer.from([2]) }, 8: { private: Buffer.from([3]), public: Buffer.from([4]) } },
+  session: { '49.0': session('x') },
+  'sender-key': { '1-2@g.us::49::0': Buffer.from('[]') },
+  'sender-key-memory': { '1-2@g.us': { '49:1@s.whatsapp.net': true } },
+  'app-state-sync-key': { 'AA/A': proto.Message.AppStateSyncKeyData.fromObject({ keyData: Buffer.from([9]), timestamp: 5 }) },
+  'app-state-sync-version': { regular: { version: 3, hash: Buffer.from([5]), indexValueMap: { 'a=': { valueMac: Buffer.from([6]) } } } },
+  'lid-mapping': { 49: '2000', '2000_reverse': '49' },
+  'device-list': { 49: ['0', '12'], '50': [] },
+  tctoken: { '2000@lid': { token: Buffer.from([7]), timestamp: '1764200000', senderTimestamp: 3 }, __index: { token: Buffer.from('["2000@lid"]') } },
+  'identity-key': { '49.0': Buffer.from([5, 1, 2]) }
+}
+
+test('every type of key of Baileys comes back as it was written, by a get and by a list', async () => {
+  const first = await open()
+  await first.state.keys.set(VALUES)
+  await first.close()
+  const { state, stats } = await open()
+  for (const [type, byId] of Object.entries(VALUES)) {
+    const listed = []
+    for await (const entry of state.keys.list(type)) listed.push(entry)
+    assert.deepEqual(Object.fromEntries(listed), byId)
+    const ids = []
+    for await (const id of state.keys.listIds(type)) ids.push(id)
+    assert.deepEqual(ids.sort(), Object.keys(byId).sort())
+    if (type === 'app-state-sync-key') assert.ok(listed[0][1] instanceof proto.Message.AppStateSyncKeyData)
+  }
+  assert.equal(stats().usesWaiting, 0)
+  for (const [type, byId] of Object.entries(VALUES)) assert.deepEqual(await state.keys.get(type, Object.keys(byId)), byId)
+})
+
+test('a list goes on over deletions and a clear, and ends with close', async () => {
+  const { state, close } = await open()
+  await state.keys.set({ session: { a: 1, b: 2, c: 3 }, 'pre-key': { 1: {} } })
+  const listed = state.keys.listIds('session')
+  assert.equal((await listed.next()).value, 'a')
+  await state.keys.set({ session: { b: null } })
+  assert.equal((await listed.next()).value, 'c')
+  const others = state.keys.list('pre-key')
+  await state.keys.clear()
+  assert.deepEqual(await others.next(), { done: true, value: undefined })
+  assert.deepEqual(await state.keys.list('unknown').next(), { done: true, value: undefined })
+  await close()
+  await assert.rejects(state.keys.list('session').next(), KeystoreClosed)
+})
+
+/** Copies a state as Baileys' `migrateAuthState` does, by the two methods that no release has yet. */
+async function migrate(from, to) {
+  Object.assign(to.creds, from.creds)
+  for (const type of Object.keys(VALUES)) {
+    const present = new Set()
+    for await (const id of to.keys.listIds?.(type) ?? []) present.add(id)
+    for await (const [id, value] of from.keys.list(type)) if (!present.has(id)) await to.keys.set({ [type]: { [id]: value } })
+  }
+}
+
+/** `list` of a folder of `useMultiFileAuthState`, which has none yet. */
+function withList(folder, keys, decoded = id => id.replaceAll('--', '::').replace(/(?<=A)__/g, '/')) {
+  return {
+    ...keys,
+    async *list(type) {
+      for (const file of readdirSync(folder)) {
+        const isMemory = file.startsWith('sender-key-memory-')
+        if (!file.startsWith(`${type}-`) || isMemory !== (type === 'sender-key-memory')) continue
+        const id = decoded(file.slice(type.length + 1, -'.json'.length))
+        yield [id, (await keys.get(type, [id]))[id]]
+      }
+    }
+  }
+}
+
+test('a state migrates to a folder of useMultiFileAuthState and back', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'keystore-migrate-'))
+  try {
+    const { state, saveCreds } = await open()
+    await state.keys.set(VALUES)
+    await saveCreds()
+    const files = await useMultiFileAuthState(folder)
+    await migrate(state, files.state)
+    await files.saveCreds()
+    await state.keys.clear()
+    const { state: fromFiles } = await useMultiFileAuthState(folder)
+    await state.keys.set({ 'pre-key': { 7: VALUES['pre-key'][7] } })
+    await migrate({ ...fromFiles, keys: withList(folder, fromFiles.keys) }, state)
+    await saveCreds()
+    for (const [type, byId] of Object.entries(VALUES)) assert.deepEqual(await state.keys.get(type, Object.keys(byId)), byId)
+    assert.equal(service.keys.size, Object.values(VALUES).flatMap(byId => Object.keys(byId)).length)
+    assert.equal(service.creds.advSecretKey, state.creds.advSecretKey)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('transactions nested as Baileys nests them are one write', async () => {
+  const { state, saveCreds } = await open()
+  const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
+  const keys = addTransactionCapability(state.keys, silent, { maxCommitRetries: 10, delayBetweenTriesMs: 3 })
+  await keys.transaction(async () => {
+    await keys.set({ session: { a: session('1') }, 'pre-key': { 1: {} } })
+    await keys.transaction(async () => {
+      assert.deepEqual(await keys.get('session', ['a']), { a: session('1') })
+      await keys.set({ session: { a: session('2') }, 'identity-key': { a: Buffer.from([5]) } })
+    }, 'inner')
+    assert.deepEqual(await state.keys.get('session', ['a']), {})
+    void saveCreds()
+  }, 'outer')
+  assert.deepEqual(await state.keys.get('session', ['a']), { a: session('2') })
+  await keys.transaction(() => keys.transaction(() => keys.set({ session: { b: null } }), 'inner'), 'outer')
+  await assert.rejects(keys.transaction(async () => {
+    await keys.set({ session: { a: session('3') } })
+    await keys.transaction(() => Promise.reject(new Error('no')), 'inner')
+  }, 'outer'), /no/)
+  assert.deepEqual(service.value('session', 'a'), session('2'))
+  assert.equal(service.received('POST', '/keys').length + service.received('POST', '/state').length, 2, 'creds too')
+})
+
+test('a Baileys that is handed in is the one that is used, also as the default export of CommonJS', async () => {
+  const used = []
+  const { BufferJSON, initAuthCreds } = baileys
+  const fork = {
+    initAuthCreds: () => (used.push('creds'), { ...initAuthCreds(), fork: true }),
+    BufferJSON: { ...BufferJSON, replacer: (name, value) => (value === 'x' ? 'of the fork' : BufferJSON.replacer(name, value)) },
+    proto: { Message: { AppStateSyncKeyData: { fromObject: value => (used.push('proto'), { value }) } } }
+  }
+  for (const handedIn of [fork, { default: fork }]) {
+    const { state, close } = await open({ baileys: handedIn })
+    assert.equal(state.creds.fork, true)
+    await state.keys.set({ 'app-state-sync-key': { a: { keyData: 'x' } } })
+    assert.deepEqual(await state.keys.get('app-state-sync-key', ['a']), { a: { value: { keyData: 'of the fork' } } })
+    await close()
+  }
+  assert.deepEqual(used, ['creds', 'proto', 'creds', 'proto'])
+})
+
+test('a state that is wrapped in makeCacheableSignalKeyStore is warned about once, and no other one', async () => {
+  const warned = []
+  const logger = { warn: fields => warned.push(fields), trace() {}, debug() {}, error() {} }
+  const { state } = await open({ logger })
+  await state.keys.set({ session: { a: session('1'), b: session('2') } })
+  const options = { maxCommitRetries: 10, delayBetweenTriesMs: 3 }
+  await addTransactionCapability(state.keys, logger, options).get('session', ['a'])
+  await state.keys.get('session', ['a'])
+  assert.deepEqual(warned, [])
+  const wrapped = addTransactionCapability(baileys.makeCacheableSignalKeyStore(state.keys, logger), logger, options)
+  assert.deepEqual(await wrapped.get('session', ['a']), { a: session('1') })
+  await wrapped.transaction(() => wrapped.get('session', ['b']), 'a')
+  assert.deepEqual(warned.map(({ event, company }) => [event, company]), [['keystore_state_is_cached_twice', 'acme']])
+})
+
+test('a clear that is refused, or that comes after close, changes nothing', async () => {
+  const { state, close } = await open()
+  await state.keys.set({ session: { a: session('1') } })
+  await close()
+  await assert.rejects(state.keys.clear(), KeystoreClosed)
+  assert.deepEqual([...service.keys.keys()], ['session/a'])
 })
 
 test('close saves writes, reports used keys, releases the lease, and ends the state', async () => {

@@ -28,6 +28,13 @@ const FAILURES = [
   { status: 413, page: 'too large' }
 ]
 
+/** `Promise.withResolvers`, which Node 20 lacks. */
+function withResolvers() {
+  let resolve
+  const promise = new Promise(done => (resolve = done))
+  return { promise, resolve }
+}
+
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
 /** A pseudo-random number generator (mulberry32), so that a seed repeats an interleaving. */
@@ -45,6 +52,7 @@ class Model {
   reached = 0
   #state = new Map()
   #history = ['[]']
+  /** The place of this turn's writes, once it is known, and the function that ends the turn. */
   #recording
 
   write(entries) {
@@ -52,10 +60,24 @@ class Model {
       if (value === null) this.#state.delete(name)
       else this.#state.set(name, JSON.stringify(value))
     }
-    return (this.#recording ??= turn().then(() => {
-      this.#recording = undefined
-      return this.record()
-    }))
+    if (!this.#recording) {
+      const { promise: place, resolve } = withResolvers()
+      const recording = (this.#recording = { place, end: () => resolve(this.record()) })
+      void turn().then(() => this.#recording === recording && this.#endTurn())
+    }
+    return this.#recording.place
+  }
+
+  /** Clears the keys; the writes of the turn before and after it are apart. */
+  clear() {
+    if (this.#recording) this.#endTurn()
+    for (const name of this.#state.keys()) if (name !== 'creds') this.#state.delete(name)
+    return this.record()
+  }
+
+  #endTurn() {
+    this.#recording.end()
+    this.#recording = undefined
   }
 
   /** Notes the state of memory, and returns its place. */
@@ -214,10 +236,11 @@ class Bot {
   #acknowledged(session, entries, save) {
     if (!session.isOpen) return save()
     const recorded = this.model.write(entries) // First, so that it looks before the client ends the turn.
-    return save().then(async () => {
-      const at = await recorded
-      assert.ok(this.model.reached >= at, `acknowledged, but the store has state ${this.model.reached} of ${at}`)
-    })
+    return save().then(async () => this.#assertStored(await recorded))
+  }
+
+  #assertStored(at) {
+    assert.ok(this.model.reached >= at, `acknowledged, but the store has state ${this.model.reached} of ${at}`)
   }
 
   /** A write's keys and values; each has a version of its own. */
@@ -234,6 +257,12 @@ class Bot {
     return this.#acknowledged(this.session, [['creds', value]], this.auth.saveCreds)
   }
 
+  async clear() {
+    const at = this.model.clear()
+    await this.auth.state.keys.clear()
+    this.#assertStored(at)
+  }
+
   transaction(random) {
     return this.keys.transaction(async () => {
       await this.keys.get('session', ['newest'])
@@ -243,12 +272,13 @@ class Bot {
   }
 
   act(random) {
-    const act = random(12)
+    const act = random(13)
     if (act < 3) return this.set(this.data(random))
     if (act < 6) return this.transaction(random)
     if (act < 8) return Promise.all([this.saveCreds(random), this.set(this.data(random))])
     if (act < 9) return this.last && this.repeat(this.last)
     if (act < 10) return this.store.endLease()
+    if (act < 11) return this.clear()
     this.store.fail(random)
   }
 

@@ -6,6 +6,8 @@ export const TOKEN = 'kst_abc_SECRETSECRETSECRET'
 export class FakeService {
   creds = null
   keys = new Map()
+  /** The keys that each clear put away. */
+  trash = []
   lease = { holder: '', epoch: 0, seq: 0, expiresAt: 0 }
   /** The received requests: {method, path, body, epoch, seq}. */
   requests = []
@@ -117,6 +119,8 @@ export class FakeService {
         return this.#write(number, content.keys, content.creds)
       case 'POST keys':
         return this.#write(number, content)
+      case 'DELETE keys':
+        return void (this.#admit(number) && this.#clear())
       case 'PUT creds':
         return this.#write(number, {}, content)
       case 'POST keys/used': {
@@ -150,17 +154,29 @@ export class FakeService {
     return { creds: this.creds, keys, epoch: this.lease.epoch, seq: this.lease.seq }
   }
 
-  #write({ epoch, seq, acknowledged }, keys, creds) {
+  /** Returns true if a write is to be done; it may have been done before. */
+  #admit({ epoch, seq, acknowledged }) {
     const isAlive = this.lease.expiresAt > Date.now()
     if (epoch !== (isAlive ? this.lease.epoch : undefined)) throw { status: 409, slug: 'lease-lost' }
-    for (const byId of Object.values(keys))
-      for (const id of Object.keys(byId)) if (id === 'refused') throw { status: 400, slug: 'invalid-input' }
     if (epoch === undefined) this.lease.holder = ''
     else if (seq !== undefined) {
       if (this.lease.seq < acknowledged) throw { status: 409, slug: 'went-back' }
-      if (seq <= this.lease.seq) return
+      if (seq <= this.lease.seq) return false
       this.lease.seq = seq
     }
+    return true
+  }
+
+  #clear() {
+    this.trash.push(this.keys)
+    this.keys = new Map()
+    this.onWrite?.()
+  }
+
+  #write(number, keys, creds) {
+    for (const byId of Object.values(keys))
+      for (const id of Object.keys(byId)) if (id === 'refused') throw { status: 400, slug: 'invalid-input' }
+    if (!this.#admit(number)) return
     for (const [type, byId] of Object.entries(keys)) {
       for (const [id, value] of Object.entries(byId)) {
         if (value === null) this.keys.delete(`${type}/${id}`)

@@ -357,11 +357,14 @@ BEGIN
     END LOOP;
 END $$;
 
--- Put a company's creds and all its keys into the trash; its lease stays. Returns the number of deleted keys of each type.
+-- Put a company's creds and all its keys into the trash; its lease stays, and with `keys_only` the creds too. Returns the
+-- number of deleted keys of each type.
 --
 -- A deletion that waited for a set doesn't see the keys which that set added. The next pass sees them. So passes are made
 -- until nothing is left; a bot that goes on writing all the time ends them after the tenth.
-CREATE OR REPLACE FUNCTION keystore_clear(company text, with_epoch bigint, with_seq bigint, clock timestamptz)
+CREATE OR REPLACE FUNCTION keystore_clear(
+    company text, keys_only boolean, with_epoch bigint, with_seq bigint, clock timestamptz
+)
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -384,14 +387,14 @@ BEGIN
         )
         SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
         WITH gone AS (
-            DELETE FROM whatsapp_auth a WHERE a.company_id = company RETURNING a.*
+            DELETE FROM whatsapp_auth a WHERE a.company_id = company AND NOT keys_only RETURNING a.*
         )
         INSERT INTO keystore_trash AS t
         SELECT company, put_at, '', '', 'clear', g.creds, g.created_at, g.updated_at, NULL
         FROM gone g WHERE put_at IS NOT NULL
         ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value;
         EXIT WHEN NOT EXISTS (SELECT FROM whatsapp_keys k WHERE k.company_id = company)
-            AND NOT EXISTS (SELECT FROM whatsapp_auth a WHERE a.company_id = company);
+            AND (keys_only OR NOT EXISTS (SELECT FROM whatsapp_auth a WHERE a.company_id = company));
     END LOOP;
     IF put_at IS NOT NULL THEN
         PERFORM keystore_limit_trash(company);

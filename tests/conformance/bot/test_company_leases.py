@@ -30,6 +30,7 @@ WRITES: dict[str, Write] = {
     "set of creds": lambda store, epoch: store.set("7", {}, creds=b"X", epoch=epoch),
     "set_creds": lambda store, epoch: store.set_creds("7", b"X", epoch=epoch),
     "clear": lambda store, epoch: store.clear("7", epoch=epoch),
+    "clear of keys": lambda store, epoch: store.clear("7", keys_only=True, epoch=epoch),
 }
 
 

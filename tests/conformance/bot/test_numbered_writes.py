@@ -27,6 +27,7 @@ WRITES: dict[str, Callable[[Store, int, int], None]] = {
     "set of deletions": lambda store, epoch, seq: store.set("7", {"session": {"a": None}}, epoch=epoch, seq=seq),
     "set_creds": lambda store, epoch, seq: store.set_creds("7", b"X", epoch=epoch, seq=seq),
     "clear": lambda store, epoch, seq: store.clear("7", epoch=epoch, seq=seq),
+    "clear of keys": lambda store, epoch, seq: store.clear("7", keys_only=True, epoch=epoch, seq=seq),
 }
 
 

@@ -147,11 +147,11 @@ class StoreMachine(RuleBasedStateMachine):
     def get_creds(self, company: str) -> None:
         assert self.store.get_creds(company) == self.model.load(company)[0]
 
-    @rule(company=COMPANIES, carried=CARRIED)
-    def clear(self, company: str, carried: str) -> None:
+    @rule(company=COMPANIES, carried=CARRIED, keys_only=st.booleans())
+    def clear(self, company: str, carried: str, keys_only: bool) -> None:
         epoch = self.epoch(company, carried)
-        if self.succeeds(company, epoch, lambda: self.store.clear(company, epoch=epoch)):
-            self.model.clear(company)
+        if self.succeeds(company, epoch, lambda: self.store.clear(company, keys_only=keys_only, epoch=epoch)):
+            self.model.clear(company, keys_only=keys_only)
 
     @rule(by=STEPS_ON)
     def time_passes(self, by: timedelta) -> None:

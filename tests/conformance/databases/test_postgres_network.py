@@ -82,6 +82,7 @@ UNDER_A_LEASE: dict[str, Callable[[Store, int], object]] = {
     ),
     "set_creds": lambda store, epoch: store.set_creds("bot", b"C", epoch=epoch),
     "clear": lambda store, epoch: store.clear("bot", epoch=epoch),
+    "clear of keys": lambda store, epoch: store.clear("bot", keys_only=True, epoch=epoch),
     "a renewal": lambda store, epoch: store.lease_company("bot", "a", 60, epoch=epoch),
     "a takeover": lambda store, _: store.lease_company("bot", "b", 60, force=True),
     "a release": lambda store, epoch: store.release_company("bot", "a", epoch),

@@ -1,6 +1,7 @@
 """The trash has what a clear, an import, a repair or another pairing deleted or replaced, for a while."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from keystore import LeaseLost, Store, open_store
 from keystore.records import AuthState, Deletion, KeyRow
 from keystore.upkeep import Upkeep
+from monitor.recovery.restore import restore_company
 from rig.baileys_state import real_creds, real_keys
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import Backend
@@ -49,6 +51,33 @@ def test_a_cleared_state_is_in_the_trash_key_by_key(store: Store) -> None:
     assert store.deleted_state(deletion) == (real_creds(), rows)
     assert store.load("962302").total == 0
     assert store.deletions("other") == []
+
+
+def test_a_clear_of_the_keys_alone_leaves_the_creds_and_comes_back_with_them(store: Store) -> None:
+    store.set("962302", real_keys(), creds=real_creds())
+    store.set("other", KEYS)
+    before, rows = store.load("962302"), store.export_rows("962302")
+    store.clear("962302", keys_only=True)
+    assert store.load("962302") == AuthState(real_creds(), {})
+    (deletion,) = store.deletions()
+    assert (deletion.company_id, deletion.reason, deletion.keys, deletion.creds) == (
+        "962302",
+        "clear",
+        len(rows),
+        False,
+    )
+    assert store.deleted_state(deletion) == (None, rows)
+    store.set("962302", {"session": {"later": b"{}"}}, creds=b'{"later": true}')
+    report = restore_company(store, "962302")
+    assert (report.keys, report.creds, report.replaced) == (len(rows), False, 1)
+    assert store.load("962302") == replace(before, creds=b'{"later": true}')
+
+
+def test_a_clear_of_no_keys_leaves_nothing(store: Store) -> None:
+    store.set_creds("c", creds())
+    store.clear("c", keys_only=True)
+    assert store.deletions() == []
+    assert store.load("c") == AuthState(creds(), {})
 
 
 def test_two_clears_at_one_moment_are_two_deletions(store: Store) -> None:

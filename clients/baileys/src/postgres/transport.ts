@@ -15,8 +15,17 @@ import {
   KeystoreUnavailable,
   KeystoreWentBack
 } from '../errors.js'
-import type { KeyNames, LeaseAnswer, LeaseRequest, Memory, NumberedWrite, State, Transport } from '../transport.js'
-import { ofType, toJson } from '../values.js'
+import type {
+  KeyNames,
+  LeaseAnswer,
+  LeaseRequest,
+  Memory,
+  NumberedWrite,
+  State,
+  Transport,
+  WriteNumber
+} from '../transport.js'
+import { bytesAsJson, ofType } from '../values.js'
 import { readAddress, type Address } from './address.js'
 import { bigints, blobs, integers, texts } from './arrays.js'
 import { codeOf, Connections, type Row } from './connections.js'
@@ -64,6 +73,12 @@ export class PostgresTransport implements Transport {
 
   write(company: string, write: NumberedWrite): Promise<void> {
     return this.#batches.add(company, write)
+  }
+
+  async clear(company: string, number: WriteNumber | undefined): Promise<void> {
+    const values = [company, true, number?.epoch ?? null, number?.seq ?? null]
+    const rows = await this.#call(company, 'keystore_bot_clear', '* FROM', values)
+    this.#count(company, rows.flatMap(([type, cleared]) => ['cleared', String(type), String(cleared)]))
   }
 
   async lease(company: string, { holder, ttlS, force, epoch, acknowledged }: LeaseRequest): Promise<LeaseAnswer> {
@@ -268,13 +283,13 @@ function stateFrom(company: string, rows: readonly Row[]): State {
 function jsonOf(name: string, value: Buffer): string {
   if (value[0] !== PLAIN) throw new KeystoreRefused(`${name}: stored in format ${value[0]}, which this version can't read`, 500, 'format')
   const bytes = value.subarray(1)
-  if (!isUtf8(bytes)) return toJson(bytes)
+  if (!isUtf8(bytes)) return bytesAsJson(bytes)
   const text = bytes.toString()
   if (value[1] === OPEN_BRACE) return text
   try {
     return JSON.parse(text), text
   } catch {
-    return toJson(bytes)
+    return bytesAsJson(bytes)
   }
 }
 
