@@ -174,9 +174,9 @@ export class WriteQueue {
 
   #addToTurn(keys: StoredKeys, creds: string | undefined): Batch {
     if (!this.#turn) {
-      this.#turn = newBatch()
+      const turn = (this.#turn = newBatch())
       // Baileys writes creds and the keys that they count within one turn of the event loop: wait for the end of it.
-      setImmediate(() => this.#endTurn())
+      setImmediate(() => this.#turn === turn && this.#endTurn())
     }
     this.waitingBytes += merge(this.#turn, { keys, creds })
     return this.#turn
