@@ -78,7 +78,7 @@ class CompanyResource(_StoreResource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, company: str) -> None:
         """Delete creds and all keys."""
-        self._store().clear(company, epoch=_number(req, EPOCH_HEADER), seq=_number(req, SEQ_HEADER))
+        self._store().clear(company, **_numbers(req))
         _no_content(resp)
 
 

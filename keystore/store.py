@@ -93,7 +93,13 @@ class KeyStore(ABC):
 
     @abstractmethod
     def clear(
-        self, company_id: str, *, keys_only: bool = False, epoch: int | None = None, seq: int | None = None
+        self,
+        company_id: str,
+        *,
+        keys_only: bool = False,
+        epoch: int | None = None,
+        seq: int | None = None,
+        acknowledged: int | None = None,
     ) -> None:
         """Put the company's creds and all its keys into the trash, atomically; with `keys_only` the creds stay.
 

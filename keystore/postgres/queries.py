@@ -18,7 +18,7 @@ from keystore.records import KeyRow, Lease, SweepRun
 from keystore.sealing.queries import Name, Reseal
 from keystore.sql.link import Row, Run
 from keystore.sql.portions import WHOLE_TABLE, Portion
-from keystore.sql.queries import Change, Changed, Clock, Outcome, Queries
+from keystore.sql.queries import Change, Changed, Clock, Numbers, Outcome, Queries
 from keystore.sql.quota import Usage
 from keystore.tally import Count
 
@@ -119,8 +119,9 @@ class PostgresQueries(Queries):
         rows = self.run("touch", company_id=company, key_types=key_types, key_ids=key_ids)
         return [row[:2] for row in rows], {key_type: missing for key_type, _, missing in rows if missing}
 
-    def clear(self, company: str, epoch: int | None, seq: int | None, *, keys_only: bool) -> list[Row]:
-        return self.run("clear", company_id=company, keys_only=keys_only, epoch=epoch, seq=seq)
+    def clear(self, company: str, numbers: Numbers, *, keys_only: bool) -> list[Row]:
+        epoch, seq, known_seq = numbers
+        return self.run("clear", company_id=company, keys_only=keys_only, epoch=epoch, seq=seq, known_seq=known_seq)
 
     # Upkeep.
 

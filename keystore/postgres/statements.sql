@@ -32,7 +32,7 @@ SELECT * FROM keystore_load(%(company_id)s)
 SELECT keystore_creds(%(company_id)s)
 
 -- name: clear
-SELECT * FROM keystore_clear(%(company_id)s, %(keys_only)s, %(epoch)s, %(seq)s, %(now)s)
+SELECT * FROM keystore_clear(%(company_id)s, %(keys_only)s, %(epoch)s, %(seq)s, %(known_seq)s, %(now)s)
 
 -- name: lease_company
 SELECT * FROM keystore_take_lease(%(company_id)s, %(holder)s, %(ttl_s)s, %(force)s, %(now)s)

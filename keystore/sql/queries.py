@@ -24,6 +24,9 @@ from keystore.tally import Count
 
 Clock = Callable[[], datetime]
 
+Numbers = tuple[int | None, int | None, int | None]
+"""The epoch and seq of a write, and the seq of the last acknowledged write before it."""
+
 
 @dataclass(frozen=True, repr=False)
 class Change:
@@ -164,7 +167,7 @@ class Queries(SealingQueries, ABC):
         """Write changes of several companies in one transaction. An error of one leaves the others alone."""
 
     @abstractmethod
-    def clear(self, company: str, epoch: int | None, seq: int | None, *, keys_only: bool) -> list[Row]:
+    def clear(self, company: str, numbers: Numbers, *, keys_only: bool) -> list[Row]:
         """Put a company's keys, and its creds unless `keys_only`, into the trash. Return `(key_type, deleted keys)`."""
 
     @abstractmethod

@@ -186,13 +186,20 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         )
 
     def clear(
-        self, company_id: str, *, keys_only: bool = False, epoch: int | None = None, seq: int | None = None
+        self,
+        company_id: str,
+        *,
+        keys_only: bool = False,
+        epoch: int | None = None,
+        seq: int | None = None,
+        acknowledged: int | None = None,
     ) -> None:
         company, epoch = ids.canonical_company(company_id), ids.checked_epoch(epoch)
         seq = ids.checked_seq(seq, epoch)
+        numbers = epoch, seq, ids.checked_acknowledged(acknowledged, seq)
         self._require_converted()
         with self._refused(company, epoch):
-            cleared = self.queries.clear(company, epoch, seq, keys_only=keys_only)
+            cleared = self.queries.clear(company, numbers, keys_only=keys_only)
         self._count_events(company, [("cleared", key_type, keys) for key_type, keys in cleared])
 
     def touch(self, company_id: str, keys: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import REPAIR, KeyRow, Lease, SweepRun
 from keystore.sql.link import RefusalError, Row, Run
 from keystore.sql.policy_table import policy_of_rows, read_policy, row_of
-from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Outcome, Queries
+from keystore.sql.queries import NOTHING_CHANGED, Change, Changed, Numbers, Outcome, Queries
 from keystore.sql.quota import Usage, require_room
 from keystore.sql.times import time_of
 from keystore.sqlite.link import SqliteLink
@@ -157,11 +157,12 @@ class SqliteQueries(SqliteSealedRows, Queries):
         """Return `(key_type, keys)`: how many of these `(key_type, key_id)` are stored."""
         return run(self.sql["count_existing"], {"company_id": company, "names": json.dumps(names)}) if names else []
 
-    def clear(self, company: str, epoch: int | None, seq: int | None, *, keys_only: bool) -> list[Row]:
+    def clear(self, company: str, numbers: Numbers, *, keys_only: bool) -> list[Row]:
+        epoch, seq, known_seq = numbers
         now = self.now_param()
 
         def clear(run: Run) -> list[Row]:
-            if not self._admit(run, company, epoch, seq, now):
+            if not self._admit(run, company, epoch, seq, now, known_seq):
                 return []
             trash_for(run, self.sql, company, "clear", now).put_state(keys_only=keys_only)
             deleted = run(self.sql["clear_keys"], {"company_id": company})

@@ -67,17 +67,17 @@ def test_the_server_is_restarted_at_once_ten_times(site: Site, baileys: Path) ->
 
 def workers() -> list[psutil.Process]:
     """The worker processes of the service that this test has started."""
-    found: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
 
     def look() -> bool:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 if any("api/workers/__main__.py" in part for part in process.cmdline()):
-                    found.append(process)
-        return bool(found)
+                    processes.append(process)
+        return bool(processes)
 
     eventually(look, "the service has a worker", 30)
-    return found
+    return processes
 
 
 def way_of(site: Site) -> str:

@@ -87,7 +87,7 @@ def test_the_bot_of_a_company_reads_and_writes_it(bot: Connection, makes_logins:
     with open_store(makes_logins) as store:
         assert store.load("1").keys == {"session": {"a": b"V"}, "pre-key": {"7": b"V"}}
         assert {row.expires_at is not None for row in store.export_rows("1")} == {True}, "the policy holds for it too"
-    bot.execute("SELECT * FROM keystore_bot_clear('1', false, 1, 2)")
+    bot.execute("SELECT * FROM keystore_bot_clear('1', false, 1, 2, 1)")
     assert bot.execute("SELECT keystore_bot_release_lease('1', 'h', 1)").fetchall() == [(True,)]
     assert [row[0] for row in bot.execute("SELECT key_type FROM keystore_bot_load('1') WHERE value IS NOT NULL")] == []
 
@@ -99,7 +99,7 @@ def test_the_bot_of_a_company_reads_and_writes_it(bot: Connection, makes_logins:
         "SELECT * FROM keystore_bot_get('2', 'session', '{b}')",
         bot_set("2", "'{session}'", "'{b}'", STORED),
         "SELECT * FROM keystore_bot_use('2', '{session}', '{b}')",
-        "SELECT * FROM keystore_bot_clear('2', false, NULL, NULL)",
+        "SELECT * FROM keystore_bot_clear('2', false, NULL, NULL, NULL)",
         "SELECT * FROM keystore_bot_take_lease('2', 'h', 60, true)",
         "SELECT * FROM keystore_bot_renew_lease('2', 'h', 1, 60)",
         "SELECT keystore_bot_release_lease('2', 'h', 1)",

@@ -286,7 +286,7 @@ class Account {
     }
     try {
       const sent = write.clears
-        ? this.#transport.clear(this.#company, write.number)
+        ? this.#transport.clear(this.#company, write)
         : this.#transport.write(this.#company, write)
       await sent.catch(warned)
     } catch (error) {

@@ -100,8 +100,8 @@ export class HttpTransport implements Transport {
     return this.#batches.add(company, write)
   }
 
-  async clear(company: string, number: WriteNumber | undefined): Promise<void> {
-    await this.#done({ method: 'DELETE', path: `${pathOf(company)}/keys`, number })
+  async clear(company: string, { number, acknowledged }: NumberedWrite): Promise<void> {
+    await this.#done({ method: 'DELETE', path: `${pathOf(company)}/keys`, number, acknowledged })
   }
 
   lease(company: string, request: LeaseRequest): Promise<LeaseAnswer> {

@@ -67,7 +67,7 @@ export interface Transport {
   /** Writes; not for a write that clears. */
   write(company: string, write: NumberedWrite): Promise<void>
   /** Puts all keys into the trash. The creds stay. */
-  clear(company: string, number: WriteNumber | undefined): Promise<void>
+  clear(company: string, write: NumberedWrite): Promise<void>
   /** Takes or renews the lease. */
   lease(company: string, request: LeaseRequest): Promise<LeaseAnswer>
   release(company: string, holder: string, epoch: number): Promise<void>

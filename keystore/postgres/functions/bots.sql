@@ -201,12 +201,14 @@ BEGIN
     RETURN true;
 END $$;
 
-CREATE OR REPLACE FUNCTION keystore_bot_clear(company text, keys_only boolean, with_epoch bigint, with_seq bigint)
+CREATE OR REPLACE FUNCTION keystore_bot_clear(
+    company text, keys_only boolean, with_epoch bigint, with_seq bigint, known_seq bigint
+)
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM keystore_own(company);
-    RETURN QUERY SELECT * FROM keystore_clear(company, coalesce(keys_only, false), with_epoch, with_seq, NULL);
+    RETURN QUERY SELECT * FROM keystore_clear(company, coalesce(keys_only, false), with_epoch, with_seq, known_seq, NULL);
 END $$;
 
 CREATE OR REPLACE FUNCTION keystore_bot_take_lease(company text, new_holder text, ttl_s double precision, force boolean)

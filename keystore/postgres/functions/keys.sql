@@ -363,7 +363,7 @@ END $$;
 -- A deletion that waited for a set doesn't see the keys which that set added. The next pass sees them. So passes are made
 -- until nothing is left; a bot that goes on writing all the time ends them after the tenth.
 CREATE OR REPLACE FUNCTION keystore_clear(
-    company text, keys_only boolean, with_epoch bigint, with_seq bigint, clock timestamptz
+    company text, keys_only boolean, with_epoch bigint, with_seq bigint, known_seq bigint, clock timestamptz
 )
 RETURNS TABLE (key_type text, n bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -371,7 +371,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generi
 DECLARE
     put_at timestamptz;
 BEGIN
-    IF NOT keystore_admit(company, with_epoch, with_seq, NULL, clock) THEN
+    IF NOT keystore_admit(company, with_epoch, with_seq, known_seq, clock) THEN
         RETURN;
     END IF;
     put_at := keystore_put_at(company, coalesce(clock, statement_timestamp()));

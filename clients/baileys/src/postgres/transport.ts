@@ -22,8 +22,7 @@ import type {
   Memory,
   NumberedWrite,
   State,
-  Transport,
-  WriteNumber
+  Transport
 } from '../transport.js'
 import { bytesAsJson, ofType } from '../values.js'
 import { readAddress, type Address } from './address.js'
@@ -75,8 +74,8 @@ export class PostgresTransport implements Transport {
     return this.#batches.add(company, write)
   }
 
-  async clear(company: string, number: WriteNumber | undefined): Promise<void> {
-    const values = [company, true, number?.epoch ?? null, number?.seq ?? null]
+  async clear(company: string, { number, acknowledged }: NumberedWrite): Promise<void> {
+    const values = [company, true, ...(number ? [number.epoch, number.seq, acknowledged] : [null, null, null])]
     const rows = await this.#call(company, 'keystore_bot_clear', '* FROM', values)
     this.#count(company, rows.flatMap(([type, cleared]) => ['cleared', String(type), String(cleared)]))
   }
