@@ -9,6 +9,7 @@ KeystoreError
 ├── SchemaMismatch    the tables aren't the ones this version works with: migrate
 ├── LeaseLost         the lease isn't this caller's, or no longer is: stop what it protected
 ├── LeaseHeld         another holder has the lease: wait until it ends, or force it
+├── WentBack          the database lacks an acknowledged write: write the whole state again
 └── StoreClosed       the store was closed before the call
 
 Each backend's link translates its driver's errors into these, with the driver's error as `__cause__`. No message ever

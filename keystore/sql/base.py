@@ -94,7 +94,7 @@ class SqlBase:
                     before = Usage(facts["keys"], facts["bytes"])
                     after = Usage(facts["keys_after"], facts["bytes_after"])
                     raise self._allowances.exceeded(company, before, after) from None
-                case "KS005":
+                case "KS007":
                     raise WentBack(
                         f"{company}: nothing was written, because the database went back to an older state: its latest "
                         f"write is number {facts['seq']}, and a later one was acknowledged; write the whole state again"

@@ -188,7 +188,7 @@ class SqliteQueries(SqliteSealedRows, Queries):
         if known_seq is not None:
             ((_, stored_seq),) = run(self.sql["last_write"], {"company_id": company}) or [(0, 0)]
             if stored_seq < known_seq:
-                raise RefusalError("KS005", {"seq": stored_seq})
+                raise RefusalError("KS007", {"seq": stored_seq})
         params = {"company_id": company, "epoch": epoch, "seq": seq}
         return seq is None or bool(run(self.sql["number_write"], params))
 

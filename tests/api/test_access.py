@@ -60,7 +60,7 @@ def test_only_these_routes_are_open() -> None:
     assert {route.path for route in routes() if route.access == "open"} == OPEN
     assert {path for _, path in ADMIN_CALLS} == {"/v1/health", "/metrics", "/openapi.json"}
     assert all(route.path.startswith("/v1/companies/{company}") for route in routes() if route.access == "company")
-    assert len(COMPANY_CALLS) == 11
+    assert len(COMPANY_CALLS) == 12
 
 
 @pytest.mark.parametrize(("method", "path"), COMPANY_CALLS + ADMIN_CALLS)

@@ -27,16 +27,18 @@ PUBLIC_NAMES = [
     "Store",
     "StoreClosed",
     "StoreUnavailable",
+    "WentBack",
     "open_store",
 ]
 PARAMETERS_BY_METHOD = {
     "get": ["company_id", "key_type", "key_ids"],
-    "set": ["company_id", "keys", "creds", "epoch", "seq"],
+    "set": ["company_id", "keys", "creds", "epoch", "seq", "acknowledged"],
     "load": ["company_id"],
     "touch": ["company_id", "keys"],
     "get_creds": ["company_id"],
     "set_creds": ["company_id", "creds", "epoch", "seq"],
-    "clear": ["company_id", "epoch", "seq"],
+    "set_all": ["writes"],
+    "clear": ["company_id", "keys_only", "epoch", "seq", "acknowledged"],
     "lease_company": ["company_id", "holder", "ttl_s", "epoch", "force"],
     "release_company": ["company_id", "holder", "epoch"],
     "close": [],
@@ -76,7 +78,7 @@ def test_every_method_of_the_contract_is_abstract_and_documented() -> None:
 
 
 def test_every_error_is_a_documented_keystore_error() -> None:
-    assert len(ERRORS) == 10
+    assert len(ERRORS) == 11
     for kind in ERRORS:
         assert issubclass(kind, KeystoreError)
         assert kind.__doc__

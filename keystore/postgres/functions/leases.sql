@@ -51,7 +51,7 @@ BEGIN
     END IF;
     IF lease.seq < known_seq THEN
         RAISE EXCEPTION 'the database has gone back: it lacks an acknowledged write of %', company
-            USING ERRCODE = 'KS005', DETAIL = json_build_object('seq', lease.seq);
+            USING ERRCODE = 'KS007', DETAIL = json_build_object('seq', lease.seq);
     END IF;
     RETURN with_seq IS NULL;
 END $$;

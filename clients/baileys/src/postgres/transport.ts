@@ -209,7 +209,7 @@ export class PostgresTransport implements Transport {
   #errorFrom(company: string, code: string | undefined, message: string, detail: string | undefined): KeystoreError {
     const target = this.#target(company)
     if (code === undefined || !VERDICT.test(code)) return new KeystoreUnavailable(`${target}: ${message}`)
-    if (code === 'KS005') return new KeystoreWentBack(`${target}: ${message}`)
+    if (code === 'KS007') return new KeystoreWentBack(`${target}: ${message}`)
     if (code === 'KS001') return new KeystoreLeaseLost(`${target}: nothing was written: ${leaseLost(detail)}`)
     return new KeystoreRefused(`${target}: ${message}${adviceFor(code)}`, 403, slugOf(code))
   }
