@@ -32,6 +32,7 @@ def bot(node: str, tmp_path: Path) -> Iterator[Bot]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("node")
 def test_all_stores_hold_the_same_keys_and_leave_nothing_behind(
     postgres_site: PostgresSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,6 +35,14 @@ _EMPTIED = {"migrated": "emptied_database", "partitioned": "partitioned_database
 """The fixture with the database behind each fixture `…_postgres_url`."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the upkeep of sealed values, which looks into few of them, to `-m long`."""
+    for item in items:
+        if "-sealed" in item.name and item.path.parent.name in ("upkeep", "expiry"):
+            item.add_marker(pytest.mark.long)
+
+
 @dataclass(frozen=True)
 class Backend:
     """One database under test: its address, and `left_open`, the connections still open once every store is closed."""

@@ -28,6 +28,7 @@ OUR_FILES = (
     "20261126_03_bot_logins",
     "20261126_04_longer_lifetimes",
     "20261126_05_trash",
+    "20261127_01_sealed_values",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
@@ -39,6 +40,7 @@ SQLITE_FILES = (
     "20261126_02_policy_and_numbered_writes",
     "20261126_04_longer_lifetimes",
     "20261126_05_trash",
+    "20261127_01_sealed_values",
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]

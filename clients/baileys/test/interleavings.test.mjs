@@ -90,7 +90,12 @@ class Model {
   /** The store has this state now. */
   store(entries) {
     const state = JSON.stringify(entries.map(([name, value]) => [name, JSON.stringify(value)]).sort())
-    const at = this.#history.indexOf(state, this.reached)
+    let at = this.#history.indexOf(state, this.reached)
+    if (at < 0 && this.#recording) {
+      // A write after the model's turn and before the client's joined the client's turn, and is stored already.
+      this.#endTurn()
+      at = this.#history.indexOf(state, this.reached)
+    }
     if (at < 0) this.wrong ??= `the store has a state that memory never had, or an older one: ${state}`
     this.reached = Math.max(at, this.reached)
   }
