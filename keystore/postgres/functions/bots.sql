@@ -132,6 +132,14 @@ BEGIN
         known_seqs, NULL, NULL, NULL, NULL, NULL);
 END $$;
 
+-- Write a note, in place of the former one of its name.
+CREATE OR REPLACE FUNCTION keystore_remember(note_name text, note json) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO keystore_notes AS n (name, document, updated_at) VALUES (note_name, note::text, clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET document = excluded.document, updated_at = excluded.updated_at;
+END $$;
+
 -- A bot's report on itself, once a minute: the events of its writes since the last one, in the form of keystore_write, and
 -- its memory in bytes. A closed bot has none, and no report of it is missed from then on.
 --
@@ -154,13 +162,10 @@ BEGIN
     IF NOT coalesce(heap_used >= 0 AND heap_total >= 0 AND heap_limit > 0 AND rss >= 0, false) THEN
         RAISE EXCEPTION 'the memory of a bot is four numbers of bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    INSERT INTO keystore_notes AS n (name, document, updated_at)
-    VALUES (
+    PERFORM keystore_remember(
         'memory/' || company,
         json_build_object('heap_used_bytes', heap_used, 'heap_total_bytes', heap_total,
-                          'heap_limit_bytes', heap_limit, 'rss_bytes', rss)::text,
-        clock_timestamp())
-    ON CONFLICT (name) DO UPDATE SET document = excluded.document, updated_at = excluded.updated_at;
+                          'heap_limit_bytes', heap_limit, 'rss_bytes', rss));
 END $$;
 
 -- Add the events of a company's writes to the counts of this hour. Large bursts are counted for the company too.
@@ -191,13 +196,10 @@ BEGIN
     IF (coalesce(lease.epoch, 0), coalesce(lease.seq, 0)) >= (known_epoch, known_seq) THEN
         RETURN false;
     END IF;
-    INSERT INTO keystore_notes AS n (name, document, updated_at)
-    VALUES (
+    PERFORM keystore_remember(
         'went-back/' || company,
         json_build_object('stored', json_build_array(coalesce(lease.epoch, 0), coalesce(lease.seq, 0)),
-                          'acknowledged', json_build_array(known_epoch, known_seq))::text,
-        clock_timestamp())
-    ON CONFLICT (name) DO UPDATE SET document = excluded.document, updated_at = excluded.updated_at;
+                          'acknowledged', json_build_array(known_epoch, known_seq)));
     RETURN true;
 END $$;
 
