@@ -11,6 +11,7 @@ from keystore import SchemaMismatch, open_store
 from keystore.migrate import FUNCTIONS, attach_upkeep, migrate
 from keystore.postgres.function_files import function_names, function_text
 from keystore.schema import schema_of
+from keystore.tally import BURST_FROM_KEYS
 from tests.migration.conftest import LegacyDatabase, opened_link
 
 Rows = Callable[[str, str], list[tuple[Any, ...]]]
@@ -28,6 +29,10 @@ def test_a_migrated_database_has_the_functions_of_this_version(migrated_postgres
     assert [name for (name,) in database_rows(migrated_postgres_url, FUNCTION_NAMES)] == sorted(names)
     with opened_link(migrated_postgres_url) as link:
         assert migrate(link) == []
+
+
+def test_a_burst_is_the_same_for_a_bots_own_login(migrated_postgres_url: str, database_rows: Rows) -> None:
+    assert database_rows(migrated_postgres_url, "SELECT keystore_burst_from()") == [(BURST_FROM_KEYS,)]
 
 
 @pytest.mark.parametrize(
