@@ -70,11 +70,12 @@ export interface Transport {
   clear(company: string, write: NumberedWrite): Promise<void>
   /** Takes or renews the lease. */
   lease(company: string, request: LeaseRequest): Promise<LeaseAnswer>
+  /** Ends the lease, and expects no more heartbeats. */
   release(company: string, holder: string, epoch: number): Promise<void>
   /** Renews used keys, and returns those that aren't stored. */
   use(company: string, keys: KeyNames): Promise<ReadonlyArray<readonly [string, string]>>
-  /** Reports that the bot lives; undefined memory: it was closed. */
-  heartbeat(company: string, memory: Memory | undefined): Promise<void>
+  /** Reports that the bot lives. */
+  heartbeat(company: string, memory: Memory): Promise<void>
   /** An account begins or ends to use this transport. */
   join(): void
   leave(): void
