@@ -4,6 +4,7 @@ With `straight` the bots connect to the database, and the service only works bes
 """
 
 import signal
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,12 @@ from typing import Any, Self
 
 from rig.program import Service, serving
 from tests.acceptance.in_process import run_json
+
+
+def login_address(database_url: str, companies: Iterable[str]) -> str:
+    """Make a bot's login for these companies, and return its address."""
+    options = [part for company in companies for part in ("--company", company)]
+    return str(run_json("role", "create", *options, url=database_url)["address"])
 
 
 class RestartableService:

@@ -19,10 +19,10 @@ from rig.fixtures.postgres import PostgresSite
 from rig.pgbouncer import pgbouncer, pgbouncer_program
 from rig.relay import address_at, free_port
 from rig.waiting import eventually
-from tests.acceptance.in_process import run_json
 from tests.clients.accounts import Accounts, DeviceError
 from tests.clients.conftest import may_make_logins
 from tests.clients.conversation import BOT, establish_sessions, open_peers, write_both_ways
+from tests.clients.restartable_service import login_address
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("straight")]
 
@@ -34,8 +34,7 @@ class Straight:
 
     def __init__(self, url: str, companies: tuple[str, ...]) -> None:
         self.url = url
-        options = [part for company in companies for part in ("--company", company)]
-        self.address: str = run_json("role", "create", *options, url=url)["address"]
+        self.address = login_address(url, companies)
 
     def keystore(self, company: str = COMPANIES[0], **options: Any) -> dict[str, Any]:
         """A bot's options."""

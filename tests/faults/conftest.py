@@ -11,7 +11,7 @@ from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
 from tests.acceptance.in_process import run_json
 from tests.clients.conftest import baileys, client  # noqa: F401
-from tests.clients.restartable_service import RestartableService
+from tests.clients.restartable_service import RestartableService, login_address
 from tests.faults.writers import accounts
 
 ACCOUNTS = accounts(20)
@@ -26,8 +26,7 @@ class Site:
         self.straight = way == "straight"
         self.url, self.token = service.address, ""
         if self.straight:
-            companies = [part for account in ACCOUNTS for part in ("--company", account)]
-            self.url = run_json("role", "create", *companies, url=server.url)["address"]
+            self.url = login_address(server.url, ACCOUNTS)
         else:
             self.token = run_json("token", "create", "--admin", url=server.url)["token"]
 

@@ -12,7 +12,7 @@ from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
 from rig.waiting import eventually
 from tests.acceptance.in_process import run_json
-from tests.clients.restartable_service import RestartableService
+from tests.clients.restartable_service import RestartableService, login_address
 from tests.faults.conftest import ACCOUNTS
 from tests.faults.standby import run_as_admin, streaming_standby
 from tests.faults.writers import Writers, report
@@ -29,8 +29,7 @@ def test_a_standby_takes_over(
     primary, role = own_server.server, own_server.site.role
     run_as_admin(primary, f'ALTER ROLE "{role}" CREATEROLE')
     run_json("migrate", url=own_server.url)
-    companies = [part for account in ACCOUNTS for part in ("--company", account)]
-    login = run_json("role", "create", *companies, url=own_server.url)["address"]
+    login = login_address(own_server.url, ACCOUNTS)
     token = run_json("token", "create", "--admin", url=own_server.url)["token"]
     with streaming_standby(primary, postgres_programs) as (standby, relay):
         if is_synchronous:

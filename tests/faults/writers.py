@@ -1,24 +1,21 @@
 """Bots that write all the time, and the check that the store has what they were acknowledged."""
 
 import json
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from keystore import Store
 from rig.waiting import eventually
+from tests.clients.node_process import NodeProcess
 
 WRITERS = Path(__file__).with_suffix(".mjs")
 STOP_WITHIN_S = 120.0
 
 
-class Writers:
+class Writers(NodeProcess):
     """A Node process whose accounts write one version after the other, as fast as they are acknowledged."""
 
     def __init__(self, folder: Path, url: str, token: str, accounts: Sequence[str], **options: Any) -> None:
@@ -30,20 +27,9 @@ class Writers:
         self.ended: list[str] = []
         """The reason why the store refused an account, for each that it refused."""
         self.longest_silence_s = 0.0
-        self._opened: set[str] = set()
         self._latest = monotonic()
-        self._process = subprocess.Popen(
-            ["node", str(WRITERS)],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"]},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
+        super().__init__(folder, WRITERS)
         self._say(json.dumps({"url": url, "token": token, "accounts": list(accounts), "options": options}))
-        self._reader = threading.Thread(target=self._read, name="writers", daemon=True)
-        self._reader.start()
 
     def await_all(self) -> None:
         """Wait until every account is open, and has written."""
@@ -59,12 +45,6 @@ class Writers:
             "every account goes on",
             within_s,
         )
-
-    def kill(self) -> None:
-        """Kill the process: what it was acknowledged until then counts."""
-        self._process.kill()
-        self._process.wait(10)
-        self._reader.join(10)
 
     def stop(self) -> None:
         """Let the writes under way end, and close every account."""
@@ -94,37 +74,17 @@ class Writers:
             versions[account] = max(versions[account], version)
         return versions
 
-    def _say(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if not line.endswith("\n"):
-                return
-            answer = json.loads(line)
-            if "version" in answer and "account" in answer:
-                now = monotonic()
-                self.longest_silence_s = max(self.longest_silence_s, now - self._latest)
-                self._latest = now
-                self.operations += 1
-                self.acknowledged[answer["account"], answer["id"]] = answer["version"]
-            elif "ended" in answer:
-                self.ended.append(answer["error"])
-            elif "retries" in answer:
-                self.retries, self.went_back = answer["retries"], answer["wentBack"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+    def _receive(self, message: dict[str, Any]) -> None:
+        if "version" in message and "account" in message:
+            now = monotonic()
+            self.longest_silence_s = max(self.longest_silence_s, now - self._latest)
+            self._latest = now
+            self.operations += 1
+            self.acknowledged[message["account"], message["id"]] = message["version"]
+        elif "ended" in message:
+            self.ended.append(message["error"])
+        elif "retries" in message:
+            self.retries, self.went_back = message["retries"], message["wentBack"]
 
 
 def accounts(count: int) -> list[str]:
