@@ -14,7 +14,7 @@ class NodeProcess(ABC):
     """A running Node program. A thread reads its lines until it ends."""
 
     def __init__(self, folder: Path, program: Path, **environment: str) -> None:
-        """Start the program in a bot's folder. What is secret goes through the environment, as a bot's would."""
+        """Start the program in a bot's folder. Secrets go through the environment, as a bot's would."""
         self._process = subprocess.Popen(
             ["node", str(program)],
             cwd=folder,
