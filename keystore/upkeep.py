@@ -313,6 +313,13 @@ class Sealing(ABC):
         """
 
     @abstractmethod
+    def companies_sealed_by_bots(self) -> list[str]:
+        """Return the companies whose bots seal their values themselves, sorted. The store can't read those values.
+
+        Values that the store seals too aren't looked into.
+        """
+
+    @abstractmethod
     def companies_to_rotate(self) -> list[str]:
         """Return the companies whose values can be sealed, sorted: all but those whose bot has a login of its own.
 
