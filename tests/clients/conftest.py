@@ -59,9 +59,7 @@ def adapters() -> Path:
 WAYS = ("sqlite", "postgres", "straight")
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(way, marks=pytest.mark.xdist_group(f"bot-{way}")) for way in WAYS]
-)
+@pytest.fixture(scope="module", params=[pytest.param(way, marks=pytest.mark.xdist_group(f"bot-{way}")) for way in WAYS])
 def running_service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RestartableService]:
