@@ -97,6 +97,11 @@ test('a pre-key has the same sealed form each time, and another one under anothe
   for (const type of ['session', '']) assert.notEqual(seal(type, '1'), seal(type, '1'))
 })
 
+test('both spellings of a company are one', () => {
+  const sealed = new Sealer('company_company_962302', [FIRST]).seal('session', 'a', Buffer.from('{}'))
+  assert.deepEqual(new Sealer('962302', [FIRST]).open('session', 'a', sealed), Buffer.from('{}'))
+})
+
 test('a secret key is taken in each of its spellings', async () => {
   const odd = Buffer.from(Array.from({ length: 32 }, (_, n) => 251 - n))
   const text = odd.toString('base64')
