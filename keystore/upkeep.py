@@ -248,7 +248,7 @@ class Rows(ABC):
     def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
         """Move a key with its value and times to another type and id, replacing an older key there.
 
-        Returns False when the key is gone, or when a newer one has that type and id.
+        Returns False when the key is gone, when a newer one has that type and id, or when its bot has sealed it.
         """
 
     @abstractmethod

@@ -249,7 +249,8 @@ def repair(report: RepairReport) -> RenderableType:
     moved = f"{counted(report.moved, 'row')} {verb} to the type they belong to in {report.database}"
     parts = [paragraphs(moved), _moves(report.moves)]
     if report.kept:
-        stay = f"{counted(len(report.kept), 'row')} will stay: a newer row has the name that they would get"
+        reason = "a newer row has the name that they would get, or their bot has sealed them"
+        stay = f"{counted(len(report.kept), 'row')} will stay: {reason}"
         parts += [paragraphs(stay), _moves(report.kept)]
     if report.moves or report.kept:
         parts.append(paragraphs("--json lists each row"))

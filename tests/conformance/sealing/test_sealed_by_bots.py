@@ -101,6 +101,15 @@ def test_fresh_sessions_say_that_the_counters_in_sealed_creds_stay(store: Store,
     assert report["counters_stay"] is True
 
 
+def test_a_repair_leaves_a_sealed_row_where_it_opens(store: Store, store_url: str) -> None:
+    lost = sealed("1", "lid", "mapping-123", b'"456"')
+    store.set("1", {"lid": {"mapping-123": lost, "mapping-124": b'"457"'}})
+    report = run_json("repair", url=store_url)
+    assert [move["key_id"] for move in report["moves"]] == ["mapping-124"]
+    assert [move["key_id"] for move in report["kept"]] == ["mapping-123"]
+    assert store.load("1").keys == {"lid": {"mapping-123": lost}, "lid-mapping": {"124": b'"457"'}}
+
+
 def test_a_store_that_seals_puts_its_own_seal_around_a_bots(make_store: MakeStore) -> None:
     store = make_store(secret_keys=OLD_KEY)
     fill_sealed(store)
