@@ -316,7 +316,7 @@ class Sealing(ABC):
     def companies_sealed_by_bots(self) -> list[str]:
         """Return the companies whose bots seal their values themselves, sorted. The store can't read those values.
 
-        Values that the store seals too aren't looked into.
+        Values that the store seals too aren't looked into. A role that only counts gets none.
         """
 
     @abstractmethod

@@ -286,7 +286,12 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
         return noted_values(notes)
 
     def companies_sealed_by_bots(self) -> list[str]:
-        return [row[0] for row in self.queries.run_upkeep("companies_sealed_by_bots")] if self.converted else []
+        if not self.converted:
+            return []
+        try:
+            return [row[0] for row in self.queries.run_upkeep("companies_sealed_by_bots")]
+        except SchemaMismatch:
+            return []  # A role that only counts may read no value.
 
     def companies_to_rotate(self) -> list[str]:
         self._require_converted()
