@@ -18,6 +18,7 @@ from keystore.records import TokenRecord
 from keystore.store import Store
 from keystore.values.codec import Opener
 from monitor.backup.manifest import End, Header, Part, totals
+from monitor.backup.token_lines import read_token
 from monitor.transfer.archive_format import FORMAT
 from monitor.transfer.archive_lines import (
     MAX_LINE_BYTES,
@@ -26,7 +27,6 @@ from monitor.transfer.archive_lines import (
     document_of,
     key_entry,
     read_key,
-    time_of,
 )
 from monitor.transfer.state import CREDS, CompanyState, Name, Progress, StateEntry
 
@@ -230,8 +230,6 @@ def _header(path: Path, line: bytes, end: End) -> Header:
         header.moment  # noqa: B018
     except InvalidInput as error:
         raise _damaged(path, f"its first line was changed: {error}") from None
-    if header.line() != line:
-        raise _damaged(path, "its first line was changed")
     if header.archive != end.archive:
         raise _damaged(path, f"its manifest is of another archive: {end.archive} in place of {header.archive}")
     return header
@@ -319,18 +317,6 @@ def _tokens(path: Path, part: Part, content: bytes) -> list[TokenRecord]:
     try:
         if document_of(first) != {"tokens": len(lines) - 1} or part.tokens != len(lines) - 1:
             raise InvalidInput("another number of tokens than the manifest counts")
-        return [_token(document_of(line)) for line in lines[:-1]]
+        return [read_token(document_of(line)) for line in lines[:-1]]
     except InvalidInput as error:
         raise _damaged(path, f"{part.name}: {error}") from None
-
-
-def _token(line: dict[str, object]) -> TokenRecord:
-    company, token_id = line.get("company"), line.get("token")
-    try:
-        secret_hash = bytes.fromhex(str(line.get("secret_hash")))
-    except ValueError:
-        raise InvalidInput("secret_hash: not a SHA-256") from None
-    if not isinstance(token_id, str) or not (company is None or isinstance(company, str)):
-        raise InvalidInput("token or company: not a text")
-    expires_at = None if line.get("expires_at") is None else time_of(line, "expires_at")
-    return TokenRecord(token_id, secret_hash, company, time_of(line, "created_at"), expires_at, None)

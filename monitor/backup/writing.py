@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keystore import ids
 from keystore.records import CompanySnapshot, TokenRecord
 from monitor.backup.manifest import End, Header, Part, totals
+from monitor.backup.token_lines import token_line
 from monitor.transfer.archive_lines import creds_line, key_line, line_of
 
 if TYPE_CHECKING:
@@ -45,18 +46,7 @@ class BackupWriter:
 
     def add_tokens(self, tokens: Iterable[TokenRecord]) -> None:
         """Write the part of the tokens, unless there are none."""
-        lines = [
-            line_of(
-                {
-                    "token": token.token_id,
-                    "secret_hash": token.secret_hash.hex(),
-                    "company": token.company_id,
-                    "created_at": token.created_at.isoformat(),
-                    "expires_at": token.expires_at and token.expires_at.isoformat(),
-                }
-            )
-            for token in tokens
-        ]
+        lines = [token_line(token) for token in tokens]
         if lines:
             self._add(None, [line_of({"tokens": len(lines)}), *lines], tokens=len(lines))
 

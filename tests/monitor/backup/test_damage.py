@@ -93,6 +93,15 @@ def test_a_flipped_bit_in_any_byte_is_noticed(archive: Path, damaged: Path, keys
         refusal(damaged, bytes(changed), keys)
 
 
+@pytest.mark.parametrize("line", [0, -3, -1])
+def test_a_line_that_says_the_same_in_another_form_is_refused(
+    archive: Path, damaged: Path, keys: ArchiveKeys | None, line: int
+) -> None:
+    lines = archive.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b",", b", ", 1)
+    refusal(damaged, b"".join(lines), keys)
+
+
 @given(data=st.data())
 def test_no_damage_goes_unnoticed(archive: Path, damaged: Path, keys: ArchiveKeys | None, data: st.DataObject) -> None:
     content = archive.read_bytes()
