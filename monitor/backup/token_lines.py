@@ -22,7 +22,7 @@ def read_token(line: dict[str, Any]) -> TokenRecord:
     known = {field.name for field in fields(TokenRecord)} - {REVOKED_AT}
     if not needed <= set(line) <= known:
         raise InvalidInput(f"not a token with {', '.join(sorted(needed))}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in line.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in line.items()}
     for name in ("created_at", "expires_at"):
         values[name] = None if line[name] is None else time_of(line, name)
     try:

@@ -1,4 +1,4 @@
-"""A snapshot has every company as of one moment, whatever is written or erased while it is read."""
+"""A snapshot has every company as of one moment, also if bots write or an operator erases while it is read."""
 
 from keystore import Store
 from keystore.backup.snapshot import Snapshot

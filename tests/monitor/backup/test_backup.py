@@ -340,7 +340,7 @@ def test_a_backup_holds_one_company_in_memory_at_a_time(url: str, other_url: str
 def test_a_backup_whose_connection_breaks_begins_again(
     migrated_postgres_url: str, postgres_site: PostgresSite, backup: Path
 ) -> None:
-    broken = []
+    broken: list[tuple[bool]] = []
 
     def break_once(done: int, _total: int) -> None:
         if done == 2 and not broken:

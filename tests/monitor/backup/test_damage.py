@@ -159,13 +159,13 @@ def test_parts_of_another_archive_are_refused(
     archives: tuple[Path, Path], damaged: Path, whole: Backup, keys: ArchiveKeys | None
 ) -> None:
     other = checked_backup(archives[1], keys)
-    here, there = pieces(archives[0].read_bytes(), whole), pieces(archives[1].read_bytes(), other)
-    message = refusal(damaged, b"".join([*list(here.values())[:-1], there["tail"]]), keys)
+    own, others = pieces(archives[0].read_bytes(), whole), pieces(archives[1].read_bytes(), other)
+    message = refusal(damaged, b"".join([*list(own.values())[:-1], others["tail"]]), keys)
     assert f"its manifest is of another archive: {other.end.archive} in place of {whole.end.archive}" in message
-    refusal(damaged, there["head"] + b"".join(list(here.values())[1:]), keys)
+    refusal(damaged, others["head"] + b"".join(list(own.values())[1:]), keys)
     if whole.sealed:  # In clear, the same company has the same bytes in both.
         assert "where company b should be, were changed" in refusal(
-            damaged, b"".join({**here, "b": there["b"]}.values()), keys
+            damaged, b"".join({**own, "b": others["b"]}.values()), keys
         )
 
 

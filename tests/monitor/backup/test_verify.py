@@ -126,7 +126,7 @@ def test_every_difference_is_named(change: str, store: Store, tmp_path: Path) ->
     assert list(differences(store, backup)) == []
     make, name = CHANGES[change]
     make(store)
-    assert [found for found, _ in differences(store, backup)] == [name]
+    assert [different for different, _ in differences(store, backup)] == [name]
 
 
 def test_a_backup_that_was_sealed_by_a_former_key_needs_it(backup: Path, tmp_path: Path) -> None:
