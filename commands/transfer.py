@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.opening import command_settings, database, require_other_database
-from commands.output import PARTIAL, AsJson, DryRun, UsageError, show_report
+from commands.output import PARTIAL, AsJson, DryRun, UsageError, show_note, show_report
 from keystore.backup.opening import archive_keys
 from keystore.errors import InvalidInput
 from keystore.ids import canonical_company
@@ -100,6 +100,8 @@ def _import_backup(
             source = BackupPart(backup, part)
             single = transfer.import_state(store, company or state, source, replace=replace, dry_run=dry_run)
             show_report(terminal.transfer(single), single, as_json)
+            if single.partial:
+                raise typer.Exit(PARTIAL)
             return
         report = import_backup(store, backup, replace=replace, dry_run=dry_run, progress=progress)
     show_report(backup_texts.imported(report), report, as_json)
@@ -150,6 +152,8 @@ def export_state(
         report = transfer.export_state(
             store, company or _only_company(store), target, force=force, dry_run=dry_run, progress=progress
         )
+        if store.sealing == "on" and not dry_run:
+            show_note("the exported values are in clear; --sealed writes an archive that only the secret key opens")
     show_report(terminal.transfer(report), report, as_json)
 
 

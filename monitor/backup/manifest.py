@@ -129,6 +129,7 @@ def _read(kind: type[Line], document: dict[str, Any]) -> Line:
     for name in names:
         value = document[name]
         is_bool = isinstance(value, bool)
-        if not isinstance(value, types[name]) or is_bool != (types[name] is bool) or (type(value) is int and value < 0):
+        is_odd = (isinstance(value, str) and not value.isprintable()) or (type(value) is int and value < 0)
+        if not isinstance(value, types[name]) or is_bool != (types[name] is bool) or is_odd:
             raise InvalidInput(f"{name}: not a value of this field")
     return kind(**document)

@@ -102,6 +102,13 @@ def test_a_line_that_says_the_same_in_another_form_is_refused(
     refusal(damaged, b"".join(lines), keys)
 
 
+def test_no_control_character_comes_from_an_archive_into_a_terminal(whole: Backup) -> None:
+    with pytest.raises(InvalidInput, match="program: not a value of this field"):
+        Header.read(replace(whole.header, program="1\x1b[31m").line())
+    with pytest.raises(InvalidInput, match="part: not a value of this field"):
+        Part.read(replace(whole.parts[0], part="a\x1b").line())
+
+
 @given(data=st.data())
 def test_no_damage_goes_unnoticed(archive: Path, damaged: Path, keys: ArchiveKeys | None, data: st.DataObject) -> None:
     content = archive.read_bytes()
