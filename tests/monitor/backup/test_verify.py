@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from keystore import Store, open_store
+from keystore.records import KeyRow
+from keystore.sql.store import SqlStore
 from monitor.backup.archive import checked_backup
 from monitor.backup.export import export_backup
 from monitor.backup.verify import differences
@@ -127,6 +129,23 @@ def test_every_difference_is_named(change: str, store: Store, tmp_path: Path) ->
     make, name = CHANGES[change]
     make(store)
     assert [different for different, _ in differences(store, backup)] == [name]
+
+
+def test_a_scratch_database_that_reads_back_differently_is_no_success(
+    backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_rows = SqlStore.export_rows
+
+    def without_an_expiry(store: SqlStore, company: str) -> list[KeyRow]:
+        first, *rows = export_rows(store, company)
+        return [replace(first, expires_at=None), *rows]
+
+    monkeypatch.setattr(SqlStore, "export_rows", without_an_expiry)
+    done = run("verify", str(backup), "--json", settings=SEALED)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["good"], report["companies"]) == (1, False, 2)
+    assert "small session a" in dict(report["differences"])
+    assert "the backup doesn't restore as it is" in run("verify", str(backup), settings=SEALED).stdout
 
 
 def test_a_backup_that_was_sealed_by_a_former_key_needs_it(backup: Path, tmp_path: Path) -> None:
