@@ -17,7 +17,7 @@ from keystore.errors import CorruptValue, InvalidInput
 from keystore.records import TokenRecord
 from keystore.store import Store
 from keystore.values.codec import Opener
-from monitor.backup.manifest import End, Header, Part, totals
+from monitor.backup.manifest import VERSION, End, Header, Part, totals
 from monitor.backup.token_lines import read_token
 from monitor.transfer.archive_format import FORMAT
 from monitor.transfer.archive_lines import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TAIL_BYTES = 64 * 1024
 """Bytes at the end of a file among which its last line is looked for. It takes some 500."""
 
-_BEGINNING = f'{{"format":"{FORMAT}","version":2,'.encode()
+_BEGINNING = f'{{"format":"{FORMAT}","version":{VERSION},'.encode()
 _LAST_LINE = b'{"archive":"'
 
 
