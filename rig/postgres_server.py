@@ -83,18 +83,19 @@ class PostgresServer:
         `settings` are names and values of `postgresql.conf`; they override the defaults here. Raises KeystoreError.
         """
         self.port = free_port()
-        self._data = home / "data"
+        self.data = home / "data"
+        """The folder of the cluster."""
         self._log = home / "log"
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
         self.password_file = password_file = home / "password"
-        if not (self._data / "PG_VERSION").exists():
+        if not (self.data / "PG_VERSION").exists():
             password_file.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
             password_file.chmod(0o600)
             hand_over(password_file)
             self._run(
                 "initdb",
-                f"--pgdata={self._data}",
+                f"--pgdata={self.data}",
                 f"--username={self.admin}",
                 f"--pwfile={password_file}",
                 "--auth=scram-sha-256",
@@ -105,7 +106,7 @@ class PostgresServer:
         self.admin_password = password_file.read_text(encoding="utf-8").strip()
         lines = SETTINGS | dict(settings or {}) | {"port": str(self.port)}
         conf = "".join(f"{name} = '{value}'\n" for name, value in lines.items())
-        (self._data / "postgresql.auto.conf").write_text(conf, encoding="utf-8")
+        (self.data / "postgresql.auto.conf").write_text(conf, encoding="utf-8")
 
     @property
     def admin_url(self) -> str:
@@ -116,18 +117,18 @@ class PostgresServer:
         """Start the server and wait until it accepts connections. Raises KeystoreError."""
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data],
+                [self._programs / "postgres", "-D", self.data],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._data,
+                cwd=self.data,
                 env=ENVIRONMENT,
                 start_new_session=True,
                 **as_ordinary_user(),
             )
         self._process = process
         give_up_at = monotonic() + START_TIMEOUT_S
-        while _status(self._data / "postmaster.pid") != "ready":
+        while _status(self.data / "postmaster.pid") != "ready":
             if process.poll() is not None or monotonic() > give_up_at:
                 raise KeystoreError(f"PostgreSQL didn't start:\n{self._log.read_text(encoding='utf-8')}")
             sleep(POLL_S)
@@ -158,7 +159,7 @@ class PostgresServer:
             capture_output=True,
             text=True,
             timeout=START_TIMEOUT_S,
-            cwd=self._data.parent,
+            cwd=self.data.parent,
             env=ENVIRONMENT,
             check=False,
             **as_ordinary_user(),
