@@ -190,7 +190,7 @@ class _ErrorAnswers:
         The message of an unexpected error is not logged, because it could contain anything.
         """
         caller = getattr(req.context, "caller", None)
-        is_admin = caller is not None and caller.company_id is None
+        is_admin = caller is not None and caller.is_admin
         problem = problem_of(error, in_detail=is_admin)
         if problem.slug == "internal":
             lines = [f"{Path(line.filename).name}:{line.lineno}" for line in traceback.extract_tb(error.__traceback__)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
@@ -239,7 +240,8 @@ class DueSessions:
 class TokenRecord:
     """An API token as it is stored: with the SHA-256 of its secret, never the secret.
 
-    Without `company_id` it is an admin's token, valid for every company. Without `expires_at` it doesn't expire.
+    Without `company_id` it is an admin's token, valid for every company. A token of several companies has the first of
+    them there, and the others in `further_companies`. Without `expires_at` it doesn't expire.
     """
 
     token_id: str
@@ -248,6 +250,25 @@ class TokenRecord:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    further_companies: tuple[str, ...] = ()
+
+    @property
+    def is_admin(self) -> bool:
+        """True for an admin's token."""
+        return self.company_id is None
+
+    @property
+    def companies(self) -> tuple[str, ...]:
+        """The companies that it is for; none for an admin's, which is for all of them."""
+        return () if self.company_id is None else (self.company_id, *self.further_companies)
+
+    @cached_property
+    def _companies(self) -> frozenset[str]:
+        return frozenset(self.companies)
+
+    def reaches(self, company_id: str) -> bool:
+        """Return True if it is for this company (a canonical id)."""
+        return self.is_admin or company_id in self._companies
 
 
 @dataclass(frozen=True)

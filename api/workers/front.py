@@ -26,7 +26,7 @@ from api.handover import BODY, CALLER, REFUSED, RESERVE_ANSWER
 from api.problems import Problem, retry_after
 from api.workers.descriptors import cut_connection
 from api.workers.environ import environ_of
-from api.workers.exchange import Exchange, Response, announced_bytes, company_in
+from api.workers.exchange import Exchange, Response, announced_bytes, charged_company
 from api.workers.memory_budget import SMALL_BYTES, MemoryBudget
 from api.workers.server import Connection, Pending, is_ended
 from api.workers.turns import LARGE, LOOKUPS, OPEN, Turns, Work
@@ -148,7 +148,7 @@ class Front:
         environ = exchange.wsgi
         environ[CALLER] = caller
         exchange.token_id = caller.token_id
-        exchange.company = caller.company_id or company_in(exchange.path)
+        exchange.company = charged_company(caller, exchange.path)
         try:
             self._rate_limit.acquire(caller.token_id)
             exchange.admitted = True
@@ -156,7 +156,7 @@ class Front:
             environ[REFUSED] = problem
             self._begin(exchange)
             return
-        exchange.limited = caller.company_id is not None
+        exchange.limited_companies = len(caller.companies)
         try:
             self._require_room(exchange)
         except Problem as problem:
@@ -316,15 +316,15 @@ class Front:
             if exchange.body_bytes == 0 and exchange.path == latest.path:
                 expected_bytes = latest.size
         body_bytes = SMALL_BYTES + 1 if exchange.body_bytes is None else exchange.body_bytes
-        if exchange.limited and max(body_bytes, expected_bytes) > SMALL_BYTES:
-            self._budget.require_allowance(exchange.token_id)
+        if exchange.limited_companies and max(body_bytes, expected_bytes) > SMALL_BYTES:
+            self._budget.require_allowance(exchange.token_id, exchange.limited_companies)
         if expected_bytes:
             self._reserve(exchange.token_id, expected_bytes)
             exchange.counted_bytes = expected_bytes
 
     def _spend(self, exchange: Exchange, size: int) -> None:
-        if exchange.limited and size > SMALL_BYTES:
-            self._budget.spend(exchange.token_id, size)
+        if exchange.limited_companies and size > SMALL_BYTES:
+            self._budget.spend(exchange.token_id, exchange.limited_companies, size)
 
     def _refuse(self, exchange: Exchange) -> None:
         """Answer that too many requests wait already."""
