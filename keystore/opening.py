@@ -14,7 +14,7 @@ from keystore.errors import InvalidInput, SchemaMismatch, SecretKeyMissing
 from keystore.ids import KNOWN_TYPES
 from keystore.invocation import command
 from keystore.records import DEFAULT_QUOTA, Quota
-from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Shape, schema_of, statements_for
+from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Schema, Shape, schema_of, statements_for
 from keystore.sealing.secret_keys import parse_secret_keys, require_masters
 from keystore.sql.policy_table import read_policy, write_policy
 from keystore.sql.queries import Queries
@@ -63,9 +63,10 @@ def open_store(
     """
     link = open_link(url, max_connections, create=create)
     try:
-        if create:
-            make_tables(link, policy or DEFAULT)
         schema = schema_of(link)
+        if create and _lacks_tables(link, schema):
+            make_tables(link, policy or DEFAULT)
+            schema = schema_of(link)
         if schema.shape is Shape.EMPTY:
             raise SchemaMismatch(
                 f"{link.name}: {_other_tables(link)}. Is this the right database? If it is, "
@@ -152,17 +153,20 @@ def make_tables(link: DatabaseLink, policy: Policy = DEFAULT) -> list[str]:
     New tables get the lifetimes of `policy`. A server's older tables aren't changed here: an operator decides that, by
     `migrate`.
     """
-    schema = schema_of(link)
-    if schema.pending and (not link.is_server or schema.shape is Shape.EMPTY):
-        from keystore.migrate import migrate  # It imports yoyo, which most starts don't need.
+    if not _lacks_tables(link, schema_of(link)):
+        return []
+    from keystore.migrate import migrate  # It imports yoyo, which most starts don't need.
 
-        applied = migrate(link)
-        if link.is_server:
-            link.renew_connections()
-        if read_policy(link, statements_for(link)) is None:
-            replace_policy(link, policy)
-        return applied
-    return []
+    applied = migrate(link)
+    if link.is_server:
+        link.renew_connections()
+    if read_policy(link, statements_for(link)) is None:
+        replace_policy(link, policy)
+    return applied
+
+
+def _lacks_tables(link: DatabaseLink, schema: Schema) -> bool:
+    return bool(schema.pending) and (not link.is_server or schema.shape is Shape.EMPTY)
 
 
 def open_link(url: str, max_connections: int = MAX_CONNECTIONS, *, create: bool = True) -> DatabaseLink:

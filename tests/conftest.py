@@ -22,12 +22,12 @@ pytest_plugins = [
     "rig.fixtures.telegram",
 ]
 
-EVERYDAY_EXAMPLES = 25
-"""Number of examples of a property in the everyday subset. The whole suite tries hypothesis's own 100."""
+EXAMPLES = {"everyday subset": 25, "whole suite": 40, "thorough": 100}
+"""Number of examples of a property. A run is thorough if its `-m` leaves no long test out, as `-m "not faults"`."""
 
-# A slow example on a loaded machine is no fault of the code.
-hypothesis.settings.register_profile("whole suite", deadline=None)
-hypothesis.settings.register_profile("everyday subset", deadline=None, max_examples=EVERYDAY_EXAMPLES)
+for name, examples in EXAMPLES.items():
+    # A slow example on a loaded machine is no fault of the code.
+    hypothesis.settings.register_profile(name, deadline=None, max_examples=examples)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if (folder := memory_folder()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
-    hypothesis.settings.load_profile("everyday subset" if is_everyday(config) else "whole suite")
+    is_thorough = "not long" not in str(config.option.markexpr)
+    name = "everyday subset" if is_everyday(config) else "thorough" if is_thorough else "whole suite"
+    hypothesis.settings.load_profile(name)
 
 
 def is_everyday(config: pytest.Config) -> bool:

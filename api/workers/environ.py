@@ -40,7 +40,7 @@ def environ_of(scope: Any, *, behind_proxy: bool) -> dict[str, Any]:
     }
     names = len(environ) + len(headers)
     for header, value in headers.items():
-        name = _names.get(header) or _environ_name(header)
+        name = _environ_name(header)
         if name in environ:
             separator = ";" if header == "cookie" else ","
             value = f"{environ[name]}{separator}{value}"
@@ -58,7 +58,9 @@ def environ_of(scope: Any, *, behind_proxy: bool) -> dict[str, Any]:
 
 
 def _environ_name(header: str) -> str:
-    name = "HTTP_" + header.upper().replace("-", "_")
-    if len(_names) < MAX_NAMES:
-        _names[header] = name
+    name = _names.get(header)
+    if name is None:
+        name = "HTTP_" + header.upper().replace("-", "_")
+        if len(_names) < MAX_NAMES:
+            _names[header] = name
     return name

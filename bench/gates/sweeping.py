@@ -33,7 +33,8 @@ ALONE_S = 0.4
 DUE_SHARE = 0.25
 
 GETS_DURING, GETS_LIMIT = "gets during a sweep, 99th percentile", Limit(1.5, "× without a sweep")
-SPEED_LIMIT = Limit(0.7, "× a plain DELETE", at_least=True)
+SPEED_LIMIT = Limit(5_000, "keys a second", at_least=True)
+"""Sweeps 10,000 companies that each have 60 due keys a day within two minutes (decision 28)."""
 
 
 class Sweeping(Struct, frozen=True):
@@ -55,10 +56,10 @@ class Sweeping(Struct, frozen=True):
     def targets(self) -> tuple[Target, ...]:
         """The limits for gets during a sweep and for the speed of a sweep."""
         gets = f"{self.p99_ratio:.2f} × ({self.get_p99_ms_during:.2f} ms)"
-        speed = f"{self.ratio:.2f} × ({self.keys_per_s:,.0f} keys a second)"
+        speed = f"{self.keys_per_s:,.0f} a second ({self.ratio:.2f} × a plain DELETE)"
         return (
             Target.judged("gets_during_sweep", GETS_DURING, gets, (self.p99_ratio, GETS_LIMIT)),
-            Target.judged("sweep", "speed of a sweep", speed, (self.ratio, SPEED_LIMIT)),
+            Target.judged("sweep", "speed of a sweep", speed, (self.keys_per_s, SPEED_LIMIT)),
         )
 
 

@@ -26,6 +26,7 @@ DAY_0 = datetime(2025, 10, 8, 9, 0, tzinfo=UTC)
 DAYS = 30
 FORECAST_ON = (7, 14)
 SWEEP_HOURS = 6
+COUNT_HOURS = 1
 MEDIAN_LIMIT, WORST_LIMIT = Limit(10, "% in the median"), Limit(20, "% at worst")
 """The errors that the forecast of day 14 for day 30 may have, over all mixes."""
 
@@ -99,7 +100,8 @@ def month(
         clock.now = hour
         if hours % SWEEP_HOURS == 0:
             swept += sweep(store).deleted
-        write_daily_records(store)
+        if hours % COUNT_HOURS == 0:
+            write_daily_records(store)
         if hours % 24 == 0:
             day = hours // 24
             totals.append(store.census().total)

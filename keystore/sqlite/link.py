@@ -155,6 +155,7 @@ class SqliteLink:
             if self._uses_wal:
                 _use_wal(db)
             conn.execute("PRAGMA synchronous = FULL")
+            conn.execute("PRAGMA secure_delete = ON")  # Deleted keys are overwritten in the file.
             for name, rule in FUNCTIONS.items():
                 conn.create_function(name, rule.__code__.co_argcount, rule, deterministic=True)
         except sqlite3.Error:

@@ -17,6 +17,8 @@ from rig.paths import PROJECT
 from tests.acceptance.in_process import run, run_json
 from tests.conformance.sealing.stored import OLD_KEY
 
+pytestmark = pytest.mark.xdist_group("width")  # So the demo data is made once.
+
 WIDE = "500"
 COMMANDS = (
     "migrate",

@@ -4,6 +4,7 @@ A revoked token is refused after 5 seconds at most.
 """
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -349,3 +350,14 @@ def test_a_token_is_in_force_until_it_expires() -> None:
     token = TokenRecord("t", b"", None, now, now + timedelta(seconds=1), None)
     assert in_force(token, now)
     assert not in_force(token, now + timedelta(seconds=1))
+
+
+def test_a_strangers_odd_header_changes_nothing_for_others(api: Api) -> None:
+    odd = {"Authorization": "Bearer kst_é", "Content-Type": "application/json", "Content-Length": "2"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in odd.items())
+    for _ in range(8):  # Each worker gets some.
+        with socket.create_connection(("127.0.0.1", api.port), 10) as stranger:
+            stranger.sendall(f"POST /v1/companies/1/keys HTTP/1.1\r\nHost: x\r\n{head}\r\n{{}}".encode())
+            assert stranger.recv(64).startswith(b"HTTP/1.1 401 ")
+    for _ in range(8):
+        assert api.ask("POST", "/v1/companies/odd/keys", {"session": {"a": 1}}).status == 204

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from api.openapi import PATHS, openapi
 from api.problems import TITLES
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("api")]
 PAGES = {"/", "/sign-in", "/sign-out", "/help"}
 """Pages for people, which answer a browser in their own way."""
 
-REQUESTS = 2_000
+REQUESTS = 20 * settings().max_examples
 """Least number of generated requests, over all operations and both backends."""
 
 OPERATIONS = sorted((path, method) for path, methods in PATHS.items() for method in methods)

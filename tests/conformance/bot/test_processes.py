@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 
 def test_every_set_of_concurrent_processes_arrives(store: Store, backend: Backend) -> None:
-    processes, sets = (8, 500) if backend.name == "sqlite" else (4, 200)
+    processes, sets = 4, 150
     writers = [
         Worker(
             write_one_by_one,
@@ -43,7 +43,7 @@ def test_every_set_of_concurrent_processes_arrives(store: Store, backend: Backen
 
 
 def test_two_sweeping_processes_lose_no_renewed_key_and_count_right(make_store: MakeStore, backend: Backend) -> None:
-    companies, keys = 40, 50
+    companies, keys = 20, 50
     now = START + 30 * DAY
     clock = Clock()
     store = make_store(clock=clock)

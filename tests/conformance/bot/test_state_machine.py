@@ -21,7 +21,7 @@ from tests.conformance.model_store import Model
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 40
+EXAMPLES = settings().max_examples // 2
 STEPS = 30
 
 POLICY = Policy({**DIARY.by_type, "identity-key": NEVER}, DIARY.containing, DIARY.default_s)

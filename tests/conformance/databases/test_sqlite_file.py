@@ -138,3 +138,14 @@ def test_an_interrupt_while_a_write_waits_blocks_no_later_write(tmp_path: Path) 
         store.set("1", {"session": {"after": b"A"}})
         in_another_process(f"sqlite:///{path}")
         assert store.load("1").keys["session"]["after"] == b"A"
+
+
+def test_what_was_deleted_or_replaced_is_no_longer_in_the_file(tmp_path: Path) -> None:
+    old, used, new = (f"{word}-private-key".encode() * 20 for word in ("old", "used", "new"))
+    with open_store(f"sqlite:///{tmp_path}/k.db") as store:
+        store.set("1", {"session": {"a": old}, "pre-key": {str(n): used for n in range(40)}})
+        store.set("1", {"session": {"a": new}, "pre-key": {str(n): None for n in range(40)}})
+    stored = (tmp_path / "k.db").read_bytes()
+    assert new in stored
+    assert old not in stored
+    assert used not in stored

@@ -135,7 +135,7 @@ class History:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(policy=POLICIES, steps=st.lists(STEPS, min_size=5, max_size=25))
 def test_after_any_history_nothing_that_a_bot_needs_is_missing(
     make_store: MakeStore, steps: list[tuple[str, tuple[str, str] | str | int]], policy: Policy

@@ -12,7 +12,7 @@ from rig.fixtures.clock import START
 from tests.conformance.flood import flood
 from tests.conformance.full_sweep import sweep
 
-TYPES = 20_000
+TYPES = 5_000
 LARGEST_DOCUMENT = 10_000
 SLACK_BYTES = 2**20
 

@@ -146,7 +146,7 @@ def test_the_history_is_bounded(store: Store, clock: Clock) -> None:
     "document", ["", "null", "[[1]]", '{"v": 2}', '{"7": [1, 2]}', '[["session", true, "2025-13-01", 3]]']
 )
 def test_an_unreadable_entry_of_the_history_is_left_out(store: Store, clock: Clock, kind: str, document: str) -> None:
-    live(store, clock, 5, one_an_hour(store))
+    live(store, clock, 3, one_an_hour(store))
     before = growth_report(store)
     store.add_history(kind, clock() - 2 * DAY + timedelta(seconds=1), document)
     after = growth_report(store)
