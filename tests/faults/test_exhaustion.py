@@ -3,6 +3,7 @@
 import resource
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -30,6 +31,8 @@ CALLS_OF_EACH = 2
 SLOW_CLIENTS = 100
 IDLE_CONNECTIONS = 20_000
 OWN_DESCRIPTORS = 500
+CONNECTING = 64
+"""Connections that are opened at once. The service ends each 15 seconds after it has come without a request."""
 HEALTH_MOST_S = 5.0
 
 LOCK = b"SELECT 1 FROM keystore_company_leases WHERE company_id = ANY(%s) FOR UPDATE"
@@ -124,8 +127,10 @@ def test_idle_connections_hold_up_nobody(site: Site, baileys: Path) -> None:
     with Writers(baileys, site.url, site.token, ACCOUNTS) as writers, ExitStack() as connections:
         writers.await_all()
         healthy = connections.enter_context(Calls(lambda: http_get(f"{site.url}/healthz")))
-        idle = [connections.enter_context(socket.create_connection(("127.0.0.1", port), 30)) for _ in range(count)]
+        with ThreadPoolExecutor(CONNECTING) as threads:
+            idle = list(threads.map(lambda _: socket.create_connection(("127.0.0.1", port), 30), range(count)))
         for connection in idle:
+            connections.callback(connection.close)
             connection.setblocking(False)
         at_once = sum(map(is_open, idle))
         wait_s = longest_wait_s(writers, ACCOUNTS, 20.0)
