@@ -25,8 +25,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "import auth_info_baileys --company 962302",
         "import 962302.jsonl --dry-run",
         "import session-table.csv --company 962302 --state bot-1",
+        "import backup.jsonl --company 962302",
     ),
-    "export": ("export 962302.jsonl --company 962302", "export auth_info_baileys --company 962302"),
+    "export": (
+        "export 962302.jsonl --company 962302",
+        "export auth_info_baileys --company 962302",
+        "export --all backup.jsonl",
+    ),
+    "verify": ("verify backup.jsonl", "verify backup.jsonl --json"),
     "trash": ("trash", "trash --company 962302 --json"),
     "restore": (
         "restore --company 962302 --dry-run",

@@ -7,12 +7,12 @@ from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
 from commands.output import show_note
-from keystore.errors import KeystoreError
+from keystore.errors import InvalidInput, KeystoreError
 from keystore.opening import make_tables, open_link, open_store
 from keystore.schema import DatabaseLink
 from keystore.store import Store
@@ -108,6 +108,21 @@ def opened_link(settings: Settings, *, create: bool) -> DatabaseLink:
     """Open the database that the settings name, with any tables. The caller closes it. Raises KeystoreError."""
     with _address_named(settings):
         return open_link(settings.url.get_secret_value(), create=create)
+
+
+def require_other_database(url: str, settings: Settings) -> None:
+    """Raise InvalidInput if an address names the database of the settings."""
+    if _place(url) == _place(settings.url.get_secret_value()):
+        raise InvalidInput("--scratch names the database of KEYSTORE_URL; name an empty one that nothing else uses")
+
+
+def _place(url: str) -> tuple[str, ...]:
+    """Return the file, or the server and the name, of an address, without its login."""
+    parts = urlsplit(url.strip())
+    if parts.scheme == "sqlite":
+        return (str(Path(unquote(parts.path)[1:]).resolve()),)
+    server = parts.netloc.rpartition("@")[2].lower()
+    return server if ":" in server else f"{server}:5432", unquote(parts.path), parts.query
 
 
 @contextmanager

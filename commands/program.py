@@ -81,6 +81,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": upkeep.sweep,
     "import": transfer.import_state,
     "export": transfer.export_state,
+    "verify": transfer.verify,
     "trash": recovery.trash,
     "restore": recovery.restore,
     "rolled-back": recovery.rolled_back,

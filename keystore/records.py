@@ -78,6 +78,22 @@ class KeyRow:
 
 
 @dataclass(frozen=True)
+class CompanySnapshot:
+    """A company's creds and keys as they go into an archive: in clear, or sealed.
+
+    `value_bytes` is the length of all values in clear. `data_key` opens sealed values, and is itself sealed by a master
+    key; None if the values are in clear. `unreadable` are the values that are left out, because they can't be read.
+    """
+
+    company_id: str
+    creds: bytes | None = field(repr=False)
+    rows: list[KeyRow]
+    value_bytes: int
+    data_key: bytes | None = field(repr=False)
+    unreadable: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class KeyName:
     """A key's company, type and id as the table spells them, and the time of its last write."""
 

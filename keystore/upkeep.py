@@ -4,9 +4,11 @@ The rules in `keystore.store` hold for these methods too.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from typing import TypeVar
 
+from keystore.backup.snapshot import Snapshot
 from keystore.records import (
     Burst,
     Census,
@@ -29,6 +31,8 @@ from keystore.records import (
     UnreadableValue,
 )
 from keystore.ttl import Policy
+
+T = TypeVar("T")
 
 
 class StoreInfo(ABC):
@@ -340,7 +344,18 @@ class Sealing(ABC):
         """Forget the master keys that seal nothing any more, and return their number. None of them is needed then."""
 
 
-class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, Trash, Sealing, ABC):
+class Backups(ABC):
+    """Reading the whole database for a backup."""
+
+    @abstractmethod
+    def snapshot(self, read: Callable[[Snapshot], T]) -> T:
+        """Return the result of `read`, which gets every company as of one moment. Bots may write meanwhile.
+
+        If the connection breaks, `read` is called again from the start, with a new snapshot.
+        """
+
+
+class Upkeep(StoreInfo, Counting, Notes, JobLeases, Tokens, Sweeping, Backfilling, Rows, Trash, Sealing, Backups, ABC):
     """The operations of the service around the bots.
 
     Those that read or write values need a converted database. The others also work on a legacy database, to which only

@@ -113,6 +113,10 @@ class Queries(SealingQueries, ABC):
         """Run a statement that may take minutes."""
         return self.link.rows(self.sql[name], {"now": self.now_param(), **params}, UPKEEP_TIMEOUT_S)
 
+    def run_within(self, run: Run, name: str, /, **params: Any) -> list[Row]:
+        """Run a statement within a transaction."""
+        return run(self.sql[name], {"now": self.now_param(), **params})
+
     @abstractmethod
     def run_in_turn(self, names: Sequence[str], params: dict[str, Any]) -> list[Row]:
         """Run several statements in one transaction with the timeout of a bot's call, and return the rows of all."""

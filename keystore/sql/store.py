@@ -3,13 +3,15 @@
 Its queries (`keystore.sql.queries`) are those of the database.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from keystore import ids
+from keystore.backup.snapshot import Snapshot
 from keystore.errors import (
     CorruptValue,
     InvalidInput,
@@ -22,7 +24,7 @@ from keystore.errors import (
 from keystore.records import AuthState, CompanyLease, Keys, Rotation, SealingState, UnreadableValue, Write
 from keystore.sealing.quarantine import NOTES, noted_values
 from keystore.sealing.queries import COMPARED_TYPES, CREDS, KEY_ERASED
-from keystore.sql.link import RefusalError
+from keystore.sql.link import RefusalError, Run, T
 from keystore.sql.queries import Change, Changed, Outcome
 from keystore.sql.quota import Usage
 from keystore.sql.tokens import SqlTokens
@@ -304,6 +306,14 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
     def forget_master_keys(self) -> int:
         keys = self._rotation().keys
         return len(self.queries.run_upkeep("forget_master_keys", key_id=keys.newest.id))
+
+    def snapshot(self, read: Callable[[Snapshot], T]) -> T:
+        self._require_converted()
+
+        def read_all(run: Run) -> T:
+            return read(Snapshot(partial(self.queries.run_within, run), self.queries.time, self._token, self._sealer))
+
+        return self.link.work(read_all, snapshot=True)
 
     def _rotation(self) -> "CompanyRotation":
         self.queries.run_upkeep("master_keys")  # A closed store says that it is closed.

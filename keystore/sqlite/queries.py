@@ -432,6 +432,9 @@ class SqliteQueries(SqliteSealedRows, Queries):
     def run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
         return super().run_upkeep(name, never=NEVER_US, **params)
 
+    def run_within(self, run: Run, name: str, /, **params: Any) -> list[Row]:
+        return super().run_within(run, name, never=NEVER_US, **params)
+
 
 def _counted(rows: list[Row]) -> list[Row]:
     """Return `(key_type, keys)` of rows that begin with a key's type, one for each key."""

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
+from monitor.backup.verify import VerifyReport
 from monitor.forecast.forecast import Forecast
 from monitor.reports.doctor import DoctorCheck, DoctorReport
 from monitor.reports.perf import PerfReport
@@ -23,6 +24,7 @@ PROPERTIES: Mapping[type, tuple[str, ...]] = {
     RepairReport: ("keys",),
     SweepReport: ("keys",),
     TransferReport: ("partial",),
+    VerifyReport: ("good",),
 }
 """The properties that belong to a report's JSON, after its fields."""
 

@@ -10,29 +10,31 @@ whether creds follow, and how many keys, so that missing lines are noticed. Rest
 sweep deletes those that have expired since, unless a guard keeps them.
 """
 
-import base64
-import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from keystore import ids
 from keystore.errors import InvalidInput, StoreUnavailable
-from keystore.records import KeyRow
 from keystore.store import Store
 from keystore.values.fitting import fitted
+from monitor.transfer.archive_lines import (
+    MAX_LINE_BYTES,
+    creds_entry,
+    creds_line,
+    document_of,
+    key_entry,
+    key_line,
+    line_of,
+    read_key,
+)
 from monitor.transfer.export_staging import require_parent, write_private
-from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, label
+from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name
 
 FORMAT = "signal-keystore-archive"
 VERSION = 1
-
-MAX_LINE_BYTES = 32 * 1024 * 1024
-"""Limit of a line's length. The largest value, 16 MiB, takes 22 MiB in base64; its names and times come on top."""
 
 SNAPSHOT_TRIES = 10
 """Number of attempts to read the state twice with the same result.
@@ -42,7 +44,6 @@ The two reads take a few milliseconds, and differ only if a bot writes between t
 
 _BEGINNING = f'{{"format":"{FORMAT}"'.encode()
 
-NEVER = "never"
 STAGED_FILE = "archive"
 
 
@@ -89,7 +90,7 @@ class ArchiveFile:
             values, rows = by_name(store.load(company)), [*map(ids.times_in_range, store.export_rows(company))]
             entries = {CREDS: StateEntry("creds", values.pop(CREDS))} if CREDS in values else {}
             if values == {(row.key_type, row.key_id): row.value for row in rows}:
-                return CompanyState(company, entries | dict(map(_key_entry, rows)))
+                return CompanyState(company, entries | dict(map(key_entry, rows)))
         raise StoreUnavailable(
             f"{company} in {store.database} changed {SNAPSHOT_TRIES} times while it was read; stop its bot and export "
             "again"
@@ -116,11 +117,6 @@ def is_archive(path: Path) -> bool:
         return file.read(len(_BEGINNING)) == _BEGINNING
 
 
-def _key_entry(row: KeyRow) -> tuple[Name, StateEntry]:
-    name = row.key_type, row.key_id
-    return name, StateEntry(label(name), row.value, row)
-
-
 def _lines(state: CompanyState, exported_at: datetime, progress: Progress | None) -> Iterator[bytes]:
     """The archive's lines, with their newlines."""
     rows = state.rows
@@ -132,34 +128,13 @@ def _lines(state: CompanyState, exported_at: datetime, progress: Progress | None
         "keys": len(rows),
         "exported_at": exported_at.isoformat(),
     }
-    yield _compact(header) + b"\n"
+    yield line_of(header)
     if state.creds is not None:
-        yield _compact(_value_field("creds", state.creds)) + b"\n"
+        yield creds_line(state.creds)
     for done, row in enumerate(rows, 1):
-        line = {
-            "type": row.key_type,
-            "id": row.key_id,
-            **_value_field("value", row.value),
-            "created_at": row.created_at.isoformat(),
-            "updated_at": row.updated_at.isoformat(),
-            "expires_at": NEVER if row.never_expires else row.expires_at and row.expires_at.isoformat(),
-        }
-        yield _compact(line) + b"\n"
+        yield key_line(row)
         if progress is not None:
             progress(done, len(rows))
-
-
-def _compact(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _value_field(name: str, value: bytes) -> dict[str, Any]:
-    """The field of a line for a value: its JSON if the bytes are JSON in compact form, otherwise its base64."""
-    with suppress(ValueError, RecursionError):
-        document = json.loads(value.decode())
-        if _compact(document) == value:
-            return {name: document}
-    return {f"{name}_base64": base64.b64encode(value).decode()}
 
 
 def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> CompanyState:
@@ -171,11 +146,11 @@ def _parsed(path: Path, lines: Iterator[bytes], progress: Progress | None) -> Co
         try:
             if not line_bytes.endswith(b"\n"):
                 raise InvalidInput("cut off, or too long")
-            line = _document(line_bytes)
+            line = document_of(line_bytes)
             if "creds" in line or "creds_base64" in line:
-                entries[CREDS] = StateEntry("creds", ids.checked_value("creds", _value(line, "creds")))
+                entries[CREDS] = creds_entry(line)
             else:
-                name, entry = _key_entry(_row(line))
+                name, entry = key_entry(read_key(line))
                 entries[name] = entry
         except InvalidInput as error:
             skipped.append((f"line {number}", str(error)))
@@ -203,7 +178,7 @@ def _odd(entries: dict[Name, StateEntry]) -> Iterator[Skipped]:
 def _header(path: Path, line_bytes: bytes) -> tuple[str, bool, int]:
     """Return `(company, has_creds, keys)` of the header. Raises InvalidInput if this line isn't an archive's header."""
     try:
-        line = _document(line_bytes)
+        line = document_of(line_bytes)
     except InvalidInput:
         line = {}
     if line.get("format") != FORMAT:
@@ -215,45 +190,3 @@ def _header(path: Path, line_bytes: bytes) -> tuple[str, bool, int]:
     if not isinstance(company, str) or not isinstance(creds, bool) or type(keys) is not int:
         raise InvalidInput(f"{path} is an archive with a broken first line: it needs company, creds and keys")
     return company, creds, keys
-
-
-def _document(line_bytes: bytes) -> dict[str, Any]:
-    """Return a line's JSON object. Raises InvalidInput, whose message doesn't quote the line."""
-    with suppress(ValueError, RecursionError):  # The parser's error would quote the line.
-        document = json.loads(line_bytes.decode())
-        if isinstance(document, dict):
-            return document
-    raise InvalidInput("not a JSON object")
-
-
-def _row(line: dict[str, Any]) -> KeyRow:
-    """Return a line's key with its times. Raises InvalidInput with the name of the broken field."""
-    key_type, key_id, expires_at = line.get("type"), line.get("id"), line.get("expires_at")
-    if not isinstance(key_type, str) or not isinstance(key_id, str):
-        raise InvalidInput("type or id is missing")
-    value = _value(line, "value")
-    ids.checked_writes({key_type: {key_id: value}})
-    created_at, updated_at = _time(line, "created_at"), _time(line, "updated_at")
-    expiry = None if expires_at in (None, NEVER) else _time(line, "expires_at")
-    row = KeyRow(key_type, key_id, value, created_at, updated_at, expiry, expires_at == NEVER)
-    ids.check_times(row)
-    return row
-
-
-def _value(line: dict[str, Any], name: str) -> bytes:
-    """Return the bytes of a line's value. Raises InvalidInput, whose message doesn't quote the value."""
-    problem = f"neither {name} nor valid base64 in {name}_base64"
-    with suppress(ValueError, RecursionError):  # These errors would quote the value.
-        if name in line:
-            problem = f"{name}: this JSON can't be written back"
-            return _compact(line[name])
-        encoded = line.get(f"{name}_base64")
-        if isinstance(encoded, str):
-            return base64.b64decode(encoded, validate=True)
-    raise InvalidInput(problem)
-
-
-def _time(line: dict[str, Any], name: str) -> datetime:
-    with suppress(KeyError, TypeError, ValueError):
-        return datetime.fromisoformat(line[name])
-    raise InvalidInput(f"{name}: not a time")

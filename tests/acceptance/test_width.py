@@ -33,8 +33,11 @@ COMMANDS = (
     "sweep --dry-run",
     "sweep",
     "import {folder}/state.jsonl --company other",
+    "import {folder}/backup.jsonl --dry-run",
     "export {folder}/out",
     "export {folder}/out.jsonl --dry-run",
+    "export --all {folder}/out.jsonl --dry-run",
+    "verify {folder}/backup.jsonl",
     "repair --dry-run",
     "repair",
     "rotate --dry-run",
@@ -74,6 +77,7 @@ def demo() -> Iterator[tuple[Path, str]]:
         assert run("seed", "--company", "gone", "--yes", url=url).returncode == 0
         assert run("company", "delete", "gone", "--yes", url=url).returncode == 0
         assert run("export", f"{folder}/state.jsonl", url=url).returncode == 0
+        assert run("export", "--all", f"{folder}/backup.jsonl", url=url).returncode == 0
         yield folder, token
 
 

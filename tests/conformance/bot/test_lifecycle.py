@@ -68,6 +68,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "needs_new_wrapping": lambda store: store.needs_new_wrapping("1"),
     "rotate_company": lambda store: store.rotate_company("1"),
     "forget_master_keys": lambda store: store.forget_master_keys(),
+    "snapshot": lambda store: store.snapshot(lambda snapshot: snapshot.companies()),
     "counts": lambda store: store.counts(START),
     "bursts": lambda store: store.bursts(START),
     "life_counts": lambda store: store.life_counts(),

@@ -1,0 +1,1 @@
+"""Tests of backups: export, import and trial of an archive of every company."""
