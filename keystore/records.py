@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import cached_property
 from typing import Literal, TypeAlias
 
 Keys: TypeAlias = Mapping[str, Mapping[str, bytes | None]]
@@ -278,13 +277,9 @@ class TokenRecord:
         """The companies that it is for; none for an admin's, which is for all of them."""
         return () if self.company_id is None else (self.company_id, *self.further_companies)
 
-    @cached_property
-    def _companies(self) -> frozenset[str]:
-        return frozenset(self.companies)
-
     def reaches(self, company_id: str) -> bool:
         """Return True if it is for this company (a canonical id)."""
-        return self.is_admin or company_id in self._companies
+        return self.is_admin or company_id in self.companies
 
 
 @dataclass(frozen=True)

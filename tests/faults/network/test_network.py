@@ -12,7 +12,7 @@ from rig.fixtures.postgres import OwnServer
 from rig.waiting import eventually
 from tests.faults.calls import Calls
 from tests.faults.conftest import ACCOUNTS
-from tests.faults.links import LINKS, Link, relayed
+from tests.faults.network.links import LINKS, Link, relayed
 from tests.faults.writers import Writers, report
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
