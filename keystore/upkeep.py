@@ -252,7 +252,7 @@ class Rows(ABC):
     def move_key(self, key: KeyName, key_type: str, key_id: str) -> bool:
         """Move a key with its value and times to another type and id, replacing an older key there.
 
-        Returns False when the key is gone, or when a newer one has that type and id.
+        Returns False when the key is gone, when a newer one has that type and id, or when its bot has sealed it.
         """
 
     @abstractmethod
@@ -314,6 +314,13 @@ class Sealing(ABC):
         """Return the values that a read left out, and that still can't be read, sorted by company.
 
         At most 20 of a company are named. A value that was written again, or deleted, is no longer among them.
+        """
+
+    @abstractmethod
+    def companies_sealed_by_bots(self) -> list[str]:
+        """Return the companies whose bots seal their values themselves, sorted. The store can't read those values.
+
+        Values that the store seals too aren't looked into. A role that only counts gets none.
         """
 
     @abstractmethod

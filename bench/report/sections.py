@@ -29,7 +29,14 @@ from bench.targets import Run
 DISTANCE_LINES = (("load", "ours", False), ("reconnect", "ours", True), ("legacy load", "legacy", False))
 """The lines of the chart of distances: the act, the colour, and True for a dashed line."""
 
-SEAT_COLOURS = {"straight": "ours", "http": "ours", "http_sqlite": "ours", "adapter": "legacy", "limit": "bare"}
+SEAT_COLOURS = {
+    "straight": "ours",
+    "straight_sealed": "ours",
+    "http": "ours",
+    "http_sqlite": "ours",
+    "adapter": "legacy",
+    "limit": "bare",
+}
 """The colours of the stores in the charts of the bot's seat; the others have that of files."""
 
 NO_BREAK = "\u00a0"

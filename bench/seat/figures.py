@@ -23,6 +23,7 @@ BURST_LIMIT, HTTP_BURST_LIMIT = Limit(1.3, THE_LIMIT), Limit(1.8, THE_LIMIT)
 SIXTEEN_LIMIT, HTTP_SIXTEEN_LIMIT = Limit(0.8, THE_LIMIT, at_least=True), Limit(0.5, THE_LIMIT, at_least=True)
 MANY_LIMIT, HTTP_MANY_LIMIT = Limit(1, THE_LIMIT, at_least=True), Limit(0.6, THE_LIMIT, at_least=True)
 MEMORY_LIMIT = Limit(40, "kB")
+SEALED_CONNECT_LIMIT, SEALED_MESSAGE_LIMIT = Limit(1.6, "× unsealed"), Limit(1.1, "× unsealed")
 
 
 class Cpu(Struct, frozen=True):
@@ -100,6 +101,10 @@ JUDGEMENTS = (
     Judgement("200", "messages a second, 200 accounts", MANY_LIMIT, HTTP_MANY_LIMIT),
     Judgement("memory", "memory of an account beyond its keys’ JSON", MEMORY_LIMIT, MEMORY_LIMIT),
 )
+SEALED_JUDGEMENTS = {
+    "connect": ("connect and read all, sealed by the bot", SEALED_CONNECT_LIMIT),
+    "message": ("one message’s write, sealed by the bot", SEALED_MESSAGE_LIMIT),
+}
 WAYS = {"straight": "straight from Node", "http": "over HTTP from Node"}
 
 
@@ -114,6 +119,19 @@ def targets(seat: Seat | None) -> Iterator[Target]:
             else:
                 shown, checks = _judged(seat, way, judgement.name, limit)
                 yield Target.judged(name, what, shown, *checks)
+    yield from _sealed_targets(seat)
+
+
+def _sealed_targets(seat: Seat | None) -> Iterator[Target]:
+    """The targets of our client with sealed values, straight on Postgres: multiples of the plain ones."""
+    for figure, (what, limit) in SEALED_JUDGEMENTS.items():
+        name = f"{PREFIX}sealed_{figure}"
+        if seat is None or "straight_sealed" not in seat.rows:
+            yield Target.unmeasured(name, what, limit, "a run of its own: python -m bench.seat")
+        else:
+            ms, plain_ms = (_ms(seat.rows[way], figure) for way in ("straight_sealed", "straight"))
+            shown = f"{ms / plain_ms:.2f} × ({ms:.2f} against {plain_ms:.2f} ms)"
+            yield Target.judged(name, what, shown, (ms / plain_ms, limit))
 
 
 def _judged(seat: Seat, way: str, name: str, limit: Limit) -> tuple[str, list[tuple[float, Limit]]]:

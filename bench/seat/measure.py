@@ -1,9 +1,9 @@
 """Our client and the stores that bots use without it, measured from the bot's seat: inside Node, on the same 721 keys.
 
-Our client goes straight to Postgres, and over HTTP to a service with one worker, on Postgres and on SQLite. Beside it
-are a plain `pg` adapter as the original operator's bots had it, Baileys' own `useMultiFileAuthState`, and
-`redis-baileys` on a Redis that syncs each write or once a second. The limit is the least that a client must do: one
-query reads everything, and one prepared upsert writes.
+Our client goes straight to Postgres, with plain values and with sealed ones, and over HTTP to a service with one
+worker, on Postgres and on SQLite. Beside it are a plain `pg` adapter as the original operator's bots had it, Baileys'
+own `useMultiFileAuthState`, and `redis-baileys` on a Redis that syncs each write or once a second. The limit is the
+least that a client must do: one query reads everything, and one prepared upsert writes.
 
 Each store has a Node process of its own, and the stores take turns. A bot's start is a new connection that reads creds
 and every key; closing it is not timed. A message is the durable write of one session.

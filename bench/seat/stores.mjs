@@ -29,11 +29,12 @@ const onPool = (url, most, useAuthState) => {
 const unshared = connect => ({ connect, shared: connect })
 
 export const STORES = {
-  keystore: ({ url, token, connections }) => {
+  keystore: ({ url, token, connections, ...sealing }) => {
     const keystore = connectKeystore(url, { token, connections })
+    const options = { leaseTtlS: LEASE_TTL_S, ...sealing }
     return {
-      connect: company => useKeystoreAuthState({ url, token, company, leaseTtlS: LEASE_TTL_S }),
-      shared: company => keystore.authState(company, { leaseTtlS: LEASE_TTL_S })
+      connect: company => useKeystoreAuthState({ url, token, company, ...options }),
+      shared: company => keystore.authState(company, options)
     }
   },
   limit: ({ url, connections }) => onPool(url, connections, useLimitAuthState),

@@ -1,6 +1,8 @@
 """The stores that are measured, each with the programs that it needs, in databases and folders made for it."""
 
+import base64
 import json
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -37,7 +39,7 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 20.0, 10.0
 class Store(Struct, frozen=True):
     """A store as a bot reaches it: its kind and address in the Node program, and the ids of its own programs.
 
-    `database_url` is the address for the store's Python side, where it is ours.
+    `database_url` is the address for the store's Python side, where that can write what the bot reads.
     """
 
     kind: str
@@ -52,14 +54,29 @@ Opener = Callable[[ExitStack, str, Sequence[str]], Store]
 
 
 def _straight(stack: ExitStack, server: str, companies: Sequence[str]) -> Store:
-    url = _migrated(stack, server, "straight")
+    url, login = _with_login(stack, server, companies, "straight")
+    return Store("keystore", _connected(login), database=_postgres(server), database_url=url)
+
+
+def _straight_sealed(stack: ExitStack, server: str, companies: Sequence[str]) -> Store:
+    _, login = _with_login(stack, server, companies, "sealed")
+    secret_key = base64.b64encode(secrets.token_bytes(32)).decode()
+    return Store("keystore", {**_connected(login), "secretKey": secret_key}, database=_postgres(server))
+
+
+def _connected(url: str) -> dict[str, object]:
+    return {"url": url, "connections": OUR_CONNECTIONS}
+
+
+def _with_login(stack: ExitStack, server: str, companies: Sequence[str], name: str) -> tuple[str, str]:
+    """Make a database, and a login of a bot for these companies. Return both addresses."""
+    url, login = _migrated(stack, server, name), f"bot_seat_{name}"
     options = [word for company in companies for word in ("--company", company)]
-    done = run("role", "create", "--login", "bot_seat", *options, "--json", url=url)
+    done = run("role", "create", "--login", login, *options, "--json", url=url)
     if done.returncode:
         raise KeystoreError(f"no login was made: {done.stderr.strip()}")
-    stack.callback(run, "role", "revoke", "bot_seat", url=url)
-    address = {"url": json.loads(done.stdout)["address"], "connections": OUR_CONNECTIONS}
-    return Store("keystore", address, database=_postgres(server), database_url=url)
+    stack.callback(run, "role", "revoke", login, url=url)
+    return url, json.loads(done.stdout)["address"]
 
 
 def _http(stack: ExitStack, server: str, _companies: Sequence[str]) -> Store:
@@ -75,7 +92,7 @@ def _http_sqlite(stack: ExitStack, _server: str, _companies: Sequence[str]) -> S
 def _served(stack: ExitStack, url: str, database: int | None) -> Store:
     """Serve the database with one worker. Its programs are the service's, for SQLite all of them."""
     service = stack.enter_context(serving_database(url, KEYSTORE_HTTP_RATE="off"))
-    address = {"url": service.url, "token": new_token(url), "connections": OUR_CONNECTIONS}
+    address = {**_connected(service.url), "token": new_token(url)}
     return Store("keystore", address, service.process.pid, database, database_url=url)
 
 
@@ -102,6 +119,7 @@ def _redis(appendfsync: str, stack: ExitStack, _server: str, _companies: Sequenc
 
 OPENERS: dict[str, Opener] = {
     "straight": _straight,
+    "straight_sealed": _straight_sealed,
     "http": _http,
     "http_sqlite": _http_sqlite,
     "adapter": _adapter,

@@ -7,6 +7,7 @@ from bench.seat.figures import Row, Seat
 
 TITLES = {
     "straight": "**our client, straight to Postgres**",
+    "straight_sealed": "the same, with values sealed by the bot",
     "http": "**our client over HTTP, on Postgres**",
     "http_sqlite": "our client over HTTP, on SQLite",
     "adapter": "a plain `pg` adapter",

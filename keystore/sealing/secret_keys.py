@@ -29,9 +29,10 @@ def parse_secret_keys(text: str) -> tuple[bytes, ...]:
 
 
 def _decoded(text: str) -> bytes:
-    """Return the bytes of base64, in either alphabet; empty if it is none."""
+    """Return the bytes of base64, in either alphabet, padded or not; empty if it is none."""
+    unpadded = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+        return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
     except (binascii.Error, ValueError):
         return b""
 

@@ -287,6 +287,14 @@ class SqlStore(SqlUpkeep, SqlTokens, SqlTrash, Store):
             pass  # A role that only counts may read no value.
         return noted_values(notes)
 
+    def companies_sealed_by_bots(self) -> list[str]:
+        if not self.converted:
+            return []
+        try:
+            return [row[0] for row in self.queries.run_upkeep("companies_sealed_by_bots")]
+        except SchemaMismatch:
+            return []  # A role that only counts may read no value.
+
     def companies_to_rotate(self) -> list[str]:
         self._require_converted()
         names = ("companies", "trash_companies", "data_keys")

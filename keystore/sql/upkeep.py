@@ -284,9 +284,12 @@ class SqlUpkeep(SqlBase, Upkeep):
         def move(run: Run) -> bool:
             if not run(self.queries.sql["hold_key"], params):
                 return False
-            moved_value = None
-            if self._sealer is not None:
+            moved_value, stored = None, b""
+            if self.converted:
                 ((stored,),) = run(self.queries.sql["key_value"], params)
+            if stored.startswith(codec.SEALED_BY_BOT):
+                return False  # Under another name it wouldn't open any more, and only its bot can seal it again.
+            if self._sealer is not None:
                 before, after = (key.key_type, key.key_id), (key_type, key_id)
                 moved_value = self._sealer.moved(key.company_id, before, after, stored)
             self.queries.drop_older(run, params)

@@ -27,6 +27,7 @@ from keystore.sqlite.statements import STATEMENTS
 from keystore.sqlite.trash import put_former_away, trash_for
 from keystore.tally import Count
 from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
+from keystore.values.codec import overwrites
 
 PRE_KEY, SESSION = "pre-key", "session"
 
@@ -108,7 +109,7 @@ class SqliteQueries(SqliteSealedRows, Queries):
         # The stored pre-keys are unused: a bot deletes one when it is used.
         params = {"company_id": company, "key_ids": self.list_param(pre_keys)}
         unused: dict[str, bytes] = dict(run(self.sql["unused_pre_keys"], params)) if pre_keys else {}
-        rewritten = [key_id for key_id, value in unused.items() if value != pre_keys[key_id]]
+        rewritten = [key_id for key_id, value in unused.items() if overwrites(value, pre_keys[key_id])]
         if rewritten:
             run(self.sql["count_rewritten"], {"company_id": company, "now": now, "n": len(rewritten)})
         if rows:

@@ -739,6 +739,10 @@ SELECT (SELECT count(*) FROM whatsapp_keys
      + (SELECT count(*) FROM keystore_trash
         WHERE company_id = :company_id AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = x'00')
 
+-- Companies whose bots seal their values themselves. A bot seals the creds last.
+-- name: companies_sealed_by_bots
+SELECT company_id FROM whatsapp_auth WHERE substr(creds, 1, 2) = x'0001' ORDER BY company_id
+
 -- name: trash_companies
 SELECT DISTINCT company_id FROM keystore_trash ORDER BY company_id
 

@@ -19,6 +19,12 @@ Misfit = tuple[tuple[str, str], CorruptValue]
 PLAIN = b"\x00"
 SEALED = b"\x01"
 
+SEALED_BY_BOT = PLAIN + SEALED
+"""The beginning of the stored form of a value that its bot has sealed: to the store that is a plain value."""
+
+_KEY_OF_BOT = len(SEALED_BY_BOT) + 8
+"""Length of that beginning with the id of the bot's key."""
+
 
 def encode(value: bytes) -> bytes:
     """Return the stored form of a value."""
@@ -40,6 +46,19 @@ def decode(stored: bytes, name: str) -> bytes:
             f"{name}: stored in format {form}, which this version can't read; was it written by a newer one?"
         )
     return bytes(stored[1:])
+
+
+def is_sealed_by_bot(value: bytes) -> bool:
+    """Return True if a value is sealed by its bot, so that nobody else can read it. No JSON begins so."""
+    return value[:1] == SEALED
+
+
+def overwrites(before: bytes, after: bytes) -> bool:
+    """Return True if a stored form gets another value.
+
+    A bot that begins to seal, or has a newer key, writes each value again: only the bot sees whether it is the same.
+    """
+    return before != after and not (after.startswith(SEALED_BY_BOT) and before[:_KEY_OF_BOT] != after[:_KEY_OF_BOT])
 
 
 def name_in_words(company: str, key_type: str, key_id: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from keystore import baileys
 from keystore.baileys import Json
 from keystore.errors import InvalidInput
+from keystore.values.codec import is_sealed_by_bot
 from keystore.values.shapes import (
     CREDS,
     SHAPES,
@@ -81,9 +82,11 @@ def is_nothing(text: bytes) -> bool:
 def fitted(name: Name, text: bytes) -> FittedValue:
     """Return the value of a key, or of the creds (`("", "")`), that Baileys reads from this JSON text.
 
-    A type that Baileys doesn't know has no shape: its values pass. Raises InvalidInput that says what was expected and
-    what is there, without quoting it.
+    A type that Baileys doesn't know has no shape: its values pass, and so do those that a bot has sealed. Raises
+    InvalidInput that says what was expected and what is there, without quoting it.
     """
+    if is_sealed_by_bot(text):
+        return FittedValue(text)
     shape = CREDS if name == ("", "") else SHAPES.get(name[0], Anything())
     try:
         return _fitted_document(shape, text)

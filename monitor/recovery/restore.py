@@ -8,6 +8,7 @@ from keystore import ids
 from keystore.errors import InvalidInput
 from keystore.records import CREDS_OF_A_DAY, REPAIR, Deletion, KeyRow
 from keystore.store import Store
+from keystore.values.codec import is_sealed_by_bot
 from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
 from monitor.transfer.state import CREDS, by_name
 
@@ -17,7 +18,8 @@ class RestoreReport:
     """The creds and keys that came back, or that would come back (`dry_run`).
 
     They went to the trash at `deleted_at`. `keys` is their number, in all and by type. `left_out` is the number of
-    ratchets that `fresh_sessions` left out. `replaced` is the number of keys that the company had, which go to the
+    ratchets that `fresh_sessions` left out. With `counters_stay` the bot has sealed its creds, so that `fresh_sessions`
+    couldn't raise the pre-key counters in them. `replaced` is the number of keys that the company had, which go to the
     trash.
     """
 
@@ -32,6 +34,7 @@ class RestoreReport:
     replaced: int
     fresh_sessions: bool
     dry_run: bool
+    counters_stay: bool = False
 
 
 def restore_company(
@@ -83,6 +86,7 @@ def restore_company(
         replaced=present.total,
         fresh_sessions=fresh_sessions,
         dry_run=dry_run,
+        counters_stay=fresh_sessions and creds is not None and is_sealed_by_bot(creds),
     )
 
 

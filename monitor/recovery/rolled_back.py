@@ -19,7 +19,8 @@ from monitor.recovery.fresh_sessions import RATCHETS, with_later_pre_keys
 class RolledBackReport:
     """The number of companies, and of the ratchets that they lost, or would lose (`dry_run`).
 
-    `leased` are further companies, whose bots were running: nothing of theirs was changed.
+    `leased` are further companies, whose bots were running: nothing of theirs was changed. The creds of `sealed` are
+    sealed by their bots, so their pre-key counters are as they were.
     """
 
     database: str
@@ -27,6 +28,7 @@ class RolledBackReport:
     keys: int
     leased: tuple[str, ...]
     dry_run: bool
+    sealed: tuple[str, ...] = ()
 
 
 def drop_ratchets(
@@ -52,7 +54,8 @@ def drop_ratchets(
             dropped += ratchets
         if progress is not None:
             progress(done, len(names))
-    return RolledBackReport(store.database, changed, dropped, tuple(leased), dry_run)
+    sealed = sorted(set(names) & set(store.companies_sealed_by_bots()) - set(leased))
+    return RolledBackReport(store.database, changed, dropped, tuple(leased), dry_run, tuple(sealed))
 
 
 def _drop(store: Store, company: str, *, dry_run: bool) -> int:

@@ -81,6 +81,7 @@ class CheckReport:
     new: bool = False
     sealing: SealingState = "off"
     unreadable: tuple[UnreadableValue, ...] = ()
+    sealed_by_bots: int = 0
 
 
 def check_report(store: Store, sweep_every_s: float) -> CheckReport:
@@ -120,6 +121,7 @@ def check_report(store: Store, sweep_every_s: float) -> CheckReport:
         new=is_new(census, past),
         sealing=store.sealing,
         unreadable=unreadable,
+        sealed_by_bots=len(store.companies_sealed_by_bots()),
     )
 
 
@@ -139,6 +141,10 @@ def check_rows(report: CheckReport, zone: tzinfo = UTC) -> dict[str, str]:
     }
     if report.sealing != "off":
         rows["values"] = "sealed" if report.sealing == "on" else "sealed, and the secret key isn't here"
+    if report.sealed_by_bots:
+        rows["out of sight"] = (
+            f"the values of {counted(report.sealed_by_bots, 'company', 'companies')}, sealed by the bots themselves"
+        )
     if report.unreadable:
         rows["unreadable"] = named_values(report.unreadable)
     return rows

@@ -173,9 +173,14 @@ def _sealing(store: Store) -> Result:
     if store.sealing == "off":
         if is_file:
             return "ok", "values are stored in clear, in a file for its owner alone; KEYSTORE_SECRET_KEYS seals them"
+        sealed_by_bots = len(store.companies_sealed_by_bots())
+        in_clear = len(store.companies()) - sealed_by_bots
+        if sealed_by_bots and not in_clear:
+            return "ok", "the bots seal the values of every company themselves (docs/sealing.md)"
+        companies = f" of {counted(in_clear, 'company', 'companies')}" if sealed_by_bots else ""
         return "warning", (
-            "private keys are stored in clear, so a dump or a backup of the database gives them away: set "
-            f"KEYSTORE_SECRET_KEYS, and run `{command('rotate')}` (docs/sealing.md)"
+            f"private keys{companies} are stored in clear, so a dump or a backup of the database gives them away: set "
+            f"KEYSTORE_SECRET_KEYS, and run `{command('rotate')}`, or let the bots seal their values (docs/sealing.md)"
         )
     plain = sum(map(store.unsealed_values, store.companies_to_rotate()))
     return _result(

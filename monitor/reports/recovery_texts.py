@@ -11,6 +11,12 @@ from monitor.recovery.trash import TrashReport
 from monitor.reports.formatting import counted, size
 from monitor.reports.layout import bullets, pairs, paragraphs, table
 
+COUNTERS_STAY = (
+    "the bot has sealed its creds, so the pre-key counters in them are those of the backup, and an id of a pre-key may "
+    "be given out twice; pair the account once more"
+)
+"""The advice where fresh sessions need later counters."""
+
 
 def trash(report: TrashReport) -> RenderableType:
     """A line for each deletion, newest first."""
@@ -50,6 +56,8 @@ def restore(report: RestoreReport) -> RenderableType:
         rows.append(("replaced", f"{counted(report.replaced, 'key')}, now in the trash"))
     used = f"if a bot used this account after {_moment(report.deleted_at)} UTC, repeat it with --fresh-sessions"
     advice = [used] if report.keys and not report.fresh_sessions else []
+    if report.counters_stay:
+        advice.append(COUNTERS_STAY)
     return Group(paragraphs(report.database, style="bold"), pairs(rows), bullets(advice))
 
 
@@ -61,6 +69,7 @@ def rolled_back(report: RolledBackReport) -> RenderableType:
     advice = [
         f"{company}: its bot is running, so nothing was changed; stop it and repeat this" for company in report.leased
     ]
+    advice += [f"{company}: {COUNTERS_STAY}" for company in report.sealed]
     return Group(paragraphs(*lines), bullets(advice))
 
 

@@ -204,6 +204,8 @@ def transfer(report: TransferReport) -> RenderableType:
         lines.append(f"{counted(report.verified, 'key')} read back and compared")
     if report.creds_missing:
         lines.append("creds are missing: a bot can't connect with these keys alone")
+    if report.sealed_by_bot:
+        lines.append(f"{counted(report.sealed_by_bot, 'value')} sealed by the bot, and of use only with its secret key")
     if report.removed:
         verb = "would be deleted" if report.dry_run else "deleted"
         lines.append(f"{counted(report.removed, 'key')} {verb} that the company has and the source doesn't")
@@ -247,7 +249,8 @@ def repair(report: RepairReport) -> RenderableType:
     moved = f"{counted(report.moved, 'row')} {verb} to the type they belong to in {report.database}"
     parts = [paragraphs(moved), _moves(report.moves)]
     if report.kept:
-        stay = f"{counted(len(report.kept), 'row')} will stay: a newer row has the name that they would get"
+        reason = "a newer row has the name that they would get, or their bot has sealed them"
+        stay = f"{counted(len(report.kept), 'row')} will stay: {reason}"
         parts += [paragraphs(stay), _moves(report.kept)]
     if report.moves or report.kept:
         parts.append(paragraphs("--json lists each row"))

@@ -15,6 +15,7 @@ from keystore import baileys, ids
 from keystore.errors import InvalidInput
 from keystore.invocation import command
 from keystore.store import Store
+from keystore.values.codec import is_sealed_by_bot
 from monitor.transfer.collector import StateCollector, save_without_times
 from monitor.transfer.export_staging import require_parent, staged, write_private
 from monitor.transfer.state import CREDS, CompanyState, Name, Progress, Skipped, StateEntry, by_name, label
@@ -100,6 +101,11 @@ class BaileysFolder:
         entries: dict[Name, StateEntry] = {}
         skipped: list[Skipped] = []
         for name, value in sorted(by_name(store.load(company)).items()):
+            if is_sealed_by_bot(value):
+                skipped.append(
+                    (label(name), "its bot has sealed it, so Baileys can't read it; export an archive instead")
+                )
+                continue
             try:
                 entries[name] = StateEntry(_file_name(name), baileys.stored_value(value))
             except InvalidInput as error:

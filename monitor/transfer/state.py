@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from keystore.records import AuthState, KeyRow
 from keystore.store import Store
+from keystore.values.codec import is_sealed_by_bot
 
 Name: TypeAlias = tuple[str, str]
 """A key's type and id."""
@@ -62,6 +63,11 @@ class CompanyState:
         return self.entries[CREDS].value if CREDS in self.entries else None
 
     @property
+    def sealed_by_bot(self) -> int:
+        """The number of values that a bot has sealed."""
+        return sum(is_sealed_by_bot(entry.value) for entry in self.entries.values())
+
+    @property
     def rows(self) -> list[KeyRow]:
         """The keys with their times; empty where the format doesn't keep times."""
         return [entry.row for entry in self.entries.values() if entry.row is not None]
@@ -72,11 +78,12 @@ class TransferReport:
     """The keys and creds that went in or out; with `dry_run`, those that would have.
 
     They were read back and compared, `verified` of them; a dry run verifies none. `skipped` are (name, reason) of
-    everything left out that may have been a key, `ignored` of everything else. `unwrapped` counts the values that each
-    wrapping was taken off. `odd` values don't have their type's shape. `removed` keys were the company's, and aren't in
-    the source. `expired` keys are past their expiry: the next sweep deletes them unless a guard keeps them.
-    `source_stays` is the reason why no source file was deleted, though that was asked for. With `creds_missing` the
-    target has no creds, and no bot can connect with these keys.
+    everything left out that may have been a key, `ignored` of everything else. `unwrapped` counts the values that
+    each wrapping was taken off. `odd` values don't have their type's shape. `removed` keys were the company's, and
+    aren't in the source. Nobody but their bot can read the values that are `sealed_by_bot`. `expired` keys are past
+    their expiry: the next sweep deletes them unless a guard keeps them. `source_stays` is the reason why no source
+    file was deleted, though that was asked for. With `creds_missing` the target has no creds, and no bot can
+    connect with these keys.
     """
 
     company: str
@@ -93,6 +100,7 @@ class TransferReport:
     unwrapped: dict[str, int] = field(default_factory=dict)
     odd: tuple[Skipped, ...] = ()
     removed: int = 0
+    sealed_by_bot: int = 0
     read_as: str = ""
     deleted_files: int = 0
     source_stays: str = ""

@@ -240,6 +240,7 @@ def _unverified(
         ignored=state.ignored,
         unwrapped=state.unwrapped,
         odd=state.odd,
+        sealed_by_bot=state.sealed_by_bot,
         dry_run=dry_run,
     )
 

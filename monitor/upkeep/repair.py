@@ -29,7 +29,8 @@ class Move:
 class RepairReport:
     """The rows that moved; with `dry_run`, that would. `by_type` looks like `{"lid → lid-mapping": 172}`.
 
-    `kept` are rows that stay under their mis-split type, because a newer row stands at their destination.
+    `kept` are rows that stay under their mis-split type, because a newer row stands at their destination,
+    or because their bot has sealed them: under another name they wouldn't open.
     """
 
     database: str

@@ -65,6 +65,7 @@ SEAT = Seat(
     round_trip_ms=20.0,
     rows={
         "straight": SEAT_ROW,
+        "straight_sealed": replace(SEAT_ROW, opened_ms=14.0, memory_kb=None),
         "http": replace(SEAT_ROW, connect_ms=25.0, opened_ms=15.0),
         "http_sqlite": replace(SEAT_ROW, connect_ms=25.0, opened_ms=15.0),
         "adapter": replace(SEAT_ROW, connect_ms=22.0, memory_kb=None),

@@ -125,13 +125,13 @@ def test_the_tables_show_each_measured_store_and_each_figure() -> None:
     assert summary[2] == "| **our client, straight to Postgres** | 19.0 ms | 0.40 / 2.0 ms | 3.2 ms | 9,000 |"
     assert accounts[2].endswith(" | 9.0 ms | 3,000 | 9,000 | 11,000 | 250 µs: 100, 0, 150 | 30 kB |")
     assert distance[0] == "| 20 ms away | connect and read all | one message’s durable write |"
-    assert [len(table) - 2 for table in (summary, accounts, distance)] == [7, 7, 6]
+    assert [len(table) - 2 for table in (summary, accounts, distance)] == [8, 8, 7]
     assert not any("everysec" in line for line in summary)
 
 
 def test_without_figures_each_target_says_how_to_get_them() -> None:
     rows = list(targets(None))
-    assert len(rows) == 12
+    assert len(rows) == 14
     assert {(row.met, row.note) for row in rows} == {(None, "a run of its own: python -m bench.seat")}
 
 

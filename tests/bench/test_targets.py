@@ -34,7 +34,7 @@ def changed(value: Any, path: tuple[str | int, ...], number: float) -> Any:
 def test_figures_within_all_limits_meet_every_target() -> None:
     assert missed(FIGURES) == set()
     names = [target.name for target in targets(FIGURES)]
-    assert len(names) == len(set(names)) == 31
+    assert len(names) == len(set(names)) == 33
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,8 @@ def test_figures_within_all_limits_meet_every_target() -> None:
         (("seat", "rows", "straight", "opened_ms"), 9.1, "seat_straight_connect"),
         (("seat", "rows", "redis_always", "connect_ms"), 18.9, "seat_straight_connect"),
         (("seat", "rows", "straight", "message", "p50_ms"), 0.41, "seat_straight_message"),
+        (("seat", "rows", "straight_sealed", "opened_ms"), 14.5, "seat_sealed_connect"),
+        (("seat", "rows", "straight_sealed", "message", "p50_ms"), 0.45, "seat_sealed_message"),
         (("seat", "rows", "straight", "burst_ms"), 3.3, "seat_straight_burst"),
         (("seat", "rows", "straight", "per_s", "16"), 7_100.0, "seat_straight_16"),
         (("seat", "rows", "straight", "per_s", "200"), 10_900.0, "seat_straight_200"),

@@ -1,6 +1,7 @@
 """The sealed form of values: test vectors that other programs share, and a round trip of anything."""
 
 import base64
+import hmac
 import json
 from typing import Any
 
@@ -34,6 +35,21 @@ def test_a_vector_seals_and_opens(vector: dict[str, Any]) -> None:
     assert key.open(sealed, name_of(vector)) == value
 
 
+@pytest.mark.parametrize("vector", VECTORS["pre_keys"], ids=lambda vector: vector["note"])
+def test_the_nonce_of_a_pre_key_is_derived_as_the_docs_say(vector: dict[str, Any]) -> None:
+    raw, value, sealed = (base64.b64decode(vector[name]) for name in ("key", "value", "sealed"))
+    name = full_name(vector["company"], "pre-key", vector["id"])
+    nonce_key = hmac.digest(raw, b"signal-keystore pre-key nonce", "sha256")
+    nonce = hmac.digest(nonce_key, len(name).to_bytes(4, "big") + name + value, "sha256")[:NONCE_BYTES]
+    assert (name.hex(), nonce_key.hex(), nonce.hex()) == (
+        vector["associated_data"],
+        vector["nonce_key"],
+        vector["nonce"],
+    )
+    assert SealingKey(raw).seal(value, name, nonce) == sealed
+    assert SealingKey(raw).open(sealed, name) == value
+
+
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["note"])
 def test_a_vector_is_refused(vector: dict[str, Any]) -> None:
     key = SealingKey(base64.b64decode(vector["key"]))
@@ -61,6 +77,7 @@ def test_no_nonce_is_used_twice() -> None:
 def test_keys_are_parsed_from_lines_or_commas() -> None:
     other = base64.urlsafe_b64encode(bytes(range(220, 252))).decode()
     assert parse_secret_keys(f"\n{TEXT_KEY} \n{other},") == (bytes(range(32)), bytes(range(220, 252)))
+    assert parse_secret_keys(TEXT_KEY.rstrip("=")) == (bytes(range(32)),)
     assert parse_secret_keys("") == ()
 
 

@@ -8,9 +8,11 @@ import { findBaileys, type AuthenticationState, type Baileys } from './baileys.j
 import { KeystoreClosed, KeystoreError, KeystoreLeaseLost, KeystoreUnavailable, KeystoreWentBack } from './errors.js'
 import { KeyTable } from './key-table.js'
 import { Lease } from './lease.js'
+import { secretKeysOf, type SecretKey } from './sealing.js'
+import { StoredValues, type Plain } from './stored-values.js'
 import type { Memory, NumberedWrite, State, Transport, Write } from './transport.js'
 import { UsedKeys } from './used-keys.js'
-import { Codec, countOf, ofType, type StoredKeys } from './values.js'
+import { Codec, countOf, isJson, ofType, type StoredKeys } from './values.js'
 import { partsOf, WriteQueue } from './write-queue.js'
 import { callerOf, readsInWrapper } from './wrapper.js'
 
@@ -25,6 +27,11 @@ const RELEASE_FOR_MS = 5_000
 
 /** The options of an account. */
 export interface AccountOptions {
+  /**
+   * Seal every value with this key of 32 bytes (or their base64), so that the database and the service never have one in clear.
+   * To change the key, give several, newest first. Without the option values are stored in clear.
+   */
+  secretKey?: SecretKey | readonly SecretKey[]
   /** Hold a lease, so that no other process writes this account's keys. Default: true. */
   lease?: boolean | undefined
   /** Distinguishes bots of one account on one machine; use the same name at each start. */
@@ -67,6 +74,10 @@ export interface KeystoreStats {
   readonly saveFailed: boolean
   /** How often the database went back to an older state, and the whole state was written to it. */
   readonly databaseWentBack: number
+  /** Values that can't be read: they are left out, and stay in the store. */
+  readonly unreadable: number
+  /** With `secretKey`: values that are stored in clear or under an older key, and wait to be sealed. */
+  readonly sealing: number
   readonly loadMs: number
   readonly lastError: string | undefined
 }
@@ -109,15 +120,16 @@ class Account {
   readonly #options: AccountOptions
   readonly #queue = new WriteQueue({
     requestsOf: async batch => {
-      const { keys, creds, clears } = batch
-      const writes: Write[] = clears ? [{ keys: new Map(), creds: undefined, clears }] : []
-      if (batch.whole) writes.push(...(await this.#wholeState()))
-      else if (!clears) writes.push({ keys, creds })
+      const writes: Write[] = batch.clears ? [{ keys: new Map(), creds: undefined, clears: true }] : []
+      if (batch.whole) writes.push(...(await this.#wholeState()).map(part => this.#values.sealed(part)))
+      else if (!batch.clears) writes.push(this.#values.sealed(batch))
       return writes.map(write => this.#numbered(write))
     },
     send: request => this.#send(request),
-    ended: error => this.#onEnded(error)
+    ended: error => this.#onEnded(error),
+    bytesOf: (type, json) => this.#values.bytesOf(type, json)
   })
+  readonly #values: StoredValues
   readonly #usedKeys = new UsedKeys()
   #keys = new Map<string, KeyTable>()
   readonly #retryForMs: number
@@ -139,7 +151,10 @@ class Account {
     /** The place in Baileys that reads for a wrapped state. */
     private readonly wrapper: string | undefined
   ) {
+    const warnLeftOut = (type: string, id: string, reason: string): void =>
+      this.#warn('keystore_value_unreadable', reason, { type, id })
     this.#codec = new Codec(baileys)
+    this.#values = new StoredValues(company, secretKeysOf(options), warnLeftOut)
     this.#transport = transport
     this.#company = company
     this.#options = options
@@ -159,18 +174,23 @@ class Account {
     const started = performance.now()
     const giveUpAt = Date.now() + (connectForMs ?? CONNECT_FOR_MS)
     const events = { ended: (error: Error) => this.#queue.end(error), wentBack: this.#onWentBack }
-    this.#readState(
-      await this.#retryUntil(giveUpAt, async () => {
-        if (lease === false) return this.#transport.load(this.#company)
-        const leaseOptions = { instance, ttlS: leaseTtlS, force, waitMs }
-        const taken = await Lease.take(this.#transport, this.#company, leaseOptions, events)
-        this.#lease = taken.lease
-        return taken.state
-      })
-    )
+    const state = await this.#retryUntil(giveUpAt, async () => {
+      if (lease === false) return this.#transport.load(this.#company)
+      const leaseOptions = { instance, ttlS: leaseTtlS, force, waitMs }
+      const taken = await Lease.take(this.#transport, this.#company, leaseOptions, events)
+      this.#lease = taken.lease
+      return taken.state
+    })
+    try {
+      this.#readState(state)
+    } catch (error) {
+      await this.#finally('keystore_release_failed', async () => this.#lease?.release())
+      throw error
+    }
     this.#transport.join()
     this.#loadMs = performance.now() - started
     this.#reportTimer = setInterval(() => void this.#report(), MINUTE_MS).unref()
+    if (this.#lease) void this.#sealRest()
   }
 
   readonly get = async (type: string, ids: readonly string[]): Promise<Record<string, unknown>> => {
@@ -181,7 +201,9 @@ class Account {
     for (const id of ids) {
       const json = stored?.get(id)
       if (json === undefined) continue
-      values[id] = this.#codec.keyFromJson(type, json)
+      const key = this.#parsed(type, id, json)
+      if (!key) continue
+      values[id] = key.value
       this.#usedKeys.add(type, id)
     }
     return values
@@ -196,11 +218,32 @@ class Account {
 
   /** All keys of a type, for Baileys' `migrateAuthState`. To be listed is no use: it renews no expiry. */
   async *list(type: string): AsyncGenerator<readonly [string, unknown]> {
-    for (const [id, json] of this.#listed(type)) yield [id, this.#codec.keyFromJson(type, json)]
+    for (const [id, json] of this.#listed(type)) {
+      const key = this.#parsed(type, id, json)
+      if (key) yield [id, key.value]
+    }
   }
 
   async *listIds(type: string): AsyncGenerator<string> {
-    for (const [id] of this.#listed(type)) yield id
+    for (const [id, json] of this.#listed(type)) if (this.#isReadable(type, id, json)) yield id
+  }
+
+  /** A key as Baileys expects it; undefined after it was left out, because its JSON can't be parsed. */
+  #parsed(type: string, id: string, json: string): { readonly value: unknown } | undefined {
+    try {
+      return { value: this.#codec.keyFromJson(type, json) }
+    } catch (error) {
+      if (this.#isReadable(type, id, json)) throw error
+      return undefined
+    }
+  }
+
+  /** Returns true if a key's JSON can be parsed. Otherwise the key is left out from now on. */
+  #isReadable(type: string, id: string, json: string): boolean {
+    if (isJson(json)) return true
+    this.#keys.get(type)?.delete(id)
+    this.#values.leaveOut(type, id)
+    return false
   }
 
   *#listed(type: string): Generator<readonly [string, string]> {
@@ -216,6 +259,7 @@ class Account {
       const saved = this.#queue.clear()
       for (const byId of this.#keys.values()) byId.clear()
       this.#usedKeys.clear()
+      this.#values.cleared()
       return saved
     })
 
@@ -238,6 +282,8 @@ class Account {
     leaseLost: this.#queue.failure instanceof KeystoreLeaseLost,
     saveFailed: this.#queue.failure !== undefined,
     databaseWentBack: this.#wentBack,
+    unreadable: this.#values.unreadable,
+    sealing: this.#values.unsealed,
     loadMs: this.#loadMs,
     lastError: this.#queue.lastError
   })
@@ -247,6 +293,7 @@ class Account {
     if (keys.size === 0 && creds === undefined) return Promise.resolve()
     this.#queue.check(keys, creds)
     this.#creds = creds ?? this.#creds
+    if (creds !== undefined) this.#values.credsWritten()
     for (const [type, byId] of keys) {
       let stored = this.#keys.get(type)
       if (!stored) this.#keys.set(type, (stored = new KeyTable()))
@@ -254,6 +301,7 @@ class Account {
         if (json === null) stored.delete(id)
         else stored.set(id, json)
         this.#usedKeys.forget(type, id)
+        this.#values.written(type, id)
       }
     }
     return this.#queue.add(keys, creds)
@@ -264,12 +312,14 @@ class Account {
   }
 
   /** Returns the writes that make the store's state that of memory. More than fits into one request is several. */
-  async #wholeState(): Promise<Write[]> {
-    const stored = (await this.#transport.load(this.#company)).keys
+  async #wholeState(): Promise<Plain[]> {
+    const stored = await this.#transport.load(this.#company)
     await new Promise(resolve => setImmediate(resolve)) // No turn of the event loop is half done then.
-    const keys = deletionsOf(stored)
-    for (const [type, byId] of this.#keys) for (const [id, json] of byId) ofType(keys, type).set(id, json)
-    const parts = partsOf(keys)
+    const keys = this.#values.deletionsOf(stored, (type, id) => this.#keys.get(type)?.get(id) !== undefined)
+    for (const [type, byId] of this.#keys) {
+      for (const [id, json] of byId) if (this.#isReadable(type, id, json)) ofType(keys, type).set(id, json)
+    }
+    const parts = partsOf(keys, this.#values.bytesOf)
     const last = parts.pop() ?? new Map()
     return [...parts.map(keys => ({ keys, creds: undefined })), { keys: last, creds: this.#creds }]
   }
@@ -321,10 +371,14 @@ class Account {
     clearInterval(this.#reportTimer)
     try {
       await this.#queue.close(closed(), this.#retryForMs)
-      let missing: StoredKeys | undefined
+      let missing: NumberedWrite | undefined
       await this.#finally('keystore_report_failed', async () => {
-        missing ??= this.#inMemory(await this.#usedKeys.report(this.#transport, this.#company))
-        if (missing.size > 0) await this.#transport.write(this.#company, this.#numbered({ keys: missing, creds: undefined }))
+        if (!missing) {
+          const keys = this.#inMemory(await this.#usedKeys.report(this.#transport, this.#company))
+          if (keys.size === 0) return
+          missing = this.#numbered(this.#values.sealed({ keys, creds: undefined }))
+        }
+        await this.#transport.write(this.#company, missing)
       })
     } finally {
       this.#stopTimers()
@@ -361,6 +415,28 @@ class Account {
     await this.#queue.add(keys)
   }
 
+  /** Seals what is stored in clear or under an older key, in parts, so that the bot's own writes come between them. */
+  async #sealRest(): Promise<void> {
+    const jsonOf = (type: string, id: string): string | undefined => {
+      const json = this.#keys.get(type)?.get(id)
+      return json !== undefined && this.#isReadable(type, id, json) ? json : undefined
+    }
+    for (let failures = 0; !this.#closing && !this.#queue.failure; ) {
+      const part = this.#values.nextUnsealed(jsonOf, this.#creds)
+      if (!part) return
+      try {
+        this.#queue.check(part.keys, part.creds)
+        await this.#queue.add(part.keys, part.creds)
+        this.#values.partSealed(part)
+        failures = 0
+      } catch {
+        if (this.#closing || this.#queue.failure) return // The next start does the rest.
+        failures += 1
+        await sleep(backoffMs(failures)) // Too much waits for the store.
+      }
+    }
+  }
+
   /** Returns those of the keys that are in memory. */
   #inMemory(names: ReadonlyArray<readonly [string, string]>): StoredKeys {
     const keys: StoredKeys = new Map()
@@ -371,7 +447,8 @@ class Account {
     return keys
   }
 
-  #readState({ creds, keys }: State): void {
+  #readState(state: State): void {
+    const { creds, keys } = this.#values.opened(state)
     this.#creds = creds
     this.creds = (creds === undefined ? this.baileys.initAuthCreds() : this.#codec.fromJson(creds)) as Creds
     this.#keys = new Map(Array.from(keys, ([type, byId]) => [type, new KeyTable(byId)]))
@@ -391,8 +468,8 @@ class Account {
     }
   }
 
-  #warn(event: string, error: unknown): void {
-    this.#options.logger?.warn({ event, company: this.#company, error: String(error) }, event)
+  #warn(event: string, error: unknown, fields: object = {}): void {
+    this.#options.logger?.warn({ event, company: this.#company, ...fields, error: String(error) }, event)
   }
 }
 
@@ -401,11 +478,6 @@ function handled(write: () => Promise<void>): Promise<void> {
   const saved = write()
   saved.catch(() => {})
   return saved
-}
-
-/** Returns the deletion of each of these keys. */
-function deletionsOf(keys: ReadonlyMap<string, ReadonlyMap<string, unknown>>): StoredKeys {
-  return new Map(Array.from(keys, ([type, byId]) => [type, new Map(Array.from(byId.keys(), id => [id, null]))]))
 }
 
 function memory(): Memory {

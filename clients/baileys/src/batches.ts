@@ -5,7 +5,7 @@
  * the next free connection takes all of them.
  */
 import type { NumberedWrite } from './transport.js'
-import { bytesOfKeys, countOf } from './values.js'
+import { bytesOf, bytesOfKeys, countOf } from './values.js'
 
 /** The limits of one call. */
 const MOST_WRITES = 200
@@ -65,7 +65,7 @@ export class Batches {
     let bytes = 0
     const end = this.#waiting.findIndex(({ write }, index) => {
       keys += countOf(write.keys)
-      bytes += bytesOfKeys(write.keys) + (write.creds?.length ?? 0)
+      bytes += bytesOfKeys(write.keys) + (write.creds === undefined ? 0 : bytesOf(write.creds))
       return index > 0 && (index === MOST_WRITES || keys > MOST_KEYS || bytes > MOST_BYTES)
     })
     const batch = this.#waiting.splice(0, end < 0 ? this.#waiting.length : end)

@@ -30,7 +30,7 @@ import {
   type Transport,
   type WriteNumber
 } from './transport.js'
-import { asReceived, asSent, keysAsJson } from './values.js'
+import { asReceived, asSent, keysAsJson, type Value } from './values.js'
 
 const RETRYABLE_STATUSES = new Set([408, 425, 429])
 const MAX_RETRY_AFTER_MS = 30_000
@@ -249,9 +249,9 @@ function writeAsJson({ company, write: { keys, creds, number, acknowledged } }: 
 }
 
 function stateFrom({ creds, keys, epoch, seq }: StateAnswer): State {
-  const received = new Map<string, Map<string, string>>()
+  const received = new Map<string, Map<string, Value>>()
   for (const [type, byId] of Object.entries(keys)) {
-    const values = new Map<string, string>()
+    const values = new Map<string, Value>()
     for (const id in byId) values.set(id, asReceived(byId[id]))
     received.set(type, values)
   }

@@ -8,4 +8,5 @@ export {
   KeystoreRefused,
   KeystoreUnavailable
 } from './errors.js'
+export type { SecretKey } from './sealing.js'
 export { connectKeystore, useKeystoreAuthState, type ConnectOptions, type Keystore, type KeystoreOptions } from './keystore.js'

@@ -4,7 +4,7 @@
  * A method throws KeystoreUnavailable if the store gave no answer; the caller repeats the call. Any other error is the
  * store's own verdict. Accounts of one process share a transport.
  */
-import type { StoredKeys } from './values.js'
+import type { SentKeys, Value } from './values.js'
 
 /** A write's number under a lease, which makes its repetitions one write. */
 export interface WriteNumber {
@@ -14,8 +14,8 @@ export interface WriteNumber {
 
 /** What one call writes, all or nothing: keys (null deletes one), and creds unless they are undefined. */
 export interface Write {
-  readonly keys: StoredKeys
-  readonly creds: string | undefined
+  readonly keys: SentKeys
+  readonly creds: Value | undefined
   /** True if it puts all keys into the trash instead, and leaves the creds. */
   readonly clears?: boolean
 }
@@ -43,10 +43,13 @@ export interface LeaseAnswer extends WriteNumber {
   readonly behind: boolean
 }
 
-/** A company's whole state, with the values' JSON. The number is the latest write's; it is 0, 0 without any lease. */
+/**
+ * A company's whole state. A value is undefined if its format isn't known here. The number is the latest write's; it is 0, 0
+ * without any lease.
+ */
 export interface State extends WriteNumber {
-  readonly creds: string | undefined
-  readonly keys: Map<string, Map<string, string>>
+  readonly creds: Value | undefined
+  readonly keys: Map<string, Map<string, Value | undefined>>
 }
 
 /** A process's memory, in bytes. */

@@ -8,13 +8,23 @@ import { isUtf8 } from 'node:buffer'
 
 import type { Baileys } from './baileys.js'
 import { KeystoreError } from './errors.js'
+import { isSealed } from './sealing.js'
 
 const MAX_NAME = 255
+const OPEN_BRACE = 0x7b
+/** Bytes as the service takes them. */
+const [BASE64_START, BASE64_END] = ['{"$base64":"', '"}'] as const
 /** Printable characters, as the store takes them; no half of a surrogate pair. */
 const NAME = /^(?:[^\p{C}\p{Z}]| )+$/u
 
 /** `{type: {id: JSON}}`; null deletes the key. */
 export type StoredKeys = Map<string, Map<string, string | null>>
+
+/** A value as the store has it: its JSON, or bytes that aren't JSON, as a sealed value is. */
+export type Value = string | Buffer
+
+/** `{type: {id: value}}` as it is sent; null deletes the key. */
+export type SentKeys = Map<string, Map<string, Value | null>>
 
 /** Converts with the functions of a Baileys. */
 export class Codec {
@@ -74,31 +84,41 @@ export function bytesAsJson(bytes: Buffer): string {
 }
 
 /** Returns `{type: {id: value}}` as the service takes it. */
-export function keysAsJson(keys: StoredKeys): string {
-  return jsonObject(keys, byId => jsonObject(byId, json => (json === null ? 'null' : asSent(json))))
+export function keysAsJson(keys: SentKeys): string {
+  return jsonObject(keys, byId => jsonObject(byId, value => (value === null ? 'null' : asSent(value))))
 }
 
 /**
- * Returns a value's JSON as the service takes it. It takes no half of a surrogate pair as JSON, and an object whose only
+ * Returns a value as the service takes it. It takes no half of a surrogate pair as JSON, and an object whose only
  * field is `$base64` as bytes; either is sent as bytes.
  */
-export function asSent(json: string): string {
-  return json.includes('\\ud') || json.startsWith('{"$base64"')
-    ? `{"$base64":"${Buffer.from(json).toString('base64')}"}`
-    : json
+export function asSent(value: Value): string {
+  if (typeof value !== 'string') return `${BASE64_START}${value.toString('base64')}${BASE64_END}`
+  return value.includes('\\ud') || value.startsWith('{"$base64"') ? asSent(Buffer.from(value)) : value
 }
 
-/** Returns the JSON of a value that the service sent. Bytes that aren't JSON become a Buffer; older bots wrote some. */
-export function asReceived(value: unknown): string {
-  const json = JSON.stringify(value)
-  if (!json.startsWith('{"$base64"')) return json
-  const bytes = Buffer.from((value as { $base64: string }).$base64, 'base64')
+/** Returns a value that the service sent. */
+export function asReceived(value: unknown): Value {
+  const isBytes = typeof value === 'object' && value !== null && Object.keys(value)[0] === '$base64'
+  return isBytes ? valueOf(Buffer.from((value as { $base64: string }).$base64, 'base64')) : JSON.stringify(value)
+}
+
+/**
+ * Returns the value that stored bytes are. A text that begins as an object does counts as JSON here, without parsing: a load
+ * has hundreds.
+ */
+export function valueOf(bytes: Buffer): Value {
+  if (isSealed(bytes) || !isUtf8(bytes)) return bytes
+  const text = bytes.toString()
+  return bytes[0] === OPEN_BRACE || isJson(text) ? text : bytes
+}
+
+export function isJson(text: string): boolean {
   try {
-    if (isUtf8(bytes)) return JSON.parse(bytes.toString()), bytes.toString()
+    return JSON.parse(text), true
   } catch {
-    // It isn't JSON.
+    return false
   }
-  return bytesAsJson(bytes)
 }
 
 /** Returns the map of this type's keys, after adding an empty one if there is none. */
@@ -109,18 +129,28 @@ export function ofType<T>(keys: Map<string, Map<string, T>>, type: string): Map<
 }
 
 /** The bytes of a key in a request, about. */
-export function bytesOfKey(id: string, json: string | null): number {
-  return 3 * id.length + (json === null ? 4 : bytesOf(json)) + 4
+export function bytesOfKey(type: string, id: string, json: string | null, bytesOfJson: BytesOf): number {
+  return 3 * id.length + (json === null ? 4 : bytesOfJson(type, json)) + 4
 }
 
-export function bytesOfKeys(keys: StoredKeys): number {
+/** The bytes of the JSON of this type's value in a request; the creds have an empty type. */
+export type BytesOf = (type: string, json: string) => number
+
+/** The bytes of values in a request, about. */
+export function bytesOfKeys(keys: SentKeys): number {
   let bytes = 0
-  for (const byId of keys.values()) for (const [id, json] of byId) bytes += bytesOfKey(id, json)
+  for (const byId of keys.values())
+    for (const [id, value] of byId) bytes += 3 * id.length + (value === null ? 4 : bytesOf(value)) + 4
   return bytes
 }
 
-export function bytesOf(json: string): number {
-  return Buffer.byteLength(asSent(json))
+export function bytesOf(value: Value): number {
+  return typeof value === 'string' ? Buffer.byteLength(asSent(value)) : base64Size(value.length)
+}
+
+/** The bytes of so many bytes in a request. */
+export function base64Size(bytes: number): number {
+  return BASE64_START.length + 4 * Math.ceil(bytes / 3) + BASE64_END.length
 }
 
 export function countOf(keys: ReadonlyMap<string, { readonly size: number }>): number {

@@ -7,8 +7,8 @@
  */
 import { backoffMs, sleep } from './backoff.js'
 import { KeystoreError, KeystoreUnavailable } from './errors.js'
-import type { NumberedWrite, Write } from './transport.js'
-import { bytesOf, bytesOfKey, countOf, ofType, type StoredKeys } from './values.js'
+import type { NumberedWrite } from './transport.js'
+import { bytesOfKey, countOf, ofType, type BytesOf, type StoredKeys } from './values.js'
 
 /** The service's limits for one request are 16 MiB, 10,000 ids and 100 types; the names take the rest. */
 const REQUEST_BYTES = 15 * 1024 * 1024
@@ -23,12 +23,13 @@ const MERGED_KEYS = 5_000
 const WAITING_BYTES = 64 * 1024 * 1024
 
 /** Writes that are sent together, with their callers. */
-export interface Batch extends Write {
+export interface Batch {
+  readonly keys: StoredKeys
   creds: string | undefined
   bytes: number
   count: number
   /** True once its requests may have been made, so that nothing can be added. */
-  sealed: boolean
+  isClosed: boolean
   /** True if it stands for the whole state, in place of its keys and creds. */
   readonly whole: boolean
   /** True if it clears first. */
@@ -43,6 +44,8 @@ export interface Sender {
   send(request: NumberedWrite): Promise<boolean>
   /** The service refused a write for good, so that the queue has ended. */
   ended(error: Error): void
+  /** The bytes of a value in a request. */
+  readonly bytesOf: BytesOf
 }
 
 export class WriteQueue {
@@ -75,7 +78,7 @@ export class WriteQueue {
   check(keys: StoredKeys, creds?: string): void {
     const refusal = this.#failure ?? this.#closed
     if (refusal) throw refusal
-    const { bytes, count } = growth(this.#turn, keys, creds)
+    const { bytes, count } = growth(this.#turn, keys, creds, this.sender.bytesOf)
     const turn = { bytes: (this.#turn?.bytes ?? 0) + bytes, count: (this.#turn?.count ?? 0) + count }
     const types = new Set([...(this.#turn?.keys.keys() ?? []), ...keys.keys()]).size
     if (turn.bytes > REQUEST_BYTES || turn.count > REQUEST_KEYS || types > REQUEST_TYPES) {
@@ -102,7 +105,7 @@ export class WriteQueue {
     this.check(new Map())
     this.#endTurn()
     const batch = newBatch()
-    batch.clears = batch.sealed = true
+    batch.clears = batch.isClosed = true
     this.#batches.push(batch)
     this.#start()
     return new Promise((resolve, reject) => batch.callers.push({ resolve, reject }))
@@ -136,12 +139,12 @@ export class WriteQueue {
     this.#endTurn()
     const whole = newBatch(true)
     for (const batch of this.#batches) {
-      merge(whole, batch)
+      merge(whole, batch, this.sender.bytesOf)
       whole.callers.push(...batch.callers)
       whole.clears ||= batch.clears
     }
     whole.bytes = this.waitingBytes
-    whole.sealed = true
+    whole.isClosed = true
     this.#batches = [whole]
     this.#requests = undefined
     this.#start()
@@ -178,7 +181,7 @@ export class WriteQueue {
       // Baileys writes creds and the keys that they count within one turn of the event loop: wait for the end of it.
       setImmediate(() => this.#turn === turn && this.#endTurn())
     }
-    this.waitingBytes += merge(this.#turn, { keys, creds })
+    this.waitingBytes += merge(this.#turn, { keys, creds }, this.sender.bytesOf)
     return this.#turn
   }
 
@@ -187,8 +190,8 @@ export class WriteQueue {
     if (!turn) return
     this.#turn = undefined
     const last = this.#batches.at(-1)
-    if (last && !last.sealed && last.bytes + turn.bytes <= MERGED_BYTES && last.count + turn.count <= MERGED_KEYS) {
-      this.waitingBytes += merge(last, turn) - turn.bytes
+    if (last && !last.isClosed && last.bytes + turn.bytes <= MERGED_BYTES && last.count + turn.count <= MERGED_KEYS) {
+      this.waitingBytes += merge(last, turn, this.sender.bytesOf) - turn.bytes
       last.callers.push(...turn.callers)
     } else {
       this.#batches.push(turn)
@@ -226,7 +229,7 @@ export class WriteQueue {
 
   /** Sends a batch. It may have become part of another one meanwhile, or have been rejected. */
   async #send(batch: Batch): Promise<void> {
-    batch.sealed = true
+    batch.isClosed = true
     if (!this.#requests) {
       const made = await this.sender.requestsOf(batch)
       if (this.#batches[0] !== batch) return
@@ -250,26 +253,26 @@ export class WriteQueue {
 }
 
 /** Divides keys into parts that fit into one request each. */
-export function partsOf(keys: StoredKeys): StoredKeys[] {
+export function partsOf(keys: StoredKeys, bytesOf: BytesOf): StoredKeys[] {
   const parts: Batch[] = []
   let part: Batch | undefined
   for (const [type, byId] of keys) {
     for (const [id, json] of byId) {
-      if (!part || part.count === REQUEST_KEYS || part.bytes + bytesOfKey(id, json) > REQUEST_BYTES)
+      if (!part || part.count === REQUEST_KEYS || part.bytes + bytesOfKey(type, id, json, bytesOf) > REQUEST_BYTES)
         parts.push((part = newBatch()))
-      merge(part, { keys: new Map([[type, new Map([[id, json]])]]), creds: undefined })
+      merge(part, { keys: new Map([[type, new Map([[id, json]])]]), creds: undefined }, bytesOf)
     }
   }
   return parts.map(({ keys }) => keys)
 }
 
 function newBatch(whole = false): Batch {
-  return { keys: new Map(), creds: undefined, bytes: 0, count: 0, sealed: false, whole, clears: false, callers: [] }
+  return { keys: new Map(), creds: undefined, bytes: 0, count: 0, isClosed: false, whole, clears: false, callers: [] }
 }
 
 /** Adds a write to a batch, whose values it replaces. Returns the bytes by which the batch has grown. */
-function merge(batch: Batch, { keys, creds }: Write): number {
-  const { bytes, count } = growth(batch, keys, creds)
+function merge(batch: Batch, { keys, creds }: Pick<Batch, 'keys' | 'creds'>, bytesOf: BytesOf): number {
+  const { bytes, count } = growth(batch, keys, creds, bytesOf)
   batch.bytes += bytes
   batch.count += count
   batch.creds = creds ?? batch.creds
@@ -281,16 +284,21 @@ function merge(batch: Batch, { keys, creds }: Write): number {
 }
 
 /** Returns the bytes and keys by which a batch would grow. */
-function growth(batch: Batch | undefined, keys: StoredKeys, creds: string | undefined): { bytes: number; count: number } {
+function growth(
+  batch: Batch | undefined,
+  keys: StoredKeys,
+  creds: string | undefined,
+  bytesOf: BytesOf
+): { bytes: number; count: number } {
   let count = countOf(keys)
-  let bytes = creds === undefined ? 0 : bytesOf(creds) - bytesOf(batch?.creds ?? '')
+  let bytes = creds === undefined ? 0 : bytesOf('', creds) - (batch?.creds === undefined ? 0 : bytesOf('', batch.creds))
   for (const [type, byId] of keys) {
     const stored = batch?.keys.get(type)
     for (const [id, json] of byId) {
-      bytes += bytesOfKey(id, json)
+      bytes += bytesOfKey(type, id, json, bytesOf)
       const former = stored?.get(id)
       if (former === undefined) continue
-      bytes -= bytesOfKey(id, former)
+      bytes -= bytesOfKey(type, id, former, bytesOf)
       count -= 1
     }
   }

@@ -6,6 +6,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { addTransactionCapability } from 'baileys'
 import pg from 'pg'
 
+import { Sealer } from '../dist/sealing.js'
 import { KeystoreClosed, KeystoreUnavailable, useKeystoreAuthState } from '../dist/index.js'
 import { Relay } from './relay.mjs'
 import { FakeService, TOKEN } from './service.mjs'
@@ -14,6 +15,10 @@ import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 /** The addresses of a database: of a bot of the company acme, and of its owner. Without them only HTTP is tried. */
 const { KEYSTORE_TEST_BOT, KEYSTORE_TEST_OWNER } = process.env
 const INTERLEAVINGS = Number(process.env.INTERLEAVINGS ?? 50)
+/** The interleavings in which the bot seals its values. */
+const SEALED_INTERLEAVINGS = Math.ceil(INTERLEAVINGS / 4)
+const SECRET_KEY = Buffer.from(Array.from({ length: 32 }, (_, n) => n))
+const sealer = new Sealer('acme', [SECRET_KEY])
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
 const AWAY = { status: 503, slug: 'unavailable' }
 const FAILURES = [
@@ -114,6 +119,13 @@ class Model {
 const entriesOf = data =>
   Object.entries(data).flatMap(([type, byId]) => Object.entries(byId).map(([id, value]) => [`${type}/${id}`, value]))
 
+/** Returns the value of stored bytes, which are sealed if the bot seals. `name` is `type/id`, or the creds'. */
+function valueIn(name, bytes, isSealed) {
+  if (!isSealed) return JSON.parse(bytes.toString())
+  const [type, id] = name === 'creds' ? ['', ''] : name.split('/')
+  return JSON.parse(sealer.open(type, id, bytes).toString())
+}
+
 /** A store over HTTP, which fails as services and proxies do. */
 class HttpStore {
   static async start() {
@@ -124,13 +136,15 @@ class HttpStore {
   }
 
   /** Empties the store. `stored` gets its entries after each write. */
-  async begin(stored) {
+  async begin(stored, isSealed) {
     const { service } = this
+    const read = (name, value) => (isSealed ? valueIn(name, Buffer.from(value.$base64, 'base64'), true) : value)
     service.creds = null
     service.keys = new Map()
     service.onWrite = () => {
-      const creds = service.creds?.accountSettings
-      stored([...service.keys, ...(creds?.v ? [['creds', creds]] : [])])
+      const creds = service.creds ? read('creds', service.creds).accountSettings : undefined
+      const keys = Array.from(service.keys, ([name, value]) => [name, read(name, value)])
+      stored([...keys, ...(creds?.v ? [['creds', creds]] : [])])
     }
   }
 
@@ -169,7 +183,7 @@ class PostgresStore {
     return store
   }
 
-  async begin(stored) {
+  async begin(stored, isSealed) {
     this.relay.onAnswer = async () => {}
     await this.owner.query("DELETE FROM whatsapp_keys WHERE company_id = 'acme'")
     await this.owner.query("DELETE FROM whatsapp_auth WHERE company_id = 'acme'")
@@ -181,7 +195,7 @@ class PostgresStore {
           "SELECT key_type || '/' || key_id, value FROM whatsapp_keys WHERE company_id = 'acme' " +
           "UNION ALL SELECT 'creds', creds FROM whatsapp_auth WHERE company_id = 'acme'"
       })
-      const entries = rows.map(([name, value]) => [name, JSON.parse(value.subarray(1).toString())])
+      const entries = rows.map(([name, value]) => [name, valueIn(name, value.subarray(1), isSealed)])
       stored(
         entries
           .map(([name, value]) => [name, name === 'creds' ? value.accountSettings : value])
@@ -215,14 +229,15 @@ class PostgresStore {
 class Bot {
   #version = 0
 
-  constructor(store, model) {
+  constructor(store, model, isSealed) {
     this.store = store
     this.model = model
+    this.secret = isSealed ? { secretKey: SECRET_KEY } : {}
   }
 
   async open() {
     this.store.recover()
-    const options = { ...this.store.options, company: 'acme', retryForMs: 1 }
+    const options = { ...this.store.options, ...this.secret, company: 'acme', retryForMs: 1 }
     this.auth = await useKeystoreAuthState(options)
     this.model.restart() // Under the new lease no request lands any more that close() gave up on.
     const session = (this.session = { isOpen: true }) // A transaction may outlive it, and be refused.
@@ -338,32 +353,37 @@ test('an outage longer than retryForMs: the value that was acknowledged last is 
 const STORES = KEYSTORE_TEST_BOT ? { PostgreSQL: PostgresStore } : { HTTP: HttpStore }
 
 for (const [way, Store] of Object.entries(STORES)) {
-  test(`${INTERLEAVINGS} random interleavings of outages, transactions, repetitions and closes: ${way}`, async () => {
-    const store = await Store.start()
-    const tick = takeTimeouts()
-    let isOver = false
-    const clock = (async () => {
-      for (; !isOver; await turn()) tick(1_000)
-    })()
-    let seed = 0
-    try {
-      for (seed = 1; seed <= INTERLEAVINGS; seed += 1) await interleaving(store, generator(seed))
-    } catch (error) {
-      error.message = `seed ${seed}: ${error.message}`
-      throw error
-    } finally {
-      isOver = true
-      await clock
-      releaseTimeouts()
-      await store.stop()
-    }
-  })
+  for (const [times, isSealed] of [[INTERLEAVINGS, false], [SEALED_INTERLEAVINGS, true]]) {
+    const name = `${times} random interleavings of outages, transactions, repetitions and closes: ${way}${isSealed ? ', sealed' : ''}`
+    test(name, () => interleavings(Store, times, isSealed))
+  }
 }
 
-async function interleaving(store, random) {
+async function interleavings(Store, times, isSealed) {
+  const store = await Store.start()
+  const tick = takeTimeouts()
+  let isOver = false
+  const clock = (async () => {
+    for (; !isOver; await turn()) tick(1_000)
+  })()
+  let seed = 0
+  try {
+    for (seed = 1; seed <= times; seed += 1) await interleaving(store, generator(seed), isSealed)
+  } catch (error) {
+    error.message = `seed ${seed}: ${error.message}`
+    throw error
+  } finally {
+    isOver = true
+    await clock
+    releaseTimeouts()
+    await store.stop()
+  }
+}
+
+async function interleaving(store, random, isSealed) {
   const model = new Model()
-  const bot = new Bot(store, model)
-  await store.begin(entries => model.store(entries))
+  const bot = new Bot(store, model, isSealed)
+  await store.begin(entries => model.store(entries), isSealed)
   await bot.open()
   const failed = []
   for (let step = 4 + random(8); step > 0; step -= 1) {

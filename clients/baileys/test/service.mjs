@@ -212,8 +212,12 @@ function stored(value) {
   if (JSON.stringify(value).includes('\\ud')) throw { status: 400, slug: 'invalid-input' }
   if (typeof value !== 'object' || Object.keys(value).join() !== '$base64') return value
   const text = Buffer.from(value.$base64, 'base64').toString()
-  const isPlain = !text.includes('\\ud') && !text.startsWith('{"$base64"')
-  return isPlain ? JSON.parse(text) : value
+  if (text.includes('\\ud') || text.startsWith('{"$base64"')) return value
+  try {
+    return JSON.parse(text)
+  } catch {
+    return value // It stays bytes.
+  }
 }
 
 function problem(response, { status, slug, retryAfter, ...members }) {

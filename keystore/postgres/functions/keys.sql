@@ -236,7 +236,7 @@ BEGIN
             FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
         )
         SELECT i.key_type, count(*) - count(i.before) AS created, count(i.before) AS renewed,
-               array_agg(i.key_id) FILTER (WHERE i.key_type = 'pre-key' AND i.value <> i.before) AS rewritten
+               array_agg(i.key_id) FILTER (WHERE i.key_type = 'pre-key' AND keystore_overwrites(i.before, i.value)) AS rewritten
         FROM incoming i GROUP BY i.key_type
     LOOP
         events := events || ARRAY[

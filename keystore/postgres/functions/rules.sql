@@ -18,6 +18,14 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                 THEN of_type ELSE 'other' END
 $$;
 
+-- True when a stored form gets another value. A bot that seals its values itself writes each again in its own seal, and in that
+-- of a newer key; nobody but the bot sees whether the value in it is the same. That seal is a plain value to the store: the
+-- format 0, then 1 and the id of the bot's key.
+CREATE OR REPLACE FUNCTION keystore_overwrites(before bytea, after bytea) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN before <> after
+    AND NOT (substring(after FROM 1 FOR 2) = '\x0001'::bytea AND substring(before FROM 1 FOR 10) <> substring(after FROM 1 FOR 10));
+
 -- The keys of a type created by one write that make a burst: a reconnect or a first sync.
 CREATE OR REPLACE FUNCTION keystore_burst_from() RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

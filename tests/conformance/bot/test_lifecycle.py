@@ -63,6 +63,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "empty_trash": lambda store: store.empty_trash(),
     "purge": lambda store: store.purge("1"),
     "unreadable": lambda store: store.unreadable(),
+    "companies_sealed_by_bots": lambda store: store.companies_sealed_by_bots(),
     "companies_to_rotate": lambda store: store.companies_to_rotate(),
     "unsealed_values": lambda store: store.unsealed_values("1"),
     "needs_new_wrapping": lambda store: store.needs_new_wrapping("1"),

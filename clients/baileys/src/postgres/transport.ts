@@ -4,8 +4,6 @@
  * The rules (the lease, the numbers of writes, expiries, the quota) are in those functions and not here. Nobody else counts
  * the events of these writes, so they are collected here and reported with the heartbeat.
  */
-import { isUtf8 } from 'node:buffer'
-
 import { Batches, type WaitingWrite } from '../batches.js'
 import {
   KeystoreError,
@@ -24,14 +22,14 @@ import type {
   State,
   Transport
 } from '../transport.js'
-import { bytesAsJson, ofType } from '../values.js'
+import { ofType, valueOf, type Value } from '../values.js'
 import { readAddress, type Address } from './address.js'
 import { bigints, blobs, integers, texts } from './arrays.js'
 import { codeOf, Connections, type Row } from './connections.js'
 
 /** The format of a value that isn't sealed: the first byte of each stored value. */
 const PLAIN = 0
-const OPEN_BRACE = 0x7b
+const SEALED = 1
 const MOST_EVENTS = 1_000
 
 /**
@@ -259,37 +257,40 @@ function partsOf({ keys }: NumberedWrite): Parts {
   return parts
 }
 
-/** The stored form of a value's JSON. */
-function stored(json: string | null | undefined): Buffer | null {
-  return json === null || json === undefined ? null : Buffer.from(`\0${json}`)
+/** The stored form of a value. */
+function stored(value: Value | null | undefined): Buffer | null {
+  if (value === null || value === undefined) return null
+  return typeof value === 'string' ? Buffer.from(`\0${value}`) : Buffer.concat([Buffer.of(PLAIN), value])
 }
 
 /** Reads the rows of a load: keys; the creds, without a type and an id; and the lease's numbers in the place of an id. */
 function stateFrom(company: string, rows: readonly Row[]): State {
-  const keys = new Map<string, Map<string, string>>()
-  let creds: string | undefined
+  const keys = new Map<string, Map<string, Value | undefined>>()
+  let creds: Value | undefined
   let epoch = 0
   let seq = 0
   for (const [type, id, value] of rows) {
-    if (type !== null) ofType(keys, String(type)).set(String(id), jsonOf(`${company} ${String(type)} ${String(id)}`, value as Buffer))
-    else if (id === null) creds = jsonOf(`${company} creds`, value as Buffer)
+    if (type !== null) ofType(keys, String(type)).set(String(id), read(`${company} ${String(type)} ${String(id)}`, value as Buffer))
+    else if (id === null) creds = read(`${company} creds`, value as Buffer) ?? unknownFormat(`${company} creds`, value as Buffer)
     else [epoch, seq] = String(id).split(' ').map(Number) as [number, number]
   }
   return { creds, keys, epoch, seq }
 }
 
-/** The JSON of a stored value. Bytes that aren't JSON become a Buffer; older bots wrote some. */
-function jsonOf(name: string, value: Buffer): string {
-  if (value[0] !== PLAIN) throw new KeystoreRefused(`${name}: stored in format ${value[0]}, which this version can't read`, 500, 'format')
-  const bytes = value.subarray(1)
-  if (!isUtf8(bytes)) return bytesAsJson(bytes)
-  const text = bytes.toString()
-  if (value[1] === OPEN_BRACE) return text
-  try {
-    return JSON.parse(text), text
-  } catch {
-    return bytesAsJson(bytes)
+/** Returns a stored value; undefined if its format isn't known. */
+function read(name: string, bytes: Buffer): Value | undefined {
+  if (bytes[0] === SEALED) {
+    throw new KeystoreRefused(
+      `${name}: the service has sealed it, and a bot straight on the database can't open it; connect to the service over HTTP`,
+      500,
+      'format'
+    )
   }
+  return bytes[0] === PLAIN ? valueOf(bytes.subarray(1)) : undefined
+}
+
+function unknownFormat(name: string, bytes: Buffer): never {
+  throw new KeystoreRefused(`${name}: stored in format ${bytes[0]}, which this version can't read`, 500, 'format')
 }
 
 function leaseLost(detail: string | undefined): string {
