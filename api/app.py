@@ -28,7 +28,7 @@ from api.access.authentication import Authenticator, require_admin, require_comp
 from api.access.rate_limit import RateLimit
 from api.access_log import AccessLog, FinishedRequest, UnavailableLog
 from api.companies import WritesResource, company_resources
-from api.handover import CALLER, REFUSED, RESERVE_ANSWER
+from api.handover import CALLER, REFUSED, RESERVE_ANSWER, SLOW
 from api.metrics import MetricsResource, RequestCounts
 from api.openapi import COMPANY_PATH, OpenApiResource
 from api.page.routes import PageSettings, is_browser, page_resources, show_problem
@@ -37,6 +37,7 @@ from api.reports import CachedReports
 from keystore.errors import KeystoreError
 from keystore.ids import canonical_company
 from keystore.records import TokenRecord
+from keystore.sql.link import StatementTimedOut
 from keystore.store import Store
 from monitor.watch_settings import WatchSettings
 
@@ -189,8 +190,10 @@ class _ErrorAnswers:
 
         The message of an unexpected error is not logged, because it could contain anything.
         """
+        if isinstance(error, StatementTimedOut):
+            req.env[SLOW] = True
         caller = getattr(req.context, "caller", None)
-        is_admin = caller is not None and caller.company_id is None
+        is_admin = caller is not None and caller.is_admin
         problem = problem_of(error, in_detail=is_admin)
         if problem.slug == "internal":
             lines = [f"{Path(line.filename).name}:{line.lineno}" for line in traceback.extract_tb(error.__traceback__)]

@@ -233,7 +233,7 @@ class WritesResource(_StoreResource):
             except (InvalidInput, Problem) as error:
                 outcomes[place] = error
         outcomes |= zip(accepted, self._store().set_all(accepted.values()), strict=True)
-        is_admin, request_id = caller.company_id is None, req.context.request_id
+        is_admin, request_id = caller.is_admin, req.context.request_id
         problems = [
             None if outcome is None else problem_of(outcome, in_detail=is_admin).document(request_id)
             for outcome in map(outcomes.get, range(len(body.writes)))

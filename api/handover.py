@@ -9,5 +9,8 @@ CALLER = "keystore.caller"
 REFUSED = "keystore.refused"
 """The Problem that refuses the request before anything else is done for it."""
 
+SLOW = "keystore.slow"
+"""True once the database's own limit ended a request's statement, or its wait for locked rows."""
+
 RESERVE_ANSWER = "keystore.reserve-answer"
 """A function that gets the size of the answer, and raises Problem if the worker can't hold it."""

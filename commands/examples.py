@@ -53,7 +53,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "role list": ("role list", "role list --json"),
     "role revoke": ("role revoke bot_962302",),
     "role print": ("role print", "role print --service bots_service"),
-    "token create": ("token create --company 962302", "token create --admin --expires 90d"),
+    "token create": (
+        "token create --company 962302",
+        "token create --company 962302 --company 962303",
+        "token create --admin --expires 90d",
+    ),
     "token list": ("token list", "token list --json"),
     "token revoke": ("token revoke 0a1b2c3d4e5f",),
 }

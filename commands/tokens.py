@@ -14,7 +14,8 @@ from monitor.reports import terminal
 
 def create(
     company: Annotated[
-        str | None, typer.Option(metavar="COMPANY", help="The company that the token may access.")
+        list[str] | None,
+        typer.Option(metavar="COMPANY", help="A company that the token may access; give it again for others."),
     ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="The token may access everything.")] = False,
     expires: Annotated[
@@ -23,16 +24,18 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a token and show it. It can't be shown again."""
-    if admin == (company is not None):
+    if admin == bool(company):
         raise UsageError("token create: give either --company X or --admin")
     expires_in_s = None if expires is None else parse_duration(expires, "--expires")
     with database(command_settings()) as store:
-        token, made = create_token(store, company, expires_in_s)
+        first, *others = company or (None,)
+        token, made = create_token(store, first, expires_in_s, others)
     show_note(f"a token for {store.database}; it is shown only now")
     report = {
         "token": token,
         "token_id": made.token_id,
         "company": made.company_id,
+        "companies": None if made.is_admin else made.companies,
         "expires_at": made.expires_at,
         "database": store.database,
     }
@@ -50,6 +53,7 @@ def list_all(as_json: AsJson = False) -> None:
         {
             "token_id": token.token_id,
             "company": token.company_id,
+            "companies": None if token.is_admin else token.companies,
             "created_at": token.created_at,
             "expires_at": token.expires_at,
             "revoked_at": token.revoked_at,

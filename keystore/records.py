@@ -255,7 +255,8 @@ class DueSessions:
 class TokenRecord:
     """An API token as it is stored: with the SHA-256 of its secret, never the secret.
 
-    Without `company_id` it is an admin's token, valid for every company. Without `expires_at` it doesn't expire.
+    Without `company_id` it is an admin's token, valid for every company. A token of several companies has the first of
+    them there, and the others in `further_companies`. Without `expires_at` it doesn't expire.
     """
 
     token_id: str
@@ -264,6 +265,21 @@ class TokenRecord:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    further_companies: tuple[str, ...] = ()
+
+    @property
+    def is_admin(self) -> bool:
+        """True for an admin's token."""
+        return self.company_id is None
+
+    @property
+    def companies(self) -> tuple[str, ...]:
+        """The companies that it is for; none for an admin's, which is for all of them."""
+        return () if self.company_id is None else (self.company_id, *self.further_companies)
+
+    def reaches(self, company_id: str) -> bool:
+        """Return True if it is for this company (a canonical id)."""
+        return self.is_admin or company_id in self.companies
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ UPKEEP_MIGRATIONS = (
     "20261126_02_rules_in_the_database",
     "20261126_04_longer_lifetimes",
     "20261126_05_trash",
+    "20261127_02_tokens_of_several_companies",
 )
 """Ids of the Postgres migrations that `attach_upkeep` applies. They add only our own tables."""
 

@@ -55,11 +55,20 @@ def pgbouncer(
 
     `users` has the password of each user, or its SCRAM form as the server stores it.
     """
+    listen_port = listen_port or free_port()
+    with pgbouncer_process(program, host, port, users, listen_port):
+        yield listen_port
+
+
+@contextmanager
+def pgbouncer_process(
+    program: str, host: str, port: int, users: Mapping[str, str], listen_port: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a pooler as `pgbouncer` does, and give its process, which the block may kill."""
     with server_home("pgbouncer") as home:
         users_file, conf, log = home / "users.txt", home / "pgbouncer.ini", home / "log"
         lines = (f'"{user}" "{password}"\n' for user, password in users.items())
         users_file.write_text("".join(lines), encoding="utf-8")
-        listen_port = listen_port or free_port()
         conf.write_text(
             _CONF.format(host=host, port=port, listen_port=listen_port, users=users_file, watcher=WATCHER, log=log),
             encoding="utf-8",
@@ -85,7 +94,7 @@ def pgbouncer(
 
         try:
             eventually(accepts_connections, "pgbouncer accepts connections", START_TIMEOUT_S)
-            yield listen_port
+            yield process
         finally:
             process.terminate()
             process.wait(STOP_TIMEOUT_S)

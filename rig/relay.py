@@ -1,4 +1,4 @@
-"""A real TCP relay on loopback between a client and a server: distance, round trips, and three ways to fail.
+"""A real TCP relay on loopback between a client and a server: distance, round trips, and how a network fails.
 
 The idea is psycopg's `fix_proxy.py`; counting and distance are added here. A round trip is a switch from bytes of the
 client to bytes of the server on one connection. The client waited once, in any number of packets. A round trip is
@@ -25,13 +25,17 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class _Pair:
-    """One relayed connection: both sockets, which side sent last, and the number of directions still open."""
+    """One relayed connection: both sockets, which side sent last, and the number of directions still open.
+
+    Nothing passes on a lost one, and neither side is told.
+    """
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
         self.client_sent_last = False
         self.open_directions = 2
+        self.is_lost = False
 
     def close(self) -> None:
         """Close both sides, once both directions have ended."""
@@ -49,7 +53,7 @@ class _Pair:
 
 
 class Relay:
-    """Relays `address` to a server across a set distance, counts round trips, and cuts, refuses, swallows or holds."""
+    """Relays `address` to a server across a set distance, counts round trips, and fails in the ways of a network."""
 
     def __init__(self, server: tuple[str, int], round_trip_s: float = 0.0) -> None:
         """Each direction takes half of `round_trip_s` seconds; opening a connection takes none."""
@@ -90,6 +94,13 @@ class Relay:
         for pair in pairs:
             pair.cut()
         return len(pairs)
+
+    def lose(self) -> int:
+        """Make all connections half-open, and return their number: nothing arrives on them any more. New ones work."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.is_lost = True
+            return len(self._pairs)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -170,7 +181,8 @@ class Relay:
             while chunk := receive():
                 if passed_on(pair):
                     sink.sendall(chunk)
-            sink.shutdown(socket.SHUT_WR)
+            if not pair.is_lost:
+                sink.shutdown(socket.SHUT_WR)
         except OSError:
             pair.cut()
         with self._lock:
@@ -206,11 +218,11 @@ class Relay:
         self._delivering.wait()
         with self._lock:
             pair.client_sent_last = True
-            return not self._swallowing
+            return not (self._swallowing or pair.is_lost)
 
     def _from_server(self, pair: _Pair) -> bool:
         with self._lock:
-            if self._swallowing:
+            if self._swallowing or pair.is_lost:
                 return False
             if pair.client_sent_last:
                 pair.client_sent_last = False

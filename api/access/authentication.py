@@ -105,11 +105,11 @@ def _token_in(authorization: str | None) -> str:
 
 def require_admin(caller: TokenRecord) -> None:
     """Raise Problem (403) unless the caller reaches everything."""
-    if caller.company_id is not None:
+    if not caller.is_admin:
         raise Problem("forbidden", "this needs an admin token; the one sent is for a company")
 
 
 def require_company(caller: TokenRecord, company_id: str) -> None:
     """Raise Problem (403) unless the caller reaches this company (a canonical id)."""
-    if caller.company_id not in (None, company_id):
-        raise Problem("forbidden", "the token sent is for another company")
+    if not caller.reaches(company_id):
+        raise Problem("forbidden", "the token sent isn't for this company")

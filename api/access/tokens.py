@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,9 @@ TOKEN = re.compile(r"kst_([a-z0-9]{1,32})_([A-Za-z0-9_-]{20,128})")
 ID_BYTES = 6
 SECRET_BYTES = 32
 
+COMPANIES_NAMED = 5
+"""Companies of a token that a list shows by name; `--json` has all of them."""
+
 FIRST_ID = "first"
 """The id of the admin token that the first start makes."""
 
@@ -35,20 +39,29 @@ FILE_SUFFIX = ".admin-token"
 log = structlog.get_logger()
 
 
-def create_token(store: Store, company: str | None, expires_in_s: float | None) -> tuple[str, TokenRecord]:
-    """Create a token for a company; None creates an admin token, which reaches all companies.
+def create_token(
+    store: Store, company: str | None, expires_in_s: float | None, further_companies: Iterable[str] = ()
+) -> tuple[str, TokenRecord]:
+    """Create a token for one or more companies; without one, an admin token, which reaches all companies.
 
     Return the token, which is shown now and can't be read again, and its record.
     """
-    token, record = _new_token(company, expires_in_s)
+    token, record = _new_token(company, expires_in_s, further_companies=further_companies)
     store.add_token(record)
     return token, record
 
 
 def token_columns(token: TokenRecord, now: datetime) -> tuple[str, str, str, str]:
     """Return a token's id, owner, date and state, in words."""
-    owner = "admin" if token.company_id is None else f"company {token.company_id}"
-    return token.token_id, owner, f"{token.created_at:%Y-%m-%d}", _state(token, now)
+    return token.token_id, _owner(token), f"{token.created_at:%Y-%m-%d}", _state(token, now)
+
+
+def _owner(token: TokenRecord) -> str:
+    if token.is_admin:
+        return "admin"
+    named, left_out = token.companies[:COMPANIES_NAMED], len(token.companies[COMPANIES_NAMED:])
+    noun = "company" if len(token.companies) == 1 else "companies"
+    return f"{noun} {', '.join(named)}" + (f" and {left_out:,} more" if left_out else "")
 
 
 def _state(token: TokenRecord, now: datetime) -> str:
@@ -119,12 +132,16 @@ def _write_private(file: Path, text: str) -> None:
         raise KeystoreError(f"{file}: the admin token can't be written: {error.strerror}") from error
 
 
-def _new_token(company: str | None, expires_in_s: float | None, token_id: str | None = None) -> tuple[str, TokenRecord]:
+def _new_token(
+    company: str | None, expires_in_s: float | None, token_id: str | None = None, further_companies: Iterable[str] = ()
+) -> tuple[str, TokenRecord]:
     token_id, secret = token_id or secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
     company_id = None if company is None else canonical_company(company)
+    further = dict.fromkeys(name for name in map(canonical_company, further_companies) if name != company_id)
     now = datetime.now(UTC)
     expires_at = None if expires_in_s is None else now + timedelta(seconds=expires_in_s)
-    return f"kst_{token_id}_{secret}", TokenRecord(token_id, hash_of(secret), company_id, now, expires_at, None)
+    record = TokenRecord(token_id, hash_of(secret), company_id, now, expires_at, None, tuple(further))
+    return f"kst_{token_id}_{secret}", record
 
 
 def hash_of(secret: str) -> bytes:

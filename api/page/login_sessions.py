@@ -57,7 +57,7 @@ class LoginSessions:
         if session is None:
             return False
         token = self._store().find_token(session.token_id)
-        return token is not None and token.company_id is None and in_force(token, self._clock())
+        return token is not None and token.is_admin and in_force(token, self._clock())
 
     def end(self, cookie: str) -> None:
         """End a session, if it exists."""

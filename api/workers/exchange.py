@@ -6,6 +6,7 @@ from typing import Any
 from api.workers.server import Connection, Pending, Stream
 from api.workers.turns import COMPANIES, Lane
 from keystore.ids import COMPANY_PREFIX
+from keystore.records import TokenRecord
 
 
 @dataclass(eq=False, slots=True)
@@ -22,8 +23,8 @@ class Exchange:
     lane: Lane = COMPANIES
     company: str | None = None
     token_id: str = ""
-    limited: bool = False
-    """True for a company's token, whose large bodies and answers are limited."""
+    limited_companies: int = 0
+    """The number of companies of the token, which limits its large bodies and answers; 0 for an admin: no limit."""
     admitted: bool = False
     """True once the request counts for the rate limit of its token."""
     chunks: list[bytes] = field(default_factory=list)
@@ -57,7 +58,11 @@ def announced_bytes(environ: dict[str, Any]) -> int | None:
     return int(length) if length is not None and length.isdigit() else 0
 
 
-def company_in(path: str) -> str | None:
-    """Return the canonical id of the company in a path."""
+def charged_company(caller: TokenRecord, path: str) -> str | None:
+    """Return the company for which a request counts: that of its path, if the token is for it, or the token's first.
+
+    So nobody's requests count for a company of others. An admin's request without a company counts for none.
+    """
     parts = path.split("/", 4)
-    return parts[3].removeprefix(COMPANY_PREFIX) if len(parts) > 3 and parts[2] == "companies" else None
+    company = parts[3].removeprefix(COMPANY_PREFIX) if len(parts) > 3 and parts[2] == "companies" else None
+    return company if company is not None and caller.reaches(company) else caller.company_id

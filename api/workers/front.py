@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from api import handover
 from api.access.authentication import Authenticator
 from api.access.rate_limit import RateLimit
 from api.bodies import BODY_TIMEOUT_S, MAX_BODY_BYTES, body_too_large, body_too_late
@@ -26,10 +27,10 @@ from api.handover import BODY, CALLER, REFUSED, RESERVE_ANSWER
 from api.problems import Problem, retry_after
 from api.workers.descriptors import cut_connection
 from api.workers.environ import environ_of
-from api.workers.exchange import Exchange, Response, announced_bytes, company_in
+from api.workers.exchange import Exchange, Response, announced_bytes, charged_company
 from api.workers.memory_budget import SMALL_BYTES, MemoryBudget
 from api.workers.server import Connection, Pending, is_ended
-from api.workers.turns import LARGE, LOOKUPS, OPEN, Turns, Work
+from api.workers.turns import COMPANIES, LARGE, LOOKUPS, OPEN, SLOW, Turns, Work
 from keystore.errors import KeystoreError
 from keystore.records import TokenRecord
 
@@ -44,7 +45,10 @@ LARGE_BYTES = 1024 * 1024
 LARGE_ANSWERS_FOR_S = 60.0
 """Time for which the requests of a company run in that lane after a large answer to it."""
 
-MAX_LARGE_COMPANIES = 10_000
+SLOW_FOR_S = 60.0
+"""Time for which the requests of a company run in the lane of slow ones."""
+
+MAX_NOTED_COMPANIES = 10_000
 
 ANSWER_TIMEOUT_S = 60.0
 """Time for a client to take a large answer: 16 MiB at 2.5 Mbit/s."""
@@ -99,6 +103,8 @@ class Front:
         """Requests whose large answer is being sent, oldest first."""
         self._large_answers: dict[str, _LargeAnswer] = {}
         """The latest large answer to each company."""
+        self._slow_companies: dict[str, float] = {}
+        """Companies of which the database ended a request by its own limit, and the time until which they are slow."""
         threading.Thread(target=self._watch_deadlines, name="deadlines", daemon=True).start()
 
     def arrived(self, scope: Any, connection: Connection) -> None:
@@ -148,7 +154,7 @@ class Front:
         environ = exchange.wsgi
         environ[CALLER] = caller
         exchange.token_id = caller.token_id
-        exchange.company = caller.company_id or company_in(exchange.path)
+        exchange.company = charged_company(caller, exchange.path)
         try:
             self._rate_limit.acquire(caller.token_id)
             exchange.admitted = True
@@ -156,7 +162,7 @@ class Front:
             environ[REFUSED] = problem
             self._begin(exchange)
             return
-        exchange.limited = caller.company_id is not None
+        exchange.limited_companies = len(caller.companies)
         try:
             self._require_room(exchange)
         except Problem as problem:
@@ -230,6 +236,8 @@ class Front:
 
     def _begin(self, exchange: Exchange) -> None:
         """Run the application, when it is the request's turn."""
+        if exchange.lane is COMPANIES and self._slow_companies.get(exchange.company or "", 0.0) > monotonic():
+            exchange.lane = SLOW
         if not self._turns.begin(Work(exchange.lane, exchange.company, lambda: self._run(exchange, self._app))):
             self._refuse(exchange)
 
@@ -249,6 +257,8 @@ class Front:
             log.error("request_not_answered", error=type(error).__name__)
             response, answer = Response(500), b""
         finally:
+            if exchange.company is not None and handover.SLOW in environ:
+                self._remember_slow(exchange.company)
             environ.clear()
             self._release_body(exchange)
             if exchange.admitted:
@@ -299,8 +309,13 @@ class Front:
             self._budget.release(exchange.token_id, exchange.counted_bytes)
             exchange.counted_bytes = 0
 
+    def _remember_slow(self, company: str) -> None:
+        if len(self._slow_companies) >= MAX_NOTED_COMPANIES:
+            self._slow_companies = {}
+        self._slow_companies[company] = monotonic() + SLOW_FOR_S
+
     def _remember_large(self, company: str, path: str, size: int) -> None:
-        if len(self._large_answers) >= MAX_LARGE_COMPANIES:
+        if len(self._large_answers) >= MAX_NOTED_COMPANIES:
             self._large_answers = {}
         self._large_answers[company] = _LargeAnswer(path, size, monotonic() + LARGE_ANSWERS_FOR_S)
 
@@ -316,15 +331,15 @@ class Front:
             if exchange.body_bytes == 0 and exchange.path == latest.path:
                 expected_bytes = latest.size
         body_bytes = SMALL_BYTES + 1 if exchange.body_bytes is None else exchange.body_bytes
-        if exchange.limited and max(body_bytes, expected_bytes) > SMALL_BYTES:
-            self._budget.require_allowance(exchange.token_id)
+        if exchange.limited_companies and max(body_bytes, expected_bytes) > SMALL_BYTES:
+            self._budget.require_allowance(exchange.token_id, exchange.limited_companies)
         if expected_bytes:
             self._reserve(exchange.token_id, expected_bytes)
             exchange.counted_bytes = expected_bytes
 
     def _spend(self, exchange: Exchange, size: int) -> None:
-        if exchange.limited and size > SMALL_BYTES:
-            self._budget.spend(exchange.token_id, size)
+        if exchange.limited_companies and size > SMALL_BYTES:
+            self._budget.spend(exchange.token_id, exchange.limited_companies, size)
 
     def _refuse(self, exchange: Exchange) -> None:
         """Answer that too many requests wait already."""

@@ -19,8 +19,8 @@ MAX_BYTES_OF_A_TOKEN = 32 * 1024 * 1024
 MAX_BYTES = 64 * 1024 * 1024
 
 BYTES_PER_S = 1024 * 1024
-"""Bytes of large bodies and answers of a company's token each second, after a burst of `MAX_BYTES_OF_A_TOKEN`. The
-interpreter stands still while it decodes or encodes one: for others this would be a delay each time."""
+"""Bytes of large bodies and answers each second, for each company of a token, after a burst of `MAX_BYTES_OF_A_TOKEN`
+for each. The interpreter stands still while it decodes or encodes one: for others this would be a delay each time."""
 
 MAX_TOKENS = 10_000
 
@@ -62,22 +62,26 @@ class MemoryBudget:
             self._held[token_id] += size
             self._all_held += size
 
-    def require_allowance(self, token_id: str) -> None:
-        """Raise Problem (429) if a token has used up its large bodies and answers for now."""
+    def require_allowance(self, token_id: str, companies: int) -> None:
+        """Raise Problem (429) if a token of so many companies has used up its large bodies and answers for now."""
         with self._lock:
             allowance = self._allowances.get(token_id)
             left = self._of_a_token if allowance is None else allowance.refilled(monotonic())
         if left <= 0:
-            detail = f"more than {BYTES_PER_S >> 20} MiB a second in large bodies and answers; slow down"
-            raise Problem("too-many-requests", detail, retry_after(1 - left / BYTES_PER_S))
+            bytes_per_s = companies * BYTES_PER_S
+            detail = f"more than {bytes_per_s >> 20} MiB a second in large bodies and answers; slow down"
+            raise Problem("too-many-requests", detail, retry_after(1 - left / bytes_per_s))
 
-    def spend(self, token_id: str, size: int) -> None:
-        """Count bytes that a token sends or gets; its allowance may become negative."""
+    def spend(self, token_id: str, companies: int, size: int) -> None:
+        """Count bytes that a token of so many companies sends or gets; its allowance may become negative."""
         now = monotonic()
         with self._lock:
             if len(self._allowances) >= MAX_TOKENS:
                 self._allowances = {known: left for known, left in self._allowances.items() if not left.is_full(now)}
-            allowance = self._allowances.setdefault(token_id, Allowance.full(self._of_a_token, BYTES_PER_S, now))
+            allowance = self._allowances.get(token_id)
+            if allowance is None:
+                most, per_s = companies * self._of_a_token, companies * BYTES_PER_S
+                allowance = self._allowances[token_id] = Allowance.full(most, per_s, now)
             allowance.refilled(now)
             allowance.spend(size)
 

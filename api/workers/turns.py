@@ -36,6 +36,11 @@ COMPANIES = Lane("companies", MAX_RUNNING, 20_000)
 LARGE = Lane("large", 2, 20_000)
 """Requests whose body or answer is large: each needs several times its size while it runs."""
 
+SLOW = Lane("slow", 4, 16)
+"""Requests of a company after the database ended one by its own limit, for example because its rows were locked. Each
+may hold a connection for 5 seconds. So half of the connections, by default, are left for others, and the last request
+that waits has its answer within 30 seconds."""
+
 LOOKUPS = Lane("lookups", 4, 2_000)
 """Look-ups of tokens."""
 
@@ -61,7 +66,7 @@ class Turns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running = 0
-        self._in_lane: dict[Lane, int] = dict.fromkeys((COMPANIES, LARGE, LOOKUPS, OPEN), 0)
+        self._in_lane: dict[Lane, int] = dict.fromkeys((COMPANIES, LARGE, SLOW, LOOKUPS, OPEN), 0)
         self._of_company: dict[str, int] = {}
         self._waiting: deque[Work] = deque()
         self._waiting_in_lane = dict.fromkeys(self._in_lane, 0)

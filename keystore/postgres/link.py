@@ -370,6 +370,8 @@ class PostgresLink:
                     f"{self.name}: {text}; where the role has a short statement_timeout, ALTER ROLE … SET "
                     "statement_timeout gives it more time"
                 )
+            case errors.LockNotAvailable():
+                translated = StatementTimedOut(f"{self.name}: {text}; another session holds the rows of this company")
             case errors.InvalidColumnReference():
                 translated = SchemaMismatch(
                     f"{self.name}: {text}; the tables have lost the primary key that a write relies on"

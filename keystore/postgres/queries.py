@@ -325,6 +325,9 @@ class PostgresQueries(Queries):
     def list_param(self, values: Iterable[str]) -> Texts:
         return Texts(values)
 
+    def texts(self, stored: list[str] | None) -> tuple[str, ...]:
+        return tuple(stored or ())
+
     def time(self, stored: datetime) -> datetime:
         return stored.astimezone(UTC)
 

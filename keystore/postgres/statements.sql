@@ -257,17 +257,21 @@ WHERE name = %(name)s AND holder = %(holder)s AND epoch = %(epoch)s
 
 -- Adding the same token again does nothing, so that the call can be repeated when its answer got lost.
 -- name: add_token
-INSERT INTO keystore_tokens AS t (token_id, secret_hash, company_id, created_at, expires_at, revoked_at)
-VALUES (%(token_id)s, %(secret_hash)s, %(company_id)s, %(created_at)s, %(expires_at)s, %(revoked_at)s)
+INSERT INTO keystore_tokens AS t
+    (token_id, secret_hash, company_id, created_at, expires_at, revoked_at, further_companies)
+VALUES (
+    %(token_id)s, %(secret_hash)s, %(company_id)s, %(created_at)s, %(expires_at)s, %(revoked_at)s,
+    nullif(%(further_companies)s::text[], '{}')
+)
 ON CONFLICT (token_id) DO UPDATE SET token_id = excluded.token_id WHERE t.secret_hash = excluded.secret_hash
 RETURNING 1
 
 -- name: tokens
-SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at, further_companies
 FROM keystore_tokens ORDER BY created_at, token_id
 
 -- name: find_token
-SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at, further_companies
 FROM keystore_tokens WHERE token_id = %(token_id)s
 
 -- name: revoke_token
@@ -455,8 +459,22 @@ UPDATE keystore_sweeps SET error = replace(error, %(company_id)s, 'purged') WHER
 -- name: purge_displaced
 WITH gone AS (DELETE FROM keystore_displaced WHERE company_id = %(company_id)s RETURNING 1) SELECT count(*) FROM gone
 
+-- A token of several companies loses this one and is for the others from then on. It never becomes an admin's.
 -- name: purge_tokens
-WITH gone AS (DELETE FROM keystore_tokens WHERE company_id = %(company_id)s RETURNING 1) SELECT count(*) FROM gone
+WITH gone AS (
+    DELETE FROM keystore_tokens
+    WHERE company_id = %(company_id)s AND coalesce(further_companies, '{}') = '{}' RETURNING 1
+), lessened AS (
+    UPDATE keystore_tokens
+    SET company_id = CASE company_id WHEN %(company_id)s THEN further_companies[1] ELSE company_id END,
+        further_companies = nullif(
+            CASE company_id WHEN %(company_id)s THEN further_companies[2:]
+                ELSE array_remove(further_companies, %(company_id)s::text) END,
+            '{}'
+        )
+    WHERE further_companies <> '{}' AND %(company_id)s::text = ANY (company_id || further_companies)
+)
+SELECT count(*) FROM gone
 
 -- name: own_schema
 SELECT quote_ident(current_schema())

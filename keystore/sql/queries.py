@@ -121,6 +121,10 @@ class Queries(SealingQueries, ABC):
     def run_in_turn(self, names: Sequence[str], params: dict[str, Any]) -> list[Row]:
         """Run several statements in one transaction with the timeout of a bot's call, and return the rows of all."""
 
+    def add_token(self, params: dict[str, Any]) -> list[Row]:
+        """Insert a token and return a row; return none if another token has its id."""
+        return self.run("add_token", **params)
+
     # Values, in the form of the backend.
 
     @abstractmethod
@@ -138,6 +142,10 @@ class Queries(SealingQueries, ABC):
     @abstractmethod
     def list_param(self, values: Iterable[str]) -> Any:
         """Return several strings as one parameter."""
+
+    @abstractmethod
+    def texts(self, stored: Any) -> tuple[str, ...]:
+        """Return several strings that were read as one column."""
 
     @abstractmethod
     def time(self, stored: Any) -> datetime:

@@ -366,6 +366,8 @@ class SqliteQueries(SqliteSealedRows, Queries):
     def purge(self, run: Run, company: str) -> dict[str, int]:
         self._admit(run, company, None, None, self.now_param())
         run(self.sql["purge_sweep_errors"], {"company_id": company})
+        for name in ("move_tokens", "purge_token_companies"):
+            run(self.sql[name], {"company_id": company})
         return {
             table: len(run(self.sql[f"purge_{table}"], {"company_id": company}))
             for table in (
@@ -373,6 +375,9 @@ class SqliteQueries(SqliteSealedRows, Queries):
                 *("keystore_company_leases", "keystore_company_writes", "keystore_tokens", "keystore_data_keys"),
             )
         }
+
+    def add_token(self, params: dict[str, Any]) -> list[Row]:
+        return self.run_in_turn(["add_token_companies", "add_token"], params)
 
     # Values.
 
@@ -394,6 +399,9 @@ class SqliteQueries(SqliteSealedRows, Queries):
 
     def list_param(self, values: Iterable[str]) -> str:
         return json.dumps(list(values), ensure_ascii=False)
+
+    def texts(self, stored: str) -> tuple[str, ...]:
+        return tuple(json.loads(stored))
 
     def _lives(self, key_types: Iterable[str]) -> list[tuple[str, int, int]]:
         """Return `(key_type, expires_at, due_before)`: a use renews an expiry before `due_before` to `expires_at`."""

@@ -330,13 +330,23 @@ VALUES (:token_id, :secret_hash, :company_id, :created_at, :expires_at, :revoked
 ON CONFLICT (token_id) DO UPDATE SET token_id = excluded.token_id WHERE t.secret_hash = excluded.secret_hash
 RETURNING 1
 
+-- The same id with another secret is another token's.
+-- name: add_token_companies
+INSERT OR IGNORE INTO keystore_token_companies (token_id, place, company_id)
+SELECT :token_id, further.key, further.value FROM json_each(:further_companies) AS further
+WHERE NOT EXISTS (SELECT 1 FROM keystore_tokens WHERE token_id = :token_id)
+
 -- name: tokens
-SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
-FROM keystore_tokens ORDER BY created_at, token_id
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at,
+    (SELECT json_group_array(company_id) FROM
+        (SELECT f.company_id FROM keystore_token_companies f WHERE f.token_id = t.token_id ORDER BY f.place))
+FROM keystore_tokens t ORDER BY created_at, token_id
 
 -- name: find_token
-SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at
-FROM keystore_tokens WHERE token_id = :token_id
+SELECT token_id, secret_hash, company_id, created_at, expires_at, revoked_at,
+    (SELECT json_group_array(company_id) FROM
+        (SELECT f.company_id FROM keystore_token_companies f WHERE f.token_id = t.token_id ORDER BY f.place))
+FROM keystore_tokens t WHERE token_id = :token_id
 
 -- name: revoke_token
 UPDATE keystore_tokens SET revoked_at = coalesce(revoked_at, :now) WHERE token_id = :token_id
@@ -611,6 +621,18 @@ DELETE FROM keystore_company_leases WHERE company_id = :company_id RETURNING 1
 
 -- name: purge_keystore_company_writes
 DELETE FROM keystore_company_writes WHERE company_id = :company_id RETURNING 1
+
+-- A token of several companies loses this one and is for the others from then on. It never becomes an admin's.
+-- name: move_tokens
+UPDATE keystore_tokens AS t
+SET company_id = (SELECT f.company_id FROM keystore_token_companies f WHERE f.token_id = t.token_id ORDER BY place LIMIT 1)
+WHERE company_id = :company_id AND token_id IN (SELECT token_id FROM keystore_token_companies)
+
+-- The first company of a token that was moved is in keystore_tokens now.
+-- name: purge_token_companies
+DELETE FROM keystore_token_companies AS f
+WHERE company_id = :company_id
+   OR company_id = (SELECT t.company_id FROM keystore_tokens t WHERE t.token_id = f.token_id)
 
 -- name: purge_keystore_tokens
 DELETE FROM keystore_tokens WHERE company_id = :company_id RETURNING 1

@@ -44,7 +44,7 @@ def test_a_token_is_shown_once_and_only_its_hash_is_stored(url: str, tmp_path: P
 def test_the_json_of_a_new_token_has_its_id_company_and_expiry(url: str) -> None:
     token = run_json("token", "create", "--admin", "--expires", "90d", url=url)
     assert token["token"].split("_")[1] == token["token_id"]
-    assert token["company"] is None
+    assert (token["company"], token["companies"]) == (None, None)
     expires_at = datetime.fromisoformat(token["expires_at"])
     assert timedelta(days=89) < expires_at - datetime.now(UTC) <= timedelta(days=90)
 
@@ -67,6 +67,22 @@ def test_the_list_shows_company_and_state_of_each_token(url: str) -> None:
     assert any("company a" in line and "in force" in line for line in lines)
 
 
+def test_a_token_for_several_companies_lists_all_of_them(url: str) -> None:
+    options = [part for name in ("b", "company_a", "b", "c") for part in ("--company", name)]
+    token = run_json("token", "create", *options, url=url)
+    assert (token["company"], token["companies"]) == ("b", ["b", "a", "c"])
+    many = [part for number in range(7) for part in ("--company", f"n{number}")]
+    run("token", "create", *many, url=url)
+    run("token", "create", "--admin", url=url)
+    listed = run_json("token", "list", url=url)["tokens"]
+    assert [row["companies"] for row in listed] == [["b", "a", "c"], [f"n{number}" for number in range(7)], None]
+    lines = run("token", "list", url=url).stdout
+    assert "companies b, a, c " in lines
+    assert "companies n0, n1, n2, n3, n4 and 2 more " in lines
+    assert run("token", "revoke", token["token_id"], url=url).returncode == 0
+    assert [row["in_force"] for row in run_json("token", "list", url=url)["tokens"]] == [False, True, True]
+
+
 def test_an_empty_list_says_so(url: str) -> None:
     assert run("token", "list", url=url).stdout == "there are no tokens\n"
     assert run_json("token", "list", url=url)["tokens"] == []
@@ -75,6 +91,7 @@ def test_an_empty_list_says_so(url: str) -> None:
 @pytest.mark.parametrize(
     ("args", "expected_text"),
     [
+        (["create", "--company", "a", "--company", "b@d"], "company_id"),
         (["create", "--company", "b@d"], "company_id"),
         (["create", "--admin", "--expires", "soon"], "--expires"),
         (["revoke", "nothing"], "no token has this id"),

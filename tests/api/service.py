@@ -74,9 +74,9 @@ class Api:
         self.admin = admin
         self.workers = workers
 
-    def token(self, company: str | None = None, expires_in_s: float | None = None) -> str:
-        """Create a token."""
-        return create_token(self.store, company, expires_in_s)[0]
+    def token(self, company: str | None = None, *further: str, expires_in_s: float | None = None) -> str:
+        """Create a token for one or more companies, by default for an admin."""
+        return create_token(self.store, company, expires_in_s, further)[0]
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> Answer:
         """Send a request, by default with the admin token; `Keystore_Epoch="1"` sets the header Keystore-Epoch."""

@@ -16,6 +16,7 @@ from api.access.strangers import BURST, network_of
 from api.access.tokens import hash_of, in_force
 from api.access_log import AccessLog
 from api.app import NO_ROUTE, Route, Services, all_routes
+from api.openapi import PATHS
 from api.page.routes import PageSettings
 from api.problems import Problem
 from keystore import Store
@@ -85,6 +86,58 @@ def test_another_companys_token_is_refused(api: Api, company: str, method: str, 
 def test_a_companys_token_is_refused_on_admin_routes(api: Api, method: str, path: str) -> None:
     answer = ask(api.port, method, path, token=api.token("a"))
     assert (answer.status, answer.problem) == (403, "forbidden")
+
+
+COMPANY_OPERATIONS = [
+    (method.upper(), path) for path, methods in PATHS.items() if "{company}" in path for method in methods
+]
+
+
+def test_a_token_of_several_companies_reaches_each_of_them_and_no_other(api: Api, company: str) -> None:
+    first, second, other = f"{company}first", f"{company}second", f"{company}other"
+    api.store.set(other, {"session": {"x": b"1"}}, creds=b"{}")
+    token = api.token(first, f"company_{second}")
+    assert len(COMPANY_OPERATIONS) == len(COMPANY_CALLS)
+    for method, path in COMPANY_OPERATIONS:
+        for named in (first, second, f"company_{second}"):
+            answer = ask(api.port, method, path.format(company=named), b"{}", token=token)
+            assert answer.status in (200, 204, 400, 404), (method, path)
+        for named in (other, f"company_{other}", f"{second}x", f"{first}{second}", f"{first},{second}"):
+            answer = ask(api.port, method, path.format(company=named), b"{}", token=token)
+            assert answer.status in (400, 403), (method, path)
+            if named.endswith(other):
+                assert answer.problem == "forbidden"
+    for method, path in ADMIN_CALLS:
+        assert ask(api.port, method, path, token=token).problem == "forbidden"
+    assert api.store.load(other).total == 1
+    assert ask(api.port, "GET", "/", token=token).status == 403
+
+
+def test_a_bot_of_several_companies_leases_writes_and_reads_each(api: Api, company: str) -> None:
+    companies = [f"{company}-{number}" for number in range(3)]
+    token = api.token(*companies)
+    for named in companies:
+        path = api.company(named)
+        epoch = api.ask("POST", f"{path}/lease", {"holder": "h", "ttl_s": 60}, token=token).json["epoch"]
+        written = api.ask(
+            "POST", f"{path}/keys", {"session": {"x": named}}, token=token, Keystore_Epoch=str(epoch), Keystore_Seq="1"
+        )
+        assert written.status == 204
+        assert api.ask("GET", f"{path}/state", token=token).json["keys"] == {"session": {"x": named}}
+        assert api.ask("DELETE", f"{path}/lease?holder=h&epoch={epoch}", token=token).status == 204
+
+
+def test_a_purged_company_is_refused_within_five_seconds_and_the_others_are_served(api: Api, company: str) -> None:
+    first, second = f"{company}a", f"{company}b"
+    token = api.token(first, second)
+
+    def status(named: str) -> int:
+        return ask(api.port, "GET", f"/v1/companies/{named}/state", token=token).status
+
+    assert (status(first), status(second)) == (200, 200)
+    api.store.purge(first)
+    eventually(lambda: status(first) == 403, "the purged company is refused", within_s=CACHED_FOR_S + 3)
+    assert status(second) == 200
 
 
 def test_a_companys_token_is_good_for_both_spellings_of_its_id(api: Api, company: str) -> None:

@@ -43,6 +43,16 @@ def test_a_bots_token_reaches_its_own_company_alone(api: Api, company: str) -> N
     assert api.ask("POST", PATH, {"writes": writes}, token="kst_000000000000_wrong").status == 401
 
 
+def test_a_token_of_several_companies_writes_for_each_of_them_and_no_other(api: Api, company: str) -> None:
+    first, second, other = f"{company}a", f"{company}b", f"{company}c"
+    names = (first, other, f"company_{second}", "")
+    writes = [{"company": name, "keys": {"session": {"x": 1}}} for name in names]
+    answer = api.ask("POST", PATH, {"writes": writes}, token=api.token(first, second))
+    assert slugs(answer.json["outcomes"]) == [None, "forbidden", None, "invalid-input"]
+    states = [api.ask("GET", f"/v1/companies/{name}/state").json["keys"] for name in (first, second, other)]
+    assert states == [{"session": {"x": 1}}, {"session": {"x": 1}}, {}]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

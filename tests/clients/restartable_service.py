@@ -42,11 +42,12 @@ class RestartableService:
         log = self._home / f"service-{self._starts}"
         self._service = self._running.enter_context(serving(log, self.database_url, cwd=self._home, **self._settings))
 
-    def admit(self, company: str) -> None:
-        """Make this the company of the bots that follow, with a token or a login of its own."""
+    def admit(self, company: str, *further: str) -> None:
+        """Make this the company of the bots that follow, with one token or login for it and the further companies."""
         self.company = company
         kind = "role" if self.straight else "token"
-        made = run_json(kind, "create", "--company", company, url=self.database_url)
+        options = [part for name in (company, *further) for part in ("--company", name)]
+        made = run_json(kind, "create", *options, url=self.database_url)
         if self.straight:
             self.address, self._login = made["address"], made["login"]
         else:

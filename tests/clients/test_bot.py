@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from psycopg import sql
@@ -45,6 +45,31 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bot")]
 
 AwaitRetry: TypeAlias = Callable[[], None]
 """Returns once a write of the bot has failed and waits to be retried."""
+
+
+def test_one_token_or_login_serves_three_accounts_of_a_process_and_no_other(
+    service: RestartableService, baileys: Path
+) -> None:
+    companies = tuple(f"{service.company}of{number}" for number in range(3))
+    service.admit(*companies)
+
+    def options(company: str) -> dict[str, Any]:
+        return service.keystore(shared=True) | {"company": company}
+
+    with Accounts(baileys, service.token) as bot:
+        for company in companies:
+            bot.do(company, "open", keystore=options(company))
+        for turn in range(3):
+            data = {"session": {"a": {"turn": turn}}}
+            for write in [bot.ask(company, "set", data=data) for company in companies]:
+                write.result(30)
+        with pytest.raises(DeviceError, match="KeystoreRefused"):
+            bot.do("other", "open", keystore=options(f"{service.company}x"))
+        with open_store(service.database_url) as store:
+            for company in companies:
+                assert store.load(company).keys == {"session": {"a": b'{"turn":2}'}}
+                assert [lease.epoch for lease in [store.company_page(company).companies[0].lease] if lease] == [1]
+            assert store.load(f"{service.company}x").total == 0
 
 
 def test_a_killed_bot_resumes_and_every_later_message_decrypts(service: RestartableService, each_baileys: Path) -> None:

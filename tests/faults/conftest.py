@@ -1,18 +1,15 @@
 """A server with its own database and the service on it, and the two ways of bots to it."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from psycopg import sql
 
 from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
-from tests.acceptance.in_process import run_json
 from tests.clients.conftest import baileys, client  # noqa: F401
 from tests.clients.restartable_service import RestartableService, login_address
-from tests.faults.writers import accounts
+from tests.faults.writers import accounts, token_for
 
 ACCOUNTS = accounts(20)
 
@@ -28,7 +25,12 @@ class Site:
         if self.straight:
             self.url = login_address(server.url, ACCOUNTS)
         else:
-            self.token = run_json("token", "create", "--admin", url=server.url)["token"]
+            self.token = token_for(server.url, ACCOUNTS)
+
+
+def way_of(site: Site) -> str:
+    """The way of the bots, for the report."""
+    return "straight" if site.straight else "HTTP"
 
 
 @pytest.fixture(params=["http", "straight"])
@@ -40,7 +42,6 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def site(own_server: OwnServer, tmp_path: Path, way: str) -> Iterator[Site]:
     """The service on a server that waits for its disk."""
-    with closing(own_server.site.admin()) as admin:
-        admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(own_server.site.role)))
+    own_server.let_owner_make_logins()
     with RestartableService(own_server.url, tmp_path, free_port()) as service:
         yield Site(service, own_server, way)

@@ -11,7 +11,7 @@ import pytest
 
 from keystore import open_store
 from rig.waiting import eventually
-from tests.faults.conftest import ACCOUNTS, Site
+from tests.faults.conftest import ACCOUNTS, Site, way_of
 from tests.faults.writers import Writers, report
 
 MOST_RECOVERY_S = 5.0
@@ -78,8 +78,3 @@ def workers() -> list[psutil.Process]:
 
     eventually(look, "the service has a worker", 30)
     return processes
-
-
-def way_of(site: Site) -> str:
-    """The way of the bots, for the report."""
-    return "straight" if site.straight else "HTTP"

@@ -8,8 +8,8 @@ import pytest
 
 from keystore import open_store
 from rig.waiting import eventually
-from tests.faults.conftest import ACCOUNTS, Site
-from tests.faults.test_kills import way_of, workers
+from tests.faults.conftest import ACCOUNTS, Site, way_of
+from tests.faults.test_kills import workers
 from tests.faults.writers import Writers, report
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1_800)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from keystore import Store
 from rig.waiting import eventually
+from tests.acceptance.in_process import run_json
 from tests.clients.node_process import NodeProcess
 
 WRITERS = Path(__file__).with_suffix(".mjs")
@@ -37,11 +38,16 @@ class Writers(NodeProcess):
             lambda: {account for account, _ in self.acknowledged} == set(self.accounts), "every account writes", 60
         )
 
-    def await_progress(self, within_s: float = 60.0) -> None:
-        """Wait until every account has written once more than now."""
-        before = self._versions()
+    def await_progress(self, within_s: float = 60.0, accounts: Sequence[str] | None = None) -> None:
+        """Wait until every account has written once more than now, or each of some."""
+        before, awaited = self._versions(), self.accounts if accounts is None else accounts
+
+        def has_gone_on() -> bool:
+            now = self._versions()
+            return all(now[account] > before[account] for account in awaited)
+
         eventually(
-            lambda: all(version > before[account] for account, version in self._versions().items()),
+            has_gone_on,
             "every account goes on",
             within_s,
         )
@@ -92,13 +98,21 @@ def accounts(count: int) -> list[str]:
     return [f"acme{number:02}" for number in range(count)]
 
 
-def report(name: str, faults: int, writers: Iterable[Writers], lost: list[str]) -> None:
-    """Print the operations, the faults and what was lost, for docs/guarantees.md. Fails if anything was."""
+def token_for(database_url: str, companies: Iterable[str]) -> str:
+    """Make a token of the API for these companies, and return it."""
+    options = [part for company in companies for part in ("--company", company)]
+    return str(run_json("token", "create", *options, url=database_url)["token"])
+
+
+def report(name: str, faults: int, writers: Iterable[Writers], lost: list[str], *more: str) -> None:
+    """Print the operations, the faults, what was lost and more, for docs/guarantees.md. Fails if anything was lost."""
     done = list(writers)
     operations = sum(each.operations for each in done)
     silence = max(each.longest_silence_s for each in done)
-    sys.stdout.write(
-        f"\n{name}: {operations:,} operations, {faults} faults, longest silence {silence:.1f} s, lost = {len(lost)}\n"
+    figures = (
+        *(f"{operations:,} operations", f"{faults} faults", f"longest silence {silence:.1f} s", f"lost = {len(lost)}"),
+        *more,
     )
+    sys.stdout.write(f"\n{name}: {', '.join(figures)}\n")
     assert lost == []
     assert [reason for each in done for reason in each.ended] == []

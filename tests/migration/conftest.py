@@ -29,6 +29,7 @@ OUR_FILES = (
     "20261126_04_longer_lifetimes",
     "20261126_05_trash",
     "20261127_01_sealed_values",
+    "20261127_02_tokens_of_several_companies",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
@@ -41,6 +42,7 @@ SQLITE_FILES = (
     "20261126_04_longer_lifetimes",
     "20261126_05_trash",
     "20261127_01_sealed_values",
+    "20261127_02_tokens_of_several_companies",
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]

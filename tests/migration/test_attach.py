@@ -196,7 +196,7 @@ def test_companies_are_listed_and_tokens_saved_beside_the_bot(legacy: LegacyData
     legacy.execute("ALTER TABLE whatsapp_keys DISABLE TRIGGER USER")
     legacy.execute("UPDATE whatsapp_keys SET updated_at = NULL WHERE company_id = '2'")
     run_attach(legacy.url)
-    token = TokenRecord("a", bytes(32), None, START, None, None)
+    token = TokenRecord("a", bytes(32), "1", START, None, None, ("2", "3"))
     with open_store(legacy.url) as store:
         page = store.company_page()
         assert [(company.company_id, company.keys, company.lease) for company in page.companies] == [

@@ -3,10 +3,11 @@
 -- Each is one call and so one transaction, and each of its statements sees all that is committed when the statement
 -- begins. `clock` replaces the database's clock, unless it is null. The lists of a call have no null in them.
 --
--- Every function pins three settings. `search_path` keeps names from meaning a stranger's table. A generic plan is made
--- once in a session; with arrays as arguments Postgres would make a new plan for each call, which takes longer than a set
--- of one key. Without sequential scans such a plan looks each key up in the primary key, also where it was made while the
--- table was empty: the cost of no statement is the product of two lists.
+-- Every function pins four settings. `search_path` keeps names from meaning a stranger's table. `lock_timeout` ends a wait
+-- for locked rows, so that a company whose rows somebody has locked doesn't keep a connection that others need. A generic
+-- plan is made once in a session; with arrays as arguments Postgres would make a new plan for each call, which takes longer
+-- than a set of one key. Without sequential scans such a plan looks each key up in the primary key, also where it was made
+-- while the table was empty: the cost of no statement is the product of two lists.
 
 -- The creds and all keys as of one moment. The row without a type and an id holds the creds. The row without a type but
 -- with an id holds the epoch and the number of the last write that the database has. (A plain query, so that its rows
@@ -43,7 +44,7 @@ END $$;
 -- another session deleted meanwhile.
 CREATE OR REPLACE FUNCTION keystore_get(company text, of_type text, of_ids text[], clock timestamptz)
 RETURNS TABLE (key_id text, value bytea, present boolean)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     used_at timestamptz := coalesce(clock, statement_timestamp());
@@ -63,7 +64,7 @@ END $$;
 -- Mark keys as used, as a get does. Returns the number of renewed keys of each type, and the ids that aren't stored (or null).
 CREATE OR REPLACE FUNCTION keystore_use(company text, key_types text[], key_ids text[], clock timestamptz)
 RETURNS TABLE (key_type text, n bigint, missing text[])
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     used_at timestamptz := coalesce(clock, statement_timestamp());
@@ -268,7 +269,7 @@ CREATE OR REPLACE FUNCTION keystore_write(
     new_creds bytea, with_epoch bigint, with_seq bigint, known_seq bigint, most_keys bigint, most_bytes bigint,
     clock timestamptz
 ) RETURNS text[]
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     at_time timestamptz := coalesce(clock, statement_timestamp());
     events text[] := '{}';
@@ -366,7 +367,7 @@ CREATE OR REPLACE FUNCTION keystore_clear(
     company text, keys_only boolean, with_epoch bigint, with_seq bigint, known_seq bigint, clock timestamptz
 )
 RETURNS TABLE (key_type text, n bigint)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     put_at timestamptz;
@@ -408,7 +409,7 @@ CREATE OR REPLACE FUNCTION keystore_restore(
     expiries timestamptz[], never_expires boolean[], gone_types text[], gone_ids text[], new_creds bytea, why text,
     clock timestamptz
 ) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     at_time timestamptz := coalesce(clock, statement_timestamp());
 BEGIN
@@ -439,7 +440,7 @@ END $$;
 -- Erase all that is stored for a company, the trash and counts with it. Returns the number of rows by table. It is refused
 -- while a lease of the company lives. The lease's row goes too, so epochs begin at 1 again.
 CREATE OR REPLACE FUNCTION keystore_purge(company text, clock timestamptz) RETURNS TABLE (relation text, n bigint)
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' AS $$
 BEGIN
     PERFORM keystore_admit(company, NULL, NULL, NULL, clock);
     DELETE FROM whatsapp_keys k WHERE k.company_id = company;

@@ -61,7 +61,7 @@ END $$;
 -- meanwhile counts as live, and its holder's successor tries again.)
 CREATE OR REPLACE FUNCTION keystore_take_lease(company text, new_holder text, ttl_s double precision, force boolean, clock timestamptz)
 RETURNS TABLE (holder text, epoch bigint, expires_at timestamptz, seq bigint)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     at_time timestamptz := coalesce(clock, clock_timestamp());
@@ -82,7 +82,7 @@ END $$;
 -- holder or epoch, or when somebody wrote without a lease since it ran out.
 CREATE OR REPLACE FUNCTION keystore_renew_lease(company text, of_holder text, with_epoch bigint, ttl_s double precision, clock timestamptz)
 RETURNS TABLE (epoch bigint, expires_at timestamptz, seq bigint)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     until timestamptz := coalesce(clock, clock_timestamp()) + ttl_s * interval '1 second';
@@ -96,7 +96,7 @@ END $$;
 -- End a lease now, so that it can't be renewed. Returns false when it has ended, or has passed to another holder or epoch.
 CREATE OR REPLACE FUNCTION keystore_release_lease(company text, of_holder text, with_epoch bigint, clock timestamptz)
 RETURNS boolean
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     at_time timestamptz := coalesce(clock, clock_timestamp());
 BEGIN

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,8 +19,10 @@ from api.workers.descriptors import (
     connections_within,
     cut_connection,
 )
-from api.workers.memory_budget import MemoryBudget
+from api.workers.exchange import charged_company
+from api.workers.memory_budget import MAX_BYTES_OF_A_TOKEN, MemoryBudget
 from api.workers.turns import COMPANIES, LARGE, MAX_RUNNING, MAX_RUNNING_OF_A_COMPANY, OPEN, Lane, Turns, Work
+from keystore.records import TokenRecord
 from rig.paths import PROJECT
 from rig.waiting import eventually
 
@@ -131,6 +135,26 @@ def test_memory_is_counted_for_a_token_and_altogether() -> None:
     budget.release("a", 60)
     budget.reserve("c", 10)
     assert budget.held == 100
+
+
+def test_large_bodies_of_a_token_are_limited_by_its_number_of_companies() -> None:
+    budget, size = MemoryBudget(), MAX_BYTES_OF_A_TOKEN + MAX_BYTES_OF_A_TOKEN // 2
+    budget.spend("one", 1, size)
+    budget.spend("three", 3, size)
+    with pytest.raises(Problem) as refused:
+        budget.require_allowance("one", 1)
+    assert refused.value.status == 429
+    budget.require_allowance("three", 3)
+
+
+def test_a_request_counts_for_a_company_that_its_token_reaches() -> None:
+    now = datetime.now(UTC)
+    admin, single = TokenRecord("t", b"", None, now, None, None), TokenRecord("t", b"", "a", now, None, None)
+    several = replace(single, further_companies=("b", "c"))
+    paths = ("/v1/companies/a/keys", "/v1/companies/company_b/keys", "/v1/companies/x", "/v1/writes")
+    assert [charged_company(admin, path) for path in paths] == ["a", "b", "x", None]
+    assert [charged_company(single, path) for path in paths] == ["a"] * 4
+    assert [charged_company(several, path) for path in paths] == ["a", "b", "a", "a"]
 
 
 def test_connections_fit_into_the_descriptors() -> None:

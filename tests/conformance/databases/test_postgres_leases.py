@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from time import monotonic
 
 import psycopg
 import pytest
 
-from keystore import LeaseLost, Store, open_store
+from keystore import LeaseLost, Store, StoreUnavailable, open_store
 from rig.waiting import eventually
 from tests.conformance.databases.test_postgres_table import locked
 
 pytestmark = pytest.mark.slow
+
+MOST_LOCK_WAIT_S = 10.0
+"""Limit of a wait for a lock, which is 5 seconds, on a busy machine."""
 
 TAKEN_OVER = "UPDATE keystore_company_leases SET epoch = epoch + 1, holder = 'newer' WHERE company_id = '7'"
 
@@ -112,3 +116,22 @@ def test_a_clear_leaves_no_session_state_for_the_next_one(leased: Store, migrate
         with pytest.raises(LeaseLost):
             store.clear("7")
     assert (leased.load("7").creds, leased.load("7").total) == (b"C", 1)
+
+
+def test_locked_rows_of_a_company_end_its_calls_soon_and_hold_up_no_other(
+    leased: Store, migrated_postgres_url: str
+) -> None:
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: leased.set("7", {"session": {"a": b"A"}}, epoch=1),
+        lambda: leased.lease_company("7", "older", 600, epoch=1),
+    )
+    with closing(psycopg.connect(migrated_postgres_url)) as other:
+        other.execute("SELECT 1 FROM keystore_company_leases WHERE company_id = '7' FOR UPDATE")
+        for call in calls:
+            began = monotonic()
+            with pytest.raises(StoreUnavailable, match="another session holds the rows"):
+                call()
+            assert monotonic() - began < MOST_LOCK_WAIT_S
+            leased.set("8", {"session": {"a": b"A"}})
+    for call in calls:
+        call()

@@ -15,6 +15,7 @@ DAY = timedelta(days=1)
 
 ADMIN = TokenRecord("aaaa", hashlib.sha256(b"one").digest(), None, START, None, None)
 COMPANY = TokenRecord("bbbb", hashlib.sha256(b"two").digest(), "7", START + DAY, START + 90 * DAY, None)
+SEVERAL = TokenRecord("dddd", hashlib.sha256(b"three").digest(), "9", START + DAY, None, None, ("8", "10", "7"))
 
 
 def test_a_token_is_found_as_it_was_added(store: Store, make_store: MakeStore) -> None:
@@ -105,3 +106,57 @@ def test_no_repr_or_error_shows_a_hash(store: Store) -> None:
     with pytest.raises(InvalidInput) as error:
         store.add_token(replace(COMPANY, secret_hash=b"S3CRET" + bytes(26)))
     assert "S3CRET" not in str(error.value)
+
+
+def test_a_token_of_several_companies_keeps_their_order(store: Store, make_store: MakeStore) -> None:
+    store.add_token(COMPANY)
+    store.add_token(SEVERAL)
+    other = make_store()
+    assert other.find_token("dddd") == SEVERAL
+    assert other.tokens() == [COMPANY, SEVERAL]
+    assert SEVERAL.companies == ("9", "8", "10", "7")
+    assert all(map(SEVERAL.reaches, ("9", "8", "10", "7")))
+    assert not any(map(SEVERAL.reaches, ("1", "company_9", "98", "")))
+    assert (COMPANY.companies, ADMIN.companies) == (("7",), ())
+
+
+def test_a_token_of_several_companies_has_each_once_by_its_canonical_id(store: Store) -> None:
+    store.add_token(replace(SEVERAL, company_id="company_9", further_companies=("8", "9", "company_10", "7", "8")))
+    assert store.find_token("dddd") == SEVERAL
+
+
+def test_a_token_of_several_companies_that_is_added_again_is_one_token(store: Store) -> None:
+    for _ in range(2):
+        store.add_token(SEVERAL)
+    with pytest.raises(InvalidInput, match="dddd"):
+        store.add_token(replace(SEVERAL, secret_hash=bytes(32), further_companies=("11", "12", "13", "14")))
+    assert store.tokens() == [SEVERAL]
+
+
+@pytest.mark.parametrize(
+    ("company", "further", "message"),
+    [
+        (None, ("7",), "an admin's token"),
+        ("7", ("b@d",), "company_id"),
+        ("7", tuple(f"{number}" for number in range(1_001)), "1,000"),
+    ],
+)
+def test_companies_that_no_token_may_have_are_refused(
+    store: Store, company: str | None, further: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        store.add_token(replace(SEVERAL, company_id=company, further_companies=further))
+    assert store.tokens() == []
+
+
+def test_a_purge_takes_its_company_out_of_a_token_and_leaves_the_others(store: Store) -> None:
+    for token in (ADMIN, COMPANY, SEVERAL):
+        store.add_token(token)
+    assert store.purge("8")["keystore_tokens"] == 0
+    assert store.tokens() == [ADMIN, COMPANY, replace(SEVERAL, further_companies=("10", "7"))]
+    assert store.purge("9")["keystore_tokens"] == 0
+    assert store.find_token("dddd") == replace(SEVERAL, company_id="10", further_companies=("7",))
+    assert store.purge("7")["keystore_tokens"] == 1
+    assert store.tokens() == [ADMIN, replace(SEVERAL, company_id="10", further_companies=())]
+    assert store.purge("10")["keystore_tokens"] == 1
+    assert store.tokens() == [ADMIN]

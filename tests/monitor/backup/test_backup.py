@@ -82,7 +82,7 @@ def fill(store: Store, clock: Clock) -> None:
     store.restore_rows("odd", rows, b"\x00creds")
     store.set("keys", {"lid-mapping": {"1": b'"2"'}})
     store.set("creds", {}, creds=b"{}")
-    store.add_token(token("aaaaaaaaaaaa", "real", store))
+    store.add_token(replace(token("aaaaaaaaaaaa", "real", store), further_companies=("second", "third")))
     store.add_token(token("bbbbbbbbbbbb", None, store))
 
 

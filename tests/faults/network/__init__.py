@@ -1,0 +1,1 @@
+"""Faults between bots, service and database: black holes, half-open connections, a killed pooler."""

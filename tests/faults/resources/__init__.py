@@ -1,0 +1,1 @@
+"""Resources that run out under load: connections of the pool, threads, descriptors, the disk."""
