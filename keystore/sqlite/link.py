@@ -42,6 +42,9 @@ ROOM_FOR_A_LOG_BYTES = 65_536
 _creating = threading.Lock()
 """Held while a file is created, so that no other thread has locks on it when the descriptor is closed."""
 
+FAILURES = sqlite3.Error, UnicodeDecodeError
+"""The failures of SQLite's module. The latter is for a message that quotes a damaged name."""
+
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; repeating is safe",
     sqlite3.SQLITE_READONLY: "it can't be written; check owner and permissions of the file and its folder",
@@ -91,7 +94,7 @@ class SqliteLink:
         try:
             self._idle.append(self._connect())
             self._file = self._file_at_path()
-        except sqlite3.Error as error:
+        except FAILURES as error:
             self._raise(error)
 
     @property
@@ -158,7 +161,7 @@ class SqliteLink:
             conn.execute("PRAGMA secure_delete = ON")  # Deleted keys are overwritten in the file.
             for name, rule in FUNCTIONS.items():
                 conn.create_function(name, rule.__code__.co_argcount, rule, deterministic=True)
-        except sqlite3.Error:
+        except FAILURES:
             db.close()
             raise
         return db
@@ -182,7 +185,7 @@ class SqliteLink:
                         self._idle.append(db)
                 if self._closed:
                     db.close()
-        except sqlite3.Error as error:
+        except FAILURES as error:
             self._raise(error)
         finally:
             self._slots.release()
@@ -206,16 +209,13 @@ class SqliteLink:
             "that uses it, put the right file there, and start again"
         )
 
-    def _raise(self, error: sqlite3.Error) -> NoReturn:
+    def _raise(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
         """Raise our error for SQLite's. (Its messages name tables and columns, never values.)"""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             raise InvalidInput(f"{self.name}: this file is not a SQLite database; check KEYSTORE_URL") from error
-        if code == sqlite3.SQLITE_CORRUPT:
-            raise KeystoreError(
-                f"{self.name}: the file is damaged ({error}); stop everything that uses it, keep a copy, and restore "
-                "a backup or run `sqlite3 FILE .recover`"
-            ) from error
+        if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
+            raise KeystoreError(self.damaged(error)) from error
         if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG):
             raise InvalidInput(f"{self.name}: the database refused a row: {error}") from error
         if "no such table" in str(error) or "no such column" in str(error):
@@ -223,6 +223,13 @@ class SqliteLink:
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and self._disk_is_full():
             code = sqlite3.SQLITE_FULL  # No room for the files beside the database.
         raise StoreUnavailable(f"{self.name}: {_REMEDIES.get(code, error)}") from error
+
+    def damaged(self, reason: object) -> str:
+        """Return what to do about a damaged file."""
+        return (
+            f"{self.name}: the file is damaged ({reason}); stop everything that uses it, keep a copy, and restore a "
+            "backup or run `sqlite3 FILE .recover`"
+        )
 
     def _disk_is_full(self) -> bool:
         try:

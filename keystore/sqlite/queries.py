@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
+from types import NoneType
 from typing import Any
 
 from keystore import ttl
+from keystore.errors import KeystoreError
 from keystore.ids import KNOWN_TYPES, MAX_OTHER_TYPES, OTHER_TYPES
 from keystore.records import REPAIR, KeyRow, Lease, SweepRun
 from keystore.sql.link import RefusalError, Row, Run
@@ -30,6 +32,9 @@ from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
 from keystore.values.codec import overwrites
 
 PRE_KEY, SESSION = "pre-key", "session"
+
+COLUMNS = {"load": (str, str, bytes), "get": (str, bytes), "get_creds": (bytes,)}
+"""The types of columns that are read as they are. In a damaged file a column may have another type."""
 
 NEVER_US = 2**63 - 1
 """The stored expiry of a key that never expires."""
@@ -49,6 +54,13 @@ class SqliteQueries(SqliteSealedRows, Queries):
     _policy_read: tuple[float, Policy] = (-math.inf, DEFAULT)
 
     # The operations of a bot.
+
+    def run(self, name: str, /, **params: Any) -> list[Row]:
+        rows = super().run(name, **params)
+        for column, kind in zip(zip(*rows, strict=True), COLUMNS.get(name, ()), strict=False):
+            if not {kind, NoneType}.issuperset(map(type, column)):
+                raise KeystoreError(self.link.damaged("a column has another type"))
+        return rows
 
     def get(self, company: str, key_type: str, key_ids: list[str]) -> tuple[list[Row], int]:
         params = {

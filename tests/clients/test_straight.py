@@ -21,7 +21,7 @@ from rig.relay import address_at, free_port
 from rig.waiting import eventually
 from tests.clients.accounts import Accounts, DeviceError
 from tests.clients.conftest import may_make_logins
-from tests.clients.conversation import BOT, establish_sessions, open_peers, write_both_ways
+from tests.clients.conversation import BOT, PEERS, establish_sessions, open_peers, write_both_ways
 from tests.clients.restartable_service import login_address
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("straight")]
@@ -68,13 +68,13 @@ def test_a_bot_needs_no_service_and_the_service_sees_it_later(straight: Straight
             lambda: store.company_page(COMPANIES[0]).companies[0].lease != lease, "the bot renews its lease itself", 20
         )
         state = store.load(COMPANIES[0])
-        assert len(state.keys["session"]) == 40
+        assert len(state.keys["session"]) == len(PEERS)
         assert {row.expires_at is None for row in store.export_rows(COMPANIES[0])} == {False}
         bot.do(BOT, "close")
         now = store.now()
         counted = {(count.event, count.key_type): count.keys for count in store.counts(now - timedelta(hours=1))}
-        assert counted["created", "session"] == 40
-        assert counted["renewed", "session"] > 100
+        assert counted["created", "session"] == len(PEERS)
+        assert counted["renewed", "session"] > 2 * len(PEERS)
         assert bot_reports(store, now) == {}, "a bot that was closed isn't missed"
 
 

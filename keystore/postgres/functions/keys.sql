@@ -76,8 +76,11 @@ BEGIN
         SELECT u.key_type, array_agg(u.key_id ORDER BY u.key_id) AS key_ids
         FROM unnest(key_types, key_ids) AS u (key_type, key_id) GROUP BY u.key_type ORDER BY u.key_type
     LOOP
-        new_expiry := keystore_expiry(used.key_type, used_at);
-        renewed_before := keystore_half_life_from((SELECT l.ttl_s FROM keystore_life(used.key_type) AS l), used_at);
+        SELECT keystore_rounded_expiry(l.ttl_s, l.step_s, used_at), keystore_half_life_from(l.ttl_s, used_at)
+        INTO new_expiry, renewed_before FROM keystore_life(used.key_type) AS l;
+        IF new_expiry IS NULL THEN
+            new_expiry := keystore_expiry(used.key_type, used_at); -- It says what is missing.
+        END IF;
         UPDATE whatsapp_keys k SET expires_at = new_expiry
         WHERE k.company_id = company AND k.key_type = used.key_type AND k.key_id = ANY (used.key_ids)
           AND k.expires_at < renewed_before;
