@@ -33,6 +33,7 @@ def streaming_standby(primary: PostgresServer, programs: Path) -> Iterator[tuple
                 primary.admin,
                 "-X",
                 "stream",
+                "--checkpoint=fast",  # By default it waits for the next one, which comes within minutes.
             ],
             env={**ENVIRONMENT, "PGPASSWORD": primary.admin_password},
             stdin=subprocess.DEVNULL,
