@@ -292,5 +292,5 @@ def read_only_rows(path: Path, statement: str) -> list[Row]:
             return connection.execute(statement).fetchall()
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise InvalidInput(f"{path} can't be read: {error}") from error

@@ -138,6 +138,17 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, content: bytes, mes
         assert "hunter2" not in str(refused.value)
 
 
+def test_a_database_with_a_damaged_table_is_refused_in_words(tmp_path: Path) -> None:
+    dumps.baileys_sqlite(tmp_path / "dump")
+    content = (tmp_path / "dump").read_bytes()
+    damaged = content.replace(b"tablecredscreds", b"tablecr\xffdscreds").replace(
+        b"CREATE TABLE creds", b"CREATE TABLf creds"
+    )
+    (tmp_path / "dump").write_bytes(damaged)
+    with pytest.raises(InvalidInput, match="dump can't be read"):  # SQLite's message quotes the damaged name.
+        source_at(tmp_path / "dump")
+
+
 def test_a_format_is_forced_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--from mysql: no such format; there are folder, archive, sqlite"):
         source_at(tmp_path / "dump", "mysql")
