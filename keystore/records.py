@@ -279,7 +279,7 @@ class TokenRecord:
 
     def reaches(self, company_id: str) -> bool:
         """Return True if it is for this company (a canonical id)."""
-        return self.is_admin or company_id in self.companies
+        return self.company_id in (None, company_id) or company_id in self.further_companies
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,10 @@ class SqliteQueries(SqliteSealedRows, Queries):
 
     def run(self, name: str, /, **params: Any) -> list[Row]:
         rows = super().run(name, **params)
-        for column, kind in zip(zip(*rows, strict=True), COLUMNS.get(name, ()), strict=False):
-            if not {kind, NoneType}.issuperset(map(type, column)):
-                raise KeystoreError(self.link.damaged("a column has another type"))
+        if name in COLUMNS:
+            for kind, column in zip(COLUMNS[name], zip(*rows, strict=True), strict=False):
+                if not {kind, NoneType}.issuperset(map(type, column)):
+                    raise KeystoreError(self.link.damaged("a column has another type"))
         return rows
 
     def get(self, company: str, key_type: str, key_ids: list[str]) -> tuple[list[Row], int]:

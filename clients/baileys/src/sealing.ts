@@ -11,7 +11,7 @@ import { KeystoreError } from './errors.js'
 export type SecretKey = string | Uint8Array
 
 /** The format byte of a sealed value. No JSON begins with it. */
-const SEALED = 1
+export const SEALED = 1
 const KEY_BYTES = 32
 const ID_BYTES = 8
 const NONCE_BYTES = 12

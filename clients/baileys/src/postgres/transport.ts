@@ -22,6 +22,7 @@ import type {
   State,
   Transport
 } from '../transport.js'
+import { SEALED } from '../sealing.js'
 import { ofType, valueOf, type Value } from '../values.js'
 import { readAddress, type Address } from './address.js'
 import { bigints, blobs, integers, texts } from './arrays.js'
@@ -29,7 +30,6 @@ import { codeOf, Connections, type Row } from './connections.js'
 
 /** The format of a value that isn't sealed: the first byte of each stored value. */
 const PLAIN = 0
-const SEALED = 1
 const MOST_EVENTS = 1_000
 
 /**
@@ -270,18 +270,18 @@ function stateFrom(company: string, rows: readonly Row[]): State {
   let epoch = 0
   let seq = 0
   for (const [type, id, value] of rows) {
-    if (type !== null) ofType(keys, String(type)).set(String(id), read(`${company} ${String(type)} ${String(id)}`, value as Buffer))
-    else if (id === null) creds = read(`${company} creds`, value as Buffer) ?? unknownFormat(`${company} creds`, value as Buffer)
+    if (type !== null) ofType(keys, String(type)).set(String(id), read(value as Buffer, company, String(type), String(id)))
+    else if (id === null) creds = read(value as Buffer, company, 'creds') ?? unknownFormat(value as Buffer, company, 'creds')
     else [epoch, seq] = String(id).split(' ').map(Number) as [number, number]
   }
   return { creds, keys, epoch, seq }
 }
 
 /** Returns a stored value; undefined if its format isn't known. */
-function read(name: string, bytes: Buffer): Value | undefined {
+function read(bytes: Buffer, ...name: string[]): Value | undefined {
   if (bytes[0] === SEALED) {
     throw new KeystoreRefused(
-      `${name}: the service has sealed it, and a bot straight on the database can't open it; connect to the service over HTTP`,
+      `${name.join(' ')}: the service has sealed it, and a bot straight on the database can't open it; connect to the service over HTTP`,
       500,
       'format'
     )
@@ -289,8 +289,8 @@ function read(name: string, bytes: Buffer): Value | undefined {
   return bytes[0] === PLAIN ? valueOf(bytes.subarray(1)) : undefined
 }
 
-function unknownFormat(name: string, bytes: Buffer): never {
-  throw new KeystoreRefused(`${name}: stored in format ${bytes[0]}, which this version can't read`, 500, 'format')
+function unknownFormat(bytes: Buffer, ...name: string[]): never {
+  throw new KeystoreRefused(`${name.join(' ')}: stored in format ${bytes[0]}, which this version can't read`, 500, 'format')
 }
 
 function leaseLost(detail: string | undefined): string {
