@@ -5,7 +5,7 @@ checksum once more when it is read, in case the disk returns something else the 
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +15,10 @@ from keystore import ids
 from keystore.backup.opening import missing_master
 from keystore.errors import CorruptValue, InvalidInput
 from keystore.records import TokenRecord
-from keystore.store import Store
 from keystore.values.codec import Opener
 from monitor.backup.manifest import VERSION, End, Header, Part, totals
 from monitor.backup.token_lines import read_token
-from monitor.transfer.archive_format import FORMAT
+from monitor.transfer.archive_format import FORMAT, ArchiveSource, opened_archive
 from monitor.transfer.archive_lines import (
     MAX_LINE_BYTES,
     base64_of,
@@ -69,12 +68,12 @@ class Backup:
 
     def state(self, part: Part) -> CompanyState:
         """Return a company's creds and keys. Raises InvalidInput if the part isn't what the manifest says."""
-        with self.path.open("rb") as file:
+        with opened_archive(self.path) as file:
             return _company_state(self.path, part, _content(self.path, file, part), self.keys)
 
     def tokens(self) -> list[TokenRecord]:
         """Return the tokens of the API. Raises InvalidInput."""
-        with self.path.open("rb") as file:
+        with opened_archive(self.path) as file:
             return [
                 token
                 for part in self.parts
@@ -84,12 +83,11 @@ class Backup:
 
 
 @dataclass(frozen=True)
-class BackupPart:
+class BackupPart(ArchiveSource):
     """A company of a backup as a source to import, with the same methods as `BaileysFolder`."""
 
     backup: Backup
     part: Part
-    read_as = "archive"
 
     @property
     def path(self) -> Path:
@@ -102,14 +100,6 @@ class BackupPart:
         if progress is not None:
             progress(self.part.keys, self.part.keys)
         return state
-
-    def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
-        """Restore the keys with their times, and delete the removed ones, in one write."""
-        store.restore_rows(company, state.rows, state.creds, removed)
-
-    def delete(self, entry: StateEntry) -> None:
-        """Refuse to delete: an archive is a copy to keep."""
-        raise InvalidInput("an archive is a copy to keep")
 
 
 def is_backup(path: Path) -> bool:
@@ -128,24 +118,19 @@ def checked_backup(path: Path, keys: "ArchiveKeys | None", progress: Progress | 
     The checksums come first, then the key, then each company is read. Raises InvalidInput, which says what is damaged
     and where, and SecretKeyMissing for a sealed backup without its key.
     """
-    try:
-        with path.open("rb") as file:
-            backup = _with_right_checksums(path, file)
-            if backup.header.master_key is not None:
-                backup = replace(backup, keys=_require_seal(backup, keys))
-            for done, part in enumerate(backup.parts, 1):
-                content = _content(path, file, part)
-                if part.part is None:
-                    _tokens(path, part, content)
-                else:
-                    _company_state(path, part, content, backup.keys)
-                if progress is not None:
-                    progress(done, len(backup.parts))
-            return backup
-    except FileNotFoundError:
-        raise InvalidInput(f"{path} doesn't exist; name an archive that `export` wrote") from None
-    except OSError as error:
-        raise InvalidInput(f"{path} can't be read: {error.strerror}") from error
+    with opened_archive(path) as file:
+        backup = _with_right_checksums(path, file)
+        if backup.header.master_key is not None:
+            backup = replace(backup, keys=_require_seal(backup, keys))
+        for done, part in enumerate(backup.parts, 1):
+            content = _content(path, file, part)
+            if part.part is None:
+                _tokens(path, part, content)
+            else:
+                _company_state(path, part, content, backup.keys)
+            if progress is not None:
+                progress(done, len(backup.parts))
+        return backup
 
 
 def _with_right_checksums(path: Path, file: BinaryIO) -> Backup:

@@ -23,7 +23,7 @@ from monitor.backup.archive import checked_backup
 from monitor.backup.manifest import End, Header
 from monitor.backup.writing import BackupWriter
 from monitor.transfer.archive_format import STAGED_FILE, ArchiveFile
-from monitor.transfer.export_staging import staged
+from monitor.transfer.export_staging import private_file, staged
 from monitor.transfer.state import Progress, Skipped, label
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def export_backup(
     else:
         with staged(path) as folder:
             staged_file = folder / STAGED_FILE
-            with os.fdopen(os.open(staged_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with private_file(staged_file) as file:
                 end, left_out = _write(store, file, header, keys, company, exported_at, progress)
                 file.flush()
                 os.fsync(file.fileno())

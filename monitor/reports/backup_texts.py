@@ -1,5 +1,7 @@
 """The reports of a backup, of its import and of its trial, as text for a terminal."""
 
+from datetime import datetime
+
 from rich.console import Group, RenderableType
 
 from monitor.backup.export import BackupReport
@@ -19,7 +21,7 @@ def exported(report: BackupReport) -> RenderableType:
     rows = [
         ("database", report.database),
         ("archive", report.target),
-        ("moment", f"{report.exported_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("moment", _moment(report.exported_at)),
         (verb, f"{_companies(report.companies)}, {counted(report.keys, 'key')}, {counted(report.tokens, 'token')}"),
         ("values", size(report.value_bytes)),
         ("file", size(report.file_bytes)),
@@ -37,7 +39,7 @@ def imported(report: BackupImportReport) -> RenderableType:
     """The amounts that are in the database as in the backup, and the companies that were left as they are."""
     verb = "would be there" if report.dry_run else "there now"
     rows = [
-        ("archive", f"{report.source}, of {report.exported_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("archive", f"{report.source}, of {_moment(report.exported_at)}"),
         ("database", report.database),
         (verb, f"{_companies(report.companies)}, {counted(report.keys, 'key')}"),
         ("tokens added", f"{report.tokens:,}"),
@@ -52,7 +54,7 @@ def verified(report: VerifyReport) -> RenderableType:
     """The verdict first, then the amounts, then the differences."""
     verdict = "the backup can be restored" if report.good else "the backup doesn't restore as it is"
     rows = [
-        ("archive", f"{report.archive}, of {report.exported_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("archive", f"{report.archive}, of {_moment(report.exported_at)}"),
         ("written by", f"version {report.program}"),
         ("sealed", "yes" if report.sealed else "no"),
         ("restored into", report.scratch),
@@ -65,6 +67,10 @@ def verified(report: VerifyReport) -> RenderableType:
     ]
     style = "green" if report.good else "bold red"
     return Group(paragraphs(verdict, style=style), pairs(rows), *_listed("differences", report.differences))
+
+
+def _moment(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _companies(number: int) -> str:

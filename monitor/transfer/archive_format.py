@@ -12,9 +12,11 @@ sweep deletes those that have expired since, unless a guard keeps them.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from keystore import ids
 from keystore.errors import InvalidInput, StoreUnavailable
@@ -47,22 +49,22 @@ _BEGINNING = f'{{"format":"{FORMAT}"'.encode()
 STAGED_FILE = "archive"
 
 
-@dataclass(frozen=True)
-class ArchiveFile:
-    """An archive at `path`, with the same methods as `BaileysFolder`."""
+@contextmanager
+def opened_archive(path: Path) -> Iterator[BinaryIO]:
+    """Open an archive to read it in the block. Raises InvalidInput if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise InvalidInput(f"{path} doesn't exist; name an archive that `export` wrote") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be read: {error.strerror}") from error
 
-    path: Path
+
+class ArchiveSource:
+    """An archive as a source to import: how its state is stored, whichever form it has."""
+
     read_as = "archive"
-
-    def read(self, progress: Progress | None) -> CompanyState:
-        """Read the archive. Raises InvalidInput if the file can't be read, or has no archive's header."""
-        try:
-            with self.path.open("rb") as file:
-                return _parsed(self.path, iter(lambda: file.readline(MAX_LINE_BYTES), b""), progress)
-        except FileNotFoundError:
-            raise InvalidInput(f"{self.path} doesn't exist; name an archive that `export` wrote") from None
-        except OSError as error:
-            raise InvalidInput(f"{self.path} can't be read: {error.strerror}") from error
 
     def save(self, store: Store, company: str, state: CompanyState, removed: Iterable[Name]) -> None:
         """Restore the keys with their times, and delete the removed ones, in one write."""
@@ -71,6 +73,18 @@ class ArchiveFile:
     def delete(self, entry: StateEntry) -> None:
         """Refuse to delete: an archive is a copy to keep."""
         raise InvalidInput("an archive is a copy to keep")
+
+
+@dataclass(frozen=True)
+class ArchiveFile(ArchiveSource):
+    """An archive at `path`, with the same methods as `BaileysFolder`."""
+
+    path: Path
+
+    def read(self, progress: Progress | None) -> CompanyState:
+        """Read the archive. Raises InvalidInput if the file can't be read, or has no archive's header."""
+        with opened_archive(self.path) as file:
+            return _parsed(self.path, iter(lambda: file.readline(MAX_LINE_BYTES), b""), progress)
 
     def require_free(self, *, force: bool) -> None:
         """Raise InvalidInput unless the path is free or, with `force`, a file."""

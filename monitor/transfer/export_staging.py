@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from keystore.errors import InvalidInput
 
@@ -39,9 +40,14 @@ def staged(target: Path) -> Iterator[Path]:
         ) from error
 
 
+def private_file(path: Path) -> BinaryIO:
+    """Open a new file that only its owner can read: it has secrets. (A folder from `mkdtemp` is 0700 already.)"""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read: it has secrets. (A folder from `mkdtemp` is 0700 already.)"""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    """Write such a file."""
+    with private_file(path) as file:
         file.write(content)
 
 
