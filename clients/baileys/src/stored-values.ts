@@ -7,13 +7,12 @@
 import { KeystoreError } from './errors.js'
 import { isSealed, isSealedType, keyIdOf, SEAL_BYTES, Sealer } from './sealing.js'
 import type { State, Write } from './transport.js'
-import { base64Size, bytesAsJson, bytesOf, isJson, ofType, valueOf, type SentKeys, type StoredKeys, type Value } from './values.js'
+import { base64Size, bytesAsJson, bytesOf, isJson, OPEN_BRACE, ofType, valueOf, type SentKeys, type StoredKeys, type Value } from './values.js'
 
 /** The most that is sealed with one write beside the bot's own writes. */
 const PART_KEYS = 200
 const PART_BYTES = 256 * 1024
 
-const OPEN_BRACE = 0x7b
 const NOT_JSON = "its JSON can't be parsed"
 const DOES_NOT_OPEN = "it doesn't open: it was changed, or sealed for another company, type or id"
 const STRANGE_FORMAT = "it is stored in a format that this version can't read"

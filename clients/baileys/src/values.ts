@@ -11,7 +11,7 @@ import { KeystoreError } from './errors.js'
 import { isSealed } from './sealing.js'
 
 const MAX_NAME = 255
-const OPEN_BRACE = 0x7b
+export const OPEN_BRACE = 0x7b
 /** Bytes as the service takes them. */
 const [BASE64_START, BASE64_END] = ['{"$base64":"', '"}'] as const
 /** Printable characters, as the store takes them; no half of a surrogate pair. */
@@ -130,7 +130,12 @@ export function ofType<T>(keys: Map<string, Map<string, T>>, type: string): Map<
 
 /** The bytes of a key in a request, about. */
 export function bytesOfKey(type: string, id: string, json: string | null, bytesOfJson: BytesOf): number {
-  return 3 * id.length + (json === null ? 4 : bytesOfJson(type, json)) + 4
+  return bytesOfEntry(id, json === null ? undefined : bytesOfJson(type, json))
+}
+
+/** The bytes of an id with its value, of so many bytes, or with its deletion. */
+function bytesOfEntry(id: string, valueBytes = 'null'.length): number {
+  return 3 * id.length + valueBytes + 4
 }
 
 /** The bytes of the JSON of this type's value in a request; the creds have an empty type. */
@@ -140,7 +145,7 @@ export type BytesOf = (type: string, json: string) => number
 export function bytesOfKeys(keys: SentKeys): number {
   let bytes = 0
   for (const byId of keys.values())
-    for (const [id, value] of byId) bytes += 3 * id.length + (value === null ? 4 : bytesOf(value)) + 4
+    for (const [id, value] of byId) bytes += bytesOfEntry(id, value === null ? undefined : bytesOf(value))
   return bytes
 }
 

@@ -16,52 +16,22 @@ import {
   KeystoreLeaseHeld,
   KeystoreLeaseLost,
   KeystoreRefused,
-  KeystoreUnavailable,
-  useKeystoreAuthState
+  KeystoreUnavailable
 } from '../dist/index.js'
-import { FakeService, TOKEN } from './service.mjs'
+import { begin, end, eventually, open, service, session } from './account.mjs'
+import { TOKEN } from './service.mjs'
 import { releaseTimeouts, takeTimeouts } from './timers.mjs'
 
 const { addTransactionCapability, proto, useMultiFileAuthState } = baileys
 const LATER = Date.now() + 3_600_000
 
-let service
-let opened
-
-beforeEach(async () => {
-  service = await FakeService.start()
-  opened = []
-})
+beforeEach(begin)
 
 afterEach(async () => {
   mock.timers.reset()
   releaseTimeouts()
-  for (const auth of opened) await auth.close().catch(() => {})
-  await service.stop().catch(() => {})
+  await end()
 })
-
-async function open(options = {}) {
-  const auth = await useKeystoreAuthState({
-    url: service.url,
-    token: TOKEN,
-    company: 'acme',
-    connectForMs: 2_000,
-    retryForMs: 2_000,
-    ...options
-  })
-  opened.push(auth)
-  return auth
-}
-
-async function eventually(condition, description) {
-  for (let left = 500; left > 0; left -= 1) {
-    if (condition()) return
-    await wait(10)
-  }
-  assert.fail(`not within 5 s: ${description}`)
-}
-
-const session = text => ({ _sessions: { a: { chain: text } }, version: 'v1' })
 
 test('a new account gets fresh creds, after one request for the lease and the state', async () => {
   const { state } = await open()

@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 
-import { KeystoreError, useKeystoreAuthState } from '../dist/index.js'
+import { KeystoreError } from '../dist/index.js'
 import { Sealer } from '../dist/sealing.js'
-import { FakeService, TOKEN } from './service.mjs'
+import { begin, end, eventually, open as openAccount, service, session } from './account.mjs'
 
 const VECTORS = JSON.parse(readFileSync(new URL('../../../rig/data/sealed_values.json', import.meta.url), 'utf8'))
 const bytes = text => Buffer.from(text, 'base64')
@@ -14,42 +14,16 @@ const key = first => Buffer.from(Array.from({ length: 32 }, (_, n) => first + n)
 const [FIRST, SECOND] = [key(0), key(100)]
 const LEASE_AND_STATE = '/lease'
 
-let service
-let opened
 let warnings
 
 beforeEach(async () => {
-  service = await FakeService.start()
-  opened = []
+  await begin()
   warnings = []
 })
 
-afterEach(async () => {
-  for (const auth of opened) await auth.close().catch(() => {})
-  await service.stop().catch(() => {})
-})
+afterEach(end)
 
-async function open(options = {}) {
-  const auth = await useKeystoreAuthState({
-    url: service.url,
-    token: TOKEN,
-    company: 'acme',
-    connectForMs: 2_000,
-    retryForMs: 2_000,
-    logger: { warn: fields => warnings.push(fields) },
-    ...options
-  })
-  opened.push(auth)
-  return auth
-}
-
-async function eventually(condition, description) {
-  for (let left = 500; left > 0; left -= 1) {
-    if (condition()) return
-    await wait(10)
-  }
-  assert.fail(`not within 5 s: ${description}`)
-}
+const open = options => openAccount({ logger: { warn: fields => warnings.push(fields) }, ...options })
 
 /** Opens a value that the service has; undefined if it isn't sealed, or doesn't open with this key. */
 function openedFrom(name, secretKey) {
@@ -67,7 +41,6 @@ const listed = async keys => {
   for await (const [id] of keys.list('session')) all[1].push(id)
   return all
 }
-const session = text => ({ _sessions: { a: { chain: text } }, version: 'v1' })
 
 test('the vectors of the format: what is to open opens and seals to the same bytes, and nothing else opens', () => {
   for (const vector of VECTORS.opens) {
@@ -105,10 +78,11 @@ test('both spellings of a company are one', () => {
 test('a secret key is taken in each of its spellings', async () => {
   const odd = Buffer.from(Array.from({ length: 32 }, (_, n) => 251 - n))
   const text = odd.toString('base64')
-  await (await open({ secretKey: odd })).saveCreds()
+  let auth = await open({ secretKey: odd })
+  await auth.saveCreds()
   for (const secretKey of [text, text.replace('=', ''), odd.toString('base64url'), ` ${text}\n`, new Uint8Array(odd), [text], [FIRST, odd], `${FIRST.toString('base64')}, ${text}`]) {
-    await opened.pop().close()
-    await open({ secretKey })
+    await auth.close()
+    auth = await open({ secretKey })
   }
 })
 
