@@ -6,14 +6,12 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from psycopg import sql
 
 from keystore import open_store
 from monitor.recovery.restore import restore_company
@@ -142,8 +140,7 @@ def test_no_message_is_lost_when_postgres_restarts(
             await_retry()
             own_server.server.start()
 
-    with closing(own_server.site.admin()) as admin:
-        admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(own_server.site.role)))
+    own_server.let_owner_make_logins()
     with RestartableService(own_server.url, tmp_path, free_port(), straight=straight) as service:
         service.admit("acme")
         talk_through(restart, service, baileys)

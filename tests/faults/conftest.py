@@ -1,12 +1,15 @@
 """A server with its own database and the service on it, and the two ways of bots to it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rig.fixtures.postgres import OwnServer
 from rig.relay import free_port
+from rig.waiting import eventually
 from tests.clients.conftest import baileys, client  # noqa: F401
 from tests.clients.restartable_service import RestartableService, login_address
 from tests.faults.writers import accounts, token_for
@@ -31,6 +34,22 @@ class Site:
 def way_of(site: Site) -> str:
     """The way of the bots, for the report."""
     return "straight" if site.straight else "HTTP"
+
+
+def workers() -> list[psutil.Process]:
+    """The worker processes of the service that this test has started, once there are any."""
+    processes: list[psutil.Process] = []
+
+    def look() -> bool:
+        processes[:] = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if any("api/workers/__main__.py" in part for part in process.cmdline()):
+                    processes.append(process)
+        return bool(processes)
+
+    eventually(look, "the service has a worker", 30)
+    return processes
 
 
 @pytest.fixture(params=["http", "straight"])

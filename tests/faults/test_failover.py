@@ -26,8 +26,8 @@ STREAMING = b"SELECT count(*) FROM pg_stat_replication WHERE application_name = 
 def test_a_standby_takes_over(
     own_server: OwnServer, postgres_programs: Path, tmp_path: Path, baileys: Path, way: str, is_synchronous: bool
 ) -> None:
-    primary, role = own_server.server, own_server.site.role
-    run_as_admin(primary, f'ALTER ROLE "{role}" CREATEROLE')
+    primary = own_server.server
+    own_server.let_owner_make_logins()
     run_json("migrate", url=own_server.url)
     login = login_address(own_server.url, ACCOUNTS)
     token = run_json("token", "create", "--admin", url=own_server.url)["token"]

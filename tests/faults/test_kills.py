@@ -2,16 +2,13 @@
 
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-import psutil
 import pytest
 
 from keystore import open_store
-from rig.waiting import eventually
-from tests.faults.conftest import ACCOUNTS, Site, way_of
+from tests.faults.conftest import ACCOUNTS, Site, way_of, workers
 from tests.faults.writers import Writers, report
 
 MOST_RECOVERY_S = 5.0
@@ -63,18 +60,3 @@ def test_the_server_is_restarted_at_once_ten_times(site: Site, baileys: Path) ->
         with open_store(site.server.url) as store:
             report(f"immediate restart of PostgreSQL ({way_of(site)})", 10, [writers], writers.lost(store))
     assert max(recoveries) < MOST_RECOVERY_S
-
-
-def workers() -> list[psutil.Process]:
-    """The worker processes of the service that this test has started."""
-    processes: list[psutil.Process] = []
-
-    def look() -> bool:
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                if any("api/workers/__main__.py" in part for part in process.cmdline()):
-                    processes.append(process)
-        return bool(processes)
-
-    eventually(look, "the service has a worker", 30)
-    return processes

@@ -8,8 +8,7 @@ import pytest
 
 from keystore import open_store
 from rig.waiting import eventually
-from tests.faults.conftest import ACCOUNTS, Site, way_of
-from tests.faults.test_kills import workers
+from tests.faults.conftest import ACCOUNTS, Site, way_of, workers
 from tests.faults.writers import Writers, report
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1_800)]
@@ -23,7 +22,7 @@ MOST_GROWTH_MB = {"service": 5.0, "worker": 8.0, "bot": 40.0}
 
 def test_memory_is_flat(site: Site, baileys: Path) -> None:
     with Writers(baileys, site.url, site.token, ACCOUNTS) as writers:
-        (worker,) = {process.pid: process for process in workers()}.values()
+        (worker,) = workers()
         service = worker.parent()
         assert service is not None
         processes = {"service": service, "worker": worker, "bot": psutil.Process(writers.pid)}

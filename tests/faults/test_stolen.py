@@ -18,8 +18,7 @@ from rig.baileys_state import real_keys
 from tests.acceptance.in_process import run_json
 from tests.clients.accounts import Accounts
 from tests.clients.conversation import BOT
-from tests.faults.conftest import ACCOUNTS, Site, way_of
-from tests.faults.test_kills import workers
+from tests.faults.conftest import ACCOUNTS, Site, way_of, workers
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
