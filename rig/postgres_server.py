@@ -64,12 +64,9 @@ def hand_over(path: Path) -> None:
 @contextmanager
 def server_home(name: str, parent: str | None = None) -> Iterator[Path]:
     """Make a folder for the unprivileged user, removed after the block; pytest's own folders are closed to others."""
-    home = Path(tempfile.mkdtemp(prefix=f"keystore-{name}-", dir=parent))
-    hand_over(home)
-    try:
-        yield home
-    finally:
-        shutil.rmtree(home)
+    with tempfile.TemporaryDirectory(prefix=f"keystore-{name}-", dir=parent) as home:
+        hand_over(Path(home))
+        yield Path(home)
 
 
 class PostgresServer:
@@ -115,8 +112,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections. Raises KeystoreError."""
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
+        with self._log.open("ab") as log, _no_interrupt():
+            self._process = process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self.data],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -126,7 +123,6 @@ class PostgresServer:
                 start_new_session=True,
                 **as_ordinary_user(),
             )
-        self._process = process
         give_up_at = monotonic() + START_TIMEOUT_S
         while _status(self.data / "postmaster.pid") != "ready":
             if process.poll() is not None or monotonic() > give_up_at:
@@ -153,17 +149,19 @@ class PostgresServer:
                 raise
 
     def _run(self, program: str, *args: str) -> None:
-        done = subprocess.run(
-            [self._programs / program, *args],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=START_TIMEOUT_S,
-            cwd=self.data.parent,
-            env=ENVIRONMENT,
-            check=False,
-            **as_ordinary_user(),
-        )
+        with _no_interrupt():
+            done = subprocess.run(
+                [self._programs / program, *args],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=START_TIMEOUT_S,
+                cwd=self.data.parent,
+                env=ENVIRONMENT,
+                check=False,
+                start_new_session=True,
+                **as_ordinary_user(),
+            )
         if done.returncode != 0:
             raise KeystoreError(f"{program}: {done.stdout}{done.stderr}")
 
@@ -212,6 +210,16 @@ def database_on(url: str, name: str) -> Iterator[str]:
             yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
         finally:
             server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back during the block: a program that writes into a folder must have ended before the folder goes."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _status(pid_file: Path) -> str:
