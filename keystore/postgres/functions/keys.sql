@@ -266,7 +266,7 @@ END $$;
 -- its id in the place of the type. A write that the database has already has no events.
 --
 -- With `most_keys` and `most_bytes` it counts the company's keys and their bytes, and refuses a write that takes the
--- company beyond them. It then returns both numbers as the events 'keys' and 'bytes'.
+-- company beyond them. It then returns both numbers, or more, as the events 'keys' and 'bytes'.
 CREATE OR REPLACE FUNCTION keystore_write(
     company text, key_types text[], key_ids text[], key_values bytea[], gone_types text[], gone_ids text[],
     new_creds bytea, with_epoch bigint, with_seq bigint, known_seq bigint, most_keys bigint, most_bytes bigint,
@@ -301,7 +301,12 @@ BEGIN
         PERFORM keystore_write_creds(company, new_creds, at_time);
     END IF;
     IF most_keys IS NOT NULL THEN
-        after := keystore_usage(company);
+        -- Counted as if every key was new. Only a write that might exceed the quota is worth a second count.
+        SELECT before.keys + count(*) AS keys, before.bytes + coalesce(sum(octet_length(n.value)), 0) AS bytes INTO after
+        FROM unnest(key_values) AS n (value);
+        IF after.keys > most_keys OR after.bytes > most_bytes THEN
+            after := keystore_usage(company);
+        END IF;
         IF after.keys > greatest(before.keys, most_keys) OR after.bytes > greatest(before.bytes, most_bytes) THEN
             RAISE EXCEPTION 'company % would exceed its quota', company
                 USING ERRCODE = 'KS002', DETAIL = json_build_object(
