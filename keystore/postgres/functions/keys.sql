@@ -395,13 +395,15 @@ BEGIN
             ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value
         )
         SELECT g.key_type::text, count(*) FROM gone g GROUP BY g.key_type;
-        WITH gone AS (
-            DELETE FROM whatsapp_auth a WHERE a.company_id = company AND NOT keys_only RETURNING a.*
-        )
-        INSERT INTO keystore_trash AS t
-        SELECT company, put_at, '', '', 'clear', g.creds, g.created_at, g.updated_at, NULL
-        FROM gone g WHERE put_at IS NOT NULL
-        ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value;
+        IF NOT keys_only THEN
+            WITH gone AS (
+                DELETE FROM whatsapp_auth a WHERE a.company_id = company RETURNING a.*
+            )
+            INSERT INTO keystore_trash AS t
+            SELECT company, put_at, '', '', 'clear', g.creds, g.created_at, g.updated_at, NULL
+            FROM gone g WHERE put_at IS NOT NULL
+            ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value;
+        END IF;
         EXIT WHEN NOT EXISTS (SELECT FROM whatsapp_keys k WHERE k.company_id = company)
             AND (keys_only OR NOT EXISTS (SELECT FROM whatsapp_auth a WHERE a.company_id = company));
     END LOOP;

@@ -111,7 +111,8 @@ RETURN keystore_past(expires_at, at_time) AND key_type <> ALL (waiting)
     AND (NOT attached OR updated_at IS NULL OR keystore_expiry(key_type, updated_at) <= at_time);
 
 -- True while a lease protects its company. One that ends later than the longest lease from now was made before the clock
--- was set back, and protects nothing.
+-- was set back, and protects nothing. (A difference of times is immutable, and a time plus a day is not. Citus takes only
+-- immutable functions in ON CONFLICT … WHERE.)
 CREATE OR REPLACE FUNCTION keystore_lease_is_live(expires_at timestamptz, at_time timestamptz) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN expires_at > at_time AND expires_at <= at_time + interval '1 day 1 minute';
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN expires_at > at_time AND expires_at - at_time <= interval '1 day 1 minute';
