@@ -479,9 +479,9 @@ SELECT count(*) FROM gone
 -- name: own_schema
 SELECT quote_ident(current_schema())
 
--- True when a role of this name exists, and when it is a bot's login.
+-- True when a role of this name exists, and when it is a bot's login. (Without pg_roles, as in functions/logins.sql.)
 -- name: login_state
-SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(login)s),
+SELECT to_regrole(quote_ident(%(login)s)) IS NOT NULL,
        EXISTS (SELECT FROM keystore_logins WHERE login = %(login)s)
 
 -- name: add_login
@@ -492,7 +492,7 @@ SELECT keystore_end_login(%(login)s)
 
 -- name: logins
 SELECT l.login, array_agg(l.company_id ORDER BY l.company_id), min(l.created_at),
-       EXISTS (SELECT FROM pg_roles r WHERE r.rolname = l.login)
+       to_regrole(quote_ident(l.login)) IS NOT NULL
 FROM keystore_logins l GROUP BY l.login ORDER BY l.login
 
 -- Sealed values: see functions/sealing.sql.

@@ -77,8 +77,13 @@ BEGIN
     RETURN 'dropped';
 END $$;
 
--- The logins that exist may call the functions of this version too.
+-- The logins that exist may call the functions of this version too. (Not from pg_roles: in a statement that reads one of its
+-- tables too, Citus lets only a superuser read it.)
 DO $$
+DECLARE
+    existing text;
 BEGIN
-    PERFORM keystore_open_to_login(r.rolname) FROM pg_roles r WHERE r.rolname IN (SELECT l.login FROM keystore_logins l);
+    FOR existing IN SELECT DISTINCT l.login FROM keystore_logins l WHERE to_regrole(quote_ident(l.login)) IS NOT NULL LOOP
+        PERFORM keystore_open_to_login(existing);
+    END LOOP;
 END $$;
