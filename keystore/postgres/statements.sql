@@ -550,24 +550,24 @@ SELECT keystore_reseal_trash(%(company_id)s, %(data_key)s::bytea, %(times)b::tim
 -- name: plain_values
 SELECT key_type, key_id, value FROM whatsapp_keys
 WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping' AND (key_type, key_id) > (%(after_type)s, %(after_id)s)
-  AND substr(value, 1, 1) = '\x00'::bytea
+  AND substr(value, 1, 1) = decode('00', 'hex')
 ORDER BY key_type, key_id LIMIT %(limit)s
 
 -- name: plain_trash
 SELECT trashed_at, key_type, key_id, value FROM keystore_trash
-WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = '\x00'::bytea
+WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping' AND substr(value, 1, 1) = decode('00', 'hex')
 LIMIT %(limit)s
 
 -- name: plain_count
 SELECT (SELECT count(*) FROM whatsapp_keys WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping'
-            AND substr(value, 1, 1) = '\x00'::bytea)
-     + (SELECT count(*) FROM whatsapp_auth WHERE company_id = %(company_id)s AND substr(creds, 1, 1) = '\x00'::bytea)
+            AND substr(value, 1, 1) = decode('00', 'hex'))
+     + (SELECT count(*) FROM whatsapp_auth WHERE company_id = %(company_id)s AND substr(creds, 1, 1) = decode('00', 'hex'))
      + (SELECT count(*) FROM keystore_trash WHERE company_id = %(company_id)s AND key_type <> 'lid-mapping'
-            AND substr(value, 1, 1) = '\x00'::bytea)
+            AND substr(value, 1, 1) = decode('00', 'hex'))
 
 -- Companies whose bots seal their values themselves. A bot seals the creds last.
 -- name: companies_sealed_by_bots
-SELECT company_id FROM whatsapp_auth WHERE substr(creds, 1, 2) = '\x0001'::bytea ORDER BY company_id
+SELECT company_id FROM whatsapp_auth WHERE substr(creds, 1, 2) = decode('0001', 'hex') ORDER BY company_id
 
 -- name: trash_companies
 SELECT DISTINCT company_id FROM keystore_trash ORDER BY company_id

@@ -33,11 +33,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN split_part(translate(address, '_:@"', '....'), '.', 1);
 
 -- The user that a row of lid-mapping names in its value, a JSON string; null for a value that can't be read, as a sealed one.
--- `value` is the text of the column: of bytes in hexadecimal digits, or of JSON in a legacy database.
+-- `value` is the text of the column: of bytes in hexadecimal digits after \x, or of JSON in a legacy database. (`_` stands for
+-- the backslash, which Citus sends on as it is to a session that may read it as an escape.)
 CREATE OR REPLACE FUNCTION keystore_mapped(value text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
-    WHEN value LIKE '\\x0022%22' THEN keystore_user(encode(decode(substr(value, 7, 200), 'hex'), 'escape'))
+    WHEN value LIKE '_x0022%22' THEN keystore_user(encode(decode(substr(value, 7, 200), 'hex'), 'escape'))
     WHEN value LIKE '"%"' THEN keystore_user(substr(value, 2))
 END;
 

@@ -24,7 +24,7 @@ $$;
 CREATE OR REPLACE FUNCTION keystore_overwrites(before bytea, after bytea) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN before <> after
-    AND NOT (substring(after FROM 1 FOR 2) = '\x0001'::bytea AND substring(before FROM 1 FOR 10) <> substring(after FROM 1 FOR 10));
+    AND NOT (substring(after FROM 1 FOR 2) = decode('0001', 'hex') AND substring(before FROM 1 FOR 10) <> substring(after FROM 1 FOR 10));
 
 -- The keys of a type created by one write that make a burst: a reconnect or a first sync.
 CREATE OR REPLACE FUNCTION keystore_burst_from() RETURNS integer

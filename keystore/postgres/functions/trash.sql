@@ -127,7 +127,7 @@ BEGIN
     INSERT INTO keystore_trash
     SELECT company, put_at, k.key_type, k.key_id, 'repair',
            CASE WHEN pg_typeof(k.value) = 'bytea'::regtype THEN k.value::text::bytea
-                ELSE '\x00'::bytea || convert_to(k.value::text, 'UTF8') END,
+                ELSE decode('00', 'hex') || convert_to(k.value::text, 'UTF8') END,
            k.created_at, k.updated_at, k.expires_at
     FROM whatsapp_keys k
     WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = of_id AND k.updated_at < than

@@ -11,6 +11,8 @@ from psycopg import sql
 from keystore import InvalidInput, SchemaMismatch, open_store
 from keystore.migrate import migrate
 from keystore.opening import open_link
+from keystore.postgres.logins import BotLogins
+from keystore.records import KeyName
 from rig.fixtures.citus import not_on_citus
 from rig.fixtures.postgres import PostgresSite
 from rig.relay import free_port
@@ -115,6 +117,10 @@ def test_backslashes_that_are_escapes_change_nothing(postgres_url: str) -> None:
     works(postgres_url)
     with open_store(postgres_url) as store:
         assert postgres_link(store).rows("SHOW standard_conforming_strings", {}) == [("off",)]
+        store.set("2", {"session": {"a": b"S"}}, creds=b"C")
+        assert store.unsealed_values("2") == 2
+        assert store.companies_sealed_by_bots() == []
+        assert store.move_key(KeyName("2", "session", "a", store.now()), "session", "b")
 
 
 def test_a_role_that_may_make_no_tables_reads_the_grant_to_run(postgres_site: PostgresSite, postgres_url: str) -> None:
@@ -129,3 +135,13 @@ def test_a_role_that_may_make_no_tables_reads_the_grant_to_run(postgres_site: Po
         admin.execute(grant.encode())
         works(postgres_url)
         admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(postgres_site.role)))
+
+
+def test_the_owner_makes_the_functions_of_an_older_version_again(migrated_postgres_url: str) -> None:
+    execute(migrated_postgres_url, "INSERT INTO keystore_logins VALUES ('dropped', '1', 1, 1)")
+    marked = "keystore_rounded_expiry(double precision, double precision, timestamptz)"
+    execute(migrated_postgres_url, f"COMMENT ON FUNCTION {marked} IS 'older'")
+    with closing(open_link(migrated_postgres_url)) as link:
+        assert migrate(link) == ["functions"]
+    with open_store(migrated_postgres_url) as store:
+        assert [(login.login, login.exists) for login in BotLogins(postgres_link(store)).all()] == [("dropped", False)]
