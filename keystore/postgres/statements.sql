@@ -123,9 +123,12 @@ SELECT format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', name, current_user)
 FROM (SELECT coalesce(current_schema(), 'public') AS name) AS schema
 WHERE NOT has_schema_privilege(name, 'USAGE') OR NOT has_schema_privilege(name, 'CREATE')
 
--- The tables in the database, for a message that it isn't ours.
+-- The tables in the database but for those of extensions, for a message that it isn't ours.
 -- name: tables
-SELECT count(*), min(tablename::text) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+SELECT count(*), min(c.relname::text) FROM pg_class c
+WHERE c.relkind IN ('r', 'p') AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+  AND NOT EXISTS (
+      SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 
 -- name: applied_migrations
 SELECT migration_id FROM _yoyo_migration
