@@ -17,7 +17,7 @@ BEGIN
     FROM pg_class WHERE oid = 'whatsapp_keys'::regclass;
 END $$;
 
--- The next two functions take the place of those that `migrate` makes.
+-- The next three functions take the place of those that `migrate` makes.
 
 CREATE OR REPLACE FUNCTION keystore_size() RETURNS bigint
 LANGUAGE sql STABLE AS $$
@@ -67,6 +67,17 @@ BEGIN
         EXIT WHEN filled > 0 OR NOT FOUND;
         waiting := true;
     END LOOP;
+END $$;
+
+-- Advisory locks don't meet here: a write takes its own on the worker, and a purge, which is several statements in one transaction,
+-- on the coordinator. So a write locks the row of the data key, which a purge deletes.
+CREATE OR REPLACE FUNCTION keystore_hold_data_key(company text, of_key bytea) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    PERFORM 1 FROM keystore_data_keys d WHERE d.company_id = company AND d.key_id = of_key FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the data key of % was erased', company USING ERRCODE = 'KS005', DETAIL = '{}';
+    END IF;
 END $$;
 
 -- Citus takes no SQL function that reads its tables by an argument, so these become PL/pgSQL functions with the same query.

@@ -10,6 +10,7 @@ import pytest
 
 from keystore import LeaseLost, Store, StoreUnavailable, open_store
 from rig.waiting import eventually
+from tests.conformance.conftest import SECRET_KEY
 from tests.conformance.databases.test_postgres_table import locked
 
 pytestmark = pytest.mark.slow
@@ -135,3 +136,15 @@ def test_locked_rows_of_a_company_end_its_calls_soon_and_hold_up_no_other(
             leased.set("8", {"session": {"a": b"A"}})
     for call in calls:
         call()
+
+
+def test_a_sealed_write_waits_for_a_purge(migrated_postgres_url: str, lock_waits: Callable[[], int]) -> None:
+    with open_store(migrated_postgres_url, secret_keys=SECRET_KEY) as store, ThreadPoolExecutor(1) as pool:
+        store.set("7", {"session": {"a": b"A"}})
+        with closing(psycopg.connect(migrated_postgres_url)) as conn:
+            conn.execute("SELECT keystore_drop_data_key('7'), keystore_purge('7', NULL)")
+            writing = pool.submit(store.set, "7", {"session": {"b": b"B"}})
+            eventually(lambda: lock_waits() == 1, "the write waits for the purge")
+            conn.commit()
+        writing.result(30)
+        assert store.load("7").keys == {"session": {"b": b"B"}}, "it was sealed again, by a new data key"
