@@ -7,6 +7,7 @@ import pytest
 from keystore import Store
 from keystore.records import KeyRow
 from rig.fixtures.clock import START, Clock
+from rig.waiting import eventually
 from tests.conformance.conftest import Backend, MakeStore
 from tests.conformance.worker_process import Worker, backfill, generation_keys, workers, write_generations
 
@@ -59,12 +60,14 @@ def test_a_killed_backfill_resumes_to_the_right_total(
 ) -> None:
     store, total, limit = make_store(clock=clock), 3_000, 40
     store.restore_rows("1", (KeyRow("session", f"{n}", b"value", START, START, None) for n in range(total)))
+    connections = len(backend.left_open())
     worker = Worker(backfill, backend.url, START, secret_keys=backend.secret_keys, limit=limit)
     with workers(worker):
         worker.go()
         filled_totals = [worker.line() for _ in range(batches)]
         filled_totals += worker.kill()
     assert "done" not in filled_totals, "the worker was killed too late"
+    eventually(lambda: len(backend.left_open()) <= connections, "the server has ended its last batch, or committed it")
     unfilled = store.census().without_expiry
     assert (total - unfilled) - filled_totals[-1] in (0, limit), "part of a batch was written"
     filled_after_resuming = 0
