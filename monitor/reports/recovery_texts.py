@@ -53,7 +53,8 @@ def restore(report: RestoreReport) -> RenderableType:
     if report.left_out:
         rows.append(("left out", f"{counted(report.left_out, 'ratchet')}, to be agreed on again"))
     if report.replaced:
-        rows.append(("replaced", f"{counted(report.replaced, 'key')}, now in the trash"))
+        place = "which would go to the trash" if report.dry_run else "now in the trash"
+        rows.append(("replaced", f"{counted(report.replaced, 'key')}, {place}"))
     used = f"if a bot used this account after {_moment(report.deleted_at)} UTC, repeat it with --fresh-sessions"
     advice = [used] if report.keys and not report.fresh_sessions else []
     if report.counters_stay:

@@ -51,6 +51,7 @@ def test_keys_left_by_an_interrupted_perf_go_with_the_next(store: Store) -> None
     store.set(PROBE_COMPANY, {"pre-key": {"0": b"left over"}})
     perf_report(store, 750, rounds=1)
     assert store.companies() == []
+    assert store.deletions() == [], "the trash has nothing of a probe"
     assert store.census().pre_keys_rewritten_7d == 0
 
 
