@@ -12,8 +12,8 @@ import psycopg
 from psycopg import sql
 
 from bench.command import Command, MissingProgramError, Outcome
-from bench.gates.operations import BURSTS, GETS, LOAD, SET, Compared, Operation
-from bench.limits import Limit, Target, as_text, missed
+from bench.gates.operations import BOT_LIMITS, BURSTS, Compared
+from bench.limits import Target, as_text, missed
 from bench.measuring import Progress, no_progress
 from keystore.opening import open_store
 from monitor.running.progress import progress_bar
@@ -31,15 +31,6 @@ MOST_ROUNDS = 100
 SHORT_ROUNDS = 10
 """Rounds of a short operation for each of a burst: it takes less than a millisecond, as long as the machine's noise."""
 
-UNIT = "× psycopg alone"
-LIMITS: tuple[tuple[Operation, Limit], ...] = (
-    (LOAD, Limit(1.3, UNIT)),
-    (GETS[0], Limit(1.25, UNIT)),
-    (SET, Limit(2, UNIT)),
-    *((burst, Limit(1, UNIT)) for burst in BURSTS),
-)
-"""The operations of a bot, and the limit of each, with and without the pooler."""
-
 PLACES = {"postgresql": "", "pgbouncer": ", PgBouncer"}
 
 
@@ -56,8 +47,8 @@ def measure(rounds: int = MOST_ROUNDS, progress: Progress = no_progress) -> list
 
 
 def _compared(server: str, pooler_port: int, bursts: int, progress: Progress) -> Iterator[Compared]:
-    for done, (operation, _) in enumerate(LIMITS):
-        progress(done, len(LIMITS))
+    for done, (operation, _) in enumerate(BOT_LIMITS):
+        progress(done, len(BOT_LIMITS))
         rounds = bursts if operation in BURSTS else bursts * SHORT_ROUNDS
         with database_on(server, "bench_pooled") as url:
             yield operation.compare(url, rounds)
@@ -76,7 +67,7 @@ def _never_wait_for_the_disk(url: str) -> None:
 
 def targets(results: Sequence[Compared]) -> list[Target]:
     """Hold each result to the limit of its operation."""
-    limits = {operation.name: limit for operation, limit in LIMITS}
+    limits = {operation.name: limit for operation, limit in BOT_LIMITS}
     return [
         result.target(
             f"{result.backend}_{result.operation}",

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from bench import distance, idle
 from bench.command import Command, Outcome, read_json
 from bench.distance import Distance
-from bench.gates import sweeping
-from bench.gates.operations import OPERATIONS, Compared
+from bench.gates import sealed, sweeping
+from bench.gates.operations import BOT_LIMITS, OPERATIONS, Compared
+from bench.gates.sealed import Sealed
 from bench.gates.sweeping import Sweeping
 from bench.idle import Idle
 from bench.limits import Limit, Target, as_text, missed
@@ -52,13 +53,20 @@ FIGURES = PROJECT / "docs" / "figures"
 SERVER = {"shared_buffers": "512MB"}
 """The settings of our own PostgreSQL: the measured tables fit into memory, as they should in production."""
 
-LOAD_LIMIT, BURST_LIMIT = Limit(2, "× psycopg alone"), Limit(1.3, "× psycopg alone")
 SQLITE_LIMIT = Limit(2, "× sqlite3 alone")
+TITLES = {
+    "load": "load of an account",
+    "get 1": "get of one key",
+    "set 1": "set of one key, without the wait for the disk",
+    "burst 250": "burst of 250 pre-keys",
+    "burst 812": "burst of 812 pre-keys",
+}
 
 COMPARED_TARGETS = (
-    ("load", "load of an account", "postgresql", "load", LOAD_LIMIT),
-    ("burst_250", "burst of 250 pre-keys", "postgresql", "burst 250", BURST_LIMIT),
-    ("burst_812", "burst of 812 pre-keys", "postgresql", "burst 812", BURST_LIMIT),
+    *(
+        (operation.name.replace(" ", "_"), TITLES[operation.name], "postgresql", operation.name, limit)
+        for operation, limit in BOT_LIMITS
+    ),
     ("sqlite_load", "load of an account, SQLite", "sqlite", "load", SQLITE_LIMIT),
     ("sqlite_burst", "burst of 250 pre-keys, SQLite", "sqlite", "burst 250", SQLITE_LIMIT),
 )
@@ -76,6 +84,7 @@ class Figures(Struct, frozen=True):
     storms: Storms | None = None
     rewrites: Rewrites | None = None
     sweeping: Sweeping | None = None
+    sealed: Sealed | None = None
     memory: Idle | None = None
     scale: Scale | None = None
     seat: Seat | None = None
@@ -113,6 +122,8 @@ def targets(figures: Figures) -> Iterator[Target]:
     yield load_target(figures.scale)
     if figures.sweeping:
         yield from figures.sweeping.targets
+    if figures.sealed:
+        yield from figures.sealed.targets
     if figures.memory:
         yield from figures.memory.targets
     yield from seats.targets(figures.seat)
@@ -154,6 +165,7 @@ SECTIONS: dict[str, Callable[[str], object]] = {
     "storms": storms.measure,
     "rewrites": lambda server: _on_a_database(server, pages.rewrites),
     "sweeping": lambda server: _on_a_database(server, sweeping.measure),
+    "sealed": sealed.measure,
     "memory": lambda server: _on_a_database(server, _idle),
 }
 """The measurements on our own server, in their order; the names are the fields of `Figures`."""

@@ -231,6 +231,15 @@ RECONNECT = Operation("reconnect", _reconnect, 1.8, 2.5)
 SWEEP = Operation("sweep", _sweep, 5.0, 4.0, rounds=9)
 BACKFILL = Operation("backfill", _backfill, 3.0, 3.5, rounds=5)
 CENSUS = Operation("census", _census, 8.0, 8.0, rounds=30)
+UNIT = "× psycopg alone"
+BOT_LIMITS: tuple[tuple[Operation, Limit], ...] = (
+    (LOAD, Limit(1.3, UNIT)),
+    (GETS[0], Limit(1.25, UNIT)),
+    (SET, Limit(2, UNIT)),
+    *((burst, Limit(1, UNIT)) for burst in BURSTS),
+)
+"""The targets of the operations of a bot on Postgres."""
+
 OPERATIONS = (LOAD, *GETS, SET, *BURSTS, RECONNECT, SWEEP, BACKFILL, CENSUS)
 """The operations that the gates and `bench.targets` measure."""
 

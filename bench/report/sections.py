@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from bench.distance import RECONNECT_BUDGET, Distance
 from bench.gates.operations import Compared
+from bench.gates.sealed import Sealed
 from bench.gates.sweeping import Sweeping
 from bench.idle import Idle
 from bench.machine import Machine
@@ -76,8 +77,8 @@ def sections(run: Run) -> Iterator[Section]:
         yield _storms(figures.storms)
     if figures.scale:
         yield _scale(figures.scale)
-    titles = ("Rewrites of sessions", "Sweeping", "Memory", "The machine")
-    results = (figures.rewrites, figures.sweeping, figures.memory, run.machine)
+    titles = ("Rewrites of sessions", "Sweeping", "Sealed values", "Memory", "The machine")
+    results = (figures.rewrites, figures.sweeping, figures.sealed, figures.memory, run.machine)
     yield from (_facts(title, result) for title, result in zip(titles, results, strict=True) if result)
 
 
@@ -241,7 +242,7 @@ def _scale(scale: Scale) -> Section:
     )
 
 
-def _facts(title: str, result: Rewrites | Sweeping | Idle | Machine) -> Section:
+def _facts(title: str, result: Rewrites | Sweeping | Sealed | Idle | Machine) -> Section:
     """The fields of a result as names and values, without those that are None."""
     rows = [
         [name.replace("_", " "), value if isinstance(value, str) else f"{value:,}"]

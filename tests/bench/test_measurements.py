@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from bench import idle
 from bench.command import Main
 from bench.distance import main as distance
-from bench.gates import sweeping
+from bench.gates import sealed, sweeping
 from bench.gates.operations import COMPANIES, OPERATIONS, OTHER_BURSTS, Operation
 from bench.http_api.__main__ import main as http_api
 from bench.peers.__main__ import main as peers
@@ -67,6 +68,12 @@ def test_gets_continue_during_a_sweep_in_another_process(postgres_url: str) -> N
     assert 0 < result.due_keys < 5 * 416
     assert result.gets_during > 0
     assert min(result.keys_per_s, result.bare_keys_per_s, result.get_p99_ms, result.get_p99_ms_during) > 0
+
+
+def test_sealed_values_are_compared_with_plain_ones(postgres_site: PostgresSite) -> None:
+    result = sealed.measure(postgres_site.admin_url, rounds=2)
+    assert min(asdict(result).values()) > 0
+    assert [target.name for target in result.targets] == ["sealed_load", "sealed_write"]
 
 
 def test_an_idle_service_is_weighed(migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

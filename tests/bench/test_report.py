@@ -113,6 +113,7 @@ def test_all_figures_are_on_the_page_after_the_verdict(tmp_path: Path) -> None:
         "Many companies",
         "Rewrites of sessions",
         "Sweeping",
+        "Sealed values",
         "The machine",
     ]
     for figure in (
