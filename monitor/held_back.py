@@ -2,14 +2,21 @@
 
 A clock that jumps ahead, and a week in which no bot ran, make nearly all sessions due at once. In ordinary operation a
 sweep takes a few of them. An operator decides, and runs a sweep by hand, which holds nothing back.
+
+Where the service has seen the clock jump, it holds everything back for as long as the clock jumped. Then each key has
+had its whole lifetime.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from keystore.records import DueSessions, SweepRun
 
 MOST_SHARE = 0.5
 """The share of its sessions that a company may lose in one scheduled sweep."""
+
+LONGEST_LEAD = timedelta(days=1)
+"""The lead of a clock from which on nothing is deleted. A shorter one takes little from a lifetime of weeks."""
 
 FEWEST_SESSIONS = 20
 """Number of due sessions below which a share means nothing: a bot with three contacts often loses two at once."""
@@ -43,6 +50,14 @@ def in_words(companies: Sequence[DueSessions], verb: str) -> str:
 def error_of(companies: Sequence[DueSessions]) -> str:
     """Return the error to record for a sweep that held these companies back."""
     return HELD_BACK + in_words(companies, "that would lose")
+
+
+def error_of_clock(lead: timedelta) -> str:
+    """Return the error to record for a sweep that was held back because the clock went ahead."""
+    return (
+        f"{HELD_BACK}everything: the database's clock went {lead / timedelta(days=1):.0f} days ahead at once, so keys "
+        "seem older than they are"
+    )
 
 
 def has_held_back(run: SweepRun) -> bool:

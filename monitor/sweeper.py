@@ -10,6 +10,7 @@ A scheduled sweep holds companies back that would lose an unusual share of their
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from time import perf_counter
 
 import structlog
@@ -17,7 +18,8 @@ import structlog
 from keystore.errors import KeystoreError, StoreUnavailable
 from keystore.records import Census, DueCompany, DueSessions, Lease, SweepRun
 from keystore.store import Store
-from monitor.held_back import error_of, losing_most
+from monitor.held_back import LONGEST_LEAD, error_of, error_of_clock, losing_most
+from monitor.running.clock_steps import ClockLead
 from monitor.running.leader import new_holder
 
 LEASE = "sweep"
@@ -40,7 +42,8 @@ class SweepReport:
     """One sweep; with `dry_run`, the keys that it would delete.
 
     `skipped`: another sweeper is at work, so nothing was done. `stopped`: the sweep was stopped before its end.
-    `losing_most`: the companies that lose an unusual share of their sessions; with `held_back` they were left out.
+    `losing_most`: the companies that lose an unusual share of their sessions; with `held_back` they were left out, or
+    everything was, because the clock went ahead.
     """
 
     database: str
@@ -65,13 +68,15 @@ def sweep(
     batch_keys: int = BATCH_KEYS,
     rest: float = 0.0,
     holding_back: bool = False,
+    clock: ClockLead | None = None,
     stopping: threading.Event | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepReport:
     """Sweep everything that is due, once. After each batch, rest `rest` times as long as the batch took.
 
     With `holding_back` it leaves out the companies that would lose an unusual share of their sessions, and records that
-    as the run's error. A sweep that leaves out nothing also empties the trash.
+    as the run's error. It leaves out everything while `clock`, the database's, is far ahead of the time that passed. A
+    sweep that leaves out nothing also empties the trash.
 
     Ends between two batches once `stopping` is set. Calls `progress` with the companies done and all due ones. Raises
     what the store raises; the failure is recorded if the database still accepts it.
@@ -85,6 +90,11 @@ def sweep(
     stopping = threading.Event() if stopping is None else stopping
     stopped = False
     try:
+        lead = clock.lead(run.started_at) if clock is not None else timedelta(0)
+        if lead >= LONGEST_LEAD:
+            store.finish_sweep(run, _ms_since(began), error_of_clock(lead))
+            store.release_lease(lease)
+            return SweepReport(store.database, 0, {}, _ms_since(began), held_back=True)
         losing = losing_most(store.due_sessions())
         held = {company.company_id for company in losing} if holding_back else set()
         due = [company for company in store.due_companies() if company.company_id not in held]
@@ -119,16 +129,18 @@ def sweep(
     )
 
 
-def sweep_and_log(store: Store, stopping: threading.Event) -> float | None:
-    """Sweep once, as a job of a loop, and log the result.
+def sweep_and_log(store: Store, stopping: threading.Event, clock: ClockLead | None = None) -> float | None:
+    """Sweep once, as a job of a loop, and log the result. `clock` is the lead of the database's clock.
 
     If another sweeper holds the lease, returns the seconds until the next try: it may be at work, or have died.
     """
-    report = sweep(store, rest=REST, holding_back=True, stopping=stopping)
+    report = sweep(store, rest=REST, holding_back=True, clock=clock, stopping=stopping)
     if report.skipped:
         log.info("sweep_skipped", database=report.database, reason="another sweeper is at work")
         return LEASE_S
-    if report.held_back:
+    if report.held_back and not report.losing_most:
+        log.warning("sweep_held_back", database=report.database, reason="the clock of the database went far ahead")
+    elif report.held_back:
         log.warning(
             "sweep_held_back",
             database=report.database,

@@ -82,6 +82,8 @@ class PostgresServer:
         self.port = free_port()
         self.data = home / "data"
         """The folder of the cluster."""
+        self.environment = ENVIRONMENT
+        """The environment of the server at its next start."""
         self._log = home / "log"
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +121,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.data,
-                env=ENVIRONMENT,
+                env=self.environment,
                 start_new_session=True,
                 **as_ordinary_user(),
             )

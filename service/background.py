@@ -15,6 +15,7 @@ from monitor.alerts.outbox import Outbox
 from monitor.alerts.watch import TICK_S, Watch
 from monitor.forecast.daily_records import write_daily_records
 from monitor.instances import InstanceNote
+from monitor.running.clock_steps import ClockLead
 from monitor.running.loop import Loop
 from monitor.sweeper import sweep_and_log
 from monitor.telegram.bot import Bot
@@ -33,7 +34,7 @@ FAREWELL_S = 1.5
 def upkeep_loop(store: Store, sweep_every_s: float) -> Loop:
     """The loop that sweeps the store and writes its daily records; not started."""
     loop = Loop("upkeep")
-    loop.every(sweep_every_s, "sweep", partial(sweep_and_log, store, loop.stopping))
+    loop.every(sweep_every_s, "sweep", partial(sweep_and_log, store, loop.stopping, ClockLead(monotonic)))
     loop.every(RECORDS_EVERY_S, "daily records", partial(write_daily_records, store))
     return loop
 

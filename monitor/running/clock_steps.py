@@ -26,6 +26,29 @@ class ClockSteps:
         return step if abs(step) >= SMALLEST_STEP else timedelta(0)
 
 
+class ClockLead:
+    """The lead that a wall clock has by its steps over the time that passed. It falls to 0 as time passes.
+
+    A clock that was set back and ahead again has no lead.
+    """
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        self._ticks = ticks
+        self._steps: ClockSteps | None = None
+        self._lead = timedelta(0)
+        self._last_ticks = ticks()
+
+    def lead(self, now: datetime) -> timedelta:
+        """The lead at this time of the wall clock, negative where it was set back."""
+        if self._steps is None:
+            self._steps = ClockSteps(now, self._ticks)
+        ticks = self._ticks()
+        passed = timedelta(seconds=ticks - self._last_ticks)
+        self._last_ticks = ticks
+        self._lead = max(min(self._lead, timedelta(0)), self._lead - passed) + self._steps.since_last(now)
+        return self._lead
+
+
 class EventAge:
     """The age of the latest event of a kind, which no step of the wall clock changes once the event was seen."""
 

@@ -4,14 +4,16 @@ With `straight` the bots connect to the database, and the service only works bes
 """
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from rig.program import Service, serving
 from tests.acceptance.in_process import run_json
+
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 def login_address(database_url: str, companies: Iterable[str]) -> str:
@@ -23,11 +25,19 @@ def login_address(database_url: str, companies: Iterable[str]) -> str:
 class RestartableService:
     """`run.py` serving one database at one address, which can be stopped and started again."""
 
-    def __init__(self, database_url: str, home: Path, port: int, *, straight: bool = False) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        home: Path,
+        port: int,
+        *,
+        straight: bool = False,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.database_url = database_url
         self.straight = straight
-        self._settings = {"KEYSTORE_HTTP": f"127.0.0.1:{port}"}
+        self._settings = {"KEYSTORE_HTTP": f"127.0.0.1:{port}", **settings}
         self._home = home
         self._starts = 0
         self._running = ExitStack()

@@ -11,8 +11,9 @@ from keystore import SchemaMismatch, Store, StoreUnavailable, open_store
 from keystore.records import DueSessions, Lease, SweepRun
 from keystore.sql.store import SqlStore
 from monitor import sweeper
+from monitor.running.clock_steps import ClockLead
 from monitor.sweeper import LONGEST_REST_S, sweep
-from rig.fixtures.clock import Clock
+from rig.fixtures.clock import Clock, Ticks
 from rig.relay import Relay
 from rig.waiting import eventually
 
@@ -207,6 +208,44 @@ def test_a_clock_that_jumps_ahead_deletes_no_session_by_the_scheduled_sweep(stor
         "held back 11 companies that would lose most of their sessions at once: large (40 of 40), small0 (3 of 3), "
         "small1 (3 of 3), small2 (3 of 3), small3 (3 of 3), and 6 more",
     )
+
+
+def test_nothing_is_deleted_for_as_long_as_the_clock_jumped(store: Store, clock: Clock) -> None:
+    ticks = Ticks()
+    lead = ClockLead(ticks)
+
+    def days_pass(days: int) -> None:
+        clock.advance(days * DAY)
+        ticks.now_s += days * DAY.total_seconds()
+
+    def swept() -> str | None:
+        sweeper.sweep_and_log(store, threading.Event(), lead)
+        return store.sweep_runs(1)[0].error
+
+    store.set("1", {"tctoken": {"a": b"T"}})
+    assert swept() is None
+    clock.advance(40 * DAY)
+    with capture_logs() as logs:
+        assert swept() == (
+            "held back everything: the database's clock went 40 days ahead at once, so keys seem older than they are"
+        )
+    assert [entry["event"] for entry in logs] == ["sweep_held_back", "sweep_finished"]
+    days_pass(30)
+    assert (swept() or "").startswith("held back everything: the database's clock went 10 days ahead")
+    assert store.load("1").total == 1
+    days_pass(10)
+    assert swept() is None
+    assert store.load("1").total == 0
+
+
+def test_a_clock_that_is_set_back_again_lets_sweeps_go_on(store: Store, clock: Clock) -> None:
+    lead = ClockLead(Ticks())
+    held = []
+    for days in (0, 40, -40, -400, 400, 0.9, 0.2):
+        clock.advance(days * DAY)
+        sweeper.sweep_and_log(store, threading.Event(), lead)
+        held.append(store.sweep_runs(1)[0].error is not None)
+    assert held == [False, True, False, False, False, False, True]
 
 
 def test_a_scheduled_sweep_holds_one_company_back_and_sweeps_the_others(store: Store, clock: Clock) -> None:
