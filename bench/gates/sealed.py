@@ -72,6 +72,6 @@ def _load(store: Store) -> Turn:
 
 
 def _write(store: Store) -> Turn:
-    """Turns that write one session of the company anew."""
+    """Turns that write one session of the company again."""
     key_id, value = next(iter(real_keys()["session"].items()))
     return lambda number: timed_ms(lambda: store.set("one", {"session": {key_id: b"%d" % (number % 10) + value[1:]}}))

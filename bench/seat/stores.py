@@ -54,12 +54,12 @@ Opener = Callable[[ExitStack, str, Sequence[str]], Store]
 
 
 def _straight(stack: ExitStack, server: str, companies: Sequence[str]) -> Store:
-    url, login = _with_login(stack, server, companies, "straight")
+    url, login = with_login(stack, server, companies, "straight")
     return Store("keystore", _connected(login), database=_postgres(server), database_url=url)
 
 
 def _straight_sealed(stack: ExitStack, server: str, companies: Sequence[str]) -> Store:
-    _, login = _with_login(stack, server, companies, "sealed")
+    _, login = with_login(stack, server, companies, "sealed")
     secret_key = base64.b64encode(secrets.token_bytes(32)).decode()
     return Store("keystore", {**_connected(login), "secretKey": secret_key}, database=_postgres(server))
 
@@ -68,7 +68,7 @@ def _connected(url: str) -> dict[str, object]:
     return {"url": url, "connections": OUR_CONNECTIONS}
 
 
-def _with_login(stack: ExitStack, server: str, companies: Sequence[str], name: str) -> tuple[str, str]:
+def with_login(stack: ExitStack, server: str, companies: Sequence[str], name: str) -> tuple[str, str]:
     """Make a database, and a login of a bot for these companies. Return both addresses."""
     url, login = _migrated(stack, server, name), f"bot_seat_{name}"
     options = [word for company in companies for word in ("--company", company)]
@@ -80,16 +80,16 @@ def _with_login(stack: ExitStack, server: str, companies: Sequence[str], name: s
 
 
 def _http(stack: ExitStack, server: str, _companies: Sequence[str]) -> Store:
-    return _served(stack, _migrated(stack, server, "http"), _postgres(server))
+    return served(stack, _migrated(stack, server, "http"), _postgres(server))
 
 
 def _http_sqlite(stack: ExitStack, _server: str, _companies: Sequence[str]) -> Store:
     url = f"sqlite:///{_folder(stack)}/keystore.db"
     open_store(url).close()
-    return _served(stack, url, None)
+    return served(stack, url, None)
 
 
-def _served(stack: ExitStack, url: str, database: int | None) -> Store:
+def served(stack: ExitStack, url: str, database: int | None) -> Store:
     """Serve the database with one worker. Its programs are the service's, for SQLite all of them."""
     service = stack.enter_context(serving_database(url, KEYSTORE_HTTP_RATE="off"))
     address = {**_connected(service.url), "token": new_token(url)}

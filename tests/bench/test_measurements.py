@@ -18,6 +18,7 @@ from bench.pooled import targets as pooled_targets
 from bench.scale.__main__ import main as scale
 from bench.schema import main as schema
 from bench.seat.__main__ import main as seat
+from bench.seat.hops import main as hops
 from bench.simulate.__main__ import main as simulate
 from bench.storms.__main__ import main as storms
 from bench.targets import main as targets
@@ -35,7 +36,9 @@ def _few_companies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.gates.operations.COMPANIES", COMPANIES[:10])
 
 
-@pytest.mark.parametrize("main", [distance, http_api, peers, pooled, scale, schema, seat, simulate, storms, targets])
+@pytest.mark.parametrize(
+    "main", [distance, hops, http_api, peers, pooled, scale, schema, seat, simulate, storms, targets]
+)
 def test_the_help_of_a_measurement_fits_80_columns(
     main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.command import read_json, write_json
+from bench.seat import hops
 from bench.seat.__main__ import main
 from bench.seat.figures import Seat, targets
 from bench.seat.measure import ACCOUNTS, WRITING, _cpu_s, measure
@@ -70,6 +71,15 @@ def test_all_stores_hold_the_same_keys_and_leave_nothing_behind(
     with psycopg.connect(postgres_site.admin_url) as conn:
         assert conn.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench_seat%'").fetchall() == []
         assert conn.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'bot_seat%'").fetchall() == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("node")
+def test_the_parts_of_a_message_are_measured(postgres_site: PostgresSite) -> None:
+    parts = hops.measure(postgres_site.admin_url, rounds=1)
+    assert list(parts) == ["query", "upsert", "straight", "alive", "request", "http"]
+    assert min(parts.values()) > 0
+    assert len(hops.as_text(parts).splitlines()) == 8
 
 
 def test_the_digest_differs_only_for_other_values(bot: Bot) -> None:
