@@ -222,10 +222,10 @@ def test_random_interleavings_of_lost_connections_and_writes(straight: Straight,
             "PATH": os.environ["PATH"],
             "KEYSTORE_TEST_BOT": straight.address,
             "KEYSTORE_TEST_OWNER": straight.url,
+            "INTERLEAVINGS": os.environ.get("INTERLEAVINGS", "50"),
         },
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -221,8 +221,11 @@ class PostgresStore {
   }
 
   async stop() {
+    for (let tries = 500; this.relay.connections > 0 && tries > 0; tries -= 1) await wait(10)
+    const left = this.relay.connections
     await this.relay.stop()
     await this.owner.end()
+    assert.equal(left, 0, 'every bot is closed, and a connection is open')
   }
 }
 

@@ -27,6 +27,11 @@ export class Relay {
     this.#failures = []
   }
 
+  /** The number of connections on both sides. */
+  get connections() {
+    return this.#sockets.size
+  }
+
   async stop() {
     for (const socket of this.#sockets) socket.destroy()
     await new Promise(resolve => this.#server.close(resolve))

@@ -53,8 +53,9 @@ export class Connections {
     this.calls += 1
     const slot = this.#free.pop() ?? (await new Promise<Slot>(resolve => this.#waiting.push(resolve)))
     try {
-      if (this.#isClosed) throw new KeystoreUnavailable(`${this.address.name}: the connections are closed`)
+      this.#requireOpen()
       slot.client ??= await this.#connected(slot)
+      this.#requireOpen() // While it connected, `close` had nothing to end.
       const text = `SELECT ${columns} ${name}(${values.map((_, index) => `$${index + 1}`).join(',')})`
       slot.client.ref()
       return await this.#answer(slot, { text, values, rowMode: 'array', ...(slot.prepares ? { name } : {}) })
@@ -67,6 +68,10 @@ export class Connections {
       if (slot.client && slot.prepares === undefined) void this.#findPooler(slot).then(() => this.#release(slot))
       else this.#release(slot)
     }
+  }
+
+  #requireOpen(): void {
+    if (this.#isClosed) throw new KeystoreUnavailable(`${this.address.name}: the connections are closed`)
   }
 
   #release(slot: Slot): void {
