@@ -59,4 +59,5 @@ def test_the_server_is_restarted_at_once_ten_times(site: Site, baileys: Path) ->
         writers.stop()
         with open_store(site.server.url) as store:
             report(f"immediate restart of PostgreSQL ({way_of(site)})", 10, [writers], writers.lost(store))
+    assert writers.went_back == 0, "the server lost acknowledged writes, and the bots wrote them again"
     assert max(recoveries) < MOST_RECOVERY_S

@@ -107,15 +107,22 @@ def test_slow_queries_take_every_connection(site: Site, baileys: Path) -> None:
 def test_slow_bodies_hold_up_nobody(site: Site, baileys: Path) -> None:
     port = int(site.url.rpartition(":")[2])
     begin = slow_body("/v1/companies/slow/keys", token_for(site.server.url, ["slow"]))
+    begin_alone = slow_body("/v1/companies/alone/keys", token_for(site.server.url, ["alone"]))
     with Writers(baileys, site.url, site.token, ACCOUNTS) as writers:
         writers.await_all()
-        with slow_clients(port, begin, SLOW_CLIENTS) as clients:
+        with (
+            slow_clients(port, begin, SLOW_CLIENTS) as clients,
+            closing(socket.create_connection(("127.0.0.1", port), 5)) as alone,
+        ):
+            alone.sendall(begin_alone)
             wait_s = longest_wait_s(writers, ACCOUNTS)
+            answer = alone.recv(64)
         writers.stop()
         with open_store(site.server.url) as store:
             figures = f"{clients.reconnected} cut off", f"longest wait of another {wait_s:.1f} s"
             report(f"{SLOW_CLIENTS} slow bodies (HTTP)", 1, [writers], writers.lost(store), *figures)
     assert clients.reconnected >= SLOW_CLIENTS
+    assert answer.startswith(b"HTTP/1.1 408 "), "a body that is within every other limit ends by its deadline"
     assert wait_s < MOST_WAIT_S
 
 
@@ -144,6 +151,7 @@ def test_idle_connections_hold_up_nobody(site: Site, baileys: Path) -> None:
                 f"longest /healthz {healthy.longest_s:.1f} s",
             )
             report(f"{count:,} idle connections (HTTP)", 1, [writers], writers.lost(store), *figures)
+    assert still_open == 0
     assert wait_s < MOST_WAIT_S
     assert healthy.longest_s < HEALTH_MOST_S
 
