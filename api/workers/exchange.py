@@ -33,6 +33,8 @@ class Exchange:
     """Bytes of the body, or of the answer that is expected, that count as memory of the token."""
     answer_bytes: int = 0
     """Bytes of a large answer, which count until the client has it."""
+    ends: bool = False
+    """True if the connection ends with the answer, though the body is still coming."""
     give_up_at: float = 0.0
     pending: Pending | None = None
     stream: Stream | None = None

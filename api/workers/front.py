@@ -53,6 +53,9 @@ MAX_NOTED_COMPANIES = 10_000
 ANSWER_TIMEOUT_S = 60.0
 """Time for a client to take a large answer: 16 MiB at 2.5 Mbit/s."""
 
+END_AFTER_S = 1.0
+"""Time for a client to read that its body is refused, before its connection is cut."""
+
 PIECE_BYTES = 32 * 1024
 """Size of the pieces in which a large answer is sent."""
 
@@ -101,6 +104,8 @@ class Front:
         """Requests whose body is being read, oldest first."""
         self._sending: dict[Exchange, None] = {}
         """Requests whose large answer is being sent, oldest first."""
+        self._ending: dict[Exchange, None] = {}
+        """Requests that were answered while their body was still coming, oldest first."""
         self._large_answers: dict[str, _LargeAnswer] = {}
         """The latest large answer to each company."""
         self._slow_companies: dict[str, float] = {}
@@ -230,6 +235,8 @@ class Front:
             exchange.wsgi[BODY] = problem
             exchange.chunks.clear()
             self._release_body(exchange)
+            # Granian would read the rest of the body, however slowly it comes.
+            exchange.ends = "Connection" in problem.headers
         elif exchange.arrived_bytes >= LARGE_BYTES:
             exchange.lane = LARGE
         self._begin(exchange)
@@ -268,6 +275,10 @@ class Front:
     def _send(self, exchange: Exchange, response: Response, answer: bytes) -> None:
         if not exchange.answer_bytes:
             exchange.connection.response_bytes(response.status, response.headers, answer)
+            if exchange.ends:
+                exchange.give_up_at = monotonic() + END_AFTER_S
+                with self._lock:
+                    self._ending[exchange] = None
             return
         if exchange.company is not None and exchange.answer_bytes >= LARGE_BYTES:
             self._remember_large(exchange.company, exchange.path, exchange.answer_bytes)
@@ -358,6 +369,10 @@ class Front:
             self._forget_sent()
             for exchange in self._overdue(self._sending):
                 cut_connection(exchange.client)
+            for exchange in self._overdue(self._ending):
+                cut_connection(exchange.client)
+                with self._lock:
+                    del self._ending[exchange]
 
     def _overdue(self, exchanges: dict[Exchange, None]) -> list[Exchange]:
         now, overdue = monotonic(), []

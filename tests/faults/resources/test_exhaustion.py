@@ -13,6 +13,7 @@ import pytest
 
 from api.workers.descriptors import connections_within
 from keystore import open_store
+from rig.waiting import eventually
 from tests.api.workers.slow_clients import slow_body, slow_clients
 from tests.faults.calls import Calls, http_get, http_post
 from tests.faults.conftest import ACCOUNTS, Site, way_of
@@ -117,6 +118,8 @@ def test_slow_bodies_hold_up_nobody(site: Site, baileys: Path) -> None:
             alone.sendall(begin_alone)
             wait_s = longest_wait_s(writers, ACCOUNTS)
             answer = alone.recv(64)
+            alone.setblocking(False)
+            eventually(lambda: is_cut(alone), "a body that goes on after its answer ends", 10)
         writers.stop()
         with open_store(site.server.url) as store:
             figures = f"{clients.reconnected} cut off", f"longest wait of another {wait_s:.1f} s"
@@ -124,6 +127,17 @@ def test_slow_bodies_hold_up_nobody(site: Site, baileys: Path) -> None:
     assert clients.reconnected >= SLOW_CLIENTS
     assert answer.startswith(b"HTTP/1.1 408 "), "a body that is within every other limit ends by its deadline"
     assert wait_s < MOST_WAIT_S
+
+
+def is_cut(connection: socket.socket) -> bool:
+    """Send one more byte; return True if the other side has ended the connection."""
+    try:
+        connection.sendall(b"a")
+        return connection.recv(4096) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 @pytest.mark.parametrize("way", ["http"])
