@@ -59,9 +59,10 @@ CROWD = [WRITING, *(f"7999001{number:04}" for number in range(1, max(ACCOUNTS)))
 CROWD_SESSIONS = 10
 """The accounts that write at the same time. All but the first have a few sessions only."""
 
-WARM_UP_ACCOUNTS = [f"7999002{number:04}" for number in range(5)]
-IN_MEMORY = [f"7999003{number:04}" for number in range(50)]
-"""The accounts whose memory is measured, after that of the first ones has been given to Node and its libraries."""
+WARM_UP_ACCOUNTS = 5
+IN_MEMORY = [[f"7999003{process}{number:03}" for number in range(55)] for process in range(3)]
+"""The accounts whose memory is measured in each of these processes, after that of the first ones has been given to Node
+and its libraries. The median counts: what Node's collector leaves differs by a few kilobytes for an account."""
 
 FIRST_BURST_ID = 100_000
 
@@ -98,7 +99,7 @@ def measure(server: str, rounds: int = ROUNDS, progress: Progress = no_progress)
     if node is None:
         return None
     taken_at = datetime.now(UTC).replace(microsecond=0)
-    companies = [STARTING, *CROWD, *WARM_UP_ACCOUNTS, *IN_MEMORY]
+    companies = [STARTING, *CROWD, *chain.from_iterable(IN_MEMORY)]
     with stores.opened(server, companies) as at:
         return _Measurement(node, at, rounds, progress).figures(server, taken_at)
 
@@ -135,7 +136,11 @@ class _Measurement:
                 if "url" in at.address
             }
             distant = self._turns(far, self._single(FAR_STARTS, FAR_MESSAGES, 0))
-        memory = {name: self._memory_kb(at) for name, at in self._stores.items() if at.database_url}
+        memory = {
+            name: median(self._memory_kb(at, companies) for companies in IN_MEMORY)
+            for name, at in self._stores.items()
+            if at.database_url
+        }
         return Seat(
             taken_at=taken_at,
             commit=commit(),
@@ -217,18 +222,19 @@ class _Measurement:
         relay = stack.enter_context(relay_to(url, ROUND_TRIP_MS / 1000))
         return replace(store, address={**store.address, "url": relay.url(url)})
 
-    def _memory_kb(self, store: Store) -> float:
-        """The memory of an account beyond its keys' JSON, in a new process that loads many."""
+    def _memory_kb(self, store: Store, companies: Sequence[str]) -> float:
+        """The memory of an account beyond its keys' JSON, in a new process that loads these."""
         assert store.database_url is not None
         with closing(open_store(store.database_url)) as python_side:
-            for number, company in enumerate((*WARM_UP_ACCOUNTS, *IN_MEMORY)):
+            for number, company in enumerate(companies):
                 python_side.set(company, self._with_own_ids(number), creds=real_creds())
+        first, measured = companies[:WARM_UP_ACCOUNTS], companies[WARM_UP_ACCOUNTS:]
         with started(self._node, store) as bot:
-            all_bytes = bot.ask("memory", first=WARM_UP_ACCOUNTS, companies=IN_MEMORY).bytes
+            all_bytes = bot.ask("memory", first=first, companies=measured).bytes
         # In JSON each key has quotes, a colon and a comma.
         types = self._with_own_ids(0).values()
         json_bytes = sum(len(key_id) + len(value) + 4 for by_id in types for key_id, value in by_id.items())
-        return round((all_bytes / len(IN_MEMORY) - json_bytes) / KB, 1)
+        return round((all_bytes / len(measured) - json_bytes) / KB, 1)
 
     def _with_own_ids(self, number: int) -> dict[str, dict[str, bytes]]:
         """The real keys with ids that no other account has: Node may hold equal texts once."""

@@ -49,7 +49,8 @@ def test_all_stores_hold_the_same_keys_and_leave_nothing_behind(
         "FAR_MESSAGES": 2,
         "TURN_MS": 50.0,
         "CROWD": [WRITING, *(f"8{number}" for number in range(16))],
-        "IN_MEMORY": ["91", "92"],
+        "IN_MEMORY": [["91", "92", "93"], ["94", "95", "96"]],
+        "WARM_UP_ACCOUNTS": 1,
     }
     for name, value in small.items():
         monkeypatch.setattr(f"bench.seat.measure.{name}", value)
