@@ -32,8 +32,8 @@ def examples(client: Path) -> list[str]:
 
 
 def compiled(client: Path, folder: Path, programs: dict[str, str], *flags: str) -> Path:
-    """Compile programs beside a bot's packages, and return their folder."""
-    place = folder / "node_modules" / ".example"
+    """Compile programs beside a bot's packages, and return their folder, which is this test worker's own."""
+    place = folder / "node_modules" / f".example-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     for name, program in programs.items():
@@ -122,7 +122,14 @@ def test_the_readmes_examples_run(client: Path, baileys: Path, running_service: 
             ["node", "second.mjs"], cwd=place, env=env, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        bot = subprocess.Popen(["node", "first.mjs"], cwd=place, env=env, stdout=subprocess.PIPE, text=True)
+        bot = subprocess.Popen(
+            ["node", "first.mjs"],
+            cwd=place,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # No signal to the group of the tests reaches it.
+        )
         with bot:
             try:
                 assert bot.stdout is not None
