@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,22 @@ from rig.program import RUN, environment
 from rig.relay import free_port
 from rig.waiting import eventually
 from tests.clients.restartable_service import RestartableService
+from tests.conformance.sealing.stored import NEW_KEY, OLD_KEY
 from tests.faults.conftest import ACCOUNTS
 from tests.faults.writers import Writers, report, token_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
-OLD_KEY, NEW_KEY = (b64encode(bytes(range(first, first + 32))).decode() for first in (0, 100))
+BOTH_KEYS = {"KEYSTORE_SECRET_KEYS": f"{NEW_KEY},{OLD_KEY}"}
+"""The settings of the service and of the command: the new key before the old one."""
+
 COMPANIES = [*ACCOUNTS, *(f"quiet{number:03}" for number in range(1_000 - len(ACCOUNTS)))]
 SESSIONS = {f"{number}": b'{"version":0}' for number in range(20)}
 
 
 def rotation(url: str) -> subprocess.Popen[bytes]:
-    """Begin with `rotate`, with the new key before the old one."""
-    settings = {"KEYSTORE_SECRET_KEYS": f"{NEW_KEY},{OLD_KEY}"}
-    return subprocess.Popen([sys.executable, RUN, "rotate"], env=environment(url, settings), stdout=subprocess.DEVNULL)
+    """Begin with `rotate`."""
+    return subprocess.Popen([sys.executable, RUN, "rotate"], env=environment(url, BOTH_KEYS), stdout=subprocess.DEVNULL)
 
 
 def waiting(store: Store) -> int:
@@ -37,7 +38,7 @@ def waiting(store: Store) -> int:
 def test_a_thousand_companies_are_rotated_while_bots_write(
     own_server: OwnServer, baileys: Path, tmp_path: Path
 ) -> None:
-    url, settings = own_server.url, {"KEYSTORE_SECRET_KEYS": f"{NEW_KEY},{OLD_KEY}"}
+    url = own_server.url
     with open_store(url) as store:
         for company in COMPANIES[::2]:  # These are plain, and the others sealed by the old key.
             store.set(company, {"device-list": SESSIONS}, creds=b"{}")
@@ -46,8 +47,8 @@ def test_a_thousand_companies_are_rotated_while_bots_write(
         for company in COMPANIES[1::2]:
             store.set(company, {"device-list": SESSIONS}, creds=b"{}")
     with (
-        RestartableService(url, tmp_path, free_port(), settings=settings) as service,
-        open_store(url, secret_keys=settings["KEYSTORE_SECRET_KEYS"]) as store,
+        RestartableService(url, tmp_path, free_port(), settings=BOTH_KEYS) as service,
+        open_store(url, secret_keys=BOTH_KEYS["KEYSTORE_SECRET_KEYS"]) as store,
         Writers(baileys, service.address, token, ACCOUNTS) as writers,
     ):
         writers.await_all()
