@@ -28,6 +28,7 @@ from keystore.postgres.adoption import NO_CHOICES, AdoptionChoices, AdoptionRepo
 from keystore.postgres.function_files import function_hash, function_names, function_text, recording_text
 from keystore.postgres.statements import STATEMENTS as POSTGRES_STATEMENTS
 from keystore.schema import UPKEEP_MIGRATIONS, DatabaseLink, Read, Schema, Shape, migrations_folder, schema_of
+from keystore.sqlite.link import MigrationCursor
 
 if TYPE_CHECKING:
     from keystore.postgres.link import PostgresLink
@@ -246,6 +247,9 @@ class _SqliteBackend(_BackendOverrides, SQLiteBackend):  # type: ignore[misc]
         # A deferred transaction that reads first may later be refused to write.
         self.execute("BEGIN IMMEDIATE")
         self._in_transaction = True
+
+    def cursor(self) -> Any:
+        return self.connection.cursor(MigrationCursor)
 
     def acquire_migration_lock(self) -> None:
         """Do nothing: the transaction is the only writer already."""

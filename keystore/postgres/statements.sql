@@ -420,7 +420,7 @@ WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key
 RETURNING 1
 
 -- name: export_rows
-SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, 'infinity'),
+SELECT key_type, key_id, keystore_shown(value, value_nonce), created_at, updated_at, nullif(expires_at, 'infinity'),
        coalesce(expires_at = 'infinity', false)
 FROM whatsapp_keys WHERE company_id = %(company_id)s ORDER BY key_type COLLATE "C", key_id COLLATE "C"
 
@@ -584,8 +584,9 @@ UPDATE whatsapp_keys SET expires_at = 'infinity'
 WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s
 
 -- name: write_moved_value
-UPDATE whatsapp_keys SET value = %(value)s::bytea
+UPDATE whatsapp_keys SET value = %(value)s::bytea, value_nonce = keystore_nonce_of(%(value)s::bytea)
 WHERE company_id = %(company_id)s AND key_type = %(to_type)s AND key_id = %(to_id)s
 
 -- name: key_value
-SELECT value FROM whatsapp_keys WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s
+SELECT keystore_shown(value, value_nonce) FROM whatsapp_keys
+WHERE company_id = %(company_id)s AND key_type = %(key_type)s AND key_id = %(key_id)s

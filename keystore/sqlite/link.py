@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Self
 from urllib.parse import quote
 
 from sqlite_utils import Database
@@ -237,6 +237,18 @@ class SqliteLink:
         except OSError:
             return False
         return disk.f_bavail * disk.f_frsize < ROOM_FOR_A_LOG_BYTES
+
+
+class MigrationCursor(sqlite3.Cursor):
+    """Leaves a column as it is that a statement adds and that is there: SQLite has no ADD COLUMN IF NOT EXISTS."""
+
+    def execute(self, sql: str, params: Any = (), /) -> Self:
+        try:
+            return super().execute(sql, params)
+        except sqlite3.OperationalError as error:
+            if str(error).startswith("duplicate column name"):
+                return self
+            raise
 
 
 def _give_up_at(timeout_s: float | None) -> float:

@@ -29,7 +29,7 @@ from keystore.sqlite.statements import STATEMENTS
 from keystore.sqlite.trash import put_former_away, trash_for
 from keystore.tally import Count
 from keystore.ttl import DEFAULT, PRE_KEYS_KEPT, Policy
-from keystore.values.codec import overwrites
+from keystore.values.codec import nonce_of, overwrites
 
 PRE_KEY, SESSION = "pre-key", "session"
 
@@ -105,7 +105,10 @@ class SqliteQueries(SqliteSealedRows, Queries):
     def _set(self, run: Run, change: Change, expiry: Mapping[str, int]) -> Changed:
         company, written, deleted, now = change.company, change.written, change.deleted, self.now_param()
         others = sorted({row[0] for row in written} - KNOWN_TYPES)
-        rows = [(company, key_type, key_id, value, now, now, expiry[key_type]) for key_type, key_id, value in written]
+        rows = [
+            (company, key_type, key_id, value, nonce_of(value), now, now, expiry[key_type])
+            for key_type, key_id, value in written
+        ]
         pre_keys = {key_id: value for key_type, key_id, value in written if key_type == PRE_KEY}
         require_data_key(run, self.sql, company, change.data_key)
         if not self._admit(run, company, change.epoch, change.seq, now, change.acknowledged):
@@ -341,7 +344,7 @@ class SqliteQueries(SqliteSealedRows, Queries):
     ) -> None:
         params = [
             (
-                *(company, row.key_type, row.key_id, row.value),
+                *(company, row.key_type, row.key_id, row.value, nonce_of(row.value)),
                 *(self.time_param(row.created_at), self.time_param(row.updated_at)),
                 NEVER_US if row.never_expires else row.expires_at and self.time_param(row.expires_at),
             )

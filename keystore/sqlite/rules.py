@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from keystore.ids import MAX_LEASE_S
 from keystore.ttl import GUARDS
+from keystore.values.codec import nonce_of, shown
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
 
@@ -65,12 +66,14 @@ def unit(key_type: str, key_id: str, mapped_user: str | None) -> str | None:
     return user(key_id) if of_type == "contact" else None
 
 
-FUNCTIONS: Mapping[str, Callable[..., str | int | None]] = {
+FUNCTIONS: Mapping[str, Callable[..., str | bytes | int | None]] = {
     "keystore_lease_is_live": lease_is_live,
     "keystore_guard": guard,
     "keystore_user": user,
     "keystore_mapped": mapped,
     "keystore_lid": lid,
     "keystore_unit": unit,
+    "keystore_nonce_of": nonce_of,
+    "keystore_shown": shown,
 }
 """The functions by the names under which statements call them."""

@@ -4,7 +4,7 @@
 -- a list once for each key, and no cost may be a product of two lists: all companies share one write lock.
 
 -- name: get
-SELECT key_id, value, expires_at < :due_before FROM whatsapp_keys
+SELECT key_id, keystore_shown(value, value_nonce), expires_at < :due_before FROM whatsapp_keys
 WHERE company_id = :company_id AND key_type = :key_type AND key_id IN (SELECT value FROM json_each(:key_ids))
 
 -- SQLite reads no value for this: a row knows how long its value is.
@@ -56,10 +56,11 @@ GROUP BY 1
 DELETE FROM whatsapp_keys WHERE company_id = ? AND key_type = ? AND key_id = ?
 
 -- name: put
-INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, value_nonce, created_at, updated_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at
+SET value = excluded.value, value_nonce = excluded.value_nonce, updated_at = excluded.updated_at,
+    expires_at = excluded.expires_at
 
 -- name: unused_pre_keys
 SELECT key_id, value FROM whatsapp_keys
@@ -73,20 +74,22 @@ ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = n + excluded.n
 -- The row without a type and an id holds the creds. The row without a type but with an id holds the epoch and the number of
 -- the last write.
 -- name: load
-SELECT key_type, key_id, value FROM whatsapp_keys WHERE company_id = :company_id
+SELECT key_type, key_id, keystore_shown(value, value_nonce) FROM whatsapp_keys WHERE company_id = :company_id
 UNION ALL
-SELECT NULL, NULL, creds FROM whatsapp_auth WHERE company_id = :company_id
+SELECT NULL, NULL, keystore_shown(creds, creds_nonce) FROM whatsapp_auth WHERE company_id = :company_id
 UNION ALL
 SELECT NULL, l.epoch || ' ' || coalesce(w.seq, 0), NULL
 FROM keystore_company_leases AS l LEFT JOIN keystore_company_writes AS w USING (company_id, epoch)
 WHERE l.company_id = :company_id
 
 -- name: get_creds
-SELECT creds FROM whatsapp_auth WHERE company_id = :company_id
+SELECT keystore_shown(creds, creds_nonce) FROM whatsapp_auth WHERE company_id = :company_id
 
 -- name: write_creds
-INSERT INTO whatsapp_auth (company_id, creds, created_at, updated_at) VALUES (:company_id, :creds, :now, :now)
-ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at
+INSERT INTO whatsapp_auth (company_id, creds, creds_nonce, created_at, updated_at)
+VALUES (:company_id, :creds, keystore_nonce_of(:creds), :now, :now)
+ON CONFLICT (company_id) DO UPDATE
+SET creds = excluded.creds, creds_nonce = excluded.creds_nonce, updated_at = excluded.updated_at
 
 -- name: clear_keys
 DELETE FROM whatsapp_keys WHERE company_id = :company_id RETURNING key_type
@@ -518,12 +521,13 @@ CREATE TABLE whatsapp_keys_enforced (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     expires_at INTEGER CHECK (expires_at IS NOT NULL),
+    value_nonce BLOB,
     PRIMARY KEY (company_id, key_type, key_id)
 ) WITHOUT ROWID
 
 -- name: enforce_copy
 INSERT INTO whatsapp_keys_enforced
-SELECT company_id, key_type, key_id, value, created_at, updated_at, expires_at FROM whatsapp_keys
+SELECT company_id, key_type, key_id, value, created_at, updated_at, expires_at, value_nonce FROM whatsapp_keys
 
 -- name: enforce_drop
 DROP TABLE whatsapp_keys
@@ -561,12 +565,12 @@ SELECT creds, updated_at FROM whatsapp_auth WHERE company_id = :company_id
 
 -- name: put_creds_away
 INSERT INTO keystore_trash (company_id, trashed_at, key_type, key_id, reason, value, created_at, updated_at)
-SELECT company_id, :put_at, '', '', :reason, creds, created_at, updated_at
+SELECT company_id, :put_at, '', '', :reason, keystore_shown(creds, creds_nonce), created_at, updated_at
 FROM whatsapp_auth WHERE company_id = :company_id
 
 -- name: put_keys_away
 INSERT INTO keystore_trash
-SELECT company_id, :put_at, key_type, key_id, :reason, value, created_at, updated_at, expires_at
+SELECT company_id, :put_at, key_type, key_id, :reason, keystore_shown(value, value_nonce), created_at, updated_at, expires_at
 FROM whatsapp_keys WHERE company_id = :company_id
 
 -- name: put_key_away
@@ -645,21 +649,21 @@ WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id
 RETURNING 1
 
 -- name: export_rows
-SELECT key_type, key_id, value, created_at, updated_at, nullif(expires_at, :never),
+SELECT key_type, key_id, keystore_shown(value, value_nonce), created_at, updated_at, nullif(expires_at, :never),
        coalesce(expires_at = :never, 0)
 FROM whatsapp_keys WHERE company_id = :company_id ORDER BY key_type, key_id
 
 -- :names is a JSON list of [key_type, key_id].
 -- name: stored_values
-SELECT k.key_type, k.key_id, k.value FROM json_each(:names) AS i CROSS JOIN whatsapp_keys AS k
+SELECT k.key_type, k.key_id, keystore_shown(k.value, k.value_nonce) FROM json_each(:names) AS i CROSS JOIN whatsapp_keys AS k
 WHERE k.company_id = :company_id AND k.key_type = json_extract(i.value, '$[0]') AND k.key_id = json_extract(i.value, '$[1]')
 
 -- name: restore_row
-INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO whatsapp_keys (company_id, key_type, key_id, value, value_nonce, created_at, updated_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
-    expires_at = excluded.expires_at
+SET value = excluded.value, value_nonce = excluded.value_nonce, created_at = excluded.created_at,
+    updated_at = excluded.updated_at, expires_at = excluded.expires_at
 
 -- The tables in the file, for a message that it isn't ours.
 -- name: tables
@@ -707,12 +711,13 @@ SELECT 1 FROM keystore_data_keys WHERE company_id = :company_id AND key_id = :da
 DELETE FROM keystore_data_keys WHERE company_id = :company_id RETURNING 1
 
 -- name: reseal_key
-UPDATE whatsapp_keys SET value = :sealed
+UPDATE whatsapp_keys SET value = :sealed, value_nonce = keystore_nonce_of(:sealed)
 WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id AND value = :former
 RETURNING 1
 
 -- name: reseal_creds
-UPDATE whatsapp_auth SET creds = :sealed WHERE company_id = :company_id AND creds = :former
+UPDATE whatsapp_auth SET creds = :sealed, creds_nonce = keystore_nonce_of(:sealed)
+WHERE company_id = :company_id AND creds = :former
 RETURNING 1
 
 -- name: reseal_trash
@@ -752,7 +757,9 @@ UPDATE whatsapp_keys SET expires_at = 9223372036854775807
 WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id
 
 -- name: write_moved_value
-UPDATE whatsapp_keys SET value = :value WHERE company_id = :company_id AND key_type = :to_type AND key_id = :to_id
+UPDATE whatsapp_keys SET value = :value, value_nonce = keystore_nonce_of(:value)
+WHERE company_id = :company_id AND key_type = :to_type AND key_id = :to_id
 
 -- name: key_value
-SELECT value FROM whatsapp_keys WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id
+SELECT keystore_shown(value, value_nonce) FROM whatsapp_keys
+WHERE company_id = :company_id AND key_type = :key_type AND key_id = :key_id

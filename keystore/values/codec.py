@@ -1,5 +1,8 @@
 """The stored form of a value: one format byte, then the payload. 0 is the plain value, and 1 a sealed one.
 
+Each write of a sealed value stores its nonce beside it. So a sealed value that is put in the place of another isn't
+opened, also if it is an older one of the same name: `shown`.
+
 `keystore.sealing` opens sealed values.
 """
 
@@ -18,6 +21,9 @@ Misfit = tuple[tuple[str, str], CorruptValue]
 
 PLAIN = b"\x00"
 SEALED = b"\x01"
+
+PUT_BACK = b"\x02"
+"""The format in which a read shows a sealed value that isn't the one which was written last. No row has it."""
 
 SEALED_BY_BOT = PLAIN + SEALED
 """The beginning of the stored form of a value that its bot has sealed: to the store that is a plain value."""
@@ -40,12 +46,34 @@ def decode(stored: bytes, name: str) -> bytes:
         raise SecretKeyMissing(
             f"{name}: the value is sealed, and this program has no secret key; set KEYSTORE_SECRET_KEYS"
         )
+    if stored[:1] == PUT_BACK:
+        raise CorruptValue(
+            f"{name}: it isn't the value that was written last: another, or an older one, stands in its place"
+        )
     if stored[:1] != PLAIN:
         form = stored[0] if stored else "none"
         raise CorruptValue(
             f"{name}: stored in format {form}, which this version can't read; was it written by a newer one?"
         )
     return bytes(stored[1:])
+
+
+def nonce_of(stored: bytes) -> bytes | None:
+    """Return the nonce of a stored value that is sealed, by the store or by its bot; None for a plain one."""
+    if stored[:1] == SEALED:
+        return stored[9:21]
+    return stored[10:22] if stored.startswith(SEALED_BY_BOT) else None
+
+
+def shown(stored: bytes, nonce: bytes | None) -> bytes:
+    """Return a stored value as it is read from a row that should have a value with this nonce.
+
+    If it has another, it was put back, and gets a format that opens for nobody. A row without a nonce was written in
+    clear, or before nonces were stored.
+    """
+    if nonce is None or nonce_of(stored) in (None, nonce):
+        return stored
+    return PUT_BACK + stored[1:]
 
 
 def is_sealed_by_bot(value: bytes) -> bool:

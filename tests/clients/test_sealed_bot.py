@@ -30,6 +30,7 @@ from tests.clients.conversation import (
     write_both_ways,
 )
 from tests.clients.restartable_service import RestartableService
+from tests.conformance.sealing.stored import execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sealed-bot")]
 
@@ -125,6 +126,29 @@ def test_swapped_and_changed_values_are_left_out_and_stay(
         present = {key_type: {key_id: keys[key_type][key_id] for key_id in by_id} for key_type, by_id in odd.items()}
         assert present == odd
         assert keys["session"]["cut"] == b'{"a":'
+
+
+def test_older_values_that_are_put_back_are_left_out_and_stay(service: RestartableService, bot: Accounts) -> None:
+    company = service.company
+    keystore = service.keystore(secretKey=text(FIRST))
+    with open_store(service.database_url) as store:
+        bot.do(BOT, "open", keystore=keystore)
+        bot.do(BOT, "set", data={"session": {"a": {"n": 1}, "b": {"n": 1}}})
+        row = f"company_id = '{company}' AND key_type = 'session' AND key_id = 'a'"
+        execute(store, f"CREATE TABLE older AS SELECT * FROM whatsapp_keys WHERE {row}")
+        bot.do(BOT, "set", data={"session": {"a": {"n": 2}}})
+        bot.do(BOT, "close")
+        execute(store, f"UPDATE whatsapp_keys SET value = (SELECT value FROM older) WHERE {row}")
+        bot.do(BOT, "open", keystore=keystore)
+        assert bot.do(BOT, "get", type="session", ids=["a", "b"]) == {"b": {"n": 1}}
+        if service.straight:
+            assert bot.do(BOT, "stats")["unreadable"] == 1
+        bot.do(BOT, "set", data={"session": {"c": {"n": 1}}})
+        assert store.load(company).keys["session"].keys() == {"b", "c"}
+        unreadable = [value for value in store.unreadable() if value.company_id == company]
+        assert [(value.key_type, value.key_id) for value in unreadable] == [("session", "a")]
+        bot.do(BOT, "set", data={"session": {"a": {"n": 3}}})
+        assert not {value for value in store.unreadable() if value.company_id == company}
 
 
 def test_a_database_that_went_back_gets_the_whole_state_sealed(service: RestartableService, bot: Accounts) -> None:

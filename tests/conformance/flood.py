@@ -19,7 +19,7 @@ def flood(url: str, company: str, types: int, keys: int = 1, value: bytes = b"\0
     if url.startswith("sqlite"):
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         written_us, expired_us = ((time - epoch) // timedelta(microseconds=1) for time in (START, expires_at))
-        insert = f"INSERT INTO whatsapp_keys VALUES (?, ?, ?, ?, {written_us}, {written_us}, {expired_us})"
+        insert = f"INSERT INTO whatsapp_keys VALUES (?, ?, ?, ?, {written_us}, {written_us}, {expired_us}, NULL)"
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             file.executemany(insert, rows)
         return

@@ -30,6 +30,7 @@ OUR_FILES = (
     "20261126_05_trash",
     "20261127_01_sealed_values",
     "20261127_02_tokens_of_several_companies",
+    "20261127_03_nonces_of_values",
 )
 
 POSTGRES_FILES = (*LEGACY_FILES, *OUR_FILES)
@@ -43,6 +44,7 @@ SQLITE_FILES = (
     "20261126_05_trash",
     "20261127_01_sealed_values",
     "20261127_02_tokens_of_several_companies",
+    "20261127_03_nonces_of_values",
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]

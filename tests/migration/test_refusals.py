@@ -132,6 +132,18 @@ def test_our_tables_without_a_record_are_recorded_again(postgres_url: str) -> No
         assert store.load("1").creds == b"C"
 
 
+def test_a_file_that_lost_a_record_is_migrated_again(new_file: Path) -> None:
+    url = f"sqlite:///{new_file}"
+    with open_store(url) as store:
+        store.set("1", {"session": {"a": b"A"}}, creds=b"C")
+    with opened_link(url) as link:
+        link.rows("DELETE FROM _yoyo_migration", {})
+        assert migrate(link) == list(SQLITE_FILES)
+    with open_store(url) as store:
+        assert store.load("1").keys == {"session": {"a": b"A"}}
+        assert store.load("1").creds == b"C"
+
+
 # Addresses and secrets.
 
 

@@ -15,7 +15,7 @@ const PART_BYTES = 256 * 1024
 
 const NOT_JSON = "its JSON can't be parsed"
 const DOES_NOT_OPEN = "it doesn't open: it was changed, or sealed for another company, type or id"
-const STRANGE_FORMAT = "it is stored in a format that this version can't read"
+const STRANGE_FORMAT = "it isn't the value that was written last, or is stored in a format that this version can't read"
 
 /** Values as JSON: keys, and creds unless they are undefined. */
 export interface Plain {

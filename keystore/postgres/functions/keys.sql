@@ -14,9 +14,10 @@
 -- aren't collected before the first is sent: a load of 721 keys took a third longer.)
 CREATE OR REPLACE FUNCTION keystore_load(company text) RETURNS TABLE (key_type text, key_id text, value bytea)
 LANGUAGE sql STABLE AS $$
-    SELECT k.key_type::text, k.key_id::text, k.value FROM whatsapp_keys k WHERE k.company_id = company
+    SELECT k.key_type::text, k.key_id::text, keystore_shown(k.value, k.value_nonce) FROM whatsapp_keys k
+    WHERE k.company_id = company
     UNION ALL
-    SELECT NULL, NULL, a.creds FROM whatsapp_auth a WHERE a.company_id = company
+    SELECT NULL, NULL, keystore_shown(a.creds, a.creds_nonce) FROM whatsapp_auth a WHERE a.company_id = company
     UNION ALL
     SELECT NULL, l.epoch || ' ' || l.seq, NULL FROM keystore_company_leases l WHERE l.company_id = company
 $$;
@@ -25,7 +26,7 @@ $$;
 CREATE OR REPLACE FUNCTION keystore_creds(company text) RETURNS bytea
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
-    RETURN (SELECT a.creds FROM whatsapp_auth a WHERE a.company_id = company);
+    RETURN (SELECT keystore_shown(a.creds, a.creds_nonce) FROM whatsapp_auth a WHERE a.company_id = company);
 END $$;
 
 -- Renew the expiry of one key because it is used. Returns false when the key is gone.
@@ -51,7 +52,8 @@ DECLARE
     renewed_before timestamptz := keystore_half_life_from((SELECT l.ttl_s FROM keystore_life(of_type) AS l), used_at);
 BEGIN
     FOR key_id, value, present IN
-        SELECT k.key_id, k.value, CASE WHEN k.expires_at < renewed_before THEN true END FROM whatsapp_keys k
+        SELECT k.key_id, keystore_shown(k.value, k.value_nonce), CASE WHEN k.expires_at < renewed_before THEN true END
+        FROM whatsapp_keys k
         WHERE k.company_id = company AND k.key_type = of_type AND k.key_id = ANY (of_ids)
     LOOP
         IF present THEN
@@ -155,9 +157,10 @@ CREATE OR REPLACE FUNCTION keystore_write_creds(company text, new_creds bytea, a
 LANGUAGE plpgsql AS $$
 BEGIN
     IF new_creds IS NOT NULL THEN
-        INSERT INTO whatsapp_auth AS a (company_id, creds, created_at, updated_at)
-        VALUES (company, new_creds, at_time, at_time)
-        ON CONFLICT (company_id) DO UPDATE SET creds = excluded.creds, updated_at = excluded.updated_at;
+        INSERT INTO whatsapp_auth AS a (company_id, creds, creds_nonce, created_at, updated_at)
+        VALUES (company, new_creds, keystore_nonce_of(new_creds), at_time, at_time)
+        ON CONFLICT (company_id) DO UPDATE
+        SET creds = excluded.creds, creds_nonce = excluded.creds_nonce, updated_at = excluded.updated_at;
     END IF;
 END $$;
 
@@ -189,7 +192,8 @@ BEGIN
     -- Most writes are the next state of one ratchet, which is stored already.
     IF cardinality(key_ids) = 1 AND key_types[1] <> 'pre-key' THEN
         expiries[1] := keystore_expiry(key_types[1], at_time);
-        UPDATE whatsapp_keys k SET value = key_values[1], updated_at = at_time, expires_at = expiries[1]
+        UPDATE whatsapp_keys k
+        SET value = key_values[1], value_nonce = keystore_nonce_of(key_values[1]), updated_at = at_time, expires_at = expiries[1]
         WHERE k.company_id = company AND k.key_type = key_types[1] AND k.key_id = key_ids[1];
         IF FOUND THEN
             RETURN ARRAY['renewed', key_types[1], '1'];
@@ -208,8 +212,10 @@ BEGIN
     -- Most large writes are new pre-keys. They are inserted without a look at what is stored, which takes a third of the time.
     IF cardinality(key_ids) >= 50 THEN
         WITH made AS (
-            INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-            SELECT company, i.key_type, i.key_id, i.value, at_time, at_time, expiries[array_position(types, i.key_type)]
+            INSERT INTO whatsapp_keys AS k (
+                company_id, key_type, key_id, value, value_nonce, created_at, updated_at, expires_at)
+            SELECT company, i.key_type, i.key_id, i.value, keystore_nonce_of(i.value), at_time, at_time,
+                   expiries[array_position(types, i.key_type)]
             FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
             ORDER BY i.key_type, i.key_id
             ON CONFLICT (company_id, key_type, key_id) DO NOTHING
@@ -252,12 +258,14 @@ BEGIN
             ON CONFLICT (company_id, hour, key_type, event) DO UPDATE SET n = c.n + excluded.n;
         END IF;
     END LOOP;
-    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-    SELECT company, i.key_type, i.key_id, i.value, at_time, at_time, expiries[array_position(types, i.key_type)]
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, value_nonce, created_at, updated_at, expires_at)
+    SELECT company, i.key_type, i.key_id, i.value, keystore_nonce_of(i.value), at_time, at_time,
+           expiries[array_position(types, i.key_type)]
     FROM unnest(key_types, key_ids, key_values) AS i (key_type, key_id, value)
     ORDER BY i.key_type, i.key_id
     ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-    SET value = excluded.value, updated_at = excluded.updated_at, expires_at = excluded.expires_at;
+    SET value = excluded.value, value_nonce = excluded.value_nonce, updated_at = excluded.updated_at,
+        expires_at = excluded.expires_at;
     RETURN events;
 END $$;
 
@@ -390,7 +398,7 @@ BEGIN
             DELETE FROM whatsapp_keys k WHERE k.company_id = company RETURNING k.*
         ), put_away AS (
             INSERT INTO keystore_trash AS t
-            SELECT company, put_at, g.key_type, g.key_id, 'clear', g.value, g.created_at, g.updated_at, g.expires_at
+            SELECT company, put_at, g.key_type, g.key_id, 'clear', keystore_shown(g.value, g.value_nonce), g.created_at, g.updated_at, g.expires_at
             FROM gone g WHERE put_at IS NOT NULL
             ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value
         )
@@ -400,7 +408,7 @@ BEGIN
                 DELETE FROM whatsapp_auth a WHERE a.company_id = company RETURNING a.*
             )
             INSERT INTO keystore_trash AS t
-            SELECT company, put_at, '', '', 'clear', g.creds, g.created_at, g.updated_at, NULL
+            SELECT company, put_at, '', '', 'clear', keystore_shown(g.creds, g.creds_nonce), g.created_at, g.updated_at, NULL
             FROM gone g WHERE put_at IS NOT NULL
             ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value;
         END IF;
@@ -435,15 +443,15 @@ BEGIN
         PERFORM keystore_put_state_away(company, why, at_time);
     END IF;
     PERFORM keystore_delete_named(company, gone_types, gone_ids);
-    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
-    SELECT company, r.key_type, r.key_id, r.value, r.created_at, r.updated_at,
+    INSERT INTO whatsapp_keys AS k (company_id, key_type, key_id, value, value_nonce, created_at, updated_at, expires_at)
+    SELECT company, r.key_type, r.key_id, r.value, keystore_nonce_of(r.value), r.created_at, r.updated_at,
            CASE WHEN r.never THEN 'infinity' ELSE r.expires_at END
     FROM unnest(key_types, key_ids, key_values, created, updated, expiries, never_expires)
          AS r (key_type, key_id, value, created_at, updated_at, expires_at, never)
     ORDER BY r.key_type, r.key_id
     ON CONFLICT (company_id, key_type, key_id) DO UPDATE
-    SET value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
-        expires_at = excluded.expires_at;
+    SET value = excluded.value, value_nonce = excluded.value_nonce, created_at = excluded.created_at,
+        updated_at = excluded.updated_at, expires_at = excluded.expires_at;
     PERFORM keystore_write_creds(company, new_creds, at_time);
 END $$;
 

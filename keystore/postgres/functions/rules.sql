@@ -116,3 +116,16 @@ RETURN keystore_past(expires_at, at_time) AND key_type <> ALL (waiting)
 CREATE OR REPLACE FUNCTION keystore_lease_is_live(expires_at timestamptz, at_time timestamptz) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN expires_at > at_time AND expires_at - at_time <= interval '1 day 1 minute';
+
+-- The nonce of a stored value that is sealed, by the store (format 1) or by its bot; null for a plain value.
+CREATE OR REPLACE FUNCTION keystore_nonce_of(stored bytea) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN substr(stored, 1, 1) = decode('01', 'hex') THEN substr(stored, 10, 12)
+            WHEN substr(stored, 1, 2) = decode('0001', 'hex') THEN substr(stored, 11, 12) END;
+
+-- A stored value as it is read. Whoever writes a value writes its nonce beside it. A value with another nonce than its row was
+-- put back, and is shown in a format that opens for nobody. (A load does this for each row. So the tests that mostly decide
+-- come first, and it isn't strict, because a strict function is not inlined.)
+CREATE OR REPLACE FUNCTION keystore_shown(stored bytea, nonce bytea) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN nonce IS NULL OR substr(stored, 10, 12) = nonce OR substr(stored, 11, 12) = nonce
+                 OR keystore_nonce_of(stored) IS NULL THEN stored
+            ELSE decode('02', 'hex') || substr(stored, 2) END;

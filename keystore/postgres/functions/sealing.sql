@@ -58,12 +58,12 @@ LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force
 BEGIN
     RETURN QUERY
     SELECT n.key_type, n.key_id, (
-        SELECT k.value FROM whatsapp_keys k
+        SELECT keystore_shown(k.value, k.value_nonce) FROM whatsapp_keys k
         WHERE k.company_id = company AND k.key_type = n.key_type AND k.key_id = n.key_id
     )
     FROM unnest(key_types, key_ids) AS n (key_type, key_id) WHERE n.key_type <> ''
     UNION ALL
-    SELECT '', '', a.creds FROM whatsapp_auth a WHERE a.company_id = company AND '' = ANY (key_types);
+    SELECT '', '', keystore_shown(a.creds, a.creds_nonce) FROM whatsapp_auth a WHERE a.company_id = company AND '' = ANY (key_types);
 END $$;
 
 -- Give values another stored form: an empty type is that of the creds. A value that isn't `former` any more stays. Returns
@@ -78,9 +78,10 @@ BEGIN
     PERFORM keystore_hold_data_key(company, of_key);
     FOR place IN 1 .. cardinality(key_types) LOOP
         IF key_types[place] = '' THEN
-            UPDATE whatsapp_auth a SET creds = sealed[place] WHERE a.company_id = company AND a.creds = former[place];
+            UPDATE whatsapp_auth a SET creds = sealed[place], creds_nonce = keystore_nonce_of(sealed[place])
+            WHERE a.company_id = company AND a.creds = former[place];
         ELSE
-            UPDATE whatsapp_keys k SET value = sealed[place]
+            UPDATE whatsapp_keys k SET value = sealed[place], value_nonce = keystore_nonce_of(sealed[place])
             WHERE k.company_id = company AND k.key_type = key_types[place] AND k.key_id = key_ids[place]
               AND k.value = former[place];
         END IF;

@@ -51,7 +51,7 @@ CREATE OR REPLACE FUNCTION keystore_put_creds_away(company text, put_at timestam
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO keystore_trash (company_id, trashed_at, key_type, key_id, reason, value, created_at, updated_at)
-    SELECT company, put_at, '', '', why, a.creds, a.created_at, a.updated_at
+    SELECT company, put_at, '', '', why, keystore_shown(a.creds, a.creds_nonce), a.created_at, a.updated_at
     FROM whatsapp_auth a WHERE a.company_id = company AND put_at IS NOT NULL;
 END $$;
 
@@ -64,7 +64,8 @@ BEGIN
     IF put_at IS NOT NULL THEN
         PERFORM keystore_put_creds_away(company, put_at, why);
         INSERT INTO keystore_trash
-        SELECT company, put_at, k.key_type, k.key_id, why, k.value, k.created_at, k.updated_at, k.expires_at
+        SELECT company, put_at, k.key_type, k.key_id, why, keystore_shown(k.value, k.value_nonce), k.created_at, k.updated_at,
+               k.expires_at
         FROM whatsapp_keys k WHERE k.company_id = company;
         PERFORM keystore_limit_trash(company);
     END IF;

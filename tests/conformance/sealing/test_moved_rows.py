@@ -27,14 +27,25 @@ def sealed(make_store: MakeStore, clock: Clock) -> Store:
 
 
 def set_aside(store: Store) -> None:
-    """Copy the stored form of session a of company 1 to a table."""
-    execute(store, f"CREATE TABLE older AS SELECT value FROM whatsapp_keys WHERE {NAME.format('1', 'session', 'a')}")
+    """Copy the row of session a of company 1 to a table."""
+    execute(store, f"CREATE TABLE older AS SELECT * FROM whatsapp_keys WHERE {NAME.format('1', 'session', 'a')}")
 
 
-def put_back(store: Store) -> None:
-    """Write the copy over the present form."""
-    name = NAME.format("1", "session", "a")
-    execute(store, f"UPDATE whatsapp_keys SET value = (SELECT value FROM older) WHERE {name}")
+def put_back(store: Store, *columns: str) -> None:
+    """Write these columns of the copy over the present ones."""
+    for column in columns or ("value",):
+        name = NAME.format("1", "session", "a")
+        execute(store, f"UPDATE whatsapp_keys SET {column} = (SELECT {column} FROM older) WHERE {name}")
+
+
+def sessions(store: Store) -> dict[str, bytes]:
+    """Return the sessions of company 1, which each kind of read agrees on."""
+    loaded = store.load("1").keys.get("session", {})
+    assert store.get("1", "session", ["a", "b"]) == loaded
+    assert {row.key_id: row.value for row in store.export_rows("1") if row.key_type == "session"} == loaded
+    archived = store.snapshot(lambda snapshot: snapshot.company("1").rows)
+    assert {row.key_id for row in archived if row.key_type == "session"} == set(loaded)
+    return loaded
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def test_creds_that_do_not_open_are_an_error_and_named(sealed: Store) -> None:
         "WHERE company_id = '1'",
     )
     for read in (sealed.load, sealed.get_creds):
-        with pytest.raises(CorruptValue, match=r"^1 creds: it doesn't open"):
+        with pytest.raises(CorruptValue, match=r"^1 creds: it isn't the value that was written last"):
             read("1")
     assert [(value.company_id, value.key_type) for value in sealed.unreadable()] == [("1", "")]
 
@@ -89,23 +100,64 @@ def test_a_company_with_many_unreadable_values_has_the_first_ones_named(sealed: 
     assert len(sealed.unreadable()) == MOST_NAMED
 
 
-def test_an_older_value_of_the_same_key_opens(sealed: Store) -> None:
-    """A bot's numbered writes detect that a whole database went back; of one row nobody knows which value was last."""
+def test_an_older_value_that_is_put_back_is_left_out_and_named(sealed: Store) -> None:
     set_aside(sealed)
     sealed.set("1", {"session": {"a": b"A2"}})
-    execute(
-        sealed, f"UPDATE whatsapp_keys SET value = (SELECT value FROM older) WHERE {NAME.format('1', 'session', 'a')}"
-    )
-    assert sealed.get("1", "session", ["a"]) == {"a": b"A"}
+    put_back(sealed)
+    with capture_logs() as logs:
+        assert sessions(sealed) == {"b": b"B"}
+    (event,) = [log for log in logs if log["event"] == "value_unreadable"]
+    assert (event["key_type"], event["key_id"]) == ("session", "a")
+    (unreadable,) = sealed.unreadable()
+    assert "isn't the value that was written last" in unreadable.reason
+
+    sealed.set("1", {"session": {"a": b"A3"}})
+    assert sessions(sealed) == {"a": b"A3", "b": b"B"}
     assert sealed.unreadable() == []
+
+
+def test_older_creds_that_are_put_back_are_refused(sealed: Store) -> None:
+    execute(sealed, "CREATE TABLE older AS SELECT * FROM whatsapp_auth WHERE company_id = '1'")
+    sealed.set("1", {}, creds=b'{"n":2}')
+    execute(sealed, "UPDATE whatsapp_auth SET creds = (SELECT creds FROM older) WHERE company_id = '1'")
+    for read in (sealed.load, sealed.get_creds):
+        with pytest.raises(CorruptValue, match=r"^1 creds: it isn't the value that was written last"):
+            read("1")
+    sealed.set("1", {}, creds=b'{"n":3}')
+    assert sealed.get_creds("1") == b'{"n":3}'
+
+
+def test_a_value_that_was_put_back_does_not_come_back_from_the_trash(sealed: Store) -> None:
+    set_aside(sealed)
+    sealed.set("1", {"session": {"a": b"A2"}})
+    put_back(sealed)
+    sealed.clear("1")
+    (deletion,) = sealed.deletions("1")
+    creds, rows = sealed.deleted_state(deletion)
+    assert creds == b"{}"
+    assert {(row.key_type, row.value) for row in rows} == {("session", b"B"), ("sender-key", b"S")}
+
+
+def test_whoever_puts_the_nonce_back_too_is_not_noticed(sealed: Store) -> None:
+    """The limit that docs/sealing.md names: the row is then as it was."""
+    set_aside(sealed)
+    sealed.set("1", {"session": {"a": b"A2"}})
+    put_back(sealed, "value", "value_nonce")
+    assert sessions(sealed) == {"a": b"A", "b": b"B"}
+
+
+def test_a_plain_value_of_another_program_and_a_row_without_a_nonce_are_read(sealed: Store) -> None:
+    execute(sealed, f"UPDATE whatsapp_keys SET value_nonce = NULL WHERE {NAME.format('1', 'session', 'a')}")
+    assert sessions(sealed)["a"] == b"A", "written by an earlier version"
+    sealed.set("1", {"lid-mapping": {"1": b'"2"'}})
+    execute(sealed, COPY.format(source=NAME.format("1", "lid-mapping", "1"), target=NAME.format("1", "session", "b")))
+    assert sessions(sealed)["b"] == b'"2"'
 
 
 def test_an_older_value_from_before_a_purge_does_not_open(sealed: Store) -> None:
     set_aside(sealed)
     sealed.purge("1")
     sealed.set("1", {"session": {"a": b"A2"}})
-    execute(
-        sealed, f"UPDATE whatsapp_keys SET value = (SELECT value FROM older) WHERE {NAME.format('1', 'session', 'a')}"
-    )
+    put_back(sealed, "value", "value_nonce")
     assert sealed.get("1", "session", ["a"]) == {}
     assert len(sealed.unreadable()) == 1

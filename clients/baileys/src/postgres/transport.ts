@@ -30,6 +30,8 @@ import { codeOf, Connections, type Row } from './connections.js'
 
 /** The format of a value that isn't sealed: the first byte of each stored value. */
 const PLAIN = 0
+/** The format in which the database shows a sealed value that isn't the one which was written last. */
+const PUT_BACK = 2
 const MOST_EVENTS = 1_000
 
 /**
@@ -277,7 +279,7 @@ function stateFrom(company: string, rows: readonly Row[]): State {
   return { creds, keys, epoch, seq }
 }
 
-/** Returns a stored value; undefined if its format isn't known. */
+/** Returns a stored value; undefined if its format isn't known, or stands for a value that was put back. */
 function read(bytes: Buffer, ...name: string[]): Value | undefined {
   if (bytes[0] === SEALED) {
     throw new KeystoreRefused(
@@ -290,6 +292,9 @@ function read(bytes: Buffer, ...name: string[]): Value | undefined {
 }
 
 function unknownFormat(bytes: Buffer, ...name: string[]): never {
+  if (bytes[0] === PUT_BACK) {
+    throw new KeystoreRefused(`${name.join(' ')}: it isn't the value that was written last: another, or an older one, stands in its place`, 500, 'format')
+  }
   throw new KeystoreRefused(`${name.join(' ')}: stored in format ${bytes[0]}, which this version can't read`, 500, 'format')
 }
 
