@@ -6,6 +6,7 @@ from typing import Any
 
 from keystore import Store
 from keystore.sql.store import SqlStore
+from keystore.values.codec import nonce_of
 
 
 def secret_key(seed: int) -> str:
@@ -23,7 +24,9 @@ def execute(store: Store, statement: str) -> list[tuple[Any, ...]]:
 
 
 def forms(store: Store) -> dict[tuple[str, str, str], bytes]:
-    """Return the stored form of every key and creds by company, type and id."""
-    keys = execute(store, "SELECT company_id, key_type, key_id, value FROM whatsapp_keys")
-    creds = execute(store, "SELECT company_id, '', '', creds FROM whatsapp_auth")
-    return {(company, key_type, key_id): bytes(value) for company, key_type, key_id, value in keys + creds}
+    """Return the stored form of every key and creds by company, type and id. Each has its nonce beside it."""
+    keys = execute(store, "SELECT company_id, key_type, key_id, value, value_nonce FROM whatsapp_keys")
+    creds = execute(store, "SELECT company_id, '', '', creds, creds_nonce FROM whatsapp_auth")
+    for *name, value, nonce in keys + creds:
+        assert nonce_of(value) == nonce, name
+    return {(company, key_type, key_id): bytes(value) for company, key_type, key_id, value, _ in keys + creds}

@@ -9,7 +9,7 @@ from keystore import CorruptValue, Store
 from keystore.sealing.quarantine import MOST_NAMED
 from rig.fixtures.clock import Clock
 from tests.conformance.conftest import MakeStore
-from tests.conformance.sealing.stored import OLD_KEY, execute
+from tests.conformance.sealing.stored import OLD_KEY, execute, forms
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
 
@@ -123,19 +123,49 @@ def test_older_creds_that_are_put_back_are_refused(sealed: Store) -> None:
     for read in (sealed.load, sealed.get_creds):
         with pytest.raises(CorruptValue, match=r"^1 creds: it isn't the value that was written last"):
             read("1")
+    assert [value.key_type for value in sealed.unreadable()] == [""]
     sealed.set("1", {}, creds=b'{"n":3}')
     assert sealed.get_creds("1") == b'{"n":3}'
+    assert sealed.unreadable() == []
 
 
-def test_a_value_that_was_put_back_does_not_come_back_from_the_trash(sealed: Store) -> None:
+@pytest.mark.parametrize("replacing", ["clear", "import"])
+@pytest.mark.parametrize("what", ["a key", "the creds"])
+def test_a_value_that_was_put_back_does_not_come_back_from_the_trash(sealed: Store, replacing: str, what: str) -> None:
+    set_aside(sealed)
+    execute(sealed, "CREATE TABLE older_creds AS SELECT * FROM whatsapp_auth WHERE company_id = '1'")
+    sealed.set("1", {"session": {"a": b"A2"}}, creds=b'{"n":2}')
+    if what == "a key":
+        put_back(sealed)
+    else:
+        execute(sealed, "UPDATE whatsapp_auth SET creds = (SELECT creds FROM older_creds) WHERE company_id = '1'")
+    if replacing == "clear":
+        sealed.clear("1")
+    else:
+        sealed.restore_rows("1", [], removed=[("sender-key", "a")])
+    (deletion,) = sealed.deletions("1")
+    if what == "the creds":
+        with pytest.raises(CorruptValue, match=r"^1 creds: it isn't the value that was written last"):
+            sealed.deleted_state(deletion)
+        return
+    creds, rows = sealed.deleted_state(deletion)
+    assert creds == b'{"n":2}'
+    assert {(row.key_type, row.value) for row in rows} == {("session", b"B"), ("sender-key", b"S")}
+
+
+def test_a_repair_moves_no_value_that_was_put_back(sealed: Store) -> None:
     set_aside(sealed)
     sealed.set("1", {"session": {"a": b"A2"}})
     put_back(sealed)
-    sealed.clear("1")
-    (deletion,) = sealed.deletions("1")
-    creds, rows = sealed.deleted_state(deletion)
-    assert creds == b"{}"
-    assert {(row.key_type, row.value) for row in rows} == {("session", b"B"), ("sender-key", b"S")}
+    (key,) = [key for key in sealed.key_names(["session"]) if (key.company_id, key.key_id) == ("1", "a")]
+    assert not sealed.move_key(key, "session", "c")
+    assert sessions(sealed) == {"b": b"B"}
+    assert [value.key_id for value in sealed.unreadable()] == ["a"]
+
+
+def test_a_table_with_an_enforced_expiry_keeps_the_nonces(sealed: Store) -> None:
+    sealed.enforce_expiry()
+    assert len(forms(sealed)) == 8
 
 
 def test_whoever_puts_the_nonce_back_too_is_not_noticed(sealed: Store) -> None:

@@ -31,6 +31,13 @@ def test_every_value_is_sealed_but_for_the_mappings(sealed: Store) -> None:
     assert sealed.sealing == "on"
 
 
+def test_each_write_stores_the_nonce_of_its_value(sealed: Store) -> None:
+    one, some, many = ({f"{n}": b"A" for n in range(count)} for count in (1, 3, 100))
+    for sessions in (one, one, some, some, many, many):
+        sealed.set("1", {"session": sessions}, creds=b"{}")
+        assert len(forms(sealed)) == len(sessions) + 1
+
+
 def test_the_values_of_an_unsealed_store_stay_readable_and_are_sealed_at_their_next_write(
     make_store: MakeStore,
 ) -> None:
@@ -70,6 +77,7 @@ def test_an_import_of_the_same_state_puts_nothing_into_the_trash(sealed: Store) 
     (deletion,) = sealed.deletions("1")
     creds, deleted = sealed.deleted_state(deletion)
     assert (creds, [row.value for row in deleted]) == (b"{}", [b"A"])
+    assert len(forms(sealed)) == 2
 
 
 def test_a_missing_or_wrong_key_is_one_error_at_opening(make_store: MakeStore, store_url: str) -> None:
