@@ -134,7 +134,10 @@ class SqliteQueries(SqliteSealedRows, Queries):
             run(self.sql["write_creds"], {"company_id": company, "creds": change.creds, "now": now})
         after = None
         if used is not None and change.quota is not None:
-            after = self._usage(run, company)
+            # Counted as if every key was new. Only a write that might exceed the quota is worth a second count.
+            after = Usage(used.keys + len(written), used.value_bytes + sum(len(value) for *_, value in written))
+            if after.keys > change.quota.keys or after.value_bytes > change.quota.value_bytes:
+                after = self._usage(run, company)
             require_room(change.quota, used, after)
         before[PRE_KEY] = len(unused)
         for key_type, keys in Counter(row[0] for row in written).items():
