@@ -212,11 +212,14 @@ def test_twenty_accounts_share_two_connections_and_one_that_ends_stops_no_other(
                 assert store.load(company).keys == {"session": {"a": expected}}
 
 
-def test_random_interleavings_of_lost_connections_and_writes(straight: Straight, client: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "tried"), [("interleavings", "closes: PostgreSQL"), ("lost-connections", "are given up too")]
+)
+def test_the_clients_own_tests_pass_on_a_database(straight: Straight, client: Path, program: str, tried: str) -> None:
     with closing(owner_of(straight)) as owner:
         owner.execute("UPDATE keystore_logins SET company_id = 'acme' WHERE company_id = %s", [COMPANIES[0]])
     done = subprocess.run(
-        ["node", "--test", "test/interleavings.test.mjs"],
+        ["node", "--test", f"test/{program}.test.mjs"],
         cwd=client,
         env={
             "PATH": os.environ["PATH"],
@@ -229,7 +232,7 @@ def test_random_interleavings_of_lost_connections_and_writes(straight: Straight,
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "closes: PostgreSQL" in done.stdout
+    assert tried in done.stdout
 
 
 def await_retry(bot: Accounts, before: int) -> None:

@@ -27,6 +27,11 @@ export class Relay {
     this.#failures = []
   }
 
+  /** Passes nothing on any more over the present connections, which stay open. */
+  hush() {
+    for (const socket of this.#sockets) socket.pause().removeAllListeners('data')
+  }
+
   /** The number of connections on both sides. */
   get connections() {
     return this.#sockets.size

@@ -142,6 +142,7 @@ export class Connections {
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
+        for (const idle of this.#free) this.#discard(idle) // Without an answer here, they may be lost too.
         reject(new KeystoreUnavailable(`${this.address.name}: no answer within ${ANSWER_TIMEOUT_MS / 1000} s`))
       }, ANSWER_TIMEOUT_MS)
     })
