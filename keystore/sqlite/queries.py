@@ -33,7 +33,16 @@ from keystore.values.codec import nonce_of, overwrites
 
 PRE_KEY, SESSION = "pre-key", "session"
 
-COLUMNS = {"load": (str, str, bytes), "get": (str, bytes), "get_creds": (bytes,)}
+_KEY = (str, str, bytes)
+
+COLUMNS = {
+    "load": _KEY,
+    "stored_values": _KEY,
+    "export_rows": _KEY,
+    "deleted_rows": _KEY,
+    "get": (str, bytes),
+    "get_creds": (bytes,),
+}
 """The types of columns that are read as they are. In a damaged file a column may have another type."""
 
 NEVER_US = 2**63 - 1
@@ -56,11 +65,13 @@ class SqliteQueries(SqliteSealedRows, Queries):
     # The operations of a bot.
 
     def run(self, name: str, /, **params: Any) -> list[Row]:
-        rows = super().run(name, **params)
-        if name in COLUMNS:
-            for kind, column in zip(COLUMNS[name], zip(*rows, strict=True), strict=False):
-                if not {kind, NoneType}.issuperset(map(type, column)):
-                    raise KeystoreError(self.link.damaged("a column has another type"))
+        return self._of_their_types(name, super().run(name, **params))
+
+    def _of_their_types(self, name: str, rows: list[Row]) -> list[Row]:
+        """Return the rows of a statement. Raises KeystoreError if a column that is read as it is has another type."""
+        for kind, column in zip(COLUMNS.get(name, ()), zip(*rows, strict=True), strict=False):
+            if not {kind, NoneType}.issuperset(map(type, column)):
+                raise KeystoreError(self.link.damaged("a column has another type"))
         return rows
 
     def get(self, company: str, key_type: str, key_ids: list[str]) -> tuple[list[Row], int]:
@@ -450,10 +461,10 @@ class SqliteQueries(SqliteSealedRows, Queries):
         return NEVER_US if time is None else self.time_param(time)
 
     def run_upkeep(self, name: str, /, **params: Any) -> list[Row]:
-        return super().run_upkeep(name, never=NEVER_US, **params)
+        return self._of_their_types(name, super().run_upkeep(name, never=NEVER_US, **params))
 
     def run_within(self, run: Run, name: str, /, **params: Any) -> list[Row]:
-        return super().run_within(run, name, never=NEVER_US, **params)
+        return self._of_their_types(name, super().run_within(run, name, never=NEVER_US, **params))
 
 
 def _counted(rows: list[Row]) -> list[Row]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from keystore.ids import MAX_LEASE_S
 from keystore.ttl import GUARDS
-from keystore.values.codec import nonce_of, shown
+from keystore.values import codec
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
 
@@ -56,6 +56,14 @@ def lid(key_id: str, mapped_user: str | None) -> str | None:
     return user(key_id) if key_id.endswith(_REVERSE) else mapped_user
 
 
+def shown(stored: bytes | str | int | None, nonce: bytes | str | int | None) -> bytes | str | int | None:
+    """Return a stored value as it is read (`codec.shown`).
+
+    In a damaged file a column may have another type. That is left as it is, because the reader reports it.
+    """
+    return codec.shown(stored, nonce) if isinstance(stored, bytes) and isinstance(nonce, bytes) else stored
+
+
 def unit(key_type: str, key_id: str, mapped_user: str | None) -> str | None:
     """Return the unit with which a key stays or goes: its group, its LID or its user; None for a key without one."""
     of_type = guard(key_type)
@@ -73,7 +81,7 @@ FUNCTIONS: Mapping[str, Callable[..., str | bytes | int | None]] = {
     "keystore_mapped": mapped,
     "keystore_lid": lid,
     "keystore_unit": unit,
-    "keystore_nonce_of": nonce_of,
+    "keystore_nonce_of": codec.nonce_of,
     "keystore_shown": shown,
 }
 """The functions by the names under which statements call them."""

@@ -23,7 +23,7 @@ PLAIN = b"\x00"
 SEALED = b"\x01"
 
 PUT_BACK = b"\x02"
-"""The format in which a read shows a sealed value that isn't the one which was written last. No row has it."""
+"""The format in which a read shows a sealed value that isn't the one which was written last."""
 
 SEALED_BY_BOT = PLAIN + SEALED
 """The beginning of the stored form of a value that its bot has sealed: to the store that is a plain value."""
@@ -65,13 +65,12 @@ def nonce_of(stored: bytes) -> bytes | None:
     return stored[10:22] if stored.startswith(SEALED_BY_BOT) else None
 
 
-def shown(stored: bytes, nonce: bytes | None) -> bytes:
+def shown(stored: bytes, nonce: bytes) -> bytes:
     """Return a stored value as it is read from a row that should have a value with this nonce.
 
-    If it has another, it was put back, and gets a format that opens for nobody. A row without a nonce was written in
-    clear, or before nonces were stored.
+    If it has another, it was put back, and gets a format that opens for nobody.
     """
-    if nonce is None or nonce_of(stored) in (None, nonce):
+    if nonce_of(stored) in (None, nonce):
         return stored
     return PUT_BACK + stored[1:]
 

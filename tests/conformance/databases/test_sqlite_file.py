@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from keystore import StoreUnavailable, open_store
+from keystore import KeystoreError, StoreUnavailable, open_store
 from rig.paths import PROJECT
 from tests.conformance.links import sqlite_link
+from tests.conformance.sealing.stored import OLD_KEY
 from tests.conformance.worker_process import Worker, workers, write_one_by_one
 
 pytestmark = pytest.mark.slow
@@ -149,3 +150,24 @@ def test_what_was_deleted_or_replaced_is_no_longer_in_the_file(tmp_path: Path) -
     assert new in stored
     assert old not in stored
     assert used not in stored
+
+
+@pytest.mark.parametrize("value", ["'text'", "7"])
+@pytest.mark.parametrize("secret_keys", ["", OLD_KEY], ids=["plain", "sealed"])
+def test_a_column_with_another_type_is_damage(tmp_path: Path, value: str, secret_keys: str) -> None:
+    file = tmp_path / "keystore.db"
+    with open_store(f"sqlite:///{file}", secret_keys=secret_keys) as store:
+        store.set("1", {"session": {"a": b"A"}}, creds=b"{}")
+        with closing(sqlite3.connect(file)) as damaged, damaged:
+            damaged.execute(f"UPDATE whatsapp_keys SET value = {value}")
+        for read in (
+            lambda: store.load("1"),
+            lambda: store.get("1", "session", ["a"]),
+            lambda: store.export_rows("1"),
+            lambda: store.snapshot(lambda snapshot: snapshot.company("1")),
+        ):
+            with pytest.raises(KeystoreError, match="the file is damaged"):
+                read()
+        assert store.get_creds("1") == b"{}"
+        store.set("1", {"session": {"a": b"A2"}})
+        assert store.load("1").keys == {"session": {"a": b"A2"}}
