@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1_800)]
 WARM_UP, WRITES = 10_000, 50_000
 """Writes before memory is measured first, and until it is measured again: a day of 20 accounts with 2,000 messages."""
 
-MOST_GROWTH_MB = {"service": 5.0, "worker": 8.0, "bot": 40.0}
+MOST_GROWTH_MB = {"service": 1.0, "worker": 1.7, "bot": 40.0}
 """A bot's garbage comes and goes. If a kilobyte of each write stayed, it would take 50 MB."""
 
 
