@@ -11,11 +11,13 @@
 
 -- The creds and all keys as of one moment. The row without a type and an id holds the creds. The row without a type but
 -- with an id holds the epoch and the number of the last write that the database has. (A plain query, so that its rows
--- aren't collected before the first is sent: a load of 721 keys took a third longer.)
+-- aren't collected before the first is sent: a load of 721 keys took a third longer. The CASE spares most rows a call.)
 CREATE OR REPLACE FUNCTION keystore_load(company text) RETURNS TABLE (key_type text, key_id text, value bytea)
 LANGUAGE sql STABLE AS $$
-    SELECT k.key_type::text, k.key_id::text, keystore_shown(k.value, k.value_nonce) FROM whatsapp_keys k
-    WHERE k.company_id = company
+    SELECT k.key_type::text, k.key_id::text,
+           CASE WHEN k.value_nonce IS NULL OR substr(k.value, 10, 12) = k.value_nonce OR substr(k.value, 11, 12) = k.value_nonce
+                THEN k.value ELSE keystore_shown(k.value, k.value_nonce) END
+    FROM whatsapp_keys k WHERE k.company_id = company
     UNION ALL
     SELECT NULL, NULL, keystore_shown(a.creds, a.creds_nonce) FROM whatsapp_auth a WHERE a.company_id = company
     UNION ALL
