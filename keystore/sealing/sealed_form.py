@@ -12,14 +12,10 @@ from cryptography.exceptions import InvalidTag as InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystore.errors import CorruptValue
-from keystore.values.codec import SEALED
+from keystore.values.codec import HEAD_BYTES, KEY_ID_BYTES, NONCE, NONCE_BYTES, SEALED
 
-KEY_ID_BYTES, NONCE_BYTES, TAG_BYTES = 8, 12, 16
-HEAD_BYTES = len(SEALED) + KEY_ID_BYTES
-"""Length of the format byte and the key's id, which all values of a key begin with."""
-
-NONCE, TEXT = slice(HEAD_BYTES, HEAD_BYTES + NONCE_BYTES), slice(HEAD_BYTES + NONCE_BYTES, None)
-"""The places of the nonce and of the ciphertext in a sealed value."""
+TEXT = slice(NONCE.stop, None)
+"""The place of the ciphertext in a sealed value."""
 
 
 def name_part(text: str) -> bytes:

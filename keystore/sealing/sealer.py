@@ -14,8 +14,6 @@ from keystore.sealing.queries import CREDS, UNSEALED_TYPES, Name, Reseal, Sealin
 from keystore.sealing.rotation import CompanyRotation
 from keystore.sealing.sealed_form import (
     DOES_NOT_OPEN,
-    HEAD_BYTES,
-    NONCE,
     TEXT,
     InvalidTag,
     cannot_decrypt,
@@ -23,7 +21,18 @@ from keystore.sealing.sealed_form import (
     key_id_of,
     name_part,
 )
-from keystore.values.codec import PLAIN, SEALED, Misfit, Opener, Row, decode, encode, name_in_words
+from keystore.values.codec import (
+    HEAD_BYTES,
+    NONCE,
+    PLAIN,
+    SEALED,
+    Misfit,
+    Opener,
+    Row,
+    decode,
+    encode,
+    name_in_words,
+)
 from keystore.values.identity import is_other_identity
 
 

@@ -69,9 +69,10 @@ class SqliteQueries(SqliteSealedRows, Queries):
 
     def _of_their_types(self, name: str, rows: list[Row]) -> list[Row]:
         """Return the rows of a statement. Raises KeystoreError if a column that is read as it is has another type."""
-        for kind, column in zip(COLUMNS.get(name, ()), zip(*rows, strict=True), strict=False):
-            if not {kind, NoneType}.issuperset(map(type, column)):
-                raise KeystoreError(self.link.damaged("a column has another type"))
+        if name in COLUMNS:
+            for kind, column in zip(COLUMNS[name], zip(*rows, strict=True), strict=False):
+                if not {kind, NoneType}.issuperset(map(type, column)):
+                    raise KeystoreError(self.link.damaged("a column has another type"))
         return rows
 
     def get(self, company: str, key_type: str, key_ids: list[str]) -> tuple[list[Row], int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from keystore.ids import MAX_LEASE_S
 from keystore.ttl import GUARDS
-from keystore.values import codec
+from keystore.values.codec import PUT_BACK, nonce_of
 
 LONGEST_LEASE_US = (MAX_LEASE_S + 60) * 1_000_000
 
@@ -57,11 +57,13 @@ def lid(key_id: str, mapped_user: str | None) -> str | None:
 
 
 def shown(stored: bytes | str | int | None, nonce: bytes | str | int | None) -> bytes | str | int | None:
-    """Return a stored value as it is read (`codec.shown`).
+    """Return a stored value as it is read. One with another nonce than its row gets a format that opens for nobody.
 
     In a damaged file a column may have another type. That is left as it is, because the reader reports it.
     """
-    return codec.shown(stored, nonce) if isinstance(stored, bytes) and isinstance(nonce, bytes) else stored
+    if isinstance(stored, bytes) and isinstance(nonce, bytes) and nonce_of(stored) not in (None, nonce):
+        return PUT_BACK + stored[1:]
+    return stored
 
 
 def unit(key_type: str, key_id: str, mapped_user: str | None) -> str | None:
@@ -81,7 +83,7 @@ FUNCTIONS: Mapping[str, Callable[..., str | bytes | int | None]] = {
     "keystore_mapped": mapped,
     "keystore_lid": lid,
     "keystore_unit": unit,
-    "keystore_nonce_of": codec.nonce_of,
+    "keystore_nonce_of": nonce_of,
     "keystore_shown": shown,
 }
 """The functions by the names under which statements call them."""

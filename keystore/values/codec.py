@@ -1,7 +1,7 @@
 """The stored form of a value: one format byte, then the payload. 0 is the plain value, and 1 a sealed one.
 
 Each write of a sealed value stores its nonce beside it. So a sealed value that is put in the place of another isn't
-opened, also if it is an older one of the same name: `shown`.
+opened, also if it is an older one of the same name.
 
 `keystore.sealing` opens sealed values.
 """
@@ -28,8 +28,17 @@ PUT_BACK = b"\x02"
 SEALED_BY_BOT = PLAIN + SEALED
 """The beginning of the stored form of a value that its bot has sealed: to the store that is a plain value."""
 
-_KEY_OF_BOT = len(SEALED_BY_BOT) + 8
-"""Length of that beginning with the id of the bot's key."""
+KEY_ID_BYTES, NONCE_BYTES = 8, 12
+"""Lengths of the id of the key and of the nonce, which follow the format of a sealed value."""
+
+HEAD_BYTES = len(SEALED) + KEY_ID_BYTES
+"""Length of the format byte and the key's id, which all values of a key begin with."""
+
+NONCE = slice(HEAD_BYTES, HEAD_BYTES + NONCE_BYTES)
+"""The place of the nonce in a sealed value."""
+
+_KEY_OF_BOT = len(PLAIN) + HEAD_BYTES
+"""Length of the beginning of a value that its bot has sealed, with the id of the bot's key."""
 
 
 def encode(value: bytes) -> bytes:
@@ -61,18 +70,8 @@ def decode(stored: bytes, name: str) -> bytes:
 def nonce_of(stored: bytes) -> bytes | None:
     """Return the nonce of a stored value that is sealed, by the store or by its bot; None for a plain one."""
     if stored[:1] == SEALED:
-        return stored[9:21]
-    return stored[10:22] if stored.startswith(SEALED_BY_BOT) else None
-
-
-def shown(stored: bytes, nonce: bytes) -> bytes:
-    """Return a stored value as it is read from a row that should have a value with this nonce.
-
-    If it has another, it was put back, and gets a format that opens for nobody.
-    """
-    if nonce_of(stored) in (None, nonce):
-        return stored
-    return PUT_BACK + stored[1:]
+        return stored[NONCE]
+    return stored[len(PLAIN) :][NONCE] if stored.startswith(SEALED_BY_BOT) else None
 
 
 def is_sealed_by_bot(value: bytes) -> bool:

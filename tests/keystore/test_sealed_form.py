@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystore.errors import CorruptValue, InvalidInput
-from keystore.sealing.sealed_form import NONCE_BYTES, SealingKey, full_name
+from keystore.sealing.sealed_form import SealingKey, full_name
 from keystore.sealing.secret_keys import parse_secret_keys
+from keystore.values.codec import NONCE_BYTES
 from rig.paths import PROJECT
 
 VECTORS = json.loads((PROJECT / "rig" / "data" / "sealed_values.json").read_text(encoding="utf-8"))

@@ -400,7 +400,8 @@ BEGIN
             DELETE FROM whatsapp_keys k WHERE k.company_id = company RETURNING k.*
         ), put_away AS (
             INSERT INTO keystore_trash AS t
-            SELECT company, put_at, g.key_type, g.key_id, 'clear', keystore_shown(g.value, g.value_nonce), g.created_at, g.updated_at, g.expires_at
+            SELECT company, put_at, g.key_type, g.key_id, 'clear', keystore_shown(g.value, g.value_nonce), g.created_at, g.updated_at,
+                   g.expires_at
             FROM gone g WHERE put_at IS NOT NULL
             ON CONFLICT (company_id, trashed_at, key_type, key_id) DO UPDATE SET value = excluded.value
         )

@@ -63,7 +63,8 @@ BEGIN
     )
     FROM unnest(key_types, key_ids) AS n (key_type, key_id) WHERE n.key_type <> ''
     UNION ALL
-    SELECT '', '', keystore_shown(a.creds, a.creds_nonce) FROM whatsapp_auth a WHERE a.company_id = company AND '' = ANY (key_types);
+    SELECT '', '', keystore_shown(a.creds, a.creds_nonce) FROM whatsapp_auth a
+    WHERE a.company_id = company AND '' = ANY (key_types);
 END $$;
 
 -- Give values another stored form: an empty type is that of the creds. A value that isn't `former` any more stays. Returns
