@@ -122,14 +122,7 @@ def test_the_readmes_examples_run(client: Path, baileys: Path, running_service: 
             ["node", "second.mjs"], cwd=place, env=env, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        bot = subprocess.Popen(
-            ["node", "first.mjs"],
-            cwd=place,
-            env=env,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # No signal to the group of the tests reaches it.
-        )
+        bot = subprocess.Popen(["node", "first.mjs"], cwd=place, env=env, stdout=subprocess.PIPE, text=True)
         with bot:
             try:
                 assert bot.stdout is not None
